@@ -1,0 +1,297 @@
+//! Event and state give state.
+
+use std::sync::Arc;
+
+use crate::{
+    Change, Domain, DomainUuid, Event, Extent, IdRuns, Moment, MomentChange, MomentId, MomentList,
+    MomentName, Power, RunState, Scope, State,
+};
+
+/// Why an event does not fit the state. A log that holds one is damaged or forged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// There is no such domain.
+    #[error("domain {0} is not there")]
+    NoDomain(DomainUuid),
+    /// The definition is another domain's.
+    #[error("the definition of domain {0} has another uuid")]
+    DefinitionUuid(DomainUuid),
+    /// Another domain has the name.
+    #[error("the name '{0}' is another domain's")]
+    NameOfDomain(Arc<str>),
+    /// The id is not the next one.
+    #[error("moment {found} is not next: that is {next:?}")]
+    NotNext {
+        /// The event's id.
+        found: MomentId,
+        /// The state's counter.
+        next: Option<MomentId>,
+    },
+    /// There is no such moment.
+    #[error("moment {0} is not in the list")]
+    NoMoment(MomentId),
+    /// The name is in use.
+    #[error("the name '{0}' is another moment's")]
+    NameOfMoment(MomentName),
+    /// The parent is not listed, or hangs below the moment.
+    #[error("moment {moment} cannot hang below {parent:?}")]
+    Parent {
+        /// The moment.
+        moment: MomentId,
+        /// The parent.
+        parent: Option<MomentId>,
+    },
+    /// What a delete says that it removed is not what hangs there.
+    #[error("deleting moment {0} removes other moments than the event says")]
+    Extent(MomentId),
+    /// The snapshot holds no domain definition.
+    #[error("snapshot {0} holds no domain to revert to")]
+    NoRollback(MomentId),
+}
+
+impl State {
+    /// Returns the state after `event`: a function of the two alone, without clock, default or policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Misfit`] if the event does not fit; events are input.
+    pub fn apply(&self, event: &Event) -> Result<State, Misfit> {
+        let mut next = self.clone();
+        next.advance(event)?;
+        Ok(next)
+    }
+
+    /// The in-place form of [`apply`](Self::apply), for replay: only what somebody else holds is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`Misfit`] as there; the state is then as it was.
+    pub fn advance(&mut self, event: &Event) -> Result<(), Misfit> {
+        let uuid = event.domain;
+        match &event.change {
+            Change::DomainDefined { def, policy, live } => {
+                if def.uuid != uuid {
+                    return Err(Misfit::DefinitionUuid(uuid));
+                }
+                if let Some(domain) = self.domains.get_mut(&uuid) {
+                    let domain = Arc::make_mut(domain);
+                    domain.policy = *policy;
+                    domain.define(def, *live);
+                    return Ok(());
+                }
+                if self.names.contains_key(&def.name) {
+                    return Err(Misfit::NameOfDomain(def.name.clone()));
+                }
+                self.names.insert(def.name.clone(), uuid);
+                let domain = Domain {
+                    uuid,
+                    name: def.name.clone(),
+                    def: def.clone(),
+                    next_def: None,
+                    persistent: !live,
+                    power: Power::OFF,
+                    policy: *policy,
+                    snapshots: MomentList::new(),
+                    checkpoints: MomentList::new(),
+                };
+                self.domains.insert(uuid, Arc::new(domain));
+            }
+            Change::StateChanged(power) => {
+                self.domain_mut(uuid)?.set_power(*power);
+                self.see_domain_id(*power);
+            }
+            Change::MadeTransient => {
+                let domain = self.domain_mut(uuid)?;
+                domain.persistent = false;
+                domain.next_def = None;
+            }
+            Change::DomainRemoved => {
+                let domain = self.domains.remove(&uuid).ok_or(Misfit::NoDomain(uuid))?;
+                self.names.remove(&domain.name);
+            }
+            Change::PolicySet(policy) => self.domain_mut(uuid)?.policy = *policy,
+            Change::Snapshot(change) => {
+                let next = self.next_moment;
+                self.next_moment =
+                    change_list(&mut self.domain_mut(uuid)?.snapshots, change, next)?;
+            }
+            Change::Checkpoint(change) => {
+                let next = self.next_moment;
+                self.next_moment =
+                    change_list(&mut self.domain_mut(uuid)?.checkpoints, change, next)?;
+            }
+            Change::Reverted { id, power } => {
+                let domain = self.domain_mut(uuid)?;
+                let snapshot = domain.snapshots.get(*id).ok_or(Misfit::NoMoment(*id))?;
+                let def = snapshot.def.domain.clone().ok_or(Misfit::NoRollback(*id))?;
+                domain.snapshots.set_current(Some(*id));
+                domain.def = def;
+                domain.next_def = None;
+                domain.power = *power;
+                self.see_domain_id(*power);
+            }
+        }
+        Ok(())
+    }
+
+    fn domain_mut(&mut self, uuid: DomainUuid) -> Result<&mut Domain, Misfit> {
+        self.domains
+            .get_mut(&uuid)
+            .map(Arc::make_mut)
+            .ok_or(Misfit::NoDomain(uuid))
+    }
+
+    /// Keeps the counter of running domains above every number that was given out.
+    fn see_domain_id(&mut self, power: Power) {
+        if let Some(id) = power.id {
+            self.next_domain = self.next_domain.max(id.saturating_add(1));
+        }
+    }
+}
+
+impl Domain {
+    fn define(&mut self, def: &Arc<crate::DomainDef>, live: bool) {
+        if live {
+            self.next_def = self.persistent.then(|| self.inactive_def().clone());
+            self.def = def.clone();
+        } else if self.power.is_active() {
+            self.persistent = true;
+            self.next_def = Some(def.clone());
+        } else {
+            self.persistent = true;
+            self.def = def.clone();
+        }
+    }
+
+    fn set_power(&mut self, power: Power) {
+        self.power = power;
+        if power.state == RunState::Shutoff
+            && let Some(next) = self.next_def.take()
+        {
+            self.def = next;
+        }
+    }
+}
+
+/// Changes one list; returns the counter of ids after that. Every check comes before the first change.
+fn change_list<D: Clone>(
+    list: &mut MomentList<D>,
+    change: &MomentChange<D>,
+    next: Option<MomentId>,
+) -> Result<Option<MomentId>, Misfit> {
+    let listed = |id: MomentId| list.get(id).map(|_| ()).ok_or(Misfit::NoMoment(id));
+    let may_hang = |moment: MomentId, parent: Option<MomentId>| {
+        if list.can_hang(moment, parent) {
+            Ok(())
+        } else {
+            Err(Misfit::Parent { moment, parent })
+        }
+    };
+    match change {
+        MomentChange::Created {
+            id,
+            parent,
+            name,
+            def,
+            current,
+        } => {
+            if Some(*id) != next {
+                return Err(Misfit::NotNext { found: *id, next });
+            }
+            if list.find(Some(name.as_str())).is_some() {
+                return Err(Misfit::NameOfMoment(name.clone()));
+            }
+            may_hang(*id, *parent)?;
+            list.link(
+                Moment {
+                    id: *id,
+                    name: name.clone(),
+                    def: def.clone(),
+                },
+                *parent,
+            );
+            if *current {
+                list.set_current(Some(*id));
+            }
+            return Ok(id.next());
+        }
+        MomentChange::Redefined {
+            id,
+            parent,
+            def,
+            current,
+        } => {
+            listed(*id)?;
+            may_hang(*id, *parent)?;
+            list.relink(*id, *parent);
+            list.redefine(*id, def.clone());
+            if *current {
+                list.set_current(Some(*id));
+            }
+        }
+        MomentChange::Deleted {
+            id,
+            extent,
+            removed,
+            children_moved,
+            current,
+        } => {
+            listed(*id)?;
+            let below = descendants(list, *id, *extent);
+            let moved = if *extent == Extent::One {
+                list.child_count(Some(*id)) as u64
+            } else {
+                0
+            };
+            if extent_of(*id, *extent, &below) != *removed || moved != *children_moved {
+                return Err(Misfit::Extent(*id));
+            }
+            if let Some(current) = current {
+                listed(*current)?;
+                if removed.contains(*current) {
+                    return Err(Misfit::NoMoment(*current));
+                }
+            }
+            if *extent != Extent::One {
+                list.remove_descendants(*id, &below);
+            }
+            if *extent != Extent::ChildrenOnly {
+                list.remove(*id);
+            }
+            list.set_current(*current);
+        }
+        MomentChange::Reparented { id, parent } => {
+            listed(*id)?;
+            may_hang(*id, *parent)?;
+            list.relink(*id, *parent);
+        }
+        MomentChange::CurrentSet(current) => {
+            if let Some(current) = current {
+                listed(*current)?;
+            }
+            list.set_current(*current);
+        }
+    }
+    Ok(next)
+}
+
+/// Returns what hangs below a moment, if its deletion takes that along.
+pub(crate) fn descendants<D>(list: &MomentList<D>, id: MomentId, extent: Extent) -> Vec<MomentId> {
+    match extent {
+        Extent::One => Vec::new(),
+        Extent::Subtree | Extent::ChildrenOnly => list
+            .walk(Scope::DescendantsOf(id))
+            .map(|moment| moment.id)
+            .collect(),
+    }
+}
+
+/// Returns the ids that a deletion removes.
+pub(crate) fn extent_of(id: MomentId, extent: Extent, below: &[MomentId]) -> IdRuns {
+    let mut ids = below.to_vec();
+    if extent != Extent::ChildrenOnly {
+        ids.push(id);
+    }
+    IdRuns::from_ids(ids)
+}

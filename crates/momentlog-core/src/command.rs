@@ -1,0 +1,154 @@
+//! What a caller asks for.
+
+use std::sync::Arc;
+
+use crate::CheckpointDef;
+use crate::{
+    CheckpointDisk, DomainDef, DomainUuid, Memory, MomentKind, MomentName, Policy, SnapshotDef,
+    SnapshotDisk,
+};
+
+/// A wish about one domain. [`State::decide`](crate::State::decide) says what would come of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The domain.
+    pub domain: DomainUuid,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with a domain or its moments. Times and names that the caller's clock decides are already read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Define the domain persistently, or define it anew. Follows `virDomainDefineXML`.
+    Define(Arc<DomainDef>),
+    /// Start the domain with this definition, transiently unless it is persistent already. Follows `virDomainCreateXML`.
+    CreateLive(Arc<DomainDef>),
+    /// Change the run state.
+    ChangeState(StateChange),
+    /// Forget the persistent definition. Follows `virDomainUndefineFlags`.
+    Undefine {
+        /// Whether the snapshots of an inactive domain may go with it.
+        with_snapshots: bool,
+    },
+    /// Follow other rules from now on.
+    SetPolicy(Policy),
+    /// Make a snapshot below the current one. Follows `virDomainSnapshotCreateXML`.
+    CreateSnapshot(CreateSnapshot),
+    /// Put a snapshot's record back, or change it. Follows `virDomainSnapshotCreateXML` with REDEFINE.
+    RedefineSnapshot(Redefine<SnapshotDef>),
+    /// Make a checkpoint below the current one. Follows `virDomainCheckpointCreateXML`.
+    CreateCheckpoint(CreateCheckpoint),
+    /// Put a checkpoint's record back, or change it. Follows `virDomainCheckpointCreateXML` with REDEFINE.
+    RedefineCheckpoint(Redefine<CheckpointDef>),
+    /// Delete a moment or what hangs below it. Follows `virDomainSnapshotDelete` and `virDomainCheckpointDelete`.
+    Delete {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// How much of the tree.
+        extent: Extent,
+    },
+    /// Hang a moment, with what is below it, elsewhere.
+    Reparent {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// Its new parent; none makes it a root.
+        parent: Option<MomentName>,
+    },
+    /// Make a moment current, or none.
+    SetCurrent {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: Option<MomentName>,
+    },
+    /// Go back to a snapshot. Follows `virDomainRevertToSnapshot`.
+    Revert {
+        /// The snapshot.
+        name: MomentName,
+        /// The run state wanted afterwards; none takes the snapshot's.
+        resume: Option<Resume>,
+    },
+}
+
+/// A change of run state, as the driver's calls name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateChange {
+    /// `virDomainCreate`.
+    Start,
+    /// `virDomainShutdown`.
+    Shutdown,
+    /// `virDomainDestroy`.
+    Destroy,
+    /// `virDomainSuspend`.
+    Suspend,
+    /// `virDomainResume`.
+    Resume,
+}
+
+/// The run state that a revert is asked to end in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Running.
+    Running,
+    /// Paused.
+    Paused,
+}
+
+/// A snapshot to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateSnapshot {
+    /// The name; none takes the second of `now`.
+    pub name: Option<MomentName>,
+    /// Free text for people.
+    pub description: Option<Arc<str>>,
+    /// The time, in seconds since 1970.
+    pub now: i64,
+    /// Where to keep the memory. Only an external file is a wish; the rest follows from the run state.
+    pub memory: Option<Memory>,
+    /// Wishes for disks.
+    pub disks: Vec<SnapshotDisk>,
+    /// Whether to shut the guest off afterwards.
+    pub halt: bool,
+}
+
+/// A checkpoint to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateCheckpoint {
+    /// The name; none takes the second of `now`.
+    pub name: Option<MomentName>,
+    /// Free text for people.
+    pub description: Option<Arc<str>>,
+    /// The time, in seconds since 1970.
+    pub now: i64,
+    /// Wishes for disks.
+    pub disks: Vec<CheckpointDisk>,
+}
+
+/// A moment's record to be put back or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redefine<D> {
+    /// The name.
+    pub name: MomentName,
+    /// The parent; none makes it a root.
+    pub parent: Option<MomentName>,
+    /// The definition, with disks as they were given.
+    pub def: D,
+    /// Whether to make it current. Checkpoints ignore it: there the rule decides.
+    pub current: bool,
+}
+
+/// How much of the tree a delete takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The moment; its children move to its parent.
+    One,
+    /// The moment and everything below it.
+    Subtree,
+    /// Everything below the moment.
+    ChildrenOnly,
+}

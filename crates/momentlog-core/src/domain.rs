@@ -1,0 +1,290 @@
+//! Domains: their definition as far as moments need it, their run state, and their policy.
+
+use std::sync::Arc;
+
+use crate::{CheckpointList, DomainUuid, SnapshotList};
+
+/// What momentlog reads from a domain's XML; everything else stays in `xml`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DomainDef {
+    /// The domain's name within this definition.
+    pub name: Arc<str>,
+    /// The domain's uuid.
+    pub uuid: DomainUuid,
+    /// Maximum memory in KiB: the part of the guest's interface that a redefine compares.
+    pub memory_kib: u64,
+    /// The disks in libvirt's order, which every `<disks>` output follows.
+    pub disks: Vec<DomainDisk>,
+    /// The inactive definition as one canonical `<domain>` text at indent 0; empty if it was erased.
+    pub xml: Arc<str>,
+}
+
+/// One disk of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DomainDisk {
+    /// Target name, such as `vda`; unique within the domain.
+    pub target: Arc<str>,
+    /// What kind of thing the source is.
+    pub kind: SourceKind,
+    /// Source path or name; `None` for an empty drive.
+    pub source: Option<Arc<str>>,
+    /// Whether the guest may not write it.
+    pub readonly: bool,
+    /// The domain's own wish for snapshots of this disk; read-only disks wish `No`.
+    pub snapshot: Option<DiskLocation>,
+}
+
+/// The `type` of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// A file on the host.
+    File,
+    /// A block device of the host.
+    Block,
+    /// A directory shown as a disk.
+    Dir,
+    /// A network disk.
+    Network,
+    /// A volume of a storage pool.
+    Volume,
+    /// Any other type that libvirt knows (`nvme`, `vhostuser`, `vhostvdpa`).
+    Other,
+}
+
+impl SourceKind {
+    /// The word in XML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SourceKind::File => "file",
+            SourceKind::Block => "block",
+            SourceKind::Dir => "dir",
+            SourceKind::Network => "network",
+            SourceKind::Volume => "volume",
+            SourceKind::Other => "other",
+        }
+    }
+}
+
+/// Where a snapshot keeps the state of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiskLocation {
+    /// The disk takes no part.
+    No,
+    /// Inside the disk's own image.
+    Internal,
+    /// In a new overlay above the disk's image.
+    External,
+    /// Somebody else takes care of it.
+    Manual,
+}
+
+impl DiskLocation {
+    /// The word in XML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DiskLocation::No => "no",
+            DiskLocation::Internal => "internal",
+            DiskLocation::External => "external",
+            DiskLocation::Manual => "manual",
+        }
+    }
+}
+
+impl DomainDef {
+    /// Returns the position of the disk that `name` means: an absolute path must be the source of exactly one disk,
+    /// any other name is compared with the targets.
+    pub fn find_disk(&self, name: &str) -> Option<usize> {
+        if !name.starts_with('/') {
+            return self.disks.iter().position(|disk| &*disk.target == name);
+        }
+        let mut found = self.disks.iter().enumerate().filter(|(_, disk)| {
+            disk.kind != SourceKind::Volume && disk.source.as_deref() == Some(name)
+        });
+        let (index, _) = found.next()?;
+        found.next().is_none().then_some(index)
+    }
+}
+
+/// Run state of a domain, numbered as `virDomainState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// The guest runs.
+    Running,
+    /// The guest is blocked on a resource.
+    Blocked,
+    /// The guest is paused.
+    Paused,
+    /// The guest is shutting down.
+    Shutdown,
+    /// The guest is off.
+    Shutoff,
+    /// The guest crashed.
+    Crashed,
+    /// The guest is suspended by its own power management.
+    PmSuspended,
+}
+
+impl RunState {
+    /// The `virDomainState` number, 1 to 7.
+    pub fn number(self) -> u8 {
+        match self {
+            RunState::Running => 1,
+            RunState::Blocked => 2,
+            RunState::Paused => 3,
+            RunState::Shutdown => 4,
+            RunState::Shutoff => 5,
+            RunState::Crashed => 6,
+            RunState::PmSuspended => 7,
+        }
+    }
+
+    /// Returns the state with this `virDomainState` number, if it is one of 1 to 7.
+    pub fn from_number(number: u8) -> Option<RunState> {
+        Some(match number {
+            1 => RunState::Running,
+            2 => RunState::Blocked,
+            3 => RunState::Paused,
+            4 => RunState::Shutdown,
+            5 => RunState::Shutoff,
+            6 => RunState::Crashed,
+            7 => RunState::PmSuspended,
+            _ => return None,
+        })
+    }
+}
+
+/// What was last told about whether and why a domain runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Power {
+    /// The state.
+    pub state: RunState,
+    /// Why, in the numbers of `virDomainRunningReason` and its kin; 0 is unknown.
+    pub reason: u8,
+    /// The number by which a running domain is known until it stops.
+    pub id: Option<u32>,
+}
+
+impl Power {
+    /// Off, for a reason that nobody told.
+    pub const OFF: Power = Power {
+        state: RunState::Shutoff,
+        reason: 0,
+        id: None,
+    };
+
+    /// Returns whether the domain is active, that is, not shut off.
+    pub fn is_active(&self) -> bool {
+        self.state != RunState::Shutoff
+    }
+}
+
+/// The rules that a domain's commands follow, each removable by one recorded event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each rule is on or off, independent of the others"
+)]
+pub struct Policy {
+    /// Snapshots and checkpoints exclude each other.
+    pub exclusive: bool,
+    /// Checkpoints form one chain: one root, one child each, and the current one is the leaf.
+    pub chain: bool,
+    /// Creating and redefining checkpoints needs an active domain.
+    pub active: bool,
+    /// A nameless moment whose second is taken gets the suffix `-2`, `-3`, … instead of being refused.
+    pub suffix: bool,
+    /// External snapshots may get a made-up file name, without a look at the host's files.
+    pub overlays: bool,
+}
+
+/// The set of rules that a store gives to new domains; recorded in its first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// As libvirt's test driver: with the built-in domain `test`, and with its limits.
+    LibvirtTest,
+    /// As a store of record keeping should be.
+    Own,
+}
+
+impl Profile {
+    /// The policy of a new domain.
+    pub fn policy(self) -> Policy {
+        match self {
+            Profile::LibvirtTest => Policy {
+                exclusive: true,
+                chain: false,
+                active: true,
+                suffix: false,
+                overlays: false,
+            },
+            Profile::Own => Policy {
+                exclusive: true,
+                chain: true,
+                active: false,
+                suffix: true,
+                overlays: true,
+            },
+        }
+    }
+}
+
+/// One domain with its moments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Domain {
+    pub(crate) uuid: DomainUuid,
+    pub(crate) name: Arc<str>,
+    pub(crate) def: Arc<DomainDef>,
+    pub(crate) next_def: Option<Arc<DomainDef>>,
+    pub(crate) persistent: bool,
+    pub(crate) power: Power,
+    pub(crate) policy: Policy,
+    pub(crate) snapshots: SnapshotList,
+    pub(crate) checkpoints: CheckpointList,
+}
+
+impl Domain {
+    /// The uuid.
+    pub fn uuid(&self) -> DomainUuid {
+        self.uuid
+    }
+
+    /// The name under which the domain is found.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The definition in force: that of the running guest, or else the persistent one.
+    pub fn def(&self) -> &Arc<DomainDef> {
+        &self.def
+    }
+
+    /// The definition that the next start will use.
+    pub fn inactive_def(&self) -> &Arc<DomainDef> {
+        self.next_def.as_ref().unwrap_or(&self.def)
+    }
+
+    /// Whether the domain outlives its guest.
+    pub fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
+    /// What was last told about the run state.
+    pub fn power(&self) -> Power {
+        self.power
+    }
+
+    /// The rules in force.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The snapshots.
+    pub fn snapshots(&self) -> &SnapshotList {
+        &self.snapshots
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> &CheckpointList {
+        &self.checkpoints
+    }
+}

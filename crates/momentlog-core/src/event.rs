@@ -1,0 +1,189 @@
+//! What happened to a domain and its moments.
+//!
+//! Events are facts: names are chosen, parents resolved, disks aligned and times read before an event exists. Applying
+//! one therefore never decides, and never sees a policy. The stored form is separate, so these types derive no
+//! serialisation.
+
+use std::sync::Arc;
+
+use crate::{
+    CheckpointDef, DomainDef, DomainUuid, Extent, MomentId, MomentName, Policy, Power, SnapshotDef,
+};
+
+/// One fact about one domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The domain.
+    pub domain: DomainUuid,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The domain has this definition.
+    DomainDefined {
+        /// The definition.
+        def: Arc<DomainDef>,
+        /// The rules in force, in full.
+        policy: Policy,
+        /// Whether it is the definition of a guest about to start, rather than the persistent one.
+        live: bool,
+    },
+    /// The domain was told to be in this run state. A persistent domain that stopped takes its next definition.
+    StateChanged(Power),
+    /// The domain lives only as long as its guest from now on.
+    MadeTransient,
+    /// The domain is gone, with all its moments.
+    DomainRemoved,
+    /// Other rules are in force.
+    PolicySet(Policy),
+    /// A snapshot changed.
+    Snapshot(MomentChange<SnapshotDef>),
+    /// A checkpoint changed.
+    Checkpoint(MomentChange<CheckpointDef>),
+    /// The domain went back to a snapshot: that is current, its definition is the domain's.
+    Reverted {
+        /// The snapshot.
+        id: MomentId,
+        /// The run state afterwards.
+        power: Power,
+    },
+}
+
+/// What happened to a moment of either kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MomentChange<D> {
+    /// A moment that was not there hangs below `parent`.
+    Created {
+        /// Its id, the next one of the store.
+        id: MomentId,
+        /// Its parent.
+        parent: Option<MomentId>,
+        /// Its name.
+        name: MomentName,
+        /// Its definition.
+        def: D,
+        /// Whether it is current now.
+        current: bool,
+    },
+    /// A moment has another definition and is its parent's newest child.
+    Redefined {
+        /// The moment.
+        id: MomentId,
+        /// Its parent, the same or another.
+        parent: Option<MomentId>,
+        /// Its definition.
+        def: D,
+        /// Whether it is current now; otherwise current did not change.
+        current: bool,
+    },
+    /// A moment, or what hangs below it, is gone.
+    Deleted {
+        /// The moment.
+        id: MomentId,
+        /// How much of the tree went.
+        extent: Extent,
+        /// All ids that are gone.
+        removed: IdRuns,
+        /// How many children moved to the parent.
+        children_moved: u64,
+        /// What is current now.
+        current: Option<MomentId>,
+    },
+    /// A moment hangs elsewhere, with what is below it, and is its parent's newest child.
+    Reparented {
+        /// The moment.
+        id: MomentId,
+        /// Its parent.
+        parent: Option<MomentId>,
+    },
+    /// Another moment is current, or none.
+    CurrentSet(Option<MomentId>),
+}
+
+/// A set of ids as runs of neighbours, so that a subtree made in one go is one pair of numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdRuns(Vec<(MomentId, u64)>);
+
+impl IdRuns {
+    /// Returns the runs of these ids, in any order.
+    pub fn from_ids(mut ids: Vec<MomentId>) -> IdRuns {
+        ids.sort_unstable();
+        let mut runs: Vec<(MomentId, u64)> = Vec::new();
+        for id in ids {
+            match runs.last_mut() {
+                Some((first, length)) if first.get() + *length == id.get() => *length += 1,
+                _ => runs.push((id, 1)),
+            }
+        }
+        IdRuns(runs)
+    }
+
+    /// Returns these runs, or `None` if they are empty, overlap, touch, or are not in order.
+    pub fn from_runs(runs: Vec<(MomentId, u64)>) -> Option<IdRuns> {
+        let mut end = 0;
+        for (first, length) in &runs {
+            if *length == 0 || (end != 0 && first.get() <= end) {
+                return None;
+            }
+            end = first.get().checked_add(*length)?;
+        }
+        Some(IdRuns(runs))
+    }
+
+    /// The runs: first id and length, ascending and apart.
+    pub fn runs(&self) -> &[(MomentId, u64)] {
+        &self.0
+    }
+
+    /// Number of ids.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|(_, length)| length).sum()
+    }
+
+    /// Whether `id` is one of them. O(log runs).
+    pub fn contains(&self, id: MomentId) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= id);
+        after > 0 && id.get() - self.0[after - 1].0.get() < self.0[after - 1].1
+    }
+
+    /// Whether there is no id.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> MomentId {
+        MomentId::new(number).unwrap()
+    }
+
+    #[test]
+    fn neighbours_make_one_run() {
+        let runs = IdRuns::from_ids([7, 3, 4, 9, 5].map(id).to_vec());
+        assert_eq!(runs.runs(), [(id(3), 3), (id(7), 1), (id(9), 1)]);
+        assert_eq!(runs.len(), 5);
+        assert_eq!(IdRuns::from_runs(runs.runs().to_vec()), Some(runs));
+    }
+
+    #[test]
+    fn runs_that_no_set_of_ids_makes_are_refused() {
+        for bad in [
+            vec![(3, 0)],
+            vec![(3, 2), (5, 1)],
+            vec![(5, 1), (3, 1)],
+            vec![(u64::MAX, 1)],
+        ] {
+            let runs = bad
+                .iter()
+                .map(|(first, length)| (id(*first), *length))
+                .collect();
+            assert_eq!(IdRuns::from_runs(runs), None, "{bad:?}");
+        }
+    }
+}

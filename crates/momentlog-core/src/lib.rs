@@ -1,0 +1,59 @@
+//! The pure state machine of momentlog.
+//!
+//! A [`Command`] says what somebody wants. [`State::decide`] answers with the [`Event`]s that it causes, or with a
+//! [`Refusal`]; [`State::apply`] gives the state after an event. Nothing here knows a file, a clock, randomness, XML or
+//! threads: all of that arrives as arguments, so the same events always build the same state.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use momentlog_core::{Action, Command, CreateCheckpoint, DomainDef, DomainDisk, DomainUuid, Profile, SourceKind, State};
+//!
+//! let uuid: DomainUuid = "6695eb01-f6a4-8304-79aa-97f2502e193f".parse()?;
+//! let disk = DomainDisk {
+//!     target: "vda".into(),
+//!     kind: SourceKind::File,
+//!     source: Some("/guest/diskimage1".into()),
+//!     readonly: false,
+//!     snapshot: None,
+//! };
+//! let def = DomainDef { name: "vm".into(), uuid, memory_kib: 8192, disks: vec![disk], xml: "<domain/>\n".into() };
+//! let nightly = CreateCheckpoint { name: None, description: None, now: 1_700_000_000, disks: vec![] };
+//!
+//! let mut state = State::new(Profile::Own);
+//! for action in [Action::Define(Arc::new(def)), Action::CreateCheckpoint(nightly)] {
+//!     for event in state.decide(&Command { domain: uuid, action })? {
+//!         state = state.apply(&event)?;
+//!     }
+//! }
+//! let checkpoints = state.domain(uuid).unwrap().checkpoints();
+//! assert_eq!(checkpoints.current().unwrap().name.as_str(), "1700000000");
+//! assert_eq!(state.check(), Ok(()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod apply;
+mod checkpoint;
+mod command;
+mod decide;
+mod domain;
+mod event;
+mod ids;
+mod moment_list;
+mod refusal;
+mod snapshot;
+mod state;
+
+pub use apply::Misfit;
+pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking};
+pub use command::{
+    Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
+};
+pub use domain::{
+    DiskLocation, Domain, DomainDef, DomainDisk, Policy, Power, Profile, RunState, SourceKind,
+};
+pub use event::{Change, Event, IdRuns, MomentChange};
+pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
+pub use moment_list::{Broken, LeafFilter, Moment, MomentList, ParentRefused, Scope, Walk};
+pub use refusal::{DiskRefused, MomentKind, PolicyBreach, Refusal};
+pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
+pub use state::State;

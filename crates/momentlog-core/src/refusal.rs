@@ -1,0 +1,315 @@
+//! Why a command was not accepted. The texts are libvirt's details, without its prefixes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{DomainUuid, MomentName, ParentRefused, SourceKind};
+
+/// Snapshot or checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MomentKind {
+    /// A point to roll back to.
+    Snapshot,
+    /// A point to make incremental backups from.
+    Checkpoint,
+}
+
+impl MomentKind {
+    /// The word, `snapshot` or `checkpoint`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MomentKind::Snapshot => "snapshot",
+            MomentKind::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+impl fmt::Display for MomentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a command was not accepted; nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such domain.
+    #[error("no domain with matching uuid '{uuid}'")]
+    NoDomain {
+        /// The uuid that was asked for.
+        uuid: DomainUuid,
+    },
+    /// There is no such moment.
+    #[error("no domain {kind} with matching name '{name}'")]
+    NoMoment {
+        /// Which list.
+        kind: MomentKind,
+        /// The name that was asked for.
+        name: MomentName,
+    },
+    /// Another domain has the name.
+    #[error("domain '{name}' already exists with uuid {uuid}")]
+    DomainNameTaken {
+        /// The name.
+        name: Arc<str>,
+        /// The uuid of the domain that has it.
+        uuid: DomainUuid,
+    },
+    /// The domain has another name.
+    #[error("domain '{name}' is already defined with uuid {uuid}")]
+    DomainRenamed {
+        /// The name that it has.
+        name: Arc<str>,
+        /// Its uuid.
+        uuid: DomainUuid,
+    },
+    /// The definition's uuid is not the domain's that the command is about.
+    #[error("the definition has uuid {found}, not {expected}")]
+    DefinitionUuid {
+        /// The domain's.
+        expected: DomainUuid,
+        /// The definition's.
+        found: DomainUuid,
+    },
+    /// A running domain was to be created.
+    #[error("domain '{name}' is already active")]
+    AlreadyActive {
+        /// The domain.
+        name: Arc<str>,
+    },
+    /// A running domain was to be started.
+    #[error("Domain '{name}' is already running")]
+    AlreadyRunning {
+        /// The domain.
+        name: Arc<str>,
+    },
+    /// The domain is not running, for a shutdown or suspend.
+    #[error("domain '{name}' not running")]
+    NotRunning {
+        /// The domain.
+        name: Arc<str>,
+    },
+    /// The domain is not paused, for a resume.
+    #[error("domain '{name}' not paused")]
+    NotPaused {
+        /// The domain.
+        name: Arc<str>,
+    },
+    /// The call needs an active domain.
+    #[error("domain is not running")]
+    Inactive,
+    /// A transient domain is already as gone as undefining can make it.
+    #[error("cannot undefine transient domain")]
+    UndefineTransient,
+    /// An inactive domain with snapshots was to be undefined without them.
+    #[error("cannot delete inactive domain with {count} snapshots")]
+    HasSnapshots {
+        /// How many.
+        count: usize,
+    },
+    /// The policy is exclusive and there are moments of the other kind.
+    #[error("cannot create {kind} while {} exists", other(*.kind))]
+    Excluded {
+        /// The kind that was to be created.
+        kind: MomentKind,
+    },
+    /// The policy wants an active domain for checkpoints.
+    #[error("cannot create checkpoint for inactive domain")]
+    CheckpointInactive,
+    /// A snapshot of a transient domain was to halt it.
+    #[error("cannot halt after transient domain snapshot")]
+    HaltTransient,
+    /// The name is not one that a checkpoint may have.
+    #[error("'{name}' is not a name for a checkpoint: [a-zA-Z0-9_-][a-zA-Z0-9_.-]*")]
+    CheckpointName {
+        /// The name.
+        name: MomentName,
+    },
+    /// The name is in use.
+    #[error("domain moment {name} already exists")]
+    NameTaken {
+        /// The name.
+        name: MomentName,
+    },
+    /// The moment cannot hang there.
+    #[error(transparent)]
+    Parent(#[from] ParentRefused),
+    /// The policy wants a chain, and this would fork it.
+    #[error(
+        "checkpoint {name} would fork the chain: its parent must be the current checkpoint {current}"
+    )]
+    Fork {
+        /// The checkpoint.
+        name: MomentName,
+        /// The leaf of the chain.
+        current: MomentName,
+    },
+    /// The policy wants the leaf of the chain to be current.
+    #[error("checkpoint {current} is the leaf of the chain and stays current")]
+    LeafIsCurrent {
+        /// The leaf.
+        current: MomentName,
+    },
+    /// The definition embeds another domain.
+    #[error("definition for {kind} {name} must use uuid {uuid}")]
+    WrongUuid {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The domain's uuid.
+        uuid: DomainUuid,
+    },
+    /// An online snapshot was to become offline, or the other way round.
+    #[error("cannot change between online and offline snapshot state in snapshot {name}")]
+    OnlineChange {
+        /// The snapshot.
+        name: MomentName,
+    },
+    /// A disk-only snapshot was to become a full one, or the other way round.
+    #[error("cannot change between disk only and full system in snapshot {name}")]
+    DiskOnlyChange {
+        /// The snapshot.
+        name: MomentName,
+    },
+    /// The embedded domains differ in what the guest sees.
+    #[error("Target domain max memory {target} does not match source {source_kib}")]
+    MemoryChange {
+        /// KiB in the new definition.
+        target: u64,
+        /// KiB in the old one.
+        source_kib: u64,
+    },
+    /// Disks do not fit the domain.
+    #[error(transparent)]
+    Disks(#[from] DiskRefused),
+    /// A transient domain cannot be left shut off.
+    #[error("transient domain needs to request run or pause to revert to inactive snapshot")]
+    RevertTransient,
+    /// The snapshot holds no domain to go back to.
+    #[error("snapshot '{name}' lacks domain '{domain}' rollback info")]
+    NoRollback {
+        /// The snapshot.
+        name: MomentName,
+        /// The domain.
+        domain: Arc<str>,
+    },
+    /// The domain does not meet the policy that was to be set.
+    #[error("the domain does not meet the policy: {0}")]
+    PolicyUnmet(PolicyBreach),
+    /// The store has allocated every id there is.
+    #[error("no moment id is left")]
+    IdsExhausted,
+}
+
+/// Why a moment's disks do not fit those of the domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiskRefused {
+    /// There is no domain definition to align with.
+    #[error("missing domain in {kind}")]
+    NoDomain {
+        /// Which list.
+        kind: MomentKind,
+    },
+    /// More disks than the domain has.
+    #[error("too many disk {kind} requests for domain")]
+    TooMany {
+        /// Which list.
+        kind: MomentKind,
+    },
+    /// The domain has no disk at all.
+    #[error("domain must have at least one disk to perform checkpoints")]
+    NoDisks,
+    /// No disk of this name, or several of this source.
+    #[error("no disk named '{disk}'")]
+    Unknown {
+        /// Which list.
+        kind: MomentKind,
+        /// The disk as given.
+        disk: Arc<str>,
+    },
+    /// The same disk again.
+    #[error("disk '{disk}' specified twice")]
+    Twice {
+        /// Which list.
+        kind: MomentKind,
+        /// The disk as given.
+        disk: Arc<str>,
+    },
+    /// A checkpoint cannot track it.
+    #[error("disk '{disk}' is empty or readonly")]
+    EmptyOrReadonly {
+        /// The disk as given.
+        disk: Arc<str>,
+    },
+    /// A snapshot with an internal default has only internal disks.
+    #[error("disk '{disk}' must use snapshot mode 'internal'")]
+    NotInternal {
+        /// The disk as given.
+        disk: Arc<str>,
+    },
+    /// Only external disks have a file of their own.
+    #[error("file '{file}' for disk '{disk}' requires use of external snapshot mode")]
+    FileNotExternal {
+        /// The file.
+        file: Arc<str>,
+        /// The disk as given.
+        disk: Arc<str>,
+    },
+    /// No driver here can leave a disk to somebody else.
+    #[error("'manual' snapshot mode is not supported by the test driver")]
+    Manual,
+    /// No name can be made up for an overlay that is not a file.
+    #[error("cannot generate external snapshot name for disk '{disk}' on a '{}' device", .kind.as_str())]
+    OverlayOnDevice {
+        /// The disk.
+        disk: Arc<str>,
+        /// What kind it is.
+        kind: SourceKind,
+    },
+    /// No name can be made up for an overlay of an empty drive.
+    #[error("cannot generate external snapshot name for disk '{disk}' without source")]
+    OverlayWithoutSource {
+        /// The disk.
+        disk: Arc<str>,
+    },
+    /// The policy makes up no names, or the disk is not a file.
+    #[error(
+        "source for disk '{disk}' is not a regular file; refusing to generate external snapshot name"
+    )]
+    OverlayNotRegular {
+        /// The disk.
+        disk: Arc<str>,
+    },
+    /// The made-up name is another disk's.
+    #[error(
+        "cannot generate external snapshot name for disk '{disk}': collision with disk '{other}'"
+    )]
+    OverlayTwice {
+        /// The disk.
+        disk: Arc<str>,
+        /// The disk that has the name.
+        other: Arc<str>,
+    },
+}
+
+/// How a domain breaks its own policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyBreach {
+    /// Both kinds exist under `exclusive`.
+    #[error("it has snapshots and checkpoints, which `exclusive` forbids")]
+    NotExclusive,
+    /// The checkpoints fork, or have several roots, under `chain`.
+    #[error("its checkpoints do not form one chain, which `chain` asks for")]
+    NotAChain,
+    /// The current checkpoint is not the leaf under `chain`.
+    #[error("its current checkpoint is not the leaf, which `chain` asks for")]
+    CurrentNotLeaf,
+}
+
+fn other(kind: MomentKind) -> MomentKind {
+    match kind {
+        MomentKind::Snapshot => MomentKind::Checkpoint,
+        MomentKind::Checkpoint => MomentKind::Snapshot,
+    }
+}

@@ -1,0 +1,124 @@
+//! Everything that the events so far have made: domains by uuid and name, and the counters.
+
+use std::sync::Arc;
+
+use crate::{Broken, Domain, DomainUuid, MomentId, MomentList, PolicyBreach, Profile};
+
+/// The state of a whole store at one point of its history.
+///
+/// Cloning is O(1). Two states are equal if the same domains, moments, links and counters are in them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub(crate) profile: Profile,
+    pub(crate) domains: im::OrdMap<DomainUuid, Arc<Domain>>,
+    pub(crate) names: im::OrdMap<Arc<str>, DomainUuid>,
+    pub(crate) next_moment: Option<MomentId>,
+    pub(crate) next_domain: u32,
+}
+
+impl State {
+    /// Returns the state of an empty store.
+    pub fn new(profile: Profile) -> State {
+        State {
+            profile,
+            domains: im::OrdMap::new(),
+            names: im::OrdMap::new(),
+            next_moment: Some(MomentId::FIRST),
+            next_domain: 1,
+        }
+    }
+
+    /// The profile that gives new domains their policy.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Returns the domain with this uuid.
+    pub fn domain(&self, uuid: DomainUuid) -> Option<&Domain> {
+        self.domains.get(&uuid).map(Arc::as_ref)
+    }
+
+    /// Returns the domain of this name.
+    pub fn domain_by_name(&self, name: &str) -> Option<&Domain> {
+        self.domain(*self.names.get(name)?)
+    }
+
+    /// Returns all domains, by name.
+    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.names.values().filter_map(|uuid| self.domain(*uuid))
+    }
+
+    /// The id of the next moment; `None` when all are used up.
+    pub fn next_moment(&self) -> Option<MomentId> {
+        self.next_moment
+    }
+
+    /// Checks what `apply` guarantees for any events: every list is sound, and ids are unique and below the counter.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is [`Broken`].
+    pub fn check(&self) -> Result<(), Broken> {
+        let mut seen = std::collections::HashSet::new();
+        for domain in self.domains.values() {
+            domain.snapshots.check()?;
+            domain.checkpoints.check()?;
+            self.check_ids(&domain.snapshots, &mut seen)?;
+            self.check_ids(&domain.checkpoints, &mut seen)?;
+        }
+        Ok(())
+    }
+
+    fn check_ids<D>(
+        &self,
+        list: &MomentList<D>,
+        seen: &mut std::collections::HashSet<MomentId>,
+    ) -> Result<(), Broken> {
+        for moment in list.walk(crate::Scope::All) {
+            if self.next_moment.is_some_and(|next| moment.id >= next) {
+                return Err(Broken::Counter(moment.id));
+            }
+            if !seen.insert(moment.id) {
+                return Err(Broken::Twice(moment.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what `decide` guarantees for decided histories: every domain meets its own policy.
+    ///
+    /// # Errors
+    ///
+    /// The first domain that does not, and how.
+    pub fn check_policy(&self) -> Result<(), (DomainUuid, PolicyBreach)> {
+        self.domains.values().try_for_each(|domain| {
+            domain
+                .check_policy()
+                .map_err(|breach| (domain.uuid, breach))
+        })
+    }
+}
+
+impl Domain {
+    /// Checks that the domain meets its own policy. O(checkpoints) under `chain`.
+    ///
+    /// # Errors
+    ///
+    /// The [`PolicyBreach`].
+    pub fn check_policy(&self) -> Result<(), PolicyBreach> {
+        self.meets(self.policy)
+    }
+
+    pub(crate) fn meets(&self, policy: crate::Policy) -> Result<(), PolicyBreach> {
+        if policy.exclusive && !self.snapshots.is_empty() && !self.checkpoints.is_empty() {
+            return Err(PolicyBreach::NotExclusive);
+        }
+        if policy.chain && !self.checkpoints.is_empty() {
+            let leaf = self.checkpoints.leaf().ok_or(PolicyBreach::NotAChain)?;
+            if self.checkpoints.current_id() != Some(leaf.id) {
+                return Err(PolicyBreach::CurrentNotLeaf);
+            }
+        }
+        Ok(())
+    }
+}
