@@ -1,0 +1,329 @@
+//! The byte-level seam below the log: a directory of files, real or simulated.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
+
+/// A directory that holds one store.
+pub trait Disk: Debug + Send + Sync {
+    /// Makes the directory, durably, if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn create(&self) -> io::Result<()>;
+
+    /// Returns the names of all files, in any order.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no directory; `PermissionDenied` with [`Unsafe`] inside if it cannot be trusted.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file that is there, without following links.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `PermissionDenied` with [`Unsafe`] inside if the file cannot be trusted.
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Creates a file that is not there yet, for this user alone.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, or what the disk says.
+    fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations and removals durable.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// The directory, for messages.
+    fn path(&self) -> &Path;
+}
+
+/// What an open file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// One open file of a [`Disk`].
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads up to `buffer.len()` bytes from `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; some of the bytes may be written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes all bytes written so far, and the file's length, durable.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; any of the bytes may be lost then.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts the file, or lengthens it with zeros.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Takes the file's lock, shared or exclusive, if nobody holds it otherwise. It lasts until [`unlock`](Self::unlock)
+    /// or until the file is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; that somebody holds it is `Ok(false)`.
+    fn try_lock(&self, share: bool) -> io::Result<bool>;
+
+    /// Lets go of the lock.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn unlock(&self) -> io::Result<()>;
+}
+
+/// Why a directory or file cannot be trusted with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsafe {
+    /// It belongs to somebody else.
+    #[error("it belongs to user {owner}, not to user {user}")]
+    Owner {
+        /// The owner's number.
+        owner: u32,
+        /// This process's.
+        user: u32,
+    },
+    /// Others may write it.
+    #[error("it is writable by group or others (mode {mode:o})")]
+    Writable {
+        /// The permission bits.
+        mode: u32,
+    },
+    /// It is a symbolic link.
+    #[error("it is a symbolic link")]
+    Link,
+    /// It is neither a directory nor a regular file where one is needed.
+    #[error("it is not a regular file")]
+    Kind,
+}
+
+impl From<Unsafe> for io::Error {
+    fn from(why: Unsafe) -> io::Error {
+        io::Error::new(io::ErrorKind::PermissionDenied, why)
+    }
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+}
+
+impl RealDisk {
+    /// Returns the directory at `path`, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> RealDisk {
+        RealDisk { path: path.into() }
+    }
+
+    /// Opens the directory itself, without following a link, and checks that it can be trusted.
+    fn directory(&self) -> io::Result<OwnedFd> {
+        // A trailing slash would make the kernel follow a link.
+        let path: PathBuf = self.path.components().collect();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| {
+            let is_link = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
+            if is_link {
+                Unsafe::Link.into()
+            } else {
+                io::Error::from(error)
+            }
+        })?;
+        vet(&rustix::fs::fstat(&directory)?)?;
+        Ok(directory)
+    }
+}
+
+fn vet(stat: &rustix::fs::Stat) -> Result<(), Unsafe> {
+    let user = rustix::process::geteuid().as_raw();
+    if stat.st_uid != user {
+        return Err(Unsafe::Owner {
+            owner: stat.st_uid,
+            user,
+        });
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(Unsafe::Writable {
+            mode: stat.st_mode & 0o7777,
+        });
+    }
+    Ok(())
+}
+
+impl Disk for RealDisk {
+    fn create(&self) -> io::Result<()> {
+        if let Some(parent) = self.path.parent()
+            && !parent.as_os_str().is_empty()
+        {
+            std::fs::create_dir_all(parent)?;
+        }
+        match rustix::fs::mkdir(&self.path, Mode::RWXU) {
+            Err(rustix::io::Errno::EXIST) => return Ok(()),
+            made => made?,
+        }
+        let parent = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(parent)?.sync_all()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(self.directory()?)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mode = if access == Access::Write {
+            OFlags::RDWR
+        } else {
+            OFlags::RDONLY
+        };
+        // Without NONBLOCK, opening a pipe that somebody put here would wait for its other end.
+        let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(self.directory()?, name, flags, Mode::empty());
+        let file = opened.map_err(|error| match error {
+            rustix::io::Errno::LOOP => Unsafe::Link.into(),
+            error => io::Error::from(error),
+        })?;
+        let stat = rustix::fs::fstat(&file)?;
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode as RawMode).is_file() {
+            return Err(Unsafe::Kind.into());
+        }
+        vet(&stat)?;
+        Ok(Box::new(File::from(file)))
+    }
+
+    fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.directory()?, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Box::new(File::from(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(
+            self.directory()?,
+            name,
+            AtFlags::empty(),
+        )?)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.directory()?)?)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl DiskFile for File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        File::set_len(self, length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn try_lock(&self, share: bool) -> io::Result<bool> {
+        let locked = if share {
+            File::try_lock_shared(self)
+        } else {
+            File::try_lock(self)
+        };
+        match locked {
+            Ok(()) => Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        File::unlock(self)
+    }
+}
+
+/// Returns the name of this machine, for the lock file's message.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,41 @@
+//! The append-only, hash-chained log of momentlog.
+//!
+//! Payloads are opaque bytes here: this crate knows frames, order, durability and digests, and nothing of what a record
+//! means. Every byte is described in `docs/format.md`.
+//!
+//! ```
+//! use std::time::Duration;
+//! use momentlog_store::{Draft, FileStore, LogId, RealDisk, Store};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let mut store = FileStore::new(RealDisk::new(dir.path().join("log")));
+//! store.begin(Duration::from_secs(10))?;
+//! let draft = Draft { facts: b"it happened".to_vec(), texts: vec![] };
+//! let records = store.append(LogId([7; 16]), None, vec![draft])?;
+//!
+//! let mut reader = FileStore::new(RealDisk::new(dir.path().join("log")));
+//! let mut seen = vec![];
+//! reader.read(None, &mut |record| {
+//!     seen.push(record);
+//!     Ok(())
+//! })?;
+//! assert_eq!(seen, records);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod disk;
+mod error;
+mod file_store;
+mod frame;
+mod record;
+mod segment;
+mod store;
+mod verify;
+
+pub use disk::{Access, Disk, DiskFile, RealDisk, Unsafe};
+pub use error::{Damage, StoreError};
+pub use file_store::{FileStore, Limits, TornTail};
+pub use frame::{FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame};
+pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
+pub use store::{MemoryStore, Store};
+pub use verify::{Verdict, VerifyReport, verify};

@@ -1,0 +1,338 @@
+//! Reading frames out of segments, and telling a torn tail from damage.
+
+use crate::disk::{Access, Disk, DiskFile};
+use crate::error::Damage;
+use crate::frame::{self, FrameError, HEADER_LEN, MAGIC};
+use crate::store::next_seq;
+use crate::{FRAME_LEN_MAX, Head, LogId, Place, Record, Seq, StoreError};
+
+/// Bytes read at once.
+const WINDOW_LEN: usize = 256 << 10;
+
+/// Bytes of candidates that the search for later frames checks before it gives up and calls a bad frame damage.
+const SEARCH_LEN_MAX: u64 = 256 << 20;
+
+/// Returns the file name of the segment whose first record is `first`.
+pub(crate) fn segment_name(first: Seq) -> String {
+    format!("{:020}.seg", first.get())
+}
+
+/// Returns the first seq of every segment on `disk`, ascending.
+pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<Seq>, StoreError> {
+    let names = disk.list().map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Missing {
+            path: disk.path().into(),
+        },
+        _ => StoreError::Io {
+            doing: "open",
+            path: disk.path().into(),
+            source,
+        },
+    })?;
+    let mut found: Vec<Seq> = names.iter().filter_map(|name| first_of(name)).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn first_of(name: &str) -> Option<Seq> {
+    let digits = name
+        .strip_suffix(".seg")
+        .filter(|digits| digits.len() == 20)?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| Seq::new(digits.parse().ok()?))
+        .flatten()
+}
+
+/// Where reading stands: after `head`, at this offset of this segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    pub(crate) segment: Seq,
+    pub(crate) offset: u64,
+    pub(crate) head: Option<Head>,
+}
+
+impl Cursor {
+    /// The start of a log.
+    pub(crate) const START: Cursor = Cursor {
+        segment: Seq::FIRST,
+        offset: 0,
+        head: None,
+    };
+}
+
+/// What stands where the next frame should be.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A record.
+    Record(Record),
+    /// Nothing: the log ends.
+    End,
+    /// Bytes that are no frame. Whether they are a torn tail or damage needs a look at what follows.
+    Bad(Damage),
+}
+
+/// Reads frame after frame.
+#[derive(Debug)]
+pub(crate) struct FrameReader<'a> {
+    disk: &'a dyn Disk,
+    segments: Vec<Seq>,
+    log: Option<LogId>,
+    pub(crate) cursor: Cursor,
+    file: Option<Box<dyn DiskFile>>,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(crate) fn new(
+        disk: &'a dyn Disk,
+        log: Option<LogId>,
+        cursor: Cursor,
+    ) -> Result<FrameReader<'a>, StoreError> {
+        let segments = segments(disk)?;
+        Ok(FrameReader {
+            disk,
+            segments,
+            log,
+            cursor,
+            file: None,
+            window: Vec::new(),
+            window_at: 0,
+        })
+    }
+
+    /// Whether there is no segment at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The log's id, once a frame was read.
+    pub(crate) fn log(&self) -> Option<LogId> {
+        self.log
+    }
+
+    /// Path of the segment at the cursor.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.disk.path().join(segment_name(self.cursor.segment))
+    }
+
+    /// Returns what stands at the cursor, and moves past it if it is a record.
+    pub(crate) fn next(&mut self) -> Result<Next, StoreError> {
+        loop {
+            if !self.open()? {
+                let next = self
+                    .segments
+                    .iter()
+                    .find(|first| **first > self.cursor.segment);
+                return Ok(match next {
+                    Some(next) => Next::Bad(Damage::Gap { next: *next }),
+                    None => Next::End,
+                });
+            }
+            let expected = next_seq(self.cursor.head);
+            if self.ensure(HEADER_LEN)?.iter().all(|byte| *byte == 0) {
+                let zeros = self.rest_is_zero()?;
+                // The next segment begins with the record that would be next, and the file at the cursor is not it.
+                let follows = expected != self.cursor.segment
+                    && self.segments.binary_search(&expected).is_ok();
+                if follows && zeros {
+                    self.enter(expected);
+                    continue;
+                }
+                let later = self
+                    .segments
+                    .iter()
+                    .find(|first| **first > self.cursor.segment);
+                return Ok(match later {
+                    _ if !zeros => Next::Bad(Damage::Trailing),
+                    Some(next) => Next::Bad(Damage::Gap { next: *next }),
+                    None => Next::End,
+                });
+            }
+            return self.frame(expected);
+        }
+    }
+
+    fn frame(&mut self, expected: Seq) -> Result<Next, StoreError> {
+        let header = match frame::decode_header(self.ensure(HEADER_LEN)?) {
+            Ok(header) => header,
+            Err(FrameError::NewerFormat { found }) => {
+                return Err(StoreError::NewerFormat {
+                    path: self.path(),
+                    found,
+                });
+            }
+            Err(error) => return Ok(Next::Bad(error.into())),
+        };
+        let log = self.log.unwrap_or(header.log);
+        let place = Place {
+            log,
+            segment: self.cursor.segment,
+            offset: self.cursor.offset,
+        };
+        let bytes = self.ensure(header.frame_len)?;
+        let (record, length) = match frame::decode(bytes, place) {
+            Ok(decoded) => decoded,
+            Err(FrameError::OtherLog { found }) => {
+                return Ok(Next::Bad(Damage::OtherLog { found }));
+            }
+            Err(error) => return Ok(Next::Bad(error.into())),
+        };
+        if record.seq != expected {
+            return Ok(Next::Bad(Damage::Order { found: record.seq }));
+        }
+        if record.previous
+            != self
+                .cursor
+                .head
+                .map_or(crate::Digest::ZERO, |head| head.digest)
+        {
+            return Ok(Next::Bad(Damage::Chain));
+        }
+        self.log = Some(log);
+        self.cursor.offset += length as u64;
+        self.cursor.head = Some(record.head());
+        Ok(Next::Record(record))
+    }
+
+    /// Returns whether a valid frame that comes after the cursor says that record `seq` was durable.
+    ///
+    /// Also true if the search had to give up: then the bad frame counts as damage, which loses nothing.
+    pub(crate) fn proves_durable(&mut self, seq: Seq) -> Result<bool, StoreError> {
+        let mut left = SEARCH_LEN_MAX;
+        let later: Vec<Seq> = self
+            .segments
+            .iter()
+            .copied()
+            .filter(|first| *first > self.cursor.segment)
+            .collect();
+        let start = Cursor {
+            offset: self.cursor.offset + 8,
+            ..self.cursor
+        };
+        let starts = std::iter::once(start).chain(later.into_iter().map(|segment| Cursor {
+            segment,
+            offset: 0,
+            head: None,
+        }));
+        for start in starts {
+            self.enter(start.segment);
+            self.cursor.offset = start.offset;
+            if !self.open()? {
+                continue;
+            }
+            while let Some(offset) = self.find_magic()? {
+                self.cursor.offset = offset;
+                let header = frame::decode_header(self.ensure(HEADER_LEN)?);
+                if let Ok(header) = header
+                    && header.durable >= Some(seq)
+                {
+                    let Some(remaining) = left.checked_sub(header.frame_len as u64) else {
+                        return Ok(true);
+                    };
+                    left = remaining;
+                    let log = self.log.unwrap_or(header.log);
+                    let place = Place {
+                        log,
+                        segment: self.cursor.segment,
+                        offset,
+                    };
+                    if frame::decode(self.ensure(header.frame_len)?, place).is_ok() {
+                        return Ok(true);
+                    }
+                }
+                self.cursor.offset += 8;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the next multiple of 8 from the cursor on at which the magic stands.
+    fn find_magic(&mut self) -> Result<Option<u64>, StoreError> {
+        loop {
+            let bytes = self.ensure(WINDOW_LEN)?;
+            let whole = bytes.len() - bytes.len() % 8;
+            if whole == 0 {
+                return Ok(None);
+            }
+            match bytes[..whole]
+                .chunks_exact(8)
+                .position(|word| word == MAGIC)
+            {
+                Some(index) => return Ok(Some(self.cursor.offset + 8 * index as u64)),
+                None => self.cursor.offset += whole as u64,
+            }
+        }
+    }
+
+    fn enter(&mut self, segment: Seq) {
+        if segment != self.cursor.segment {
+            self.file = None;
+            self.window.clear();
+        }
+        self.cursor.segment = segment;
+        self.cursor.offset = 0;
+    }
+
+    /// Opens the segment at the cursor; `false` if it is not there.
+    fn open(&mut self) -> Result<bool, StoreError> {
+        if self.file.is_some() {
+            return Ok(true);
+        }
+        if self.segments.binary_search(&self.cursor.segment).is_err() {
+            return Ok(false);
+        }
+        let name = segment_name(self.cursor.segment);
+        let file = self
+            .disk
+            .open(&name, Access::Read)
+            .map_err(StoreError::io("open", self.path()))?;
+        self.file = Some(file);
+        Ok(true)
+    }
+
+    /// Returns up to `length` bytes from the cursor on, fewer only at the end of the file.
+    fn ensure(&mut self, length: usize) -> Result<&[u8], StoreError> {
+        let have = |window: &Vec<u8>, at: u64, cursor: u64| {
+            (cursor >= at)
+                .then(|| (cursor - at) as usize)
+                .filter(|skip| *skip <= window.len())
+        };
+        let enough = have(&self.window, self.window_at, self.cursor.offset)
+            .is_some_and(|skip| self.window.len() - skip >= length);
+        if !enough {
+            let file = self
+                .file
+                .as_ref()
+                .expect("the segment at the cursor is open");
+            let wanted = length.clamp(WINDOW_LEN, FRAME_LEN_MAX);
+            self.window.resize(wanted, 0);
+            self.window_at = self.cursor.offset;
+            let read = file.read_at(self.cursor.offset, &mut self.window);
+            let read = read.map_err(StoreError::io("read", self.path()))?;
+            self.window.truncate(read);
+        }
+        let skip = (self.cursor.offset - self.window_at) as usize;
+        let end = self.window.len().min(skip + length);
+        Ok(&self.window[skip..end])
+    }
+
+    /// Returns whether only zeros follow in the segment. The cursor stays.
+    fn rest_is_zero(&mut self) -> Result<bool, StoreError> {
+        let cursor = self.cursor;
+        let zeros = loop {
+            let bytes = self.ensure(WINDOW_LEN)?;
+            if bytes.is_empty() {
+                break true;
+            }
+            if bytes.iter().any(|byte| *byte != 0) {
+                break false;
+            }
+            self.cursor.offset += bytes.len() as u64;
+        };
+        self.cursor = cursor;
+        Ok(zeros)
+    }
+}

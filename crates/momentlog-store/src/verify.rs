@@ -1,0 +1,152 @@
+//! Verification: what can be said of a log, from the bytes alone and against a receipt.
+
+use crate::error::Damage;
+use crate::{FileStore, Head, LogId, Receipt, Record, Store, StoreError, Text, TornTail};
+
+/// What verification found, worst last. The number is the exit status of `momentlog verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Consistent, and it holds what the receipt proves.
+    Anchored,
+    /// Consistent in itself. A whole rewrite would be as well: only a receipt kept elsewhere tells.
+    Unanchored,
+    /// An interrupted write left bytes behind the last record.
+    TornTail,
+    /// Records that were there are not.
+    Truncated,
+    /// Another history than the receipt's.
+    Forked,
+    /// A segment is missing.
+    Gap,
+    /// Bytes are not what was written.
+    Damaged,
+}
+
+impl Verdict {
+    /// The exit status: 0 anchored or unanchored, 4 torn tail, 5 truncated, 6 forked, 7 gap, 8 damaged.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Verdict::Anchored | Verdict::Unanchored => 0,
+            Verdict::TornTail => 4,
+            Verdict::Truncated => 5,
+            Verdict::Forked => 6,
+            Verdict::Gap => 7,
+            Verdict::Damaged => 8,
+        }
+    }
+
+    /// The verdict in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Anchored => "anchored",
+            Verdict::Unanchored => "consistent, unanchored",
+            Verdict::TornTail => "torn tail",
+            Verdict::Truncated => "truncated or rolled back",
+            Verdict::Forked => "forked",
+            Verdict::Gap => "gap",
+            Verdict::Damaged => "damaged",
+        }
+    }
+}
+
+/// What verification found.
+#[derive(Debug)]
+pub struct VerifyReport {
+    /// The worst of it.
+    pub verdict: Verdict,
+    /// The log's id.
+    pub log: Option<LogId>,
+    /// The last record that verified.
+    pub head: Option<Head>,
+    /// Number of records that verified.
+    pub records: u64,
+    /// Number of texts that were erased.
+    pub texts_erased: u64,
+    /// The torn tail.
+    pub torn: Option<TornTail>,
+    /// What is wrong, with segment, offset and seq.
+    pub error: Option<StoreError>,
+}
+
+/// Reads the whole log, checks every rule of the format, and compares it with a receipt if there is one.
+///
+/// `each` sees every record that verified, in order, for checks of a higher layer.
+///
+/// # Errors
+///
+/// [`StoreError::Missing`], [`StoreError::NewerFormat`] and what the file system says. Damage is no error here: it is the
+/// report.
+pub fn verify(
+    store: &mut FileStore,
+    receipt: Option<Receipt>,
+    each: &mut dyn FnMut(&Record),
+) -> Result<VerifyReport, StoreError> {
+    let mut records = 0;
+    let mut texts_erased = 0;
+    let mut head = None;
+    let mut proven = None;
+    let read = store.read(None, &mut |record| {
+        records += 1;
+        texts_erased += record
+            .texts
+            .iter()
+            .filter(|text| matches!(text, Text::Erased { .. }))
+            .count() as u64;
+        if let Some(receipt) = receipt
+            && receipt.head.seq == record.seq
+        {
+            proven = Some(receipt.head.digest == record.digest);
+        }
+        head = Some(record.head());
+        each(&record);
+        Ok(())
+    });
+    let log = store.log_id();
+    let torn = store.torn_tail().cloned();
+    let (mut verdict, mut error) = (Verdict::Unanchored, None);
+    match read {
+        Ok(()) if torn.is_some() => verdict = Verdict::TornTail,
+        Ok(()) => {}
+        Err(StoreError::Damaged {
+            path,
+            offset,
+            seq,
+            why,
+        }) => {
+            verdict = match why {
+                Damage::Truncated { .. } => Verdict::Truncated,
+                Damage::Gap { .. } => Verdict::Gap,
+                _ => Verdict::Damaged,
+            };
+            error = Some(StoreError::Damaged {
+                path,
+                offset,
+                seq,
+                why,
+            });
+        }
+        Err(other) => return Err(other),
+    }
+    if let Some(receipt) = receipt {
+        let against = match proven {
+            Some(true) if log == Some(receipt.log) => Verdict::Anchored,
+            Some(_) => Verdict::Forked,
+            None if log.is_some_and(|log| log != receipt.log) => Verdict::Forked,
+            None => Verdict::Truncated,
+        };
+        verdict = if verdict == Verdict::Unanchored {
+            against
+        } else {
+            verdict.max(against)
+        };
+    }
+    Ok(VerifyReport {
+        verdict,
+        log,
+        head,
+        records,
+        texts_erased,
+        torn,
+        error,
+    })
+}
