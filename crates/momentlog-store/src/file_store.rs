@@ -458,7 +458,10 @@ impl Store for FileStore {
         }
         if elsewhere != Some(true) {
             let end = reader.cursor;
-            self.torn = self.judge(&mut reader, end, bad, published)?;
+            let torn = self.judge(&mut reader, end, bad, published)?;
+            if self.writer.is_none() {
+                self.torn = torn;
+            }
         }
         Ok(())
     }
