@@ -1,0 +1,164 @@
+//! `<domaincheckpoint>`.
+
+use std::sync::Arc;
+
+use momentlog_core::{
+    CheckpointDef, CheckpointDisk, DiskTracking, DomainUuid, MomentKind, MomentName, Redefine,
+};
+
+use crate::document::{Element, Source};
+use crate::domain::{domain_def, write_embedded};
+use crate::error::{DocumentKind, MomentRule, XmlError};
+use crate::schema;
+use crate::write::Writer;
+
+/// What of a `<domaincheckpoint>` counts when a checkpoint is made. The rest is checked and ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRequest {
+    /// The name, if there is one.
+    pub name: Option<MomentName>,
+    /// Free text for people.
+    pub description: Option<Arc<str>>,
+    /// Wishes for disks.
+    pub disks: Vec<CheckpointDisk>,
+}
+
+/// Reads the XML of a checkpoint to be made.
+///
+/// # Errors
+///
+/// [`XmlError`]: where, and the first rule that the text breaks. The schema always counts.
+pub fn read_checkpoint(xml: &str) -> Result<CheckpointRequest, XmlError> {
+    let (_, root) = parse(xml)?;
+    let name = root
+        .child_text("name")
+        .and_then(|name| MomentName::new(&name));
+    Ok(CheckpointRequest {
+        name,
+        description: root.child_text("description").map(Arc::from),
+        disks: disks(&root),
+    })
+}
+
+/// Reads the XML of a checkpoint to be redefined. An embedded domain without a uuid gets `fresh`.
+///
+/// # Errors
+///
+/// [`XmlError`]: where, and the first rule that the text breaks.
+pub fn read_checkpoint_redefine(
+    xml: &str,
+    fresh: DomainUuid,
+) -> Result<Redefine<CheckpointDef>, XmlError> {
+    let (source, root) = parse(xml)?;
+    let kind = MomentKind::Checkpoint.as_str();
+    let wrong = |rule: MomentRule| source.error(root.offset, rule);
+    let name = root
+        .child_text("name")
+        .and_then(|name| MomentName::new(&name));
+    let name = name.ok_or_else(|| wrong(MomentRule::NameMissing(kind)))?;
+    let time = root
+        .child_text("creationTime")
+        .and_then(|time| time.parse().ok());
+    let created = time.ok_or_else(|| wrong(MomentRule::TimeMissing(kind)))?;
+    let parent = root
+        .child("parent")
+        .and_then(|parent| parent.child_text("name"));
+    let domain = root
+        .child("domain")
+        .map(|domain| domain_def(&source, domain, fresh))
+        .transpose()?;
+    let def = CheckpointDef {
+        description: root.child_text("description").map(Arc::from),
+        created,
+        disks: disks(&root),
+        domain: domain.map(Arc::new),
+    };
+    Ok(Redefine {
+        name,
+        parent: parent.and_then(|parent| MomentName::new(&parent)),
+        def,
+        current: false,
+    })
+}
+
+fn parse(xml: &str) -> Result<(Source<'_>, Element), XmlError> {
+    let source = Source {
+        kind: DocumentKind::Checkpoint,
+        text: xml,
+    };
+    let root = source.parse()?;
+    source.expect_root(&root)?;
+    schema::checkpoint(&source, &root)?;
+    Ok((source, root))
+}
+
+fn disks(root: &Element) -> Vec<CheckpointDisk> {
+    let disk = |element: &Element| CheckpointDisk {
+        name: element.attribute("name").unwrap_or_default().into(),
+        tracking: match element.attribute("checkpoint") {
+            Some("no") => DiskTracking::No,
+            _ => DiskTracking::Bitmap(element.attribute("bitmap").map(Arc::from)),
+        },
+    };
+    root.child("disks")
+        .map(|disks| disks.elements().map(disk).collect())
+        .unwrap_or_default()
+}
+
+/// What of a checkpoint is written.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointView<'a> {
+    /// Its name.
+    pub name: &'a MomentName,
+    /// The name of its parent.
+    pub parent: Option<&'a MomentName>,
+    /// Its definition.
+    pub def: &'a CheckpointDef,
+}
+
+/// Returns the checkpoint's XML, byte for byte as libvirt formats it. Follows `virDomainCheckpointGetXMLDesc`.
+pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secure: bool) -> String {
+    let CheckpointView { name, parent, def } = checkpoint;
+    let mut writer = Writer::default();
+    writer.open("domaincheckpoint", &[]);
+    writer.text("name", name.as_str());
+    writer.text(
+        "description",
+        def.description.as_deref().unwrap_or_default(),
+    );
+    if let Some(parent) = parent {
+        writer.open("parent", &[]);
+        writer.text("name", parent.as_str());
+        writer.close("parent");
+    }
+    if def.created != 0 {
+        writer.text("creationTime", &def.created.to_string());
+    }
+    if !def.disks.is_empty() {
+        writer.open("disks", &[]);
+        for disk in &def.disks {
+            match &disk.tracking {
+                DiskTracking::No => {
+                    writer.empty("disk", &[("name", &disk.name), ("checkpoint", "no")])
+                }
+                DiskTracking::Bitmap(bitmap) => {
+                    let bitmap = bitmap.as_deref().unwrap_or(name.as_str());
+                    writer.empty(
+                        "disk",
+                        &[
+                            ("name", &disk.name),
+                            ("checkpoint", "bitmap"),
+                            ("bitmap", bitmap),
+                        ],
+                    );
+                }
+            }
+        }
+        writer.close("disks");
+    }
+    if let Some(domain) = def.domain.as_deref().filter(|_| with_domain) {
+        write_embedded(&mut writer, "domain", domain, secure);
+    }
+    writer.close("domaincheckpoint");
+    writer.finish()
+}

@@ -1,0 +1,432 @@
+//! `<domain>`: kept as one canonical text, with what moments need read from it.
+
+use std::sync::Arc;
+
+use momentlog_core::{DiskLocation, DomainDef, DomainDisk, DomainUuid, SourceKind};
+
+use crate::document::{Element, Node, Source};
+use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
+use crate::write::{Writer, canonical};
+
+/// Domain types that libvirt knows.
+const DOMAIN_TYPES: [&str; 18] = [
+    "qemu",
+    "kqemu",
+    "kvm",
+    "xen",
+    "lxc",
+    "uml",
+    "openvz",
+    "test",
+    "vmware",
+    "hyperv",
+    "vbox",
+    "phyp",
+    "parallels",
+    "bhyve",
+    "vz",
+    "hvf",
+    "nitro",
+    "ch",
+];
+
+/// Reads a domain definition. A domain without a uuid gets `fresh`.
+///
+/// # Errors
+///
+/// [`XmlError`]: where, and the first rule that the text breaks.
+pub fn read_domain(xml: &str, fresh: DomainUuid) -> Result<DomainDef, XmlError> {
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: xml,
+    };
+    let root = source.parse()?;
+    source.expect_root(&root)?;
+    domain_def(&source, &root, fresh)
+}
+
+/// Returns the domain's XML: the inactive form, or that of a running domain under its `id`.
+///
+/// Without `secure`, passwords and cookies are left out, as without `VIR_DOMAIN_XML_SECURE`.
+pub fn write_domain(def: &DomainDef, id: Option<u32>, secure: bool) -> String {
+    let text = guarded(&def.xml, secure);
+    match id {
+        Some(id) if !text.is_empty() => {
+            let end = text
+                .find(['>', '\n'])
+                .map_or(0, |end| end - usize::from(text[..end].ends_with('/')));
+            format!("{} id='{id}'{}", &text[..end], &text[end..])
+        }
+        _ => text.into_owned(),
+    }
+}
+
+/// Reads the element into a definition. Follows libvirt's order: name, uuid, type, os type, then the rest.
+pub(crate) fn domain_def(
+    source: &Source<'_>,
+    root: &Element,
+    fresh: DomainUuid,
+) -> Result<DomainDef, XmlError> {
+    let wrong = |rule: DomainRule| source.error(root.offset, rule);
+    let name = root
+        .child_text("name")
+        .ok_or_else(|| wrong(DomainRule::NameMissing))?;
+    let uuid = match root.child("uuid") {
+        None => None,
+        Some(element) => {
+            let malformed = |_| source.error(element.offset, DomainRule::Uuid);
+            Some(element.text().parse::<DomainUuid>().map_err(malformed)?)
+        }
+    };
+    match root.attribute("type") {
+        None => return Err(wrong(DomainRule::TypeMissing)),
+        Some(kind) if !DOMAIN_TYPES.contains(&kind) => {
+            return Err(wrong(DomainRule::Type(kind.to_owned())));
+        }
+        Some(_) => {}
+    }
+    if root
+        .child("os")
+        .and_then(|os| os.child_text("type"))
+        .is_none()
+    {
+        return Err(wrong(DomainRule::OsType));
+    }
+    let memory_kib = match root.child("memory") {
+        None => 0,
+        Some(memory) => {
+            kib(memory).ok_or_else(|| source.error(memory.offset, DomainRule::Memory))?
+        }
+    };
+    let disks = disks(source, root)?;
+    let uuid_missing = uuid.is_none();
+    let uuid = uuid.unwrap_or(fresh);
+    let mut kept = root.clone();
+    kept.attributes.retain(|(key, _)| key != "id");
+    if uuid_missing {
+        insert_uuid(&mut kept, uuid);
+    }
+    let xml = canonical(&kept).into();
+    Ok(DomainDef {
+        name: name.into(),
+        uuid,
+        memory_kib,
+        disks,
+        xml,
+    })
+}
+
+/// Puts the uuid that the domain got after its name, so that the text says it from now on.
+fn insert_uuid(root: &mut Element, uuid: DomainUuid) {
+    let is_name = |node: &Node| matches!(node, Node::Element(child) if child.name == "name");
+    let after = root
+        .children
+        .iter()
+        .position(is_name)
+        .map_or(0, |at| at + 1);
+    let element = Element {
+        name: "uuid".to_owned(),
+        namespaced: false,
+        attributes: Vec::new(),
+        children: vec![Node::Text(uuid.to_string())],
+        offset: root.offset,
+    };
+    root.children.insert(after, Node::Element(element));
+}
+
+/// Returns a memory size in KiB, rounded up.
+fn kib(memory: &Element) -> Option<u64> {
+    let value: u128 = memory.text().trim().parse::<u64>().ok()?.into();
+    let unit = memory
+        .attribute("unit")
+        .unwrap_or("KiB")
+        .to_ascii_lowercase();
+    let scale = |base: u128, power: u32| Some(base.pow(power));
+    let bytes = match unit.as_str() {
+        "b" | "byte" | "bytes" => Some(1),
+        "k" | "kib" => scale(1024, 1),
+        "m" | "mib" => scale(1024, 2),
+        "g" | "gib" => scale(1024, 3),
+        "t" | "tib" => scale(1024, 4),
+        "p" | "pib" => scale(1024, 5),
+        "e" | "eib" => scale(1024, 6),
+        "kb" => scale(1000, 1),
+        "mb" => scale(1000, 2),
+        "gb" => scale(1000, 3),
+        "tb" => scale(1000, 4),
+        "pb" => scale(1000, 5),
+        "eb" => scale(1000, 6),
+        _ => None,
+    }?;
+    u64::try_from((value * bytes).div_ceil(1024)).ok()
+}
+
+/// A disk as it stands in the XML, before libvirt puts it in order.
+struct Placed {
+    disk: DomainDisk,
+    bus: Option<String>,
+    index: u64,
+}
+
+fn disks(source: &Source<'_>, root: &Element) -> Result<Vec<DomainDisk>, XmlError> {
+    let mut placed: Vec<Placed> = Vec::new();
+    for element in root
+        .named("devices")
+        .flat_map(|devices| devices.named("disk"))
+    {
+        let disk = disk(source, element)?;
+        if let Some(other) = placed
+            .iter()
+            .find(|other| other.disk.target == disk.disk.target)
+        {
+            let of = |disk: &DomainDisk| disk.source.as_deref().unwrap_or("<null>").to_owned();
+            let target = disk.disk.target.to_string();
+            let rule = DomainRule::DiskTwice {
+                target,
+                first: of(&other.disk),
+                second: of(&disk.disk),
+            };
+            return Err(source.error(element.offset, rule));
+        }
+        insert(&mut placed, disk);
+    }
+    // libvirt fills in the default bus only after that, and a copy of the definition is put in order again with it.
+    let mut settled = Vec::with_capacity(placed.len());
+    for mut disk in placed {
+        disk.bus = disk.bus.or_else(|| default_bus(&disk.disk.target));
+        insert(&mut settled, disk);
+    }
+    Ok(settled.into_iter().map(|placed| placed.disk).collect())
+}
+
+/// Inserts a disk before those of its bus that have a higher index, else after its bus, else at the end.
+fn insert(disks: &mut Vec<Placed>, disk: Placed) {
+    let mut at = None;
+    for (index, other) in disks
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, other)| other.bus == disk.bus)
+    {
+        if other.index <= disk.index {
+            at = at.or(Some(index + 1));
+            break;
+        }
+        at = Some(index);
+    }
+    disks.insert(at.unwrap_or(disks.len()), disk);
+}
+
+fn disk(source: &Source<'_>, element: &Element) -> Result<Placed, XmlError> {
+    let kind = match element.attribute("type").unwrap_or("file") {
+        "file" => SourceKind::File,
+        "block" => SourceKind::Block,
+        "dir" => SourceKind::Dir,
+        "network" => SourceKind::Network,
+        "volume" => SourceKind::Volume,
+        _ => SourceKind::Other,
+    };
+    let of = |name: &str| {
+        element
+            .child("source")
+            .and_then(|source| source.attribute(name))
+            .map(str::to_owned)
+    };
+    let path = match kind {
+        SourceKind::File => of("file"),
+        SourceKind::Block => of("dev"),
+        SourceKind::Dir => of("dir"),
+        SourceKind::Network => of("name"),
+        SourceKind::Volume => of("pool")
+            .zip(of("volume"))
+            .map(|(pool, volume)| format!("{pool}/{volume}")),
+        SourceKind::Other => of("file").or_else(|| of("dev")).or_else(|| of("path")),
+    };
+    let path = path.filter(|path| !path.is_empty());
+    let target = element.child("target");
+    let Some(dev) = target.and_then(|target| target.attribute("dev")) else {
+        let rule = DomainRule::DiskTarget(path.unwrap_or_else(|| "<null>".to_owned()));
+        return Err(source.error(element.offset, rule));
+    };
+    let readonly =
+        element.child("readonly").is_some() || element.attribute("device") == Some("cdrom");
+    let snapshot = match element.attribute("snapshot") {
+        None => readonly.then_some(DiskLocation::No),
+        Some(word) => Some(disk_location(source, element, word)?),
+    };
+    let bus = target
+        .and_then(|target| target.attribute("bus"))
+        .map(str::to_owned);
+    let disk = DomainDisk {
+        target: dev.into(),
+        kind,
+        source: path.map(Arc::from),
+        readonly,
+        snapshot,
+    };
+    Ok(Placed {
+        index: drive_index(dev),
+        disk,
+        bus,
+    })
+}
+
+/// Reads the `snapshot` attribute of a disk.
+pub(crate) fn disk_location(
+    source: &Source<'_>,
+    element: &Element,
+    word: &str,
+) -> Result<DiskLocation, XmlError> {
+    Ok(match word {
+        "no" => DiskLocation::No,
+        "internal" => DiskLocation::Internal,
+        "external" => DiskLocation::External,
+        "manual" => DiskLocation::Manual,
+        _ => {
+            let rule = Rule::Word {
+                element: "disk",
+                attribute: "snapshot",
+                value: word.to_owned(),
+            };
+            return Err(source.error(element.offset, rule));
+        }
+    })
+}
+
+fn default_bus(target: &str) -> Option<String> {
+    let buses = [
+        ("xvd", "xen"),
+        ("ubd", "uml"),
+        ("fd", "fdc"),
+        ("hd", "ide"),
+        ("sd", "scsi"),
+        ("vd", "virtio"),
+    ];
+    buses
+        .iter()
+        .find(|(prefix, _)| target.starts_with(prefix))
+        .map(|(_, bus)| (*bus).to_owned())
+}
+
+/// Returns the number that the letters after a target's prefix make: `a` is 0, `z` 25, `aa` 26.
+fn drive_index(target: &str) -> u64 {
+    let prefixes = ["ioemu:xvd", "xvd", "ubd", "fd", "hd", "sd", "vd"];
+    let letters = prefixes
+        .iter()
+        .find_map(|prefix| target.strip_prefix(prefix))
+        .unwrap_or(target);
+    letters
+        .bytes()
+        .take_while(u8::is_ascii_lowercase)
+        .fold(0_u64, |index, letter| {
+            index
+                .saturating_mul(26)
+                .saturating_add(u64::from(letter - b'a') + 1)
+        })
+        .saturating_sub(1)
+}
+
+/// Writes an embedded domain, or the uuid alone where there is none to show.
+pub(crate) fn write_embedded(writer: &mut Writer, root: &str, def: &DomainDef, secure: bool) {
+    let text = guarded(&def.xml, secure);
+    if root == "domain" {
+        writer.canonical(&text);
+        return;
+    }
+    let inner = text
+        .strip_prefix("<domain")
+        .and_then(|text| text.strip_suffix("</domain>\n"));
+    if let Some(inner) = inner {
+        writer.canonical(&format!("<{root}{inner}</{root}>\n"));
+    }
+}
+
+/// Returns the text without what only `secure` may see: the graphics password, and the cookies of a network source.
+fn guarded(xml: &str, secure: bool) -> std::borrow::Cow<'_, str> {
+    if secure || !(xml.contains("passwd=") || xml.contains("<cookies")) {
+        return xml.into();
+    }
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: xml,
+    };
+    let Ok(mut root) = source.parse() else {
+        // Never the secret: a text that does not read shows nothing.
+        return "".into();
+    };
+    for devices in elements_mut(&mut root, "devices") {
+        for graphics in elements_mut(devices, "graphics") {
+            graphics.attributes.retain(|(key, _)| key != "passwd");
+        }
+        for disk in elements_mut(devices, "disk") {
+            drop_cookies(disk);
+        }
+    }
+    canonical(&root).into()
+}
+
+fn elements_mut<'a>(
+    element: &'a mut Element,
+    name: &'a str,
+) -> impl Iterator<Item = &'a mut Element> {
+    element
+        .children
+        .iter_mut()
+        .filter_map(move |node| match node {
+            Node::Element(child) if child.name == name => Some(child),
+            _ => None,
+        })
+}
+
+/// Drops `<cookies>` from every source of a disk, those of its backing chain and its mirror included.
+fn drop_cookies(disk: &mut Element) {
+    let mut open = vec![disk];
+    while let Some(element) = open.pop() {
+        let is_cookies =
+            |node: &Node| matches!(node, Node::Element(child) if child.name == "cookies");
+        if element.name == "source" {
+            element.children.retain(|node| !is_cookies(node));
+        }
+        open.extend(element.children.iter_mut().filter_map(|node| match node {
+            Node::Element(child) => Some(child),
+            _ => None,
+        }));
+    }
+}
+
+/// Returns type, device, target and source of each disk, as `virsh domblklist --details` shows them.
+pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: &def.xml,
+    };
+    let root = source.parse().ok();
+    let device = |target: &str| {
+        let disks = root
+            .iter()
+            .flat_map(|root| root.named("devices"))
+            .flat_map(|devices| devices.named("disk"));
+        let mut disks = disks.filter(|disk| {
+            disk.child("target")
+                .and_then(|element| element.attribute("dev"))
+                == Some(target)
+        });
+        disks
+            .next()
+            .and_then(|disk| disk.attribute("device"))
+            .unwrap_or("disk")
+            .to_owned()
+    };
+    def.disks
+        .iter()
+        .map(|disk| {
+            let source = disk.source.as_deref().unwrap_or("-").to_owned();
+            [
+                disk.kind.as_str().to_owned(),
+                device(&disk.target),
+                disk.target.to_string(),
+                source,
+            ]
+        })
+        .collect()
+}

@@ -1,0 +1,208 @@
+//! Why XML was refused: where, and which rule it breaks.
+
+use std::fmt;
+
+/// Which document was read; libvirt names it in its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentKind {
+    /// `<domainsnapshot>`.
+    Snapshot,
+    /// `<domaincheckpoint>`.
+    Checkpoint,
+    /// `<domain>`.
+    Domain,
+}
+
+impl DocumentKind {
+    /// The name of the root element.
+    pub fn root(self) -> &'static str {
+        match self {
+            DocumentKind::Snapshot => "domainsnapshot",
+            DocumentKind::Checkpoint => "domaincheckpoint",
+            DocumentKind::Domain => "domain",
+        }
+    }
+
+    /// What libvirt calls the document in errors of its parser.
+    pub fn parser_name(self) -> &'static str {
+        match self {
+            DocumentKind::Snapshot => "domain_snapshot",
+            DocumentKind::Checkpoint => "domain_checkpoint",
+            DocumentKind::Domain => "domain_definition",
+        }
+    }
+}
+
+/// A place in a text, both counted from 1; columns are characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Position {
+    /// Returns the place of the byte at `offset` of `text`.
+    pub(crate) fn of(text: &str, offset: usize) -> Position {
+        let mut offset = offset.min(text.len());
+        while !text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Position {
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// XML that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XmlError {
+    /// What was being read.
+    pub document: DocumentKind,
+    /// Where.
+    pub position: Position,
+    /// The line of the text there, cut to a length that can be shown.
+    pub excerpt: String,
+    /// Which rule is broken.
+    pub rule: Rule,
+}
+
+/// The rule that XML breaks. `Display` is libvirt's detail where libvirt's text is stable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// The text is no well-formed XML, or over a limit.
+    #[error("{0}")]
+    WellFormed(String),
+    /// The root is another element.
+    #[error("expecting root element of '{expected}', not '{found}'")]
+    Root {
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// The schema does not take it.
+    #[error("{0}")]
+    Schema(String),
+    /// An attribute's value is none of its words.
+    #[error("Invalid value for attribute '{attribute}' in element '{element}': '{value}'.")]
+    Word {
+        /// The element.
+        element: &'static str,
+        /// The attribute.
+        attribute: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// What a moment says makes no sense.
+    #[error(transparent)]
+    Moment(#[from] MomentRule),
+    /// What a domain says makes no sense.
+    #[error(transparent)]
+    Domain(#[from] DomainRule),
+}
+
+/// Rules of snapshots and checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MomentRule {
+    /// A redefine needs a name.
+    #[error("a redefined {0} must have a name")]
+    NameMissing(&'static str),
+    /// A redefine needs a time, as a number.
+    #[error("missing creationTime from existing {0}")]
+    TimeMissing(&'static str),
+    /// A redefined snapshot needs a state.
+    #[error("missing state from existing snapshot")]
+    StateMissing,
+    /// The state is none that a snapshot can have.
+    #[error("Invalid state '{0}' in domain snapshot XML")]
+    State(String),
+    /// Nobody else can keep the memory.
+    #[error("'manual' memory snapshot mode not supported")]
+    MemoryManual,
+    /// Only external memory has a file.
+    #[error("memory filename '{0}' requires external snapshot")]
+    MemoryFile(String),
+    /// External memory needs a file.
+    #[error("external memory snapshots require a filename")]
+    MemoryFileMissing,
+    /// There is no memory in this state.
+    #[error("memory state cannot be saved with offline or disk-only snapshot")]
+    MemoryOffline,
+    /// The file's path is relative.
+    #[error("memory snapshot file path ({0}) must be absolute")]
+    MemoryPath(String),
+    /// A disk needs a name.
+    #[error("missing name from disk snapshot element")]
+    DiskName,
+    /// A type that no overlay can have.
+    #[error("unsupported disk snapshot type '{0}'")]
+    DiskType(String),
+    /// An image format that libvirt does not know.
+    #[error("unknown disk snapshot driver '{0}'")]
+    DiskDriver(String),
+    /// The overlay's path is relative.
+    #[error("disk snapshot image path '{0}' must be absolute")]
+    DiskPath(String),
+}
+
+/// Rules of domains.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DomainRule {
+    /// There is no name.
+    #[error("missing name information")]
+    NameMissing,
+    /// The uuid is none.
+    #[error("malformed uuid element")]
+    Uuid,
+    /// There is no `type` attribute.
+    #[error("Missing required attribute 'type' in element 'domain'")]
+    TypeMissing,
+    /// The `type` attribute is none that libvirt knows.
+    #[error("invalid domain type {0}")]
+    Type(String),
+    /// There is no `<os><type>`.
+    #[error("an os <type> must be specified")]
+    OsType,
+    /// The memory is no number, or of an unknown unit.
+    #[error("malformed or missing memory information")]
+    Memory,
+    /// A disk has no target.
+    #[error("missing target information for disk source '{0}'")]
+    DiskTarget(String),
+    /// Two disks have one target.
+    #[error("target '{target}' duplicated for disk sources '{first}' and '{second}'")]
+    DiskTwice {
+        /// The target.
+        target: String,
+        /// Source of the first.
+        first: String,
+        /// Source of the second.
+        second: String,
+    },
+}
+
+impl fmt::Display for XmlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Position { line, column } = self.position;
+        match &self.rule {
+            Rule::WellFormed(rule) => {
+                let dashes = "-".repeat(column.saturating_sub(1).min(self.excerpt.chars().count()));
+                write!(
+                    f,
+                    "({}):{line}: {rule}\n{}\n{dashes}^",
+                    self.document.parser_name(),
+                    self.excerpt
+                )
+            }
+            Rule::Schema(rule) => write!(f, "line {line}, column {column}: {rule}"),
+            rule => rule.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for XmlError {}

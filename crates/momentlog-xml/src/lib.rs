@@ -1,0 +1,38 @@
+//! libvirt's XML of domains, snapshots and checkpoints, to and from the types of `momentlog-core`.
+//!
+//! Input is untrusted: its size, depth, elements and attributes are bounded, a document type is refused, and every error
+//! says where it is and which rule is broken. Output is byte for byte what libvirt 9.0.0 writes, but for the embedded
+//! `<domain>`: that is kept as one canonical text, so that dump, redefine, dump is a fixed point.
+//!
+//! ```
+//! use momentlog_core::{CheckpointDef, MomentName};
+//! use momentlog_xml::{CheckpointView, read_checkpoint, write_checkpoint};
+//!
+//! let request = read_checkpoint("<domaincheckpoint><name>nightly</name></domaincheckpoint>")?;
+//! let def = CheckpointDef { description: None, created: 1_700_000_000, disks: request.disks, domain: None };
+//! let name = request.name.unwrap();
+//! let xml = write_checkpoint(CheckpointView { name: &name, parent: None, def: &def }, true, false);
+//! assert!(xml.contains("  <creationTime>1700000000</creationTime>\n"));
+//!
+//! let error = read_checkpoint("<domaincheckpoint>\n  <bogus/>\n</domaincheckpoint>").unwrap_err();
+//! assert_eq!((error.position.line, error.position.column), (2, 3));
+//! # Ok::<(), momentlog_xml::XmlError>(())
+//! ```
+
+mod checkpoint;
+mod document;
+mod domain;
+mod error;
+mod schema;
+mod snapshot;
+mod write;
+
+pub use checkpoint::{
+    CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
+};
+pub use document::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX};
+pub use domain::{disk_details, read_domain, write_domain};
+pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
+pub use snapshot::{
+    SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
+};

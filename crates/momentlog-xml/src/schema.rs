@@ -1,0 +1,439 @@
+//! What libvirt's schemas take, as far as they reach: rules of structure, each with the place where it is broken.
+
+use momentlog_core::{DomainUuid, MomentName};
+
+use crate::document::{Element, Node, Source, is_blank};
+use crate::error::{Rule, XmlError};
+
+/// Image formats that a backing image may have.
+const BACKING_FORMATS: [&str; 5] = ["cow", "qcow", "qcow2", "qed", "vmdk"];
+
+type Checked = Result<(), XmlError>;
+
+fn broken(source: &Source<'_>, at: &Element, rule: String) -> Checked {
+    Err(source.error(at.offset, Rule::Schema(rule)))
+}
+
+/// Checks the names, order and number of what an element may hold: each child at most once, unless it is in `many`.
+fn structure(
+    source: &Source<'_>,
+    element: &Element,
+    attributes: &[&str],
+    once: &[&str],
+    many: &[&str],
+) -> Checked {
+    let name = &element.name;
+    if element.namespaced {
+        return broken(
+            source,
+            element,
+            format!("element '{name}' must be in no namespace"),
+        );
+    }
+    let is_declaration = |key: &str| key == "xmlns" || key.starts_with("xmlns:");
+    for (key, _) in &element.attributes {
+        if !is_declaration(key) && !attributes.contains(&key.as_str()) {
+            return broken(
+                source,
+                element,
+                format!("attribute '{key}' is not allowed in '{name}'"),
+            );
+        }
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for node in &element.children {
+        match node {
+            Node::Comment(_) => {}
+            Node::Text(text) if is_blank(text) => {}
+            Node::Text(_) => {
+                return broken(source, element, format!("text is not allowed in '{name}'"));
+            }
+            Node::Element(child) => {
+                let known = !child.namespaced
+                    && (once.contains(&child.name.as_str()) || many.contains(&child.name.as_str()));
+                if !known {
+                    return broken(
+                        source,
+                        child,
+                        format!("element '{}' is not allowed in '{name}'", child.name),
+                    );
+                }
+                if once.contains(&child.name.as_str()) && seen.contains(&child.name.as_str()) {
+                    return broken(
+                        source,
+                        child,
+                        format!("element '{}' may stand in '{name}' only once", child.name),
+                    );
+                }
+                seen.push(&child.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks an element that holds text alone.
+fn text_only(
+    source: &Source<'_>,
+    element: &Element,
+    takes: impl Fn(&str) -> bool,
+    what: &str,
+) -> Checked {
+    if let Some(child) = element.all_elements().next() {
+        return broken(
+            source,
+            child,
+            format!(
+                "element '{}' is not allowed in '{}'",
+                child.name, element.name
+            ),
+        );
+    }
+    if let Some((key, _)) = element.attributes.first() {
+        return broken(
+            source,
+            element,
+            format!("attribute '{key}' is not allowed in '{}'", element.name),
+        );
+    }
+    let text = element.text();
+    if takes(&text) {
+        Ok(())
+    } else {
+        broken(
+            source,
+            element,
+            format!("'{text}' in '{}' is not {what}", element.name),
+        )
+    }
+}
+
+/// Checks a value that is one of some words.
+fn attribute(
+    source: &Source<'_>,
+    element: &Element,
+    key: &str,
+    takes: impl Fn(&str) -> bool,
+    what: &str,
+) -> Checked {
+    match element.attribute(key) {
+        Some(value) if !takes(value) => broken(
+            source,
+            element,
+            format!(
+                "'{value}' in attribute '{key}' of '{}' is not {what}",
+                element.name
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn is_unsigned_long(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse::<u64>().is_ok()
+}
+
+fn is_absolute(text: &str) -> bool {
+    let rest = text.strip_prefix('/').or_else(|| {
+        let drive = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+        text.get(1..)
+            .and_then(|text| text.strip_prefix(":\\"))
+            .filter(|_| drive)
+    });
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['\n', '\r']))
+}
+
+fn is_disk_name(text: &str) -> bool {
+    let plain = text.strip_prefix("ioemu:").unwrap_or(text);
+    let prefixes = ["fd", "hd", "sd", "vd", "xvd", "ubd"];
+    let target = prefixes
+        .iter()
+        .filter_map(|prefix| plain.strip_prefix(prefix))
+        .any(|rest| {
+            !rest.is_empty()
+                && rest
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        });
+    target || is_absolute(text)
+}
+
+/// `domaincheckpoint.rng`.
+pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
+    structure(
+        source,
+        root,
+        &[],
+        &[
+            "name",
+            "description",
+            "parent",
+            "creationTime",
+            "disks",
+            "domain",
+        ],
+        &[],
+    )?;
+    let name = |element: &Element| {
+        text_only(
+            source,
+            element,
+            MomentName::is_checkpoint_name,
+            "the name of a checkpoint",
+        )
+    };
+    for child in root.elements() {
+        match child.name.as_str() {
+            "name" => name(child)?,
+            "description" => text_only(source, child, |_| true, "a text")?,
+            "parent" => {
+                structure(source, child, &[], &["name"], &[])?;
+                match child.child("name") {
+                    Some(element) => name(element)?,
+                    None => broken(source, child, "'parent' needs a 'name'".to_owned())?,
+                }
+            }
+            "creationTime" => text_only(source, child, is_unsigned_long, "an unsigned number")?,
+            "disks" => {
+                structure(source, child, &[], &[], &["disk"])?;
+                if child.elements().next().is_none() {
+                    broken(
+                        source,
+                        child,
+                        "'disks' needs at least one 'disk'".to_owned(),
+                    )?;
+                }
+                child
+                    .elements()
+                    .try_for_each(|disk| checkpoint_disk(source, disk))?;
+            }
+            _ => domain(source, child)?,
+        }
+    }
+    Ok(())
+}
+
+fn checkpoint_disk(source: &Source<'_>, disk: &Element) -> Checked {
+    structure(
+        source,
+        disk,
+        &["name", "checkpoint", "bitmap", "size"],
+        &[],
+        &[],
+    )?;
+    if disk.attribute("name").is_none() {
+        return broken(source, disk, "'disk' needs a 'name'".to_owned());
+    }
+    attribute(
+        source,
+        disk,
+        "name",
+        is_disk_name,
+        "a target or an absolute path",
+    )?;
+    attribute(
+        source,
+        disk,
+        "checkpoint",
+        |word| matches!(word, "no" | "bitmap"),
+        "'no' or 'bitmap'",
+    )?;
+    attribute(source, disk, "size", is_unsigned_long, "an unsigned number")?;
+    if disk.attribute("checkpoint") == Some("no") {
+        for key in ["bitmap", "size"] {
+            if disk.attribute(key).is_some() {
+                return broken(
+                    source,
+                    disk,
+                    format!("attribute '{key}' is not allowed with checkpoint='no'"),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `domainsnapshot.rng`.
+pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
+    let once = [
+        "name",
+        "description",
+        "state",
+        "parent",
+        "creationTime",
+        "memory",
+        "disks",
+        "domain",
+        "inactiveDomain",
+        "cookie",
+        "active",
+        "revertDisks",
+    ];
+    structure(source, root, &[], &once, &[])?;
+    let states = [
+        "running",
+        "blocked",
+        "paused",
+        "shutdown",
+        "shutoff",
+        "crashed",
+        "disk-snapshot",
+    ];
+    for child in root.elements() {
+        match child.name.as_str() {
+            "name" | "description" | "creationTime" => {
+                text_only(source, child, |_| true, "a text")?
+            }
+            "state" => text_only(source, child, |text| states.contains(&text), "a state")?,
+            "active" => text_only(source, child, |text| matches!(text, "0" | "1"), "0 or 1")?,
+            "parent" => {
+                structure(source, child, &[], &["name"], &[])?;
+                match child.child("name") {
+                    Some(element) => text_only(source, element, |_| true, "a text")?,
+                    None => broken(source, child, "'parent' needs a 'name'".to_owned())?,
+                }
+            }
+            "memory" => snapshot_memory(source, child)?,
+            "disks" | "revertDisks" => {
+                structure(source, child, &[], &[], &["disk"])?;
+                child
+                    .elements()
+                    .try_for_each(|disk| snapshot_disk(source, disk))?;
+            }
+            "domain" => {
+                let uuid_alone = child.attributes.is_empty()
+                    && child.all_elements().count() == 1
+                    && child
+                        .child("uuid")
+                        .is_some_and(|uuid| uuid.text().parse::<DomainUuid>().is_ok());
+                if !uuid_alone {
+                    domain(source, child)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn snapshot_memory(source: &Source<'_>, memory: &Element) -> Checked {
+    structure(source, memory, &["snapshot", "file"], &[], &[])?;
+    attribute(
+        source,
+        memory,
+        "snapshot",
+        |word| matches!(word, "no" | "internal" | "external"),
+        "a location",
+    )?;
+    attribute(source, memory, "file", is_absolute, "an absolute path")?;
+    match (memory.attribute("snapshot"), memory.attribute("file")) {
+        (Some(location @ ("no" | "internal")), Some(_)) => broken(
+            source,
+            memory,
+            format!("attribute 'file' is not allowed with snapshot='{location}'"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
+    structure(
+        source,
+        disk,
+        &["name", "snapshot", "type"],
+        &["driver", "source", "snapshotDeleteInProgress"],
+        &[],
+    )?;
+    if disk.attribute("name").is_none() {
+        return broken(source, disk, "'disk' needs a 'name'".to_owned());
+    }
+    attribute(
+        source,
+        disk,
+        "name",
+        is_disk_name,
+        "a target or an absolute path",
+    )?;
+    let locations = ["no", "internal", "external", "manual"];
+    attribute(
+        source,
+        disk,
+        "snapshot",
+        |word| locations.contains(&word),
+        "a location",
+    )?;
+    attribute(
+        source,
+        disk,
+        "type",
+        |word| matches!(word, "file" | "block" | "network"),
+        "a type of overlay",
+    )?;
+    let external = matches!(disk.attribute("snapshot"), None | Some("external"));
+    for child in disk.elements() {
+        match child.name.as_str() {
+            "driver" | "source" if !external => {
+                broken(
+                    source,
+                    child,
+                    format!("'{}' is only allowed with snapshot='external'", child.name),
+                )?;
+            }
+            "driver" => {
+                structure(source, child, &["type"], &["metadata_cache"], &[])?;
+                attribute(
+                    source,
+                    child,
+                    "type",
+                    |word| BACKING_FORMATS.contains(&word),
+                    "a format with a backing image",
+                )?;
+            }
+            "source" => {
+                if disk.attribute("type").unwrap_or("file") == "file" {
+                    attribute(source, child, "file", is_absolute, "an absolute path")?;
+                }
+            }
+            _ => {}
+        }
+    }
+    if !external && disk.attribute("type").is_some() {
+        return broken(
+            source,
+            disk,
+            "attribute 'type' is only allowed with snapshot='external'".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// What of `domaincommon.rng` is checked: type, name, uuid and os type, each at most once.
+fn domain(source: &Source<'_>, domain: &Element) -> Checked {
+    let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
+    if domain.attribute("type").is_none() {
+        return need("a 'type'");
+    }
+    for once in ["name", "uuid", "os", "memory", "devices"] {
+        if let Some(again) = domain.named(once).nth(1) {
+            return broken(
+                source,
+                again,
+                format!("element '{once}' may stand in 'domain' only once"),
+            );
+        }
+    }
+    if domain.child_text("name").is_none() {
+        return need("a 'name'");
+    }
+    if let Some(uuid) = domain.child("uuid")
+        && uuid.text().parse::<DomainUuid>().is_err()
+    {
+        return broken(source, uuid, format!("'{}' is not a uuid", uuid.text()));
+    }
+    if domain.child("os").is_none() {
+        return need("an 'os'");
+    }
+    Ok(())
+}

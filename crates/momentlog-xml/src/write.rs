@@ -1,0 +1,194 @@
+//! Writing XML as libvirt does: two blanks a level, single quotes, no declaration.
+
+use std::fmt::Write as _;
+
+use crate::document::{Element, Node};
+
+/// XML that is being written.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    out: String,
+    depth: usize,
+}
+
+impl Writer {
+    pub(crate) fn finish(self) -> String {
+        self.out
+    }
+
+    /// Writes `<name attributes>` and indents what follows.
+    pub(crate) fn open(&mut self, name: &str, attributes: &[(&str, &str)]) {
+        self.tag(name, attributes, ">\n");
+        self.depth += 1;
+    }
+
+    /// Ends an element that [`open`](Self::open) began.
+    pub(crate) fn close(&mut self, name: &str) {
+        self.depth -= 1;
+        self.indent();
+        let _ = writeln!(self.out, "</{name}>");
+    }
+
+    /// Writes an element without content.
+    pub(crate) fn empty(&mut self, name: &str, attributes: &[(&str, &str)]) {
+        self.tag(name, attributes, "/>\n");
+    }
+
+    /// Writes an element that holds text, unless the text is empty.
+    pub(crate) fn text(&mut self, name: &str, text: &str) {
+        if !text.is_empty() {
+            self.tag(name, &[], ">");
+            escape(&mut self.out, text);
+            let _ = writeln!(self.out, "</{name}>");
+        }
+    }
+
+    /// Writes a canonical text at this depth: only the lines that begin an element or a comment move.
+    pub(crate) fn canonical(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let mut rest = text;
+        self.indent();
+        while let Some(at) = next_line_of_markup(rest) {
+            self.out.push_str(&rest[..at]);
+            self.indent();
+            rest = &rest[at..];
+        }
+        self.out.push_str(rest);
+    }
+
+    fn tag(&mut self, name: &str, attributes: &[(&str, &str)], end: &str) {
+        self.indent();
+        let _ = write!(self.out, "<{name}");
+        for (key, value) in attributes {
+            let _ = write!(self.out, " {key}='");
+            escape(&mut self.out, value);
+            self.out.push('\'');
+        }
+        self.out.push_str(end);
+    }
+
+    fn indent(&mut self) {
+        self.out.extend(std::iter::repeat_n("  ", self.depth));
+    }
+}
+
+/// Appends text as libvirt escapes it, in attributes and elements alike. Control characters are dropped.
+fn escape(out: &mut String, text: &str) {
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&apos;"),
+            '"' => out.push_str("&quot;"),
+            '\t' | '\n' | '\r' => out.push(char),
+            char if char < ' ' => {}
+            char => out.push(char),
+        }
+    }
+}
+
+/// Returns the offset of the next line of a canonical text that begins with markup, after its line break.
+///
+/// Such a break follows a `>`, comes before blanks and a `<`, and is not inside a comment: text and attributes escape `>`.
+fn next_line_of_markup(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    loop {
+        let newline = at + text[at..].find('\n')?;
+        if let Some(comment) = text[at..newline].find("<!--") {
+            at += comment + text[at + comment..].find("-->")? + 3;
+            continue;
+        }
+        let begins = bytes[newline + 1..].iter().find(|byte| **byte != b' ') == Some(&b'<');
+        if newline > 0 && bytes[newline - 1] == b'>' && begins {
+            return Some(newline + 1);
+        }
+        at = newline + 1;
+    }
+}
+
+/// Returns the canonical text of an element: what [`Writer::canonical`] can print at any depth.
+///
+/// An element that holds text is written on one line as it is, so that reading it gives the same text again.
+pub(crate) fn canonical(root: &Element) -> String {
+    let mut out = String::new();
+    let mut stack: Vec<(&Element, std::slice::Iter<'_, Node>, bool)> = Vec::new();
+    let inline = |element: &Element| {
+        element
+            .children
+            .iter()
+            .any(|node| matches!(node, Node::Text(_)))
+    };
+    let begin = |out: &mut String, element: &Element| {
+        let _ = write!(out, "<{}", element.name);
+        for (key, value) in &element.attributes {
+            let _ = write!(out, " {key}='");
+            escape_canonical(out, value, true);
+            out.push('\'');
+        }
+        out.push_str(if element.children.is_empty() {
+            "/>"
+        } else {
+            ">"
+        });
+    };
+    begin(&mut out, root);
+    if !root.children.is_empty() {
+        stack.push((root, root.children.iter(), inline(root)));
+    }
+    loop {
+        let depth = stack.len();
+        let Some((element, nodes, in_line)) = stack.last_mut() else {
+            break;
+        };
+        let (element, in_line) = (*element, *in_line);
+        let next = nodes.next();
+        // What stands on a line of its own begins with a line break and the indent.
+        let line = |out: &mut String, depth: usize| {
+            if !in_line {
+                out.push('\n');
+                out.extend(std::iter::repeat_n("  ", depth));
+            }
+        };
+        match next {
+            Some(Node::Text(text)) => escape_canonical(&mut out, text, false),
+            Some(Node::Comment(comment)) => {
+                line(&mut out, depth);
+                let _ = write!(out, "<!--{comment}-->");
+            }
+            Some(Node::Element(child)) => {
+                line(&mut out, depth);
+                begin(&mut out, child);
+                if !child.children.is_empty() {
+                    stack.push((child, child.children.iter(), in_line || inline(child)));
+                }
+            }
+            None => {
+                line(&mut out, depth - 1);
+                stack.pop();
+                let _ = write!(out, "</{}>", element.name);
+            }
+        }
+    }
+    out.push('\n');
+    out
+}
+
+/// As [`escape`], but what a reader would normalise is kept by reference.
+fn escape_canonical(out: &mut String, text: &str, attribute: bool) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\t', '\n', '\r']) {
+        escape(out, &rest[..at]);
+        match &rest[at..=at] {
+            "\r" => out.push_str("&#13;"),
+            "\n" if attribute => out.push_str("&#10;"),
+            "\t" if attribute => out.push_str("&#9;"),
+            blank => out.push_str(blank),
+        }
+        rest = &rest[at + 1..];
+    }
+    escape(out, rest);
+}
