@@ -265,11 +265,7 @@ impl Domain {
 
     fn undefine(&self, with_snapshots: bool) -> Result<Change, Refusal> {
         if self.power.is_active() {
-            return if self.persistent {
-                Ok(Change::MadeTransient)
-            } else {
-                Err(Refusal::UndefineTransient)
-            };
+            return Ok(Change::MadeTransient);
         }
         if !self.snapshots.is_empty() && !with_snapshots {
             return Err(Refusal::HasSnapshots {

@@ -98,9 +98,6 @@ pub enum Refusal {
     /// The call needs an active domain.
     #[error("domain is not running")]
     Inactive,
-    /// A transient domain is already as gone as undefining can make it.
-    #[error("cannot undefine transient domain")]
-    UndefineTransient,
     /// An inactive domain with snapshots was to be undefined without them.
     #[error("cannot delete inactive domain with {count} snapshots")]
     HasSnapshots {

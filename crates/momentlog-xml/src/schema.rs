@@ -409,7 +409,7 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
     Ok(())
 }
 
-/// What of `domaincommon.rng` is checked: type, name, uuid and os type, each at most once.
+/// What of `domaincommon.rng` is checked: type, name and uuid, each at most once. (An os type is asked for when the domain is read.)
 fn domain(source: &Source<'_>, domain: &Element) -> Checked {
     let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
     if domain.attribute("type").is_none() {
@@ -431,9 +431,6 @@ fn domain(source: &Source<'_>, domain: &Element) -> Checked {
         && uuid.text().parse::<DomainUuid>().is_err()
     {
         return broken(source, uuid, format!("'{}' is not a uuid", uuid.text()));
-    }
-    if domain.child("os").is_none() {
-        return need("an 'os'");
     }
     Ok(())
 }

@@ -1,0 +1,206 @@
+//! Checkpoint handles.
+//!
+//! Some calls of snapshots have no counterpart here, as in libvirt: num, list names, num children and list children
+//! names were racy and have `list_all` in their place; current and is-current would only name the leaf of the chain;
+//! has-metadata is always so; and nobody reverts to a checkpoint, one restores a backup.
+
+use momentlog_core::{
+    Action, CheckpointDef, Domain as DomainState, Moment, MomentKind, MomentName, Refusal, Scope,
+};
+use momentlog_xml::{CheckpointView, write_checkpoint};
+
+use crate::connection::Connection;
+use crate::domain::{CheckpointListing, Domain, no_moment, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
+use crate::snapshot::extent;
+
+/// A checkpoint, by its domain and name. A clone is the same handle, and dropping it frees it.
+///
+/// The name is looked up at every call: a stale handle works again as soon as a checkpoint of that name exists.
+/// Follows `virDomainCheckpointPtr`.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    domain: Domain,
+    name: MomentName,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(domain: &Domain, name: MomentName) -> Checkpoint {
+        Checkpoint {
+            domain: domain.clone(),
+            name,
+        }
+    }
+
+    /// The name. Follows `virDomainCheckpointGetName`.
+    pub fn name(&self) -> &MomentName {
+        &self.name
+    }
+
+    /// The domain. Follows `virDomainCheckpointGetDomain`.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The connection. Follows `virDomainCheckpointGetConnect`.
+    pub fn connection(&self) -> &Connection {
+        self.domain.connection()
+    }
+
+    /// The checkpoint's XML. Follows `virDomainCheckpointGetXMLDesc`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomainCheckpoint`];
+    /// [`ErrorCode::OperationInvalid`] for sizes of an inactive domain.
+    pub fn xml_desc(&self, flags: CheckpointXmlFlags) -> Result<String> {
+        self.xml_desc_raw(flags.bits())
+    }
+
+    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
+        use CheckpointXmlFlags as Flags;
+        const FUNCTION: &str = "virDomainCheckpointGetXMLDesc";
+        let has = |flag: Flags| flags & flag.bits() != 0;
+        self.domain
+            .deny_secrets(has(Flags::SECURE), FUNCTION, ErrorDomain::DomainCheckpoint)?;
+        unsupported(
+            flags,
+            (Flags::SECURE | Flags::NO_DOMAIN | Flags::SIZE).bits(),
+            FUNCTION,
+        )?;
+        self.with(|domain, moment| {
+            if has(Flags::SIZE) && !domain.power().is_active() {
+                return Err(Refusal::Inactive.into());
+            }
+            let parent = domain
+                .checkpoints()
+                .parent(moment.id)
+                .map(|parent| &parent.name);
+            let view = CheckpointView {
+                name: &moment.name,
+                parent,
+                def: &moment.def,
+            };
+            Ok(write_checkpoint(
+                view,
+                !has(Flags::NO_DOMAIN),
+                has(Flags::SECURE),
+            ))
+        })
+    }
+
+    /// Returns the parent. Follows `virDomainCheckpointGetParent`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone, or a root.
+    pub fn parent(&self) -> Result<Checkpoint> {
+        self.parent_raw(0)
+    }
+
+    /// [`parent`](Self::parent) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn parent_raw(&self, flags: u32) -> Result<Checkpoint> {
+        unsupported(flags, 0, "virDomainCheckpointGetParent")?;
+        self.with(
+            |domain, moment| match domain.checkpoints().parent(moment.id) {
+                Some(parent) => Ok(Checkpoint::new(&self.domain, parent.name.clone())),
+                None => {
+                    let detail = format!("checkpoint '{}' does not have a parent", self.name);
+                    Err(Error::new(
+                        ErrorCode::NoDomainCheckpoint,
+                        ErrorDomain::Test,
+                        detail,
+                    ))
+                }
+            },
+        )
+    }
+
+    /// Returns the children that pass the filters, or everything below. Follows `virDomainCheckpointListAllChildren`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainCheckpoint`].
+    pub fn list_all_children(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
+        self.list_all_children_raw(flags.bits())
+    }
+
+    /// [`list_all_children`](Self::list_all_children) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn list_all_children_raw(&self, flags: u32) -> Result<Vec<Checkpoint>> {
+        let listing = CheckpointListing::new(flags, "virDomainCheckpointListAllChildren")?;
+        self.with(|domain, moment| {
+            let scope = if listing.wide {
+                Scope::DescendantsOf(moment.id)
+            } else {
+                Scope::ChildrenOf(moment.id)
+            };
+            let found = domain.checkpoints().list(scope, listing.leaves, |_| true);
+            Ok(found
+                .map(|child| Checkpoint::new(&self.domain, child.name.clone()))
+                .collect())
+        })
+    }
+
+    /// Deletes the checkpoint, its children or both. Follows `virDomainCheckpointDelete`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainCheckpoint`].
+    pub fn delete(&self, flags: CheckpointDeleteFlags) -> Result<()> {
+        self.delete_raw(flags.bits())
+    }
+
+    /// [`delete`](Self::delete) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
+    pub fn delete_raw(&self, flags: u32) -> Result<()> {
+        use CheckpointDeleteFlags as Flags;
+        const FUNCTION: &str = "virDomainCheckpointDelete";
+        self.connection()
+            .deny_read_only(FUNCTION, ErrorDomain::DomainCheckpoint)?;
+        let extent = extent(
+            flags,
+            "VIR_DOMAIN_CHECKPOINT_DELETE_",
+            ErrorDomain::DomainCheckpoint,
+        )?;
+        unsupported(
+            flags,
+            (Flags::CHILDREN | Flags::METADATA_ONLY | Flags::CHILDREN_ONLY).bits(),
+            FUNCTION,
+        )?;
+        let action = Action::Delete {
+            kind: MomentKind::Checkpoint,
+            name: self.name.clone(),
+            extent,
+        };
+        self.domain.act(FUNCTION, flags, action)
+    }
+
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&DomainState, &Moment<CheckpointDef>) -> Result<T>,
+    ) -> Result<T> {
+        self.domain.with(
+            |domain| match domain.checkpoints().find(Some(self.name.as_str())) {
+                Some(moment) => read(domain, moment),
+                None => Err(no_moment(MomentKind::Checkpoint, self.name.as_str())),
+            },
+        )
+    }
+}

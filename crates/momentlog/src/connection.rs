@@ -1,0 +1,506 @@
+//! Connections: the way in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use momentlog_core::{Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal};
+use momentlog_store::{FileStore, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
+use momentlog_xml::read_domain;
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::Domain;
+use crate::engine::{Ask, Engine, Entry, Outcome, View};
+use crate::environment::{Options, Provenance};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::flags::DomainListFlags;
+
+/// A connection to a store. A clone is the same connection; dropping the last one closes it.
+///
+/// Follows `virConnectPtr`.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(crate) engine: Arc<Engine>,
+    provenance: Arc<Provenance>,
+    read_only: bool,
+}
+
+impl Connection {
+    /// Opens `test:///default` (in memory, with libvirt's built-in domain), `momentlog:///absolute/dir` or
+    /// `momentlog:relative/dir`; the last two take `?profile=libvirt-test` or `?profile=own` for a store that the first
+    /// change creates. Follows `virConnectOpen`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoConnect`] for any other URI.
+    pub fn open(uri: &str) -> Result<Connection> {
+        Connection::open_with(uri, Options::default())
+    }
+
+    /// As [`open`](Self::open), for reading only. Follows `virConnectOpenReadOnly`.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::SystemError`] if there is no store.
+    pub fn open_read_only(uri: &str) -> Result<Connection> {
+        Connection::open_with(
+            uri,
+            Options {
+                read_only: true,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// As [`open`](Self::open), with everything else that can be chosen.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::SystemError`] if it is for reading only and there is no store.
+    pub fn open_with(uri: &str, mut options: Options) -> Result<Connection> {
+        if uri == "test:///default" {
+            options.profile = Profile::LibvirtTest;
+            return Ok(Connection::over(Box::new(MemoryStore::new()), options));
+        }
+        let unknown = |why: &str| {
+            Err(Error::new(
+                ErrorCode::NoConnect,
+                ErrorDomain::None,
+                format!("{uri}{why}"),
+            ))
+        };
+        let Some(rest) = uri.strip_prefix("momentlog:") else {
+            return unknown("");
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter {
+                "profile=libvirt-test" => options.profile = Profile::LibvirtTest,
+                "profile=own" => options.profile = Profile::Own,
+                _ => return unknown(" (a store takes profile=libvirt-test or profile=own)"),
+            }
+        }
+        let path = match path.strip_prefix("//") {
+            Some(absolute) if absolute.starts_with('/') => absolute,
+            Some(_) => {
+                return unknown(" (write momentlog:///absolute/dir or momentlog:relative/dir)");
+            }
+            None => path,
+        };
+        if path.is_empty() {
+            return unknown(" (the directory is missing)");
+        }
+        let read_only = options.read_only;
+        let connection = Connection::over(Box::new(FileStore::new(RealDisk::new(path))), options);
+        if read_only {
+            connection.refresh()?;
+        }
+        Ok(connection)
+    }
+
+    /// Returns a connection over any store, for embedders who bring their own.
+    pub fn over(store: Box<dyn Store>, options: Options) -> Connection {
+        let provenance = Arc::new(options.provenance.clone());
+        let read_only = options.read_only;
+        Connection {
+            engine: Arc::new(Engine::new(store, options)),
+            provenance,
+            read_only,
+        }
+    }
+
+    /// Returns the same connection for somebody else, or for another reason: every handle that comes from it carries
+    /// this provenance into the records that it makes.
+    #[must_use]
+    pub fn with_provenance(&self, provenance: Provenance) -> Connection {
+        Connection {
+            provenance: Arc::new(provenance),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same connection for reading only: it and every handle that comes from it refuse changes.
+    #[must_use]
+    pub fn read_only(&self) -> Connection {
+        Connection {
+            read_only: true,
+            ..self.clone()
+        }
+    }
+
+    /// Returns a handle for a domain that may not be there; calls say so. `name` is what their messages call it.
+    ///
+    /// For callers that keep uuids themselves, as a server does for its clients.
+    pub fn domain_handle(&self, uuid: DomainUuid, name: &str) -> Domain {
+        Domain::new(self, uuid, &name.into())
+    }
+
+    /// Who asks, and why.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Whether changes are refused.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Returns all domains that pass the filter: active ones by id, then inactive ones by name.
+    /// Follows `virConnectListAllDomains`; both flags of a pair are as good as none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    pub fn list_all_domains(&self, flags: DomainListFlags) -> Result<Vec<Domain>> {
+        let view = self.read()?;
+        let pair = |yes: DomainListFlags, no: DomainListFlags, is: bool| {
+            let (yes, no) = (flags.contains(yes), flags.contains(no));
+            yes == no || is == yes
+        };
+        let mut found: Vec<_> = view
+            .state()
+            .domains()
+            .filter(|domain| {
+                pair(
+                    DomainListFlags::ACTIVE,
+                    DomainListFlags::INACTIVE,
+                    domain.power().is_active(),
+                ) && pair(
+                    DomainListFlags::HAS_SNAPSHOT,
+                    DomainListFlags::NO_SNAPSHOT,
+                    !domain.snapshots().is_empty(),
+                ) && pair(
+                    DomainListFlags::HAS_CHECKPOINT,
+                    DomainListFlags::NO_CHECKPOINT,
+                    !domain.checkpoints().is_empty(),
+                )
+            })
+            .collect();
+        found.sort_by_key(|domain| domain.power().id.unwrap_or(u32::MAX));
+        Ok(found
+            .into_iter()
+            .map(|domain| Domain::new(self, domain.uuid(), domain.name()))
+            .collect())
+    }
+
+    /// Returns the domain of this name. Follows `virDomainLookupByName`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn lookup_domain_by_name(&self, name: &str) -> Result<Domain> {
+        let view = self.read()?;
+        match view.state().domain_by_name(name) {
+            Some(domain) => Ok(Domain::new(self, domain.uuid(), domain.name())),
+            None => Err(no_domain()),
+        }
+    }
+
+    /// Returns the domain of this uuid. Follows `virDomainLookupByUUID`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn lookup_domain_by_uuid(&self, uuid: DomainUuid) -> Result<Domain> {
+        let view = self.read()?;
+        match view.state().domain(uuid) {
+            Some(domain) => Ok(Domain::new(self, uuid, domain.name())),
+            None => Err(Error::from(Refusal::NoDomain { uuid })),
+        }
+    }
+
+    /// Returns the running domain of this number. Follows `virDomainLookupByID`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn lookup_domain_by_id(&self, id: u32) -> Result<Domain> {
+        let view = self.read()?;
+        let found = view
+            .state()
+            .domains()
+            .find(|domain| domain.power().id == Some(id));
+        match found {
+            Some(domain) => Ok(Domain::new(self, domain.uuid(), domain.name())),
+            None => Err(no_domain()),
+        }
+    }
+
+    /// Defines a domain persistently, or defines it anew. Follows `virDomainDefineXML`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; what is wrong with the XML;
+    /// [`ErrorCode::OperationFailed`] if name or uuid are another domain's.
+    pub fn define_domain_xml(&self, xml: &str) -> Result<Domain> {
+        self.domain_xml("virDomainDefineXML", xml, Action::Define)
+    }
+
+    /// Starts a domain from its XML; it is transient, unless it is defined already. Follows `virDomainCreateXML`.
+    ///
+    /// # Errors
+    ///
+    /// As [`define_domain_xml`](Self::define_domain_xml); [`ErrorCode::OperationInvalid`] if it is active.
+    pub fn create_domain_xml(&self, xml: &str) -> Result<Domain> {
+        self.domain_xml("virDomainCreateXML", xml, Action::CreateLive)
+    }
+
+    fn domain_xml(
+        &self,
+        function: &'static str,
+        xml: &str,
+        action: impl Fn(Arc<momentlog_core::DomainDef>) -> Action,
+    ) -> Result<Domain> {
+        self.deny_read_only(function, ErrorDomain::Domain)?;
+        let def = Arc::new(read_domain(xml, self.fresh_uuid()?)?);
+        let command = Command {
+            domain: def.uuid,
+            action: action(def.clone()),
+        };
+        // Not the uuid: a domain without one gets another each time.
+        self.decide_as(def.uuid, digest(function, &[xml]), &mut |view| {
+            Ok(view.state().decide(&command)?)
+        })?;
+        Ok(Domain::new(self, def.uuid, &def.name))
+    }
+
+    /// Executes a typed command, for embedders without XML.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], as libvirt tells it (it is also the error's source); what the store says.
+    pub fn execute(&self, command: &Command) -> Result<Outcome> {
+        self.deny_read_only("execute", ErrorDomain::Domain)?;
+        let asked = command_digest(command);
+        self.decide_as(command.domain, asked, &mut |view| {
+            Ok(view.state().decide(command)?)
+        })
+    }
+
+    /// Executes many typed commands under one sync: all of them, or none. Each sees what those before have done.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute), for the first one that is refused.
+    pub fn execute_all(&self, commands: &[Command]) -> Result<Vec<Outcome>> {
+        self.deny_read_only("execute_all", ErrorDomain::Domain)?;
+        let asks: Vec<_> = commands
+            .iter()
+            .map(|command| (command.domain, command_digest(command)))
+            .collect();
+        self.engine
+            .execute_all(&self.provenance, &asks, &mut |view, index| {
+                Ok(view.state().decide(&commands[index])?)
+            })
+    }
+
+    /// Sets the rules that a domain follows; recorded as one event, and refused if the domain does not meet them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationUnsupported`] if the domain does not meet the policy.
+    pub fn set_policy(&self, domain: DomainUuid, policy: Policy) -> Result<Outcome> {
+        self.execute(&Command {
+            domain,
+            action: Action::SetPolicy(policy),
+        })
+    }
+
+    /// Returns the newest state that this process knows, without looking at the store.
+    ///
+    /// The writer's process always knows the newest; elsewhere, [`refresh`](Self::refresh) reads on.
+    pub fn view(&self) -> Arc<View> {
+        self.engine.view()
+    }
+
+    /// Reads what other processes have appended, and returns the state after that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
+    pub fn refresh(&self) -> Result<Arc<View>> {
+        self.engine.refresh()
+    }
+
+    /// Returns the state as of a record: the end of the log if that is before it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
+    pub fn view_at(&self, seq: Seq) -> Result<View> {
+        let mut found = None;
+        self.engine.entries(None, &mut |entry, view| {
+            if entry.head.seq <= seq {
+                found = Some(view.clone());
+            }
+        })?;
+        Ok(found.unwrap_or_else(|| self.engine.view().as_ref().clone()))
+    }
+
+    /// Returns the entries of the log after `after`, from the first one if that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
+    pub fn entries(&self, after: Option<Seq>) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.engine
+            .entries(after, &mut |entry, _| entries.push(entry))?;
+        Ok(entries)
+    }
+
+    /// Calls `each` with every entry of the log and the state right after it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read; entries before that were given out.
+    pub fn replay(&self, mut each: impl FnMut(Entry, &View)) -> Result<()> {
+        self.engine.entries(None, &mut each)
+    }
+
+    /// Returns a subscription to the entries after `after`.
+    pub fn subscribe(&self, after: Option<Seq>) -> Subscription {
+        Subscription {
+            connection: self.clone(),
+            seen: after,
+        }
+    }
+
+    /// The log's id; `None` as long as there is no record.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.engine.log_id()
+    }
+
+    /// Returns a receipt of the log as it is now, for `verify`; `None` as long as there is no record.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    pub fn receipt(&self) -> Result<Option<Receipt>> {
+        let head = self.refresh()?.head();
+        Ok(self
+            .log_id()
+            .zip(head)
+            .map(|(log, head)| Receipt { log, head }))
+    }
+
+    /// Lets other processes write until the next change here, which waits for them in turn.
+    pub fn release(&self) {
+        self.engine.release();
+    }
+
+    /// The state that a call answers from: the newest one.
+    pub(crate) fn read(&self) -> Result<Arc<View>> {
+        self.engine.refresh()
+    }
+
+    /// Refuses a change on a read-only connection.
+    pub(crate) fn deny_read_only(&self, function: &str, domain: ErrorDomain) -> Result<()> {
+        if self.is_read_only() {
+            let detail = format!("read only access prevents {function}");
+            return Err(Error::new(ErrorCode::OperationDenied, domain, detail));
+        }
+        Ok(())
+    }
+
+    /// Decides and records a change under this connection's provenance.
+    pub(crate) fn decide_as(
+        &self,
+        domain: DomainUuid,
+        digest: [u8; 32],
+        decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
+    ) -> Result<Outcome> {
+        self.engine.execute(
+            &Ask {
+                domain,
+                provenance: &self.provenance,
+                digest,
+            },
+            decide,
+        )
+    }
+
+    /// Microseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        self.engine.options.clock.now()
+    }
+
+    /// A uuid for a domain that came without one.
+    pub(crate) fn fresh_uuid(&self) -> Result<DomainUuid> {
+        let mut bytes = [0; 16];
+        self.engine
+            .options
+            .entropy
+            .fill(&mut bytes)
+            .map_err(|error| {
+                Error::new(
+                    ErrorCode::SystemError,
+                    ErrorDomain::Test,
+                    format!("cannot get random bytes: {error}"),
+                )
+            })?;
+        Ok(DomainUuid::from_entropy(bytes))
+    }
+}
+
+/// Waits for entries that this or another process appends.
+#[derive(Debug)]
+pub struct Subscription {
+    connection: Connection,
+    seen: Option<Seq>,
+}
+
+impl Subscription {
+    /// Returns the entries since the last call, at once if there are any, or none after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read. That it is not there yet is no error.
+    pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>> {
+        let view = self.connection.engine.wait(self.seen, wait)?;
+        if view.head().map(|head| head.seq) <= self.seen {
+            return Ok(Vec::new());
+        }
+        let entries = self.connection.entries(self.seen)?;
+        self.seen = entries.last().map(|entry| entry.head.seq).or(self.seen);
+        Ok(entries)
+    }
+}
+
+fn no_domain() -> Error {
+    // libvirt's test driver gives this one no detail, and then no colon.
+    let mut error = Error::new(ErrorCode::NoDomain, ErrorDomain::Test, "");
+    error.set_message("Domain not found");
+    error
+}
+
+/// Returns the digest of a request: the call and what was handed in.
+pub(crate) fn digest(function: &str, parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(&function).chain(parts) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Returns the digest of a typed command. The time is no part of it: a retry reads the clock again.
+fn command_digest(command: &Command) -> [u8; 32] {
+    let mut command = command.clone();
+    match &mut command.action {
+        Action::CreateSnapshot(create) => create.now = 0,
+        Action::CreateCheckpoint(create) => create.now = 0,
+        _ => {}
+    }
+    digest("execute", &[&format!("{command:?}")])
+}
+
+/// Returns the name of the moment that a command made, for an answer.
+pub(crate) fn made_name(outcome: &Outcome) -> Option<momentlog_core::MomentName> {
+    use momentlog_core::MomentChange::Created;
+    outcome.events.iter().find_map(|event| match &event.change {
+        Change::Snapshot(Created { name, .. }) | Change::Checkpoint(Created { name, .. }) => {
+            Some(name.clone())
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,770 @@
+//! Where it all meets: the store, the state, and the order of a write.
+//!
+//! decide → apply (privately) → encode → append (durable) → publish. A record that cannot be applied is never written,
+//! and an answer, a refusal included, is never given on a state that is not durable.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use momentlog_core::{
+    Change, Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State,
+};
+use momentlog_store::{Draft, Head, LogId, Record, Seq, Store, StoreError};
+
+use crate::environment::{ACTOR_LEN_MAX, Options, Provenance, Revision};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::stored::{Content, DecodeError, Dictionary, Facts, REQUEST_ID_LEN_MAX, RequestKey};
+use crate::test_driver;
+
+/// The state at one point of the log. It never changes, so a reader keeps it for as long as it likes.
+#[derive(Clone, Debug)]
+pub struct View {
+    head: Option<Head>,
+    state: State,
+    revisions: im::OrdMap<DomainUuid, Seq>,
+}
+
+impl View {
+    /// The view of a log without records: what its first record will make is there already.
+    fn empty(profile: Profile) -> View {
+        let mut state = State::new(profile);
+        for event in test_driver::built_in(profile) {
+            state
+                .advance(&event)
+                .expect("the built-in domain fits an empty state");
+        }
+        View {
+            head: None,
+            state,
+            revisions: im::OrdMap::new(),
+        }
+    }
+
+    /// The last record that the view includes.
+    pub fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    /// The domains and their moments.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The revision of a domain, which may be gone.
+    pub fn revision(&self, domain: DomainUuid) -> Revision {
+        Revision::of(self.revisions.get(&domain).copied())
+    }
+
+    pub(crate) fn domain(&self, uuid: DomainUuid) -> std::result::Result<&DomainState, Refusal> {
+        self.state.domain(uuid).ok_or(Refusal::NoDomain { uuid })
+    }
+}
+
+/// One entry of the log, decoded: who did what, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands, and its digest.
+    pub head: Head,
+    /// Microseconds since 1970; never less than the entry's before.
+    pub recorded: i64,
+    /// The domain that it is about; none for the first entry of a log.
+    pub domain: Option<DomainUuid>,
+    /// The entry before that is about the same domain.
+    pub previous: Option<Seq>,
+    /// Who asked.
+    pub actor: Arc<str>,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+    /// The request's key.
+    pub request_id: Option<Arc<str>>,
+    /// What happened; nothing in the first entry.
+    pub events: Vec<Event>,
+}
+
+/// The answer to an accepted command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The record.
+    pub seq: Seq,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// Whether this is the first answer to the same request, which was asked before.
+    pub repeated: bool,
+}
+
+/// Why a log cannot be replayed although its chain is whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {seq} cannot be replayed")]
+pub struct ReplayError {
+    /// The record.
+    pub seq: Seq,
+    /// Why.
+    #[source]
+    pub why: ReplayFault,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayFault {
+    /// Its bytes mean nothing to this version.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Its events do not fit the state.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// Its time is before that of the record before.
+    #[error("its time is before that of the record before")]
+    Time,
+    /// It names another record as the one before about its domain.
+    #[error(
+        "it names record {found:?} as the one before about its domain, and that is {expected:?}"
+    )]
+    Previous {
+        /// What it says.
+        found: Option<Seq>,
+        /// What it is.
+        expected: Option<Seq>,
+    },
+}
+
+/// Folds records into a state, in order.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    view: View,
+    dictionary: Dictionary,
+    requests: HashMap<Arc<str>, (Seq, [u8; 32])>,
+    recorded: i64,
+}
+
+impl Ledger {
+    pub(crate) fn new(profile: Profile) -> Ledger {
+        Ledger {
+            view: View::empty(profile),
+            dictionary: Dictionary::default(),
+            requests: HashMap::new(),
+            recorded: i64::MIN,
+        }
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Applies one record of the log, and returns what it says.
+    pub(crate) fn replay(&mut self, record: &Record) -> std::result::Result<Entry, ReplayError> {
+        let fault = |why: ReplayFault| ReplayError {
+            seq: record.seq,
+            why,
+        };
+        let facts = self
+            .dictionary
+            .decode(record)
+            .map_err(|error| fault(error.into()))?;
+        if facts.recorded < self.recorded {
+            return Err(fault(ReplayFault::Time));
+        }
+        let expected = facts
+            .domain
+            .and_then(|domain| self.view.revisions.get(&domain).copied());
+        if facts.previous != expected {
+            return Err(fault(ReplayFault::Previous {
+                found: facts.previous,
+                expected,
+            }));
+        }
+        if let Content::Command { events, .. } = &facts.content {
+            for event in events {
+                self.view
+                    .state
+                    .advance(event)
+                    .map_err(|error| fault(error.into()))?;
+            }
+        }
+        Ok(self.settle(record.head(), facts))
+    }
+
+    /// Takes note of a record whose events the state already has.
+    fn settle(&mut self, head: Head, facts: Facts) -> Entry {
+        self.recorded = facts.recorded;
+        self.view.head = Some(head);
+        if let Some(domain) = facts.domain {
+            self.view.revisions.insert(domain, head.seq);
+        }
+        let Facts {
+            recorded,
+            domain,
+            previous,
+            content,
+        } = facts;
+        match content {
+            Content::Genesis { profile, writer } => {
+                self.view.state = State::new(profile);
+                let actor = writer.into();
+                Entry {
+                    head,
+                    recorded,
+                    domain,
+                    previous,
+                    actor,
+                    reason: None,
+                    request_id: None,
+                    events: Vec::new(),
+                }
+            }
+            Content::Command {
+                actor,
+                reason,
+                request,
+                events,
+            } => {
+                let request_id = request.as_ref().map(|key| key.id.clone());
+                if let Some(key) = request {
+                    self.requests.insert(key.id, (head.seq, key.digest));
+                }
+                Entry {
+                    head,
+                    recorded,
+                    domain,
+                    previous,
+                    actor,
+                    reason,
+                    request_id,
+                    events,
+                }
+            }
+        }
+    }
+}
+
+/// One accepted command on its way into the log.
+struct Pending {
+    domain: DomainUuid,
+    provenance: Provenance,
+    request: Option<RequestKey>,
+    events: Vec<Event>,
+}
+
+/// A command about one domain, as the layer above wants it decided.
+pub(crate) struct Ask<'a> {
+    pub(crate) domain: DomainUuid,
+    pub(crate) provenance: &'a Provenance,
+    /// Digest of what was asked, for a request id.
+    pub(crate) digest: [u8; 32],
+}
+
+/// The one writer and all readers of a store in this process.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    inner: Mutex<Inner>,
+    view: RwLock<Arc<View>>,
+    news: Condvar,
+    pub(crate) options: Options,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Box<dyn Store>,
+    ledger: Ledger,
+    /// Set while the ledger may hold what the log does not; it is replayed anew then.
+    stale: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(store: Box<dyn Store>, options: Options) -> Engine {
+        let ledger = Ledger::new(options.profile);
+        let view = RwLock::new(Arc::new(ledger.view.clone()));
+        Engine {
+            inner: Mutex::new(Inner {
+                store,
+                ledger,
+                stale: false,
+            }),
+            view,
+            news: Condvar::new(),
+            options,
+        }
+    }
+
+    /// Returns the newest view that this process knows, without looking at the store.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads what others have appended, and returns the view after that.
+    pub(crate) fn refresh(&self) -> Result<Arc<View>> {
+        let mut inner = self.lock();
+        inner.catch_up()?;
+        Ok(self.publish(&inner))
+    }
+
+    /// Lets other processes write, until the next change here.
+    pub(crate) fn release(&self) {
+        self.lock().store.end();
+    }
+
+    /// Waits until the log has a record after `seen`, or `wait` is over; returns the newest view.
+    pub(crate) fn wait(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
+        /// How often a log that another process writes is looked at.
+        const LOOK: Duration = Duration::from_millis(20);
+        let end = std::time::Instant::now() + wait;
+        let mut inner = self.lock();
+        loop {
+            match inner.catch_up() {
+                Err(error) if is_missing(&error) => {}
+                caught_up => caught_up?,
+            }
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            if inner.ledger.view.head.map(|head| head.seq) > seen || left.is_zero() {
+                return Ok(self.publish(&inner));
+            }
+            inner = self
+                .news
+                .wait_timeout(inner, left.min(LOOK))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Calls `each` with the decoded entries after `after`, up to the durable end.
+    ///
+    /// Texts and domains may be told in any record before, so the log is read from its start.
+    pub(crate) fn entries(
+        &self,
+        after: Option<Seq>,
+        each: &mut dyn FnMut(Entry, &View),
+    ) -> Result<()> {
+        let mut ledger = Ledger::new(self.options.profile);
+        let mut fault = None;
+        let read = self.lock().store.read(None, &mut |record| {
+            if fault.is_none() {
+                match ledger.replay(&record) {
+                    Ok(entry) if Some(entry.head.seq) > after => each(entry, &ledger.view),
+                    Ok(_) => {}
+                    Err(error) => fault = Some(error),
+                }
+            }
+            Ok(())
+        });
+        match fault {
+            Some(error) => Err(unreadable(error)),
+            None => Ok(read?),
+        }
+    }
+
+    /// The log's id, once there is a record.
+    pub(crate) fn log_id(&self) -> Option<LogId> {
+        self.lock().store.log_id()
+    }
+
+    /// Decides, applies, records and publishes one command.
+    pub(crate) fn execute(
+        &self,
+        ask: &Ask<'_>,
+        decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
+    ) -> Result<Outcome> {
+        vet(ask.provenance)?;
+        let mut inner = self.lock();
+        if !inner.store.is_writer() {
+            // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
+            match inner.catch_up() {
+                Err(error) if is_missing(&error) => {}
+                caught_up => caught_up?,
+            }
+            match self.decide(&mut inner, ask, decide)? {
+                Decided::Repeated(outcome) => return Ok(outcome),
+                Decided::Accepted(_) => inner.store.begin(self.options.lock_wait)?,
+            }
+        }
+        inner.catch_up()?;
+        let pending = match self.decide(&mut inner, ask, decide)? {
+            Decided::Repeated(outcome) => return Ok(outcome),
+            Decided::Accepted(pending) => pending,
+        };
+        let seqs = self.record(&mut inner, vec![pending])?;
+        self.publish(&inner);
+        let (seq, events) = seqs
+            .into_iter()
+            .next()
+            .expect("one command gives one record");
+        Ok(Outcome {
+            seq,
+            events,
+            repeated: false,
+        })
+    }
+
+    /// As [`execute`](Self::execute), for many commands under one sync: all of them, or none.
+    ///
+    /// Each of `decide` sees the state that those before have made.
+    pub(crate) fn execute_all(
+        &self,
+        provenance: &Provenance,
+        commands: &[(DomainUuid, [u8; 32])],
+        decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
+    ) -> Result<Vec<Outcome>> {
+        vet(provenance)?;
+        if provenance.request_id.is_some() && commands.len() > 1 {
+            let message = "a request id stands for one command, not for a batch".to_owned();
+            return Err(Error::argument(ErrorDomain::Domain, message));
+        }
+        let mut inner = self.lock();
+        inner.store.begin(self.options.lock_wait)?;
+        inner.catch_up()?;
+        let before = inner.ledger.view.clone();
+        let mut pending = Vec::with_capacity(commands.len());
+        let mut refused = None;
+        for (index, (domain, digest)) in commands.iter().enumerate() {
+            let ask = Ask {
+                domain: *domain,
+                provenance,
+                digest: *digest,
+            };
+            let decided = self.decide(&mut inner, &ask, &mut |view| decide(view, index));
+            let applied = decided.and_then(|decided| match decided {
+                Decided::Repeated(_) => Err(Error::argument(
+                    ErrorDomain::Domain,
+                    "the request was recorded before".into(),
+                )),
+                Decided::Accepted(accepted) => {
+                    apply(&mut inner.ledger.view.state, &accepted.events)?;
+                    Ok(accepted)
+                }
+            });
+            match applied {
+                Ok(accepted) => pending.push(accepted),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        inner.ledger.view = before;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let seqs = self.record(&mut inner, pending)?;
+        self.publish(&inner);
+        Ok(seqs
+            .into_iter()
+            .map(|(seq, events)| Outcome {
+                seq,
+                events,
+                repeated: false,
+            })
+            .collect())
+    }
+
+    /// Checks request id and expected revision, then decides.
+    fn decide(
+        &self,
+        inner: &mut Inner,
+        ask: &Ask<'_>,
+        decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
+    ) -> Result<Decided> {
+        let provenance = ask.provenance;
+        let request = provenance.request_id.clone().map(|id| RequestKey {
+            id,
+            digest: ask.digest,
+        });
+        if let Some(key) = &request
+            && let Some((seq, digest)) = inner.ledger.requests.get(&key.id).copied()
+        {
+            if digest != key.digest {
+                let detail = format!(
+                    "request id '{}' was used for another command, in record {seq}",
+                    key.id
+                );
+                return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::Test, detail));
+            }
+            return Ok(Decided::Repeated(self.first_answer(inner, seq)?));
+        }
+        if let Some(expected) = provenance.expected_revision {
+            let found = inner.ledger.view.revision(ask.domain);
+            if found != expected {
+                let text = |revision| match revision {
+                    Revision::None => "none".to_owned(),
+                    Revision::At(seq) => seq.to_string(),
+                };
+                let detail = format!(
+                    "the domain has revision {}, not {}",
+                    text(found),
+                    text(expected)
+                );
+                return Err(Error::new(
+                    ErrorCode::OperationAborted,
+                    ErrorDomain::Test,
+                    detail,
+                ));
+            }
+        }
+        let events = decide(&inner.ledger.view)?;
+        Ok(Decided::Accepted(Pending {
+            domain: ask.domain,
+            provenance: provenance.clone(),
+            request,
+            events,
+        }))
+    }
+
+    /// Returns the answer that the request got when it was recorded.
+    fn first_answer(&self, inner: &mut Inner, seq: Seq) -> Result<Outcome> {
+        let mut ledger = Ledger::new(self.options.profile);
+        let mut found = None;
+        inner.store.read(None, &mut |record| {
+            if found.is_none()
+                && let Ok(entry) = ledger.replay(&record)
+                && entry.head.seq == seq
+            {
+                found = Some(entry.events);
+            }
+            Ok(())
+        })?;
+        let events = found.expect("a request that the ledger knows is in the log");
+        Ok(Outcome {
+            seq,
+            events,
+            repeated: true,
+        })
+    }
+
+    /// Applies, encodes and appends; publishes nothing.
+    fn record(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<Vec<(Seq, Vec<Event>)>> {
+        let now = self.options.clock.now();
+        let mut log = inner.store.log_id();
+        let mut facts = Vec::with_capacity(pending.len() + 2);
+        let profile = inner.ledger.view.state.profile();
+        if inner.ledger.view.head.is_none() {
+            let mut id = [0; 16];
+            self.fill(&mut id)?;
+            log = Some(LogId(id));
+            let writer = concat!("momentlog ", env!("CARGO_PKG_VERSION")).to_owned();
+            facts.push((None, Content::Genesis { profile, writer }));
+            inner.stale = true;
+            inner.ledger.view.state = State::new(profile);
+            let events = test_driver::built_in(profile);
+            if let Some(event) = events.first() {
+                let content = Content::Command {
+                    actor: "momentlog".into(),
+                    reason: None,
+                    request: None,
+                    events: events.clone(),
+                };
+                facts.push((Some(event.domain), content));
+            }
+        }
+        let own = facts.len();
+        facts.extend(pending.into_iter().map(
+            |Pending {
+                 domain,
+                 provenance,
+                 request,
+                 events,
+             }| {
+                let Provenance { actor, reason, .. } = provenance;
+                (
+                    Some(domain),
+                    Content::Command {
+                        actor,
+                        reason,
+                        request,
+                        events,
+                    },
+                )
+            },
+        ));
+        let log = log.expect("a log with a record has an id");
+        let expected = inner.ledger.view.head;
+        inner.stale = true;
+        let mut seq = expected.map(|head| head.seq);
+        let mut settled = Vec::with_capacity(facts.len());
+        let mut drafts = Vec::with_capacity(facts.len());
+        let mut entropy_failed = None;
+        for (domain, content) in facts {
+            let next = Seq::after(seq);
+            seq = Some(next);
+            let recorded = now.max(inner.ledger.recorded);
+            let previous =
+                domain.and_then(|domain| inner.ledger.view.revisions.get(&domain).copied());
+            let facts = Facts {
+                recorded,
+                domain,
+                previous,
+                content,
+            };
+            let draft = inner.ledger.dictionary.encode(next, &facts, &mut || {
+                let mut salt = [0; 32];
+                if let Err(error) = self.fill(&mut salt) {
+                    entropy_failed = Some(error);
+                }
+                salt
+            });
+            if let Content::Command { events, .. } = &facts.content {
+                apply(&mut inner.ledger.view.state, events)?;
+            }
+            if let Some(domain) = domain {
+                inner.ledger.view.revisions.insert(domain, next);
+            }
+            drafts.push(draft);
+            settled.push(facts);
+        }
+        if let Some(error) = entropy_failed {
+            return Err(error);
+        }
+        let records = append(inner.store.as_mut(), log, expected, drafts)?;
+        let mut answers = Vec::with_capacity(records.len());
+        for (record, facts) in records.iter().zip(settled) {
+            let state = inner.ledger.view.state.clone();
+            let entry = inner.ledger.settle(record.head(), facts);
+            inner.ledger.view.state = state;
+            answers.push((record.seq, entry.events));
+        }
+        inner.stale = false;
+        Ok(answers.split_off(own))
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        self.options.entropy.fill(bytes).map_err(|error| {
+            Error::new(
+                ErrorCode::SystemError,
+                ErrorDomain::Test,
+                format!("cannot get random bytes: {error}"),
+            )
+        })
+    }
+
+    fn publish(&self, inner: &Inner) -> Arc<View> {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.head != inner.ledger.view.head {
+            *view = Arc::new(inner.ledger.view.clone());
+            self.news.notify_all();
+        }
+        view.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock().unwrap_or_else(|poisoned| {
+            // A panic of ours may have left the ledger half changed.
+            let mut inner = poisoned.into_inner();
+            inner.stale = true;
+            inner
+        });
+        if inner.stale {
+            inner.ledger = Ledger::new(self.options.profile);
+            inner.stale = false;
+        }
+        inner
+    }
+}
+
+enum Decided {
+    Accepted(Pending),
+    Repeated(Outcome),
+}
+
+impl Inner {
+    /// Reads what was appended since the last time.
+    fn catch_up(&mut self) -> Result<()> {
+        if self.store.is_writer() && self.store.head() == self.ledger.view.head {
+            return Ok(());
+        }
+        let mut fault = None;
+        let Inner {
+            store,
+            ledger,
+            stale,
+        } = self;
+        let read = store.read(ledger.view.head, &mut |record| {
+            if fault.is_none() {
+                fault = ledger.replay(&record).err();
+            }
+            Ok(())
+        });
+        if let Some(error) = fault {
+            *stale = true;
+            return Err(unreadable(error));
+        }
+        Ok(read?)
+    }
+}
+
+fn append(
+    store: &mut dyn Store,
+    log: LogId,
+    expected: Option<Head>,
+    drafts: Vec<Draft>,
+) -> Result<Vec<Record>> {
+    let appended = store.append(log, expected, drafts);
+    if let Err(error) = &appended {
+        tracing::error!(%error, "append failed");
+    }
+    Ok(appended?)
+}
+
+/// Applies decided events: that they do not fit would be our own bug, and nothing was written.
+fn apply(state: &mut State, events: &[Event]) -> Result<()> {
+    for event in events {
+        state.advance(event).map_err(|misfit| {
+            Error::new(
+                ErrorCode::InternalError,
+                ErrorDomain::Test,
+                format!("a decided event does not fit: {misfit}"),
+            )
+        })?;
+    }
+    debug_assert_eq!(
+        events
+            .iter()
+            .find_map(|event| check_around(state, event).err()),
+        None
+    );
+    Ok(())
+}
+
+/// Checks the rules around what an event changed.
+fn check_around(state: &State, event: &Event) -> std::result::Result<(), momentlog_core::Broken> {
+    use momentlog_core::MomentChange::{Created, CurrentSet, Deleted, Redefined, Reparented};
+    let Some(domain) = state.domain(event.domain) else {
+        return Ok(());
+    };
+    match &event.change {
+        Change::Snapshot(
+            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
+        )
+        | Change::Reverted { id, .. } => domain.snapshots().check_around(*id),
+        Change::Checkpoint(
+            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
+        ) => domain.checkpoints().check_around(*id),
+        Change::Snapshot(CurrentSet(Some(id))) => domain.snapshots().check_around(*id),
+        Change::Checkpoint(CurrentSet(Some(id))) => domain.checkpoints().check_around(*id),
+        _ => Ok(()),
+    }
+}
+
+fn vet(provenance: &Provenance) -> Result<()> {
+    let refuse = |message: String| Err(Error::argument(ErrorDomain::Domain, message));
+    if provenance.actor.len() > ACTOR_LEN_MAX {
+        return refuse(format!("the actor has more than {ACTOR_LEN_MAX} bytes"));
+    }
+    match provenance.request_id.as_deref() {
+        Some("") => refuse("the request id is empty".to_owned()),
+        Some(id) if id.len() > REQUEST_ID_LEN_MAX => refuse(format!(
+            "the request id has more than {REQUEST_ID_LEN_MAX} bytes"
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn is_missing(error: &Error) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<StoreError>());
+    matches!(source, Some(StoreError::Missing { .. }))
+}
+
+pub(crate) fn unreadable(error: ReplayError) -> Error {
+    let detail = format!("{error}: {}", error.why);
+    Error::new(ErrorCode::SystemError, ErrorDomain::Test, detail)
+}

@@ -1,0 +1,138 @@
+//! What the engine takes from the outside: time, randomness, and who asks.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use momentlog_core::Profile;
+use momentlog_store::Seq;
+
+/// Tells the time.
+pub trait Clock: Debug + Send + Sync {
+    /// Returns the time, in microseconds since 1970.
+    fn now(&self) -> i64;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> i64 {
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        }
+    }
+}
+
+/// A clock that stands where it was set.
+#[derive(Debug, Default)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// Returns a clock at this second since 1970.
+    pub fn at_second(second: i64) -> ManualClock {
+        let clock = ManualClock::default();
+        clock.set_second(second);
+        clock
+    }
+
+    /// Sets the clock to this second since 1970.
+    pub fn set_second(&self, second: i64) {
+        self.0
+            .store(second.saturating_mul(1_000_000), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Gives random bytes.
+pub trait Entropy: Debug + Send + Sync {
+    /// Fills `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What the source of randomness says.
+    fn fill(&self, bytes: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        getrandom::fill(bytes).map_err(std::io::Error::other)
+    }
+}
+
+/// Longest name of an actor, in bytes.
+pub const ACTOR_LEN_MAX: usize = 256;
+
+/// Who asks, why, and under which conditions. Every handle carries it, and every record keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Who asks, in at most [`ACTOR_LEN_MAX`] bytes.
+    pub actor: Arc<str>,
+    /// Why, for people; an erasable text.
+    pub reason: Option<Arc<str>>,
+    /// The key of this request, in 1 to 64 bytes: asked again with the same command, it gets the first answer.
+    pub request_id: Option<Arc<str>>,
+    /// The revision that the domain must have; otherwise the command is refused.
+    pub expected_revision: Option<Revision>,
+}
+
+/// Revision of a domain: the seq of the last record about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revision {
+    /// There is no record about the domain.
+    None,
+    /// The last record about it.
+    At(Seq),
+}
+
+impl Revision {
+    pub(crate) fn of(seq: Option<Seq>) -> Revision {
+        seq.map_or(Revision::None, Revision::At)
+    }
+}
+
+/// How a connection is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether changes are refused.
+    pub read_only: bool,
+    /// Who asks, unless a handle says otherwise.
+    pub provenance: Provenance,
+    /// The profile of a store that the first change creates.
+    pub profile: Profile,
+    /// How long the first change waits for another writer.
+    pub lock_wait: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for ids, salts and uuids.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            read_only: false,
+            provenance: Provenance {
+                actor: "unknown".into(),
+                ..Provenance::default()
+            },
+            profile: Profile::Own,
+            lock_wait: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Errors as libvirt tells them: code, domain and message.
+
+use std::fmt;
+
+use momentlog_core::{DiskRefused, MomentKind, Refusal};
+use momentlog_store::StoreError;
+use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, XmlError};
+
+/// What went wrong, numbered as `virErrorNumber`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each is libvirt's VIR_ERR_ constant of the same name and number"
+)]
+pub enum ErrorCode {
+    InternalError = 1,
+    NoConnect = 5,
+    InvalidArg = 8,
+    OperationFailed = 9,
+    OsTypeMissing = 20,
+    NoName = 21,
+    XmlError = 27,
+    OperationDenied = 29,
+    XmlDetail = 35,
+    SystemError = 38,
+    NoDomain = 42,
+    OperationInvalid = 55,
+    ConfigUnsupported = 67,
+    OperationTimeout = 68,
+    NoDomainSnapshot = 72,
+    SnapshotRevertRisky = 77,
+    OperationAborted = 78,
+    OperationUnsupported = 84,
+    XmlInvalidSchema = 92,
+    NoDomainCheckpoint = 103,
+}
+
+impl ErrorCode {
+    /// The `virErrorNumber`.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// What libvirt puts before the detail.
+    fn prefix(self) -> &'static str {
+        match self {
+            ErrorCode::InternalError => "internal error: ",
+            ErrorCode::NoConnect => "no connection driver available for ",
+            ErrorCode::InvalidArg => "invalid argument: ",
+            ErrorCode::OperationFailed => "operation failed: ",
+            ErrorCode::XmlError => "XML error: ",
+            ErrorCode::OperationDenied => "operation forbidden: ",
+            ErrorCode::NoDomain => "Domain not found: ",
+            ErrorCode::OperationInvalid => "Requested operation is not valid: ",
+            ErrorCode::ConfigUnsupported => "unsupported configuration: ",
+            ErrorCode::OperationTimeout => "Timed out during operation: ",
+            ErrorCode::NoDomainSnapshot => "Domain snapshot not found: ",
+            ErrorCode::SnapshotRevertRisky => "revert requires force: ",
+            ErrorCode::OperationAborted => "operation aborted: ",
+            ErrorCode::OperationUnsupported => "Operation not supported: ",
+            ErrorCode::XmlInvalidSchema => "XML document failed to validate against schema: ",
+            ErrorCode::NoDomainCheckpoint => "Domain checkpoint not found: ",
+            ErrorCode::OsTypeMissing
+            | ErrorCode::NoName
+            | ErrorCode::XmlDetail
+            | ErrorCode::SystemError => "",
+        }
+    }
+}
+
+/// Which layer reports, numbered as `virErrorDomain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each is libvirt's VIR_FROM_ constant of the same name and number"
+)]
+pub enum ErrorDomain {
+    None = 0,
+    Xml = 5,
+    Test = 12,
+    Domain = 20,
+    DomainSnapshot = 35,
+    DomainCheckpoint = 69,
+}
+
+impl ErrorDomain {
+    /// The `virErrorDomain`.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    pub(crate) fn of(kind: MomentKind) -> ErrorDomain {
+        match kind {
+            MomentKind::Snapshot => ErrorDomain::DomainSnapshot,
+            MomentKind::Checkpoint => ErrorDomain::DomainCheckpoint,
+        }
+    }
+}
+
+/// Why a call failed; nothing changed, unless the code is [`ErrorCode::OperationTimeout`].
+#[derive(Debug)]
+pub struct Error {
+    code: ErrorCode,
+    domain: ErrorDomain,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What calls return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What went wrong.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// Which layer reports.
+    pub fn domain(&self) -> ErrorDomain {
+        self.domain
+    }
+
+    /// The whole message, as libvirt's users see it. Names in it are as they are, control characters included.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the error whose message is libvirt's prefix of the code, and `detail`.
+    pub(crate) fn new(code: ErrorCode, domain: ErrorDomain, detail: impl fmt::Display) -> Error {
+        Error {
+            code,
+            domain,
+            message: format!("{}{detail}", code.prefix()),
+            source: None,
+        }
+    }
+
+    /// Returns the error of an argument that a check of the public layer found; libvirt gives those no prefix.
+    pub(crate) fn argument(domain: ErrorDomain, message: String) -> Error {
+        Error {
+            code: ErrorCode::InvalidArg,
+            domain,
+            message,
+            source: None,
+        }
+    }
+
+    pub(crate) fn set_message(&mut self, message: &str) {
+        message.clone_into(&mut self.message);
+    }
+
+    fn caused(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.source = Some(Box::new(source));
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        let (code, domain) = match &refusal {
+            Refusal::NoDomain { .. } => (ErrorCode::NoDomain, ErrorDomain::Test),
+            Refusal::NoMoment {
+                kind: MomentKind::Snapshot,
+                ..
+            } => (ErrorCode::NoDomainSnapshot, ErrorDomain::Test),
+            Refusal::NoMoment { .. } => (ErrorCode::NoDomainCheckpoint, ErrorDomain::Test),
+            Refusal::DomainNameTaken { .. }
+            | Refusal::DomainRenamed { .. }
+            | Refusal::NameTaken { .. } => (ErrorCode::OperationFailed, ErrorDomain::Domain),
+            Refusal::AlreadyActive { .. } | Refusal::Inactive => {
+                (ErrorCode::OperationInvalid, ErrorDomain::Domain)
+            }
+            Refusal::AlreadyRunning { .. }
+            | Refusal::NotRunning { .. }
+            | Refusal::NotPaused { .. } => (ErrorCode::InternalError, ErrorDomain::Test),
+            Refusal::HasSnapshots { .. } | Refusal::HaltTransient | Refusal::RevertTransient => {
+                (ErrorCode::OperationInvalid, ErrorDomain::Test)
+            }
+            Refusal::Excluded { .. }
+            | Refusal::CheckpointInactive
+            | Refusal::Fork { .. }
+            | Refusal::LeafIsCurrent { .. }
+            | Refusal::PolicyUnmet(_)
+            | Refusal::IdsExhausted => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
+            Refusal::Parent(_) | Refusal::DefinitionUuid { .. } => {
+                (ErrorCode::InvalidArg, ErrorDomain::Domain)
+            }
+            Refusal::CheckpointName { .. } => {
+                (ErrorCode::InvalidArg, ErrorDomain::DomainCheckpoint)
+            }
+            Refusal::WrongUuid { kind, .. } => (ErrorCode::InvalidArg, ErrorDomain::of(*kind)),
+            Refusal::OnlineChange { .. } | Refusal::DiskOnlyChange { .. } => {
+                (ErrorCode::InvalidArg, ErrorDomain::DomainSnapshot)
+            }
+            Refusal::MemoryChange { .. } => (ErrorCode::ConfigUnsupported, ErrorDomain::Domain),
+            Refusal::Disks(refused) => disks(refused),
+            Refusal::NoRollback { .. } => (ErrorCode::SnapshotRevertRisky, ErrorDomain::Test),
+        };
+        Error::new(code, domain, &refusal).caused(refusal)
+    }
+}
+
+fn disks(refused: &DiskRefused) -> (ErrorCode, ErrorDomain) {
+    match refused {
+        DiskRefused::NoDomain { kind } => (ErrorCode::InternalError, ErrorDomain::of(*kind)),
+        DiskRefused::TooMany { kind }
+        | DiskRefused::Unknown { kind, .. }
+        | DiskRefused::Twice { kind, .. } => (ErrorCode::ConfigUnsupported, ErrorDomain::of(*kind)),
+        DiskRefused::NoDisks | DiskRefused::EmptyOrReadonly { .. } => {
+            (ErrorCode::ConfigUnsupported, ErrorDomain::DomainCheckpoint)
+        }
+        DiskRefused::Manual => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
+        DiskRefused::NotInternal { .. }
+        | DiskRefused::FileNotExternal { .. }
+        | DiskRefused::OverlayOnDevice { .. }
+        | DiskRefused::OverlayWithoutSource { .. }
+        | DiskRefused::OverlayNotRegular { .. }
+        | DiskRefused::OverlayTwice { .. } => {
+            (ErrorCode::ConfigUnsupported, ErrorDomain::DomainSnapshot)
+        }
+    }
+}
+
+impl From<XmlError> for Error {
+    fn from(error: XmlError) -> Error {
+        let own = match error.document {
+            DocumentKind::Snapshot => ErrorDomain::DomainSnapshot,
+            DocumentKind::Checkpoint => ErrorDomain::DomainCheckpoint,
+            DocumentKind::Domain => ErrorDomain::Domain,
+        };
+        let (code, domain) = match &error.rule {
+            Rule::WellFormed(_) => (ErrorCode::XmlDetail, own),
+            Rule::Root { .. } | Rule::Word { .. } => (ErrorCode::XmlError, ErrorDomain::Xml),
+            Rule::Schema(_) => (ErrorCode::XmlInvalidSchema, ErrorDomain::Xml),
+            Rule::Moment(rule) => (moment_rule(rule), own),
+            Rule::Domain(rule) => (domain_rule(rule), ErrorDomain::Domain),
+        };
+        Error::new(code, domain, &error).caused(error)
+    }
+}
+
+fn moment_rule(rule: &MomentRule) -> ErrorCode {
+    match rule {
+        MomentRule::TimeMissing(_) | MomentRule::DiskName => ErrorCode::InternalError,
+        MomentRule::State(_) | MomentRule::DiskDriver(_) => ErrorCode::ConfigUnsupported,
+        _ => ErrorCode::XmlError,
+    }
+}
+
+fn domain_rule(rule: &DomainRule) -> ErrorCode {
+    match rule {
+        DomainRule::NameMissing => ErrorCode::NoName,
+        DomainRule::Uuid => ErrorCode::InternalError,
+        DomainRule::Type(_) => ErrorCode::ConfigUnsupported,
+        _ => ErrorCode::XmlError,
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        let mut detail = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            detail = format!("{detail}: {source}");
+            cause = source.source();
+        }
+        let code = match &error {
+            StoreError::Conflict { .. } => ErrorCode::OperationAborted,
+            StoreError::Unknown { .. } => {
+                detail.push_str("; it may have been recorded; reopen to settle");
+                ErrorCode::OperationTimeout
+            }
+            StoreError::TooLarge { .. } => ErrorCode::InvalidArg,
+            _ => ErrorCode::SystemError,
+        };
+        Error::new(code, ErrorDomain::Test, detail).caused(error)
+    }
+}

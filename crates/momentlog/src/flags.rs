@@ -1,0 +1,228 @@
+//! Flags of calls: typed, with libvirt's bits.
+
+/// Defines a set of flags: a word of libvirt's bits that only its constants can make.
+macro_rules! flags {
+    ($(#[$meta:meta])* $type:ident { $($(#[$flag_meta:meta])* $flag:ident = $bits:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct $type(u32);
+
+        impl $type {
+            /// No flag.
+            pub const NONE: $type = $type(0);
+            $($(#[$flag_meta])* pub const $flag: $type = $type($bits);)*
+
+            /// The word of bits.
+            pub fn bits(self) -> u32 {
+                self.0
+            }
+
+            /// Returns the flags with these bits, or `None` if one of them has no name here.
+            pub fn from_bits(bits: u32) -> Option<$type> {
+                (bits & !(0 $(| $bits)*) == 0).then_some($type(bits))
+            }
+
+            /// Whether all of `other`'s flags are set.
+            #[must_use]
+            pub fn contains(self, other: $type) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// Returns these flags, and `other` if `set` says so.
+            #[must_use]
+            pub fn with(self, other: $type, set: bool) -> $type {
+                if set { $type(self.0 | other.0) } else { self }
+            }
+        }
+
+        impl std::ops::BitOr for $type {
+            type Output = $type;
+
+            fn bitor(self, other: $type) -> $type {
+                $type(self.0 | other.0)
+            }
+        }
+    };
+}
+
+flags! {
+    /// `virDomainSnapshotCreateFlags`.
+    SnapshotCreateFlags {
+        /// Put a record back, or change it.
+        REDEFINE = 1,
+        /// With `REDEFINE`: make it current.
+        CURRENT = 2,
+        /// Refused: a log is metadata.
+        NO_METADATA = 4,
+        /// Shut the guest off afterwards.
+        HALT = 8,
+        /// Refused by this driver.
+        DISK_ONLY = 16,
+        /// Refused by this driver.
+        REUSE_EXT = 32,
+        /// Taken without effect.
+        QUIESCE = 64,
+        /// Taken without effect.
+        ATOMIC = 128,
+        /// Taken without effect.
+        LIVE = 256,
+        /// Check the XML against the schema.
+        VALIDATE = 512,
+    }
+}
+
+flags! {
+    /// `virDomainSnapshotXMLFlags`.
+    SnapshotXmlFlags {
+        /// Show secrets, too.
+        SECURE = 1,
+    }
+}
+
+flags! {
+    /// `virDomainSnapshotListFlags`. The first bit reads two ways.
+    SnapshotListFlags {
+        /// Listing a domain: only snapshots without a parent.
+        ROOTS = 1,
+        /// Listing a snapshot's children: everything below it.
+        DESCENDANTS = 1,
+        /// Only snapshots with metadata, which all have.
+        METADATA = 2,
+        /// Only snapshots without children.
+        LEAVES = 4,
+        /// Only snapshots with children.
+        NO_LEAVES = 8,
+        /// Only snapshots without metadata, which none is.
+        NO_METADATA = 16,
+        /// Only snapshots of a guest that was off.
+        INACTIVE = 32,
+        /// Only snapshots of a guest that was active.
+        ACTIVE = 64,
+        /// Only snapshots of disks alone.
+        DISK_ONLY = 128,
+        /// Only snapshots inside the disks' images.
+        INTERNAL = 256,
+        /// Only snapshots with a file of their own.
+        EXTERNAL = 512,
+        /// Parents before children; every list here is in that order.
+        TOPOLOGICAL = 1024,
+    }
+}
+
+flags! {
+    /// `virDomainSnapshotRevertFlags`.
+    RevertFlags {
+        /// Run the guest afterwards.
+        RUNNING = 1,
+        /// Pause the guest afterwards.
+        PAUSED = 2,
+        /// Taken; nothing here is risky.
+        FORCE = 4,
+        /// Refused by this driver.
+        RESET_NVRAM = 8,
+    }
+}
+
+flags! {
+    /// `virDomainSnapshotDeleteFlags`.
+    SnapshotDeleteFlags {
+        /// Delete everything below, too.
+        CHILDREN = 1,
+        /// Refused by this driver.
+        METADATA_ONLY = 2,
+        /// Delete everything below, and keep the snapshot.
+        CHILDREN_ONLY = 4,
+    }
+}
+
+flags! {
+    /// `virDomainCheckpointCreateFlags`.
+    CheckpointCreateFlags {
+        /// Put a record back, or change it.
+        REDEFINE = 1,
+        /// Taken without effect.
+        QUIESCE = 2,
+        /// Refused by this driver.
+        REDEFINE_VALIDATE = 4,
+    }
+}
+
+flags! {
+    /// `virDomainCheckpointXMLFlags`.
+    CheckpointXmlFlags {
+        /// Show secrets, too.
+        SECURE = 1,
+        /// Leave the domain out.
+        NO_DOMAIN = 2,
+        /// Measure the disks: needs an active domain, and shows no size here.
+        SIZE = 4,
+    }
+}
+
+flags! {
+    /// `virDomainCheckpointListFlags`. The first bit reads two ways.
+    CheckpointListFlags {
+        /// Listing a domain: only checkpoints without a parent.
+        ROOTS = 1,
+        /// Listing a checkpoint's children: everything below it.
+        DESCENDANTS = 1,
+        /// Parents before children; every list here is in that order.
+        TOPOLOGICAL = 2,
+        /// Only checkpoints without children.
+        LEAVES = 4,
+        /// Only checkpoints with children.
+        NO_LEAVES = 8,
+    }
+}
+
+flags! {
+    /// `virDomainCheckpointDeleteFlags`.
+    CheckpointDeleteFlags {
+        /// Delete everything below, too.
+        CHILDREN = 1,
+        /// Delete the record alone; nothing else is kept here.
+        METADATA_ONLY = 2,
+        /// Delete everything below, and keep the checkpoint.
+        CHILDREN_ONLY = 4,
+    }
+}
+
+flags! {
+    /// `virDomainUndefineFlagsValues`, as far as they concern moments.
+    UndefineFlags {
+        /// Taken without effect: no guest is saved here.
+        MANAGED_SAVE = 1,
+        /// The snapshots of an inactive domain may go with it.
+        SNAPSHOTS_METADATA = 2,
+        /// Refused by this driver: checkpoints never keep a domain.
+        CHECKPOINTS_METADATA = 16,
+    }
+}
+
+flags! {
+    /// `virDomainXMLFlags`, as far as they make a difference here.
+    DomainXmlFlags {
+        /// Show secrets, too.
+        SECURE = 1,
+        /// The definition of the next start.
+        INACTIVE = 2,
+    }
+}
+
+flags! {
+    /// `virConnectListAllDomainsFlags`, as far as they make a difference here.
+    DomainListFlags {
+        /// Only active domains.
+        ACTIVE = 1,
+        /// Only inactive domains.
+        INACTIVE = 2,
+        /// Only domains with snapshots.
+        HAS_SNAPSHOT = 4096,
+        /// Only domains without snapshots.
+        NO_SNAPSHOT = 8192,
+        /// Only domains with checkpoints.
+        HAS_CHECKPOINT = 16384,
+        /// Only domains without checkpoints.
+        NO_CHECKPOINT = 32768,
+    }
+}

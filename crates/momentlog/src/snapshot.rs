@@ -1,0 +1,329 @@
+//! Snapshot handles.
+
+use momentlog_core::{
+    Action, Domain as DomainState, Extent, Moment, MomentKind, MomentName, Resume, Scope,
+    SnapshotDef,
+};
+use momentlog_xml::{SnapshotView, write_snapshot};
+
+use crate::connection::Connection;
+use crate::domain::{Domain, SnapshotListing, exclusive, no_moment, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::flags::{RevertFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags};
+
+/// A snapshot, by its domain and name. A clone is the same handle, and dropping it frees it.
+///
+/// The name is looked up at every call: a stale handle works again as soon as a snapshot of that name exists.
+/// Follows `virDomainSnapshotPtr`.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    domain: Domain,
+    name: MomentName,
+}
+
+impl Snapshot {
+    pub(crate) fn new(domain: &Domain, name: MomentName) -> Snapshot {
+        Snapshot {
+            domain: domain.clone(),
+            name,
+        }
+    }
+
+    /// The name. Follows `virDomainSnapshotGetName`.
+    pub fn name(&self) -> &MomentName {
+        &self.name
+    }
+
+    /// The domain. Follows `virDomainSnapshotGetDomain`.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The connection. Follows `virDomainSnapshotGetConnect`.
+    pub fn connection(&self) -> &Connection {
+        self.domain.connection()
+    }
+
+    /// The snapshot's XML. Follows `virDomainSnapshotGetXMLDesc`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomainSnapshot`].
+    pub fn xml_desc(&self, flags: SnapshotXmlFlags) -> Result<String> {
+        self.xml_desc_raw(flags.bits())
+    }
+
+    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
+        const FUNCTION: &str = "virDomainSnapshotGetXMLDesc";
+        let secure = flags & SnapshotXmlFlags::SECURE.bits() != 0;
+        self.domain
+            .deny_secrets(secure, FUNCTION, ErrorDomain::DomainSnapshot)?;
+        unsupported(flags, SnapshotXmlFlags::SECURE.bits(), FUNCTION)?;
+        self.with(|domain, moment| {
+            let parent = domain
+                .snapshots()
+                .parent(moment.id)
+                .map(|parent| &parent.name);
+            let view = SnapshotView {
+                name: &moment.name,
+                parent,
+                def: &moment.def,
+                domain: domain.uuid(),
+            };
+            Ok(write_snapshot(view, secure))
+        })
+    }
+
+    /// Returns the parent. Follows `virDomainSnapshotGetParent`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone, or a root.
+    pub fn parent(&self) -> Result<Snapshot> {
+        self.parent_raw(0)
+    }
+
+    /// [`parent`](Self::parent) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn parent_raw(&self, flags: u32) -> Result<Snapshot> {
+        unsupported(flags, 0, "virDomainSnapshotGetParent")?;
+        self.with(
+            |domain, moment| match domain.snapshots().parent(moment.id) {
+                Some(parent) => Ok(Snapshot::new(&self.domain, parent.name.clone())),
+                None => {
+                    let detail = format!("snapshot '{}' does not have a parent", self.name);
+                    Err(Error::new(
+                        ErrorCode::NoDomainSnapshot,
+                        ErrorDomain::Test,
+                        detail,
+                    ))
+                }
+            },
+        )
+    }
+
+    /// Whether the snapshot is current. Follows `virDomainSnapshotIsCurrent`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn is_current(&self) -> Result<bool> {
+        self.is_current_raw(0)
+    }
+
+    /// [`is_current`](Self::is_current) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn is_current_raw(&self, flags: u32) -> Result<bool> {
+        unsupported(flags, 0, "virDomainSnapshotIsCurrent")?;
+        self.with(|domain, moment| Ok(domain.snapshots().current_id() == Some(moment.id)))
+    }
+
+    /// Whether the snapshot has metadata: always, if it exists. Follows `virDomainSnapshotHasMetadata`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn has_metadata(&self) -> Result<bool> {
+        self.has_metadata_raw(0)
+    }
+
+    /// [`has_metadata`](Self::has_metadata) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn has_metadata_raw(&self, flags: u32) -> Result<bool> {
+        unsupported(flags, 0, "virDomainSnapshotHasMetadata")?;
+        self.with(|_, _| Ok(true))
+    }
+
+    /// Returns the children that pass the filters, or everything below. Follows `virDomainSnapshotListAllChildren`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn list_all_children(&self, flags: SnapshotListFlags) -> Result<Vec<Snapshot>> {
+        self.list_all_children_raw(flags.bits())
+    }
+
+    /// [`list_all_children`](Self::list_all_children) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn list_all_children_raw(&self, flags: u32) -> Result<Vec<Snapshot>> {
+        let names = self.children(flags, "virDomainSnapshotListAllChildren")?;
+        Ok(names
+            .into_iter()
+            .map(|name| Snapshot::new(&self.domain, name))
+            .collect())
+    }
+
+    /// Number of children that pass the filters, or of everything below. Follows `virDomainSnapshotNumChildren`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn num_children(&self, flags: SnapshotListFlags) -> Result<usize> {
+        self.num_children_raw(flags.bits())
+    }
+
+    /// [`num_children`](Self::num_children) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn num_children_raw(&self, flags: u32) -> Result<usize> {
+        self.children(flags, "virDomainSnapshotNumChildren")
+            .map(|names| names.len())
+    }
+
+    /// Names of the children that pass the filters, or of everything below. Follows
+    /// `virDomainSnapshotListChildrenNames`, with an array that is long enough.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn list_children_names(&self, flags: SnapshotListFlags) -> Result<Vec<MomentName>> {
+        self.list_children_names_raw(flags.bits())
+    }
+
+    /// [`list_children_names`](Self::list_children_names) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn list_children_names_raw(&self, flags: u32) -> Result<Vec<MomentName>> {
+        self.children(flags, "virDomainSnapshotListChildrenNames")
+    }
+
+    fn children(&self, flags: u32, function: &str) -> Result<Vec<MomentName>> {
+        let listing = SnapshotListing::new(flags, function)?;
+        self.with(|domain, moment| {
+            let scope = if listing.wide {
+                Scope::DescendantsOf(moment.id)
+            } else {
+                Scope::ChildrenOf(moment.id)
+            };
+            Ok(listing.of_scope(domain, scope).collect())
+        })
+    }
+
+    /// Goes back to the snapshot. Follows `virDomainRevertToSnapshot`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`]; [`ErrorCode::OperationInvalid`] if a transient domain would be left off.
+    pub fn revert(&self, flags: RevertFlags) -> Result<()> {
+        self.revert_raw(flags.bits())
+    }
+
+    /// [`revert`](Self::revert) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
+    pub fn revert_raw(&self, flags: u32) -> Result<()> {
+        use RevertFlags as Flags;
+        const FUNCTION: &str = "virDomainRevertToSnapshot";
+        const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_REVERT_";
+        let has = |flag: Flags| flags & flag.bits() != 0;
+        self.connection()
+            .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
+        if has(Flags::RUNNING) && has(Flags::PAUSED) {
+            let (one, other) = (format!("{PREFIX}RUNNING"), format!("{PREFIX}PAUSED"));
+            return Err(exclusive(ErrorDomain::DomainSnapshot, &one, &other));
+        }
+        unsupported(
+            flags,
+            (Flags::RUNNING | Flags::PAUSED | Flags::FORCE).bits(),
+            FUNCTION,
+        )?;
+        let resume = match (has(Flags::RUNNING), has(Flags::PAUSED)) {
+            (true, _) => Some(Resume::Running),
+            (_, true) => Some(Resume::Paused),
+            _ => None,
+        };
+        self.domain.act(
+            FUNCTION,
+            flags,
+            Action::Revert {
+                name: self.name.clone(),
+                resume,
+            },
+        )
+    }
+
+    /// Deletes the snapshot, its children or both. Follows `virDomainSnapshotDelete`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn delete(&self, flags: SnapshotDeleteFlags) -> Result<()> {
+        self.delete_raw(flags.bits())
+    }
+
+    /// [`delete`](Self::delete) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
+    pub fn delete_raw(&self, flags: u32) -> Result<()> {
+        use SnapshotDeleteFlags as Flags;
+        const FUNCTION: &str = "virDomainSnapshotDelete";
+        const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_DELETE_";
+        self.connection()
+            .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
+        let extent = extent(flags, PREFIX, ErrorDomain::DomainSnapshot)?;
+        unsupported(
+            flags,
+            (Flags::CHILDREN | Flags::CHILDREN_ONLY).bits(),
+            FUNCTION,
+        )?;
+        let action = Action::Delete {
+            kind: MomentKind::Snapshot,
+            name: self.name.clone(),
+            extent,
+        };
+        self.domain.act(FUNCTION, flags, action)
+    }
+
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&DomainState, &Moment<SnapshotDef>) -> Result<T>,
+    ) -> Result<T> {
+        self.domain.with(
+            |domain| match domain.snapshots().find(Some(self.name.as_str())) {
+                Some(moment) => read(domain, moment),
+                None => Err(no_moment(MomentKind::Snapshot, self.name.as_str())),
+            },
+        )
+    }
+}
+
+/// Returns how much a delete takes. The bits are the same for both kinds.
+pub(crate) fn extent(flags: u32, prefix: &str, domain: ErrorDomain) -> Result<Extent> {
+    let children = flags & SnapshotDeleteFlags::CHILDREN.bits() != 0;
+    let only = flags & SnapshotDeleteFlags::CHILDREN_ONLY.bits() != 0;
+    match (children, only) {
+        (true, true) => Err(exclusive(
+            domain,
+            &format!("{prefix}CHILDREN"),
+            &format!("{prefix}CHILDREN_ONLY"),
+        )),
+        (true, false) => Ok(Extent::Subtree),
+        (false, true) => Ok(Extent::ChildrenOnly),
+        (false, false) => Ok(Extent::One),
+    }
+}

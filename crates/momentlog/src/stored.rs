@@ -1,0 +1,727 @@
+//! The stored form of records: versioned bytes, as `docs/format.md` lists them.
+//!
+//! Nothing else in the workspace serialises events, and nothing else uses bincode.
+
+mod body;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use momentlog_core::{
+    Change, CheckpointDef, DomainDef, DomainUuid, Event, Extent, IdRuns, MomentChange, MomentId,
+    MomentName, Power, Profile, RunState, SnapshotDef,
+};
+use momentlog_store::{Draft, Record, Seq, Text};
+
+use body::{TextRef, decode_body, encode_body};
+
+pub(crate) use body::REQUEST_ID_LEN_MAX;
+
+const KIND_GENESIS: u16 = 1;
+const KIND_COMMAND: u16 = 2;
+const LAYOUT_VERSION: u16 = 1;
+const FACTS_LEN: usize = 48;
+const EVENT_LEN: usize = 28;
+const BODY_VERSION: u16 = 1;
+
+/// Kind numbers of events; never reused.
+mod kind {
+    pub(super) const DOMAIN_DEFINED: u16 = 0x0101;
+    pub(super) const STATE_CHANGED: u16 = 0x0102;
+    pub(super) const MADE_TRANSIENT: u16 = 0x0103;
+    pub(super) const DOMAIN_REMOVED: u16 = 0x0104;
+    pub(super) const POLICY_SET: u16 = 0x0105;
+    pub(super) const REVERTED: u16 = 0x0206;
+    /// Added to what follows.
+    pub(super) const SNAPSHOT: u16 = 0x0200;
+    pub(super) const CHECKPOINT: u16 = 0x0300;
+    pub(super) const CREATED: u16 = 1;
+    pub(super) const REDEFINED: u16 = 2;
+    pub(super) const DELETED: u16 = 3;
+    pub(super) const REPARENTED: u16 = 4;
+    pub(super) const CURRENT_SET: u16 = 5;
+}
+
+/// Why the facts of a record mean nothing to this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// There are fewer bytes than the layout needs, or more.
+    #[error("the {0} does not end where it should")]
+    Length(&'static str),
+    /// A record kind of a newer version.
+    #[error("record kind {0} is not known to this version")]
+    RecordKind(u16),
+    /// An event kind of a newer version.
+    #[error("event kind {kind:#06x} in version {version} is not known to this version")]
+    EventKind {
+        /// The kind.
+        kind: u16,
+        /// The version of its body.
+        version: u16,
+    },
+    /// A body that bincode does not read.
+    #[error("the body of the {0} is malformed")]
+    Body(&'static str),
+    /// A number that stands for nothing.
+    #[error("{value} is no {what}")]
+    Word {
+        /// What it should be.
+        what: &'static str,
+        /// The number.
+        value: u64,
+    },
+    /// A reference to a text that no record before has.
+    #[error("text {index} of record {seq} is referred to, and is not there")]
+    Text {
+        /// The record.
+        seq: u64,
+        /// Which of its texts.
+        index: u32,
+    },
+    /// A text that is not UTF-8.
+    #[error("a text is not UTF-8")]
+    Utf8,
+    /// The first record is not genesis, or a later one is.
+    #[error("record {0} is out of place")]
+    OutOfPlace(Seq),
+}
+
+/// What every record begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Microseconds since 1970.
+    pub(crate) recorded: i64,
+    pub(crate) domain: Option<DomainUuid>,
+    /// The record before about the same domain.
+    pub(crate) previous: Option<Seq>,
+    pub(crate) content: Content,
+}
+
+/// What a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Genesis {
+        profile: Profile,
+        writer: String,
+    },
+    Command {
+        actor: Arc<str>,
+        reason: Option<Arc<str>>,
+        request: Option<RequestKey>,
+        events: Vec<Event>,
+    },
+}
+
+/// The caller's key for an idempotent retry, with the digest of what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestKey {
+    pub(crate) id: Arc<str>,
+    pub(crate) digest: [u8; 32],
+}
+
+/// Texts and domain definitions that records refer to, learnt in the order of the log.
+#[derive(Debug, Default)]
+pub(crate) struct Dictionary {
+    by_place: HashMap<TextRef, Arc<str>>,
+    by_text: HashMap<Arc<str>, TextRef>,
+    domains: HashMap<TextRef, Arc<DomainDef>>,
+}
+
+impl Dictionary {
+    /// Returns the draft of the record `seq` with these facts. `salt` gives the salt of each new text.
+    pub(crate) fn encode(
+        &mut self,
+        seq: Seq,
+        facts: &Facts,
+        salt: &mut dyn FnMut() -> [u8; 32],
+    ) -> Draft {
+        let mut encoder = Encoder {
+            dictionary: self,
+            seq,
+            texts: Vec::new(),
+        };
+        let (kind, events, provenance) = match &facts.content {
+            Content::Genesis { profile, writer } => {
+                (KIND_GENESIS, &[][..], body::genesis(*profile, writer))
+            }
+            Content::Command {
+                actor,
+                reason,
+                request,
+                events,
+            } => {
+                let reason = reason.as_ref().map(|reason| encoder.text(reason));
+                (
+                    KIND_COMMAND,
+                    &events[..],
+                    body::provenance(actor, reason, request.as_ref()),
+                )
+            }
+        };
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(LAYOUT_VERSION.to_le_bytes());
+        bytes.extend(length(events.len()).to_le_bytes());
+        bytes.extend(facts.recorded.to_le_bytes());
+        bytes.extend(facts.domain.map_or([0; 16], |domain| *domain.as_bytes()));
+        bytes.extend(facts.previous.map_or(0, Seq::get).to_le_bytes());
+        bytes.extend(length(provenance.len()).to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(provenance);
+        for event in events {
+            encoder.event(&event.change, &mut bytes);
+        }
+        let plain = |text: Arc<str>| Text::Plain {
+            salt: salt(),
+            bytes: text.as_bytes().to_vec(),
+        };
+        let texts = encoder.texts.into_iter().map(plain).collect();
+        Draft {
+            facts: bytes,
+            texts,
+        }
+    }
+
+    /// Reads a record, and learns its texts and domains.
+    pub(crate) fn decode(&mut self, record: &Record) -> Result<Facts, DecodeError> {
+        for (index, text) in (0..).zip(&record.texts) {
+            let text: Arc<str> = match text {
+                Text::Plain { bytes, .. } => std::str::from_utf8(bytes)
+                    .map_err(|_| DecodeError::Utf8)?
+                    .into(),
+                Text::Erased { .. } => "".into(),
+            };
+            self.learn(
+                text,
+                TextRef {
+                    seq: record.seq.get(),
+                    index,
+                },
+            );
+        }
+        let bytes = &record.facts[..];
+        let head = bytes
+            .get(..FACTS_LEN)
+            .ok_or(DecodeError::Length("head of the facts"))?;
+        let kind = u16_at(head, 0);
+        let version = u16_at(head, 2);
+        if !matches!(kind, KIND_GENESIS | KIND_COMMAND) || version != LAYOUT_VERSION {
+            return Err(DecodeError::RecordKind(kind));
+        }
+        if (kind == KIND_GENESIS) != (record.seq == Seq::FIRST) {
+            return Err(DecodeError::OutOfPlace(record.seq));
+        }
+        let recorded = u64_at(head, 8).cast_signed();
+        let uuid: [u8; 16] = head[16..32].try_into().expect("16 bytes");
+        let domain = (uuid != [0; 16]).then(|| DomainUuid::from_bytes(uuid));
+        let previous = Seq::new(u64_at(head, 32));
+        if u32_at(head, 44) != 0 {
+            return Err(DecodeError::Length("head of the facts"));
+        }
+        let (provenance, mut rest) = split(&bytes[FACTS_LEN..], u32_at(head, 40), "provenance")?;
+        let content = if kind == KIND_GENESIS {
+            let (profile, writer) = body::decode_genesis(provenance)?;
+            Content::Genesis { profile, writer }
+        } else {
+            let (actor, reason, request) = body::decode_provenance(provenance)?;
+            let reason = reason
+                .map(|reason| self.text(record.seq, reason))
+                .transpose()?;
+            let domain = domain.ok_or(DecodeError::OutOfPlace(record.seq))?;
+            let mut events = Vec::new();
+            for _ in 0..u32_at(head, 4) {
+                let change;
+                (change, rest) = self.decode_event(record.seq, rest)?;
+                events.push(Event { domain, change });
+            }
+            Content::Command {
+                actor,
+                reason,
+                request,
+                events,
+            }
+        };
+        if rest.is_empty() {
+            Ok(Facts {
+                recorded,
+                domain,
+                previous,
+                content,
+            })
+        } else {
+            Err(DecodeError::Length("facts"))
+        }
+    }
+
+    fn learn(&mut self, text: Arc<str>, place: TextRef) {
+        self.by_place.insert(place, text.clone());
+        self.by_text.entry(text).or_insert(place);
+    }
+
+    /// Returns the text that a record refers to.
+    fn text(&self, seq: Seq, place: TextRef) -> Result<Arc<str>, DecodeError> {
+        let place = place.seen_from(seq);
+        let missing = DecodeError::Text {
+            seq: place.seq,
+            index: place.index,
+        };
+        self.by_place.get(&place).cloned().ok_or(missing)
+    }
+
+    fn decode_event<'a>(
+        &mut self,
+        seq: Seq,
+        bytes: &'a [u8],
+    ) -> Result<(Change, &'a [u8]), DecodeError> {
+        let head = bytes
+            .get(..EVENT_LEN)
+            .ok_or(DecodeError::Length("head of an event"))?;
+        let (number, version) = (u16_at(head, 0), u16_at(head, 2));
+        let (id, parent) = (
+            MomentId::new(u64_at(head, 4)),
+            MomentId::new(u64_at(head, 12)),
+        );
+        let (body, rest) = split(&bytes[EVENT_LEN..], u32_at(head, 20), "event")?;
+        let unknown = DecodeError::EventKind {
+            kind: number,
+            version,
+        };
+        if version != BODY_VERSION || u32_at(head, 24) != 0 {
+            return Err(unknown);
+        }
+        let needed = id.ok_or(DecodeError::Word {
+            what: "moment id",
+            value: 0,
+        });
+        let change = match number {
+            kind::DOMAIN_DEFINED => self.decode_domain_defined(seq, body)?,
+            kind::STATE_CHANGED => Change::StateChanged(body::decode_power(body)?),
+            kind::MADE_TRANSIENT => empty(body, Change::MadeTransient)?,
+            kind::DOMAIN_REMOVED => empty(body, Change::DomainRemoved)?,
+            kind::POLICY_SET => Change::PolicySet(body::decode_policy(body)?),
+            kind::REVERTED => Change::Reverted {
+                id: needed?,
+                power: body::decode_power(body)?,
+            },
+            _ if number & 0xff00 == kind::SNAPSHOT => Change::Snapshot(match number & 0xff {
+                kind::CREATED => {
+                    let stored: body::Created<'_, body::Snapshot<'_>> =
+                        decode_body(body, "snapshot")?;
+                    created(
+                        needed?,
+                        parent,
+                        stored.name,
+                        stored.current,
+                        self.snapshot(seq, stored.def)?,
+                    )?
+                }
+                kind::REDEFINED => {
+                    let stored: body::Redefined<body::Snapshot<'_>> =
+                        decode_body(body, "snapshot")?;
+                    let def = self.snapshot(seq, stored.def)?;
+                    MomentChange::Redefined {
+                        id: needed?,
+                        parent,
+                        def,
+                        current: stored.current,
+                    }
+                }
+                _ => decode_common(number & 0xff, id, parent, body, unknown)?,
+            }),
+            _ if number & 0xff00 == kind::CHECKPOINT => Change::Checkpoint(match number & 0xff {
+                kind::CREATED => {
+                    let stored: body::Created<'_, body::Checkpoint<'_>> =
+                        decode_body(body, "checkpoint")?;
+                    created(
+                        needed?,
+                        parent,
+                        stored.name,
+                        stored.current,
+                        self.checkpoint(seq, stored.def)?,
+                    )?
+                }
+                kind::REDEFINED => {
+                    let stored: body::Redefined<body::Checkpoint<'_>> =
+                        decode_body(body, "checkpoint")?;
+                    let def = self.checkpoint(seq, stored.def)?;
+                    MomentChange::Redefined {
+                        id: needed?,
+                        parent,
+                        def,
+                        current: stored.current,
+                    }
+                }
+                _ => decode_common(number & 0xff, id, parent, body, unknown)?,
+            }),
+            _ => return Err(unknown),
+        };
+        Ok((change, rest))
+    }
+
+    fn decode_domain_defined(&mut self, seq: Seq, body: &[u8]) -> Result<Change, DecodeError> {
+        let stored: body::DomainDefined<'_> = decode_body(body, "domain")?;
+        let def = self.domain(seq, stored.domain)?;
+        Ok(Change::DomainDefined {
+            def,
+            policy: stored.policy.into(),
+            live: stored.live,
+        })
+    }
+
+    fn domain(
+        &mut self,
+        seq: Seq,
+        stored: body::Domain<'_>,
+    ) -> Result<Arc<DomainDef>, DecodeError> {
+        let place = stored.xml.seen_from(seq);
+        let xml = self.text(seq, place)?;
+        if let Some(facts) = stored.facts {
+            self.domains.insert(place, Arc::new(facts.into_def(xml)?));
+        }
+        let missing = DecodeError::Text {
+            seq: place.seq,
+            index: place.index,
+        };
+        self.domains.get(&place).cloned().ok_or(missing)
+    }
+
+    fn snapshot(
+        &mut self,
+        seq: Seq,
+        stored: body::Snapshot<'_>,
+    ) -> Result<SnapshotDef, DecodeError> {
+        let description = stored
+            .description
+            .map(|place| self.text(seq, place))
+            .transpose()?;
+        let domain = stored
+            .domain
+            .map(|domain| self.domain(seq, domain))
+            .transpose()?;
+        let inactive = stored
+            .inactive_domain
+            .map(|domain| self.domain(seq, domain))
+            .transpose()?;
+        Ok(SnapshotDef {
+            description: description.filter(|text| !text.is_empty()),
+            created: stored.created,
+            state: body::state_from(stored.state)?,
+            memory: body::memory_from(stored.memory, stored.memory_file)?,
+            disks: stored
+                .disks
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            domain,
+            inactive_domain: inactive,
+        })
+    }
+
+    fn checkpoint(
+        &mut self,
+        seq: Seq,
+        stored: body::Checkpoint<'_>,
+    ) -> Result<CheckpointDef, DecodeError> {
+        let description = stored
+            .description
+            .map(|place| self.text(seq, place))
+            .transpose()?;
+        let domain = stored
+            .domain
+            .map(|domain| self.domain(seq, domain))
+            .transpose()?;
+        Ok(CheckpointDef {
+            description: description.filter(|text| !text.is_empty()),
+            created: stored.created,
+            disks: stored
+                .disks
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            domain,
+        })
+    }
+}
+
+/// Writes one record's events, and collects the texts that no record before has.
+struct Encoder<'a> {
+    dictionary: &'a mut Dictionary,
+    seq: Seq,
+    texts: Vec<Arc<str>>,
+}
+
+impl Encoder<'_> {
+    fn text(&mut self, text: &Arc<str>) -> TextRef {
+        if let Some(place) = self.dictionary.by_text.get(text) {
+            return place.named_in(self.seq);
+        }
+        let place = TextRef {
+            seq: self.seq.get(),
+            index: length(self.texts.len()),
+        };
+        self.dictionary.learn(text.clone(), place);
+        self.texts.push(text.clone());
+        place.named_in(self.seq)
+    }
+
+    fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
+        let xml = self.text(&def.xml);
+        let place = xml.seen_from(self.seq);
+        let known = self.dictionary.domains.get(&place);
+        let facts = match known {
+            Some(known) if Arc::ptr_eq(known, def) || known == def => None,
+            _ => {
+                self.dictionary.domains.insert(place, def.clone());
+                Some(body::DomainFacts::of(def))
+            }
+        };
+        body::Domain { xml, facts }
+    }
+
+    fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
+        let (memory, memory_file) = body::memory_of(&def.memory);
+        body::Snapshot {
+            created: def.created,
+            state: body::state_of(def.state),
+            memory,
+            memory_file,
+            description: def.description.as_ref().map(|text| self.text(text)),
+            disks: def.disks.iter().map(Into::into).collect(),
+            domain: def.domain.as_ref().map(|domain| self.domain(domain)),
+            inactive_domain: def
+                .inactive_domain
+                .as_ref()
+                .map(|domain| self.domain(domain)),
+        }
+    }
+
+    fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
+        body::Checkpoint {
+            created: def.created,
+            description: def.description.as_ref().map(|text| self.text(text)),
+            disks: def.disks.iter().map(Into::into).collect(),
+            domain: def.domain.as_ref().map(|domain| self.domain(domain)),
+        }
+    }
+
+    fn event(&mut self, change: &Change, out: &mut Vec<u8>) {
+        let (number, id, parent, body) = match change {
+            Change::DomainDefined { def, policy, live } => {
+                let stored = body::DomainDefined {
+                    domain: self.domain(def),
+                    policy: (*policy).into(),
+                    live: *live,
+                };
+                (kind::DOMAIN_DEFINED, None, None, encode_body(&stored))
+            }
+            Change::StateChanged(power) => (kind::STATE_CHANGED, None, None, body::power(*power)),
+            Change::MadeTransient => (kind::MADE_TRANSIENT, None, None, Vec::new()),
+            Change::DomainRemoved => (kind::DOMAIN_REMOVED, None, None, Vec::new()),
+            Change::PolicySet(policy) => (kind::POLICY_SET, None, None, body::policy(*policy)),
+            Change::Reverted { id, power } => {
+                (kind::REVERTED, Some(*id), None, body::power(*power))
+            }
+            Change::Snapshot(change) => {
+                let encode =
+                    |encoder: &mut Self, name: Option<&MomentName>, current, def: &SnapshotDef| {
+                        let def = encoder.snapshot(def);
+                        body::created_or_redefined(name, current, def)
+                    };
+                self.moment(kind::SNAPSHOT, change, encode)
+            }
+            Change::Checkpoint(change) => {
+                let encode = |encoder: &mut Self,
+                              name: Option<&MomentName>,
+                              current,
+                              def: &CheckpointDef| {
+                    let def = encoder.checkpoint(def);
+                    body::created_or_redefined(name, current, def)
+                };
+                self.moment(kind::CHECKPOINT, change, encode)
+            }
+        };
+        out.extend(number.to_le_bytes());
+        out.extend(BODY_VERSION.to_le_bytes());
+        out.extend(id.map_or(0, MomentId::get).to_le_bytes());
+        out.extend(parent.map_or(0, MomentId::get).to_le_bytes());
+        out.extend(length(body.len()).to_le_bytes());
+        out.extend([0; 4]);
+        out.extend(body);
+    }
+
+    fn moment<D>(
+        &mut self,
+        base: u16,
+        change: &MomentChange<D>,
+        encode: impl Fn(&mut Self, Option<&MomentName>, bool, &D) -> Vec<u8>,
+    ) -> (u16, Option<MomentId>, Option<MomentId>, Vec<u8>) {
+        match change {
+            MomentChange::Created {
+                id,
+                parent,
+                name,
+                def,
+                current,
+            } => (
+                base + kind::CREATED,
+                Some(*id),
+                *parent,
+                encode(self, Some(name), *current, def),
+            ),
+            MomentChange::Redefined {
+                id,
+                parent,
+                def,
+                current,
+            } => (
+                base + kind::REDEFINED,
+                Some(*id),
+                *parent,
+                encode(self, None, *current, def),
+            ),
+            MomentChange::Deleted {
+                id,
+                extent,
+                removed,
+                children_moved,
+                current,
+            } => {
+                let stored = body::Deleted {
+                    extent: match extent {
+                        Extent::One => 0,
+                        Extent::Subtree => 1,
+                        Extent::ChildrenOnly => 2,
+                    },
+                    removed: removed
+                        .runs()
+                        .iter()
+                        .map(|(first, length)| (first.get(), *length))
+                        .collect(),
+                    children_moved: *children_moved,
+                    current: current.map_or(0, MomentId::get),
+                };
+                (base + kind::DELETED, Some(*id), None, encode_body(&stored))
+            }
+            MomentChange::Reparented { id, parent } => {
+                (base + kind::REPARENTED, Some(*id), *parent, Vec::new())
+            }
+            MomentChange::CurrentSet(current) => {
+                (base + kind::CURRENT_SET, None, *current, Vec::new())
+            }
+        }
+    }
+}
+
+fn created<D>(
+    id: MomentId,
+    parent: Option<MomentId>,
+    name: &str,
+    current: bool,
+    def: D,
+) -> Result<MomentChange<D>, DecodeError> {
+    let name = MomentName::new(name).ok_or(DecodeError::Body("name of a moment"))?;
+    Ok(MomentChange::Created {
+        id,
+        parent,
+        name,
+        def,
+        current,
+    })
+}
+
+/// Reads the changes whose bodies do not depend on the kind of moment.
+fn decode_common<D>(
+    number: u16,
+    id: Option<MomentId>,
+    parent: Option<MomentId>,
+    body: &[u8],
+    unknown: DecodeError,
+) -> Result<MomentChange<D>, DecodeError> {
+    let needed = id.ok_or(DecodeError::Word {
+        what: "moment id",
+        value: 0,
+    });
+    match number {
+        kind::DELETED => {
+            let stored: body::Deleted = decode_body(body, "deletion")?;
+            let run =
+                |(first, length): (u64, u64)| MomentId::new(first).map(|first| (first, length));
+            let runs: Option<Vec<_>> = stored.removed.into_iter().map(run).collect();
+            Ok(MomentChange::Deleted {
+                id: needed?,
+                extent: match stored.extent {
+                    0 => Extent::One,
+                    1 => Extent::Subtree,
+                    2 => Extent::ChildrenOnly,
+                    other => {
+                        return Err(DecodeError::Word {
+                            what: "extent",
+                            value: other.into(),
+                        });
+                    }
+                },
+                removed: runs
+                    .and_then(IdRuns::from_runs)
+                    .ok_or(DecodeError::Body("deletion"))?,
+                children_moved: stored.children_moved,
+                current: MomentId::new(stored.current),
+            })
+        }
+        kind::REPARENTED => empty(
+            body,
+            MomentChange::Reparented {
+                id: needed?,
+                parent,
+            },
+        ),
+        kind::CURRENT_SET => empty(body, MomentChange::CurrentSet(parent)),
+        _ => Err(unknown),
+    }
+}
+
+fn empty<T>(body: &[u8], value: T) -> Result<T, DecodeError> {
+    if body.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::Length("event"))
+    }
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a record has at most 64 MiB")
+}
+
+fn split<'a>(
+    bytes: &'a [u8],
+    at: u32,
+    what: &'static str,
+) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
+    bytes
+        .split_at_checked(at as usize)
+        .ok_or(DecodeError::Length(what))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}
+
+/// Returns the power with these numbers, if they mean one.
+fn power_from(state: u8, reason: u8, id: Option<u32>) -> Result<Power, DecodeError> {
+    let state = RunState::from_number(state).ok_or(DecodeError::Word {
+        what: "run state",
+        value: state.into(),
+    })?;
+    Ok(Power { state, reason, id })
+}
+
+#[cfg(test)]
+mod tests;

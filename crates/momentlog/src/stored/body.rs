@@ -1,0 +1,513 @@
+//! Version 1 of every body. A field is never added, dropped or moved here: that would be version 2.
+
+use std::sync::Arc;
+
+use momentlog_core::{
+    CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Memory,
+    MomentName, Policy, Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
+};
+use momentlog_store::Seq;
+use serde::{Deserialize, Serialize};
+
+use super::{DecodeError, RequestKey, power_from};
+
+/// Most bytes that a body is read into: that of the longest record.
+const LIMIT: usize = 64 << 20;
+
+/// Longest request id, in bytes.
+pub(crate) const REQUEST_ID_LEN_MAX: usize = 64;
+
+pub(super) fn encode_body<T: Serialize>(body: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(body, bincode::config::legacy())
+        .expect("stored types always encode")
+}
+
+pub(super) fn decode_body<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<T, DecodeError> {
+    let config = bincode::config::legacy().with_limit::<LIMIT>();
+    match bincode::serde::borrow_decode_from_slice(bytes, config) {
+        Ok((body, length)) if length == bytes.len() => Ok(body),
+        _ => Err(DecodeError::Body(what)),
+    }
+}
+
+/// Where a text is: in a record, 0 for the one that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct TextRef {
+    pub(super) seq: u64,
+    pub(super) index: u32,
+}
+
+impl TextRef {
+    /// The place as the whole log knows it.
+    pub(super) fn seen_from(self, seq: Seq) -> TextRef {
+        if self.seq == 0 {
+            TextRef {
+                seq: seq.get(),
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+
+    /// The place as the record `seq` says it.
+    pub(super) fn named_in(self, seq: Seq) -> TextRef {
+        if self.seq == seq.get() {
+            TextRef { seq: 0, ..self }
+        } else {
+            self
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Genesis<'a> {
+    profile: u8,
+    writer: &'a str,
+}
+
+pub(super) fn genesis(profile: Profile, writer: &str) -> Vec<u8> {
+    let profile = match profile {
+        Profile::LibvirtTest => 1,
+        Profile::Own => 2,
+    };
+    encode_body(&Genesis { profile, writer })
+}
+
+pub(super) fn decode_genesis(bytes: &[u8]) -> Result<(Profile, String), DecodeError> {
+    let stored: Genesis<'_> = decode_body(bytes, "genesis")?;
+    let profile = match stored.profile {
+        1 => Profile::LibvirtTest,
+        2 => Profile::Own,
+        other => {
+            return Err(DecodeError::Word {
+                what: "profile",
+                value: other.into(),
+            });
+        }
+    };
+    Ok((profile, stored.writer.to_owned()))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Provenance<'a> {
+    actor: &'a str,
+    reason: Option<TextRef>,
+    #[serde(borrow)]
+    request: Option<(&'a str, [u8; 32])>,
+}
+
+pub(super) fn provenance(
+    actor: &str,
+    reason: Option<TextRef>,
+    request: Option<&RequestKey>,
+) -> Vec<u8> {
+    let request = request.map(|key| (&*key.id, key.digest));
+    encode_body(&Provenance {
+        actor,
+        reason,
+        request,
+    })
+}
+
+type DecodedProvenance = (Arc<str>, Option<TextRef>, Option<RequestKey>);
+
+pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance, DecodeError> {
+    let stored: Provenance<'_> = decode_body(bytes, "provenance")?;
+    let request = match stored.request {
+        Some((id, _)) if id.is_empty() || id.len() > REQUEST_ID_LEN_MAX => {
+            return Err(DecodeError::Body("request id"));
+        }
+        request => request.map(|(id, digest)| RequestKey {
+            id: id.into(),
+            digest,
+        }),
+    };
+    Ok((stored.actor.into(), stored.reason, request))
+}
+
+#[derive(Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the rules of a policy are on or off"
+)]
+pub(super) struct StoredPolicy {
+    exclusive: bool,
+    chain: bool,
+    active: bool,
+    suffix: bool,
+    overlays: bool,
+}
+
+impl From<Policy> for StoredPolicy {
+    fn from(
+        Policy {
+            exclusive,
+            chain,
+            active,
+            suffix,
+            overlays,
+        }: Policy,
+    ) -> StoredPolicy {
+        StoredPolicy {
+            exclusive,
+            chain,
+            active,
+            suffix,
+            overlays,
+        }
+    }
+}
+
+impl From<StoredPolicy> for Policy {
+    fn from(
+        StoredPolicy {
+            exclusive,
+            chain,
+            active,
+            suffix,
+            overlays,
+        }: StoredPolicy,
+    ) -> Policy {
+        Policy {
+            exclusive,
+            chain,
+            active,
+            suffix,
+            overlays,
+        }
+    }
+}
+
+pub(super) fn policy(policy: Policy) -> Vec<u8> {
+    encode_body(&StoredPolicy::from(policy))
+}
+
+pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
+    decode_body::<StoredPolicy>(bytes, "policy").map(Policy::from)
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPower {
+    state: u8,
+    reason: u8,
+    id: Option<u32>,
+}
+
+pub(super) fn power(power: Power) -> Vec<u8> {
+    encode_body(&StoredPower {
+        state: power.state.number(),
+        reason: power.reason,
+        id: power.id,
+    })
+}
+
+pub(super) fn decode_power(bytes: &[u8]) -> Result<Power, DecodeError> {
+    let StoredPower { state, reason, id } = decode_body(bytes, "run state")?;
+    power_from(state, reason, id)
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DomainDefined<'a> {
+    #[serde(borrow)]
+    pub(super) domain: Domain<'a>,
+    pub(super) policy: StoredPolicy,
+    pub(super) live: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Domain<'a> {
+    pub(super) xml: TextRef,
+    #[serde(borrow)]
+    pub(super) facts: Option<DomainFacts<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DomainFacts<'a> {
+    name: &'a str,
+    uuid: [u8; 16],
+    memory_kib: u64,
+    #[serde(borrow)]
+    disks: Vec<StoredDomainDisk<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredDomainDisk<'a> {
+    target: &'a str,
+    kind: u8,
+    source: Option<&'a str>,
+    readonly: bool,
+    snapshot: Option<u8>,
+}
+
+impl<'a> DomainFacts<'a> {
+    pub(super) fn of(def: &'a DomainDef) -> DomainFacts<'a> {
+        let disk = |disk: &'a DomainDisk| StoredDomainDisk {
+            target: &disk.target,
+            kind: kind_of(disk.kind),
+            source: disk.source.as_deref(),
+            readonly: disk.readonly,
+            snapshot: disk.snapshot.map(location_of),
+        };
+        DomainFacts {
+            name: &def.name,
+            uuid: *def.uuid.as_bytes(),
+            memory_kib: def.memory_kib,
+            disks: def.disks.iter().map(disk).collect(),
+        }
+    }
+
+    pub(super) fn into_def(self, xml: Arc<str>) -> Result<DomainDef, DecodeError> {
+        let disk = |disk: StoredDomainDisk<'_>| {
+            Ok(DomainDisk {
+                target: disk.target.into(),
+                kind: kind_from(disk.kind)?,
+                source: disk.source.map(Arc::from),
+                readonly: disk.readonly,
+                snapshot: disk.snapshot.map(location_from).transpose()?,
+            })
+        };
+        Ok(DomainDef {
+            name: self.name.into(),
+            uuid: DomainUuid::from_bytes(self.uuid),
+            memory_kib: self.memory_kib,
+            disks: self.disks.into_iter().map(disk).collect::<Result<_, _>>()?,
+            xml,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Created<'a, D> {
+    pub(super) current: bool,
+    pub(super) name: &'a str,
+    pub(super) def: D,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Redefined<D> {
+    pub(super) current: bool,
+    pub(super) def: D,
+}
+
+/// Encodes a moment that is new, under its name, or one that is not.
+pub(super) fn created_or_redefined<D: Serialize>(
+    name: Option<&MomentName>,
+    current: bool,
+    def: D,
+) -> Vec<u8> {
+    match name {
+        Some(name) => encode_body(&Created {
+            current,
+            name: name.as_str(),
+            def,
+        }),
+        None => encode_body(&Redefined { current, def }),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Snapshot<'a> {
+    pub(super) created: i64,
+    pub(super) state: u8,
+    pub(super) memory: u8,
+    pub(super) memory_file: Option<&'a str>,
+    pub(super) description: Option<TextRef>,
+    #[serde(borrow)]
+    pub(super) disks: Vec<StoredSnapshotDisk<'a>>,
+    #[serde(borrow)]
+    pub(super) domain: Option<Domain<'a>>,
+    #[serde(borrow)]
+    pub(super) inactive_domain: Option<Domain<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredSnapshotDisk<'a> {
+    name: &'a str,
+    location: Option<u8>,
+    kind: u8,
+    driver: Option<&'a str>,
+    source: Option<&'a str>,
+}
+
+impl<'a> From<&'a SnapshotDisk> for StoredSnapshotDisk<'a> {
+    fn from(disk: &'a SnapshotDisk) -> StoredSnapshotDisk<'a> {
+        StoredSnapshotDisk {
+            name: &disk.name,
+            location: disk.location.map(location_of),
+            kind: kind_of(disk.kind),
+            driver: disk.driver.as_deref(),
+            source: disk.source.as_deref(),
+        }
+    }
+}
+
+impl TryFrom<StoredSnapshotDisk<'_>> for SnapshotDisk {
+    type Error = DecodeError;
+
+    fn try_from(disk: StoredSnapshotDisk<'_>) -> Result<SnapshotDisk, DecodeError> {
+        Ok(SnapshotDisk {
+            name: disk.name.into(),
+            location: disk.location.map(location_from).transpose()?,
+            kind: kind_from(disk.kind)?,
+            driver: disk.driver.map(Arc::from),
+            source: disk.source.map(Arc::from),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Checkpoint<'a> {
+    pub(super) created: i64,
+    pub(super) description: Option<TextRef>,
+    #[serde(borrow)]
+    pub(super) disks: Vec<StoredCheckpointDisk<'a>>,
+    #[serde(borrow)]
+    pub(super) domain: Option<Domain<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredCheckpointDisk<'a> {
+    name: &'a str,
+    tracking: u8,
+    bitmap: Option<&'a str>,
+}
+
+impl<'a> From<&'a CheckpointDisk> for StoredCheckpointDisk<'a> {
+    fn from(disk: &'a CheckpointDisk) -> StoredCheckpointDisk<'a> {
+        let (tracking, bitmap) = match &disk.tracking {
+            DiskTracking::No => (0, None),
+            DiskTracking::Bitmap(None) => (1, None),
+            DiskTracking::Bitmap(Some(bitmap)) => (2, Some(&**bitmap)),
+        };
+        StoredCheckpointDisk {
+            name: &disk.name,
+            tracking,
+            bitmap,
+        }
+    }
+}
+
+impl TryFrom<StoredCheckpointDisk<'_>> for CheckpointDisk {
+    type Error = DecodeError;
+
+    fn try_from(disk: StoredCheckpointDisk<'_>) -> Result<CheckpointDisk, DecodeError> {
+        let tracking = match (disk.tracking, disk.bitmap) {
+            (0, None) => DiskTracking::No,
+            (1, None) => DiskTracking::Bitmap(None),
+            (2, Some(bitmap)) => DiskTracking::Bitmap(Some(bitmap.into())),
+            (other, _) => {
+                return Err(DecodeError::Word {
+                    what: "way of tracking",
+                    value: other.into(),
+                });
+            }
+        };
+        Ok(CheckpointDisk {
+            name: disk.name.into(),
+            tracking,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Deleted {
+    pub(super) extent: u8,
+    pub(super) removed: Vec<(u64, u64)>,
+    pub(super) children_moved: u64,
+    pub(super) current: u64,
+}
+
+pub(super) fn state_of(state: SnapshotState) -> u8 {
+    match state {
+        SnapshotState::Run(state) => state.number(),
+        SnapshotState::DiskSnapshot => 8,
+    }
+}
+
+pub(super) fn state_from(number: u8) -> Result<SnapshotState, DecodeError> {
+    match number {
+        8 => Ok(SnapshotState::DiskSnapshot),
+        _ => RunState::from_number(number)
+            .map(SnapshotState::Run)
+            .ok_or(DecodeError::Word {
+                what: "state of a snapshot",
+                value: number.into(),
+            }),
+    }
+}
+
+pub(super) fn memory_of(memory: &Memory) -> (u8, Option<&str>) {
+    match memory {
+        Memory::No => (0, None),
+        Memory::Internal => (1, None),
+        Memory::External(file) => (2, Some(file)),
+    }
+}
+
+pub(super) fn memory_from(number: u8, file: Option<&str>) -> Result<Memory, DecodeError> {
+    match (number, file) {
+        (0, None) => Ok(Memory::No),
+        (1, None) => Ok(Memory::Internal),
+        (2, Some(file)) => Ok(Memory::External(file.into())),
+        _ => Err(DecodeError::Word {
+            what: "place of memory",
+            value: number.into(),
+        }),
+    }
+}
+
+fn kind_of(kind: SourceKind) -> u8 {
+    match kind {
+        SourceKind::File => 0,
+        SourceKind::Block => 1,
+        SourceKind::Dir => 2,
+        SourceKind::Network => 3,
+        SourceKind::Volume => 4,
+        SourceKind::Other => 5,
+    }
+}
+
+fn kind_from(number: u8) -> Result<SourceKind, DecodeError> {
+    Ok(match number {
+        0 => SourceKind::File,
+        1 => SourceKind::Block,
+        2 => SourceKind::Dir,
+        3 => SourceKind::Network,
+        4 => SourceKind::Volume,
+        5 => SourceKind::Other,
+        other => {
+            return Err(DecodeError::Word {
+                what: "kind of source",
+                value: other.into(),
+            });
+        }
+    })
+}
+
+fn location_of(location: DiskLocation) -> u8 {
+    match location {
+        DiskLocation::No => 0,
+        DiskLocation::Internal => 1,
+        DiskLocation::External => 2,
+        DiskLocation::Manual => 3,
+    }
+}
+
+fn location_from(number: u8) -> Result<DiskLocation, DecodeError> {
+    Ok(match number {
+        0 => DiskLocation::No,
+        1 => DiskLocation::Internal,
+        2 => DiskLocation::External,
+        3 => DiskLocation::Manual,
+        other => {
+            return Err(DecodeError::Word {
+                what: "location of a disk",
+                value: other.into(),
+            });
+        }
+    })
+}

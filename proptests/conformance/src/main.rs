@@ -1,0 +1,87 @@
+//! `momentlog-conformance [--level LEVEL] FILE…`: plays traces, and prints where momentlog differs from libvirt.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
+
+use std::process::ExitCode;
+
+use momentlog_conformance::{Level, Report, play};
+
+/// Divergences that are printed in full.
+const SHOWN_MAX: usize = 20;
+
+fn main() -> ExitCode {
+    let mut files = Vec::new();
+    let mut only = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--level" => {
+                let word = arguments.next().unwrap_or_default();
+                only = Level::ALL.into_iter().find(|level| level.as_str() == word);
+                if only.is_none() {
+                    return usage();
+                }
+            }
+            _ if argument.starts_with("--") => return usage(),
+            _ => files.push(argument),
+        }
+    }
+    if files.is_empty() {
+        return usage();
+    }
+    let mut report = Report::default();
+    for file in &files {
+        let played = std::fs::read_to_string(file)
+            .map_err(|error| error.to_string())
+            .and_then(|text| {
+                let name = std::path::Path::new(file)
+                    .file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy();
+                play(&name, &text).map_err(|error| error.to_string())
+            });
+        match played {
+            Ok(found) => report.add(found),
+            Err(why) => {
+                eprintln!("{file}: {why}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    report
+        .divergences
+        .retain(|divergence| only.is_none_or(|level| divergence.level == level));
+    for divergence in report.divergences.iter().take(SHOWN_MAX) {
+        println!("{divergence}");
+    }
+    for level in Level::ALL
+        .into_iter()
+        .filter(|level| only.is_none_or(|only| only == *level))
+    {
+        let compared = report.compared.get(&level).copied().unwrap_or_default();
+        let divergent = report
+            .divergences
+            .iter()
+            .filter(|divergence| divergence.level == level)
+            .count();
+        println!(
+            "{:8} {:6} of {compared:6} agree",
+            level.as_str(),
+            compared - divergent
+        );
+    }
+    for (rule, count) in &report.improved {
+        println!("improved {count:6}: {rule}");
+    }
+    println!(
+        "conformance: {} calls, {} divergent",
+        report.calls,
+        report.divergences.len()
+    );
+    ExitCode::from(u8::from(!report.divergences.is_empty()))
+}
+
+fn usage() -> ExitCode {
+    let levels = Level::ALL.map(Level::as_str).join("|");
+    eprintln!("usage: momentlog-conformance [--level {levels}] FILE…");
+    ExitCode::from(2)
+}
