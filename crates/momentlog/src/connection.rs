@@ -1,5 +1,6 @@
 //! Connections: the way in.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::engine::{Ask, Engine, Entry, Outcome, View};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
+
+/// The URI of libvirt's test driver: a store in memory, with the built-in domain.
+const TEST_URI: &str = "test:///default";
 
 /// A connection to a store. A clone is the same connection; dropping the last one closes it.
 ///
@@ -57,38 +61,12 @@ impl Connection {
     ///
     /// As there; [`ErrorCode::SystemError`] if it is for reading only and there is no store.
     pub fn open_with(uri: &str, mut options: Options) -> Result<Connection> {
-        if uri == "test:///default" {
+        if uri == TEST_URI {
             options.profile = Profile::LibvirtTest;
             return Ok(Connection::over(Box::new(MemoryStore::new()), options));
         }
-        let unknown = |why: &str| {
-            Err(Error::new(
-                ErrorCode::NoConnect,
-                ErrorDomain::None,
-                format!("{uri}{why}"),
-            ))
-        };
-        let Some(rest) = uri.strip_prefix("momentlog:") else {
-            return unknown("");
-        };
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter {
-                "profile=libvirt-test" => options.profile = Profile::LibvirtTest,
-                "profile=own" => options.profile = Profile::Own,
-                _ => return unknown(" (a store takes profile=libvirt-test or profile=own)"),
-            }
-        }
-        let path = match path.strip_prefix("//") {
-            Some(absolute) if absolute.starts_with('/') => absolute,
-            Some(_) => {
-                return unknown(" (write momentlog:///absolute/dir or momentlog:relative/dir)");
-            }
-            None => path,
-        };
-        if path.is_empty() {
-            return unknown(" (the directory is missing)");
-        }
+        let (path, profile) = parse_store_uri(uri)?;
+        options.profile = profile.unwrap_or(options.profile);
         let read_only = options.read_only;
         let connection = Connection::over(Box::new(FileStore::new(RealDisk::new(path))), options);
         if read_only {
@@ -464,6 +442,49 @@ impl Subscription {
         self.seen = entries.last().map(|entry| entry.head.seq).or(self.seen);
         Ok(entries)
     }
+}
+
+/// Returns the directory of the store that a URI names; `None` for one in memory.
+///
+/// # Errors
+///
+/// [`ErrorCode::NoConnect`] if the URI names no store.
+pub fn store_directory(uri: &str) -> Result<Option<PathBuf>> {
+    if uri == TEST_URI {
+        return Ok(None);
+    }
+    parse_store_uri(uri).map(|(path, _)| Some(path.into()))
+}
+
+/// Reads `momentlog:…` into a directory and the profile that it asks for.
+fn parse_store_uri(uri: &str) -> Result<(&str, Option<Profile>)> {
+    let unknown = |why: &str| {
+        let detail = format!("{uri}{why}");
+        Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail))
+    };
+    let Some(rest) = uri.strip_prefix("momentlog:") else {
+        return unknown("");
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut profile = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        profile = match parameter {
+            "profile=libvirt-test" => Some(Profile::LibvirtTest),
+            "profile=own" => Some(Profile::Own),
+            _ => return unknown(" (a store takes profile=libvirt-test or profile=own)"),
+        };
+    }
+    let path = match path.strip_prefix("//") {
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(_) => {
+            return unknown(" (write momentlog:///absolute/dir or momentlog:relative/dir)");
+        }
+        None => path,
+    };
+    if path.is_empty() {
+        return unknown(" (the directory is missing)");
+    }
+    Ok((path, profile))
 }
 
 fn no_domain() -> Error {

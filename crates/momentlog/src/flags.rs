@@ -28,6 +28,12 @@ macro_rules! flags {
                 self.0 & other.0 == other.0
             }
 
+            /// Returns these flags but for `other`'s.
+            #[must_use]
+            pub fn without(self, other: $type) -> $type {
+                $type(self.0 & !other.0)
+            }
+
             /// Returns these flags, and `other` if `set` says so.
             #[must_use]
             pub fn with(self, other: $type, set: bool) -> $type {

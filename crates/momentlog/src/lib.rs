@@ -40,7 +40,7 @@ pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Subscription};
+pub use connection::{Connection, Subscription, store_directory};
 pub use domain::Domain;
 pub use engine::{Entry, Outcome, ReplayError, ReplayFault, View};
 pub use environment::{

@@ -1,5 +1,7 @@
 //! Verification of a whole store: the chain, and what its records mean.
 
+use std::path::Path;
+
 use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{FileStore, RealDisk, Receipt, Verdict, VerifyReport};
 
@@ -33,16 +35,22 @@ impl Verification {
 }
 
 /// Verifies the store in a directory from its bytes alone: it uses no image and no cache, and changes nothing.
+/// `progress` is told how many records have been read, after each.
 ///
 /// # Errors
 ///
 /// [`crate::ErrorCode::SystemError`] if there is no store, it is from a newer version, or the disk says so. Damage is no
 /// error here: it is the report.
-pub fn verify(path: &std::path::Path, receipt: Option<Receipt>) -> Result<Verification> {
+pub fn verify(
+    path: &Path,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification> {
     let mut store = FileStore::new(RealDisk::new(path));
     let mut ledger = Ledger::new(Profile::Own);
     let mut replay = None;
     let log = momentlog_store::verify(&mut store, receipt, &mut |record| {
+        progress(record.seq.get());
         if replay.is_none() {
             replay = ledger.replay(record).err();
         }

@@ -1,0 +1,162 @@
+//! Commands from standard input: one line after another, each a script of its own.
+
+use std::io::{BufRead as _, Write as _};
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+
+use crate::session::{Session, complain};
+use crate::verbs::VERBS;
+
+const BANNER: &str = "Welcome to momentlog, the log of snapshots and checkpoints.
+
+Type:  'help' for help with commands
+       'quit' to quit
+
+";
+
+/// Longest line that is read, in bytes.
+const LINE_LEN_MAX: u64 = 16 << 20;
+
+fn prompt(session: &Session) -> &'static str {
+    if session.connection.is_read_only() {
+        "momentlog > "
+    } else {
+        "momentlog # "
+    }
+}
+
+/// Reads commands that are not typed, and echoes them after the prompt as virsh does. The exit status is always 0.
+pub fn from_input(session: &mut Session) -> u8 {
+    let print = |text: &str| {
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+    };
+    if !session.quiet {
+        print(BANNER);
+    }
+    let mut input = std::io::stdin().lock();
+    while !session.is_over() {
+        print(prompt(session));
+        let mut line = Vec::new();
+        match std::io::Read::take(&mut input, LINE_LEN_MAX).read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                complain(&[format!("cannot read standard input: {error}")]);
+                break;
+            }
+        }
+        match String::from_utf8(line) {
+            Ok(line) => {
+                let line = line.strip_suffix('\n').unwrap_or(&line);
+                print(&format!("{line}\n"));
+                session.run_script(line);
+            }
+            Err(_) => {
+                complain(&["the line is not UTF-8".to_owned()]);
+            }
+        }
+    }
+    print("\n");
+    0
+}
+
+/// Reads commands that are typed, with history and completion.
+pub fn interactive(session: &mut Session) -> u8 {
+    let mut editor: Editor<Verbs, DefaultHistory> = match Editor::new() {
+        Ok(editor) => editor,
+        Err(error) => return complain(&[format!("cannot open the terminal: {error}")]),
+    };
+    editor.set_helper(Some(Verbs));
+    let history = history_file();
+    if let Some(history) = &history {
+        // The first session has none to read.
+        let _ = editor.load_history(history);
+    }
+    if !session.quiet {
+        let _ = write!(std::io::stdout(), "{BANNER}");
+    }
+    while !session.is_over() {
+        match editor.readline(prompt(session)) {
+            Ok(line) => {
+                let _ = editor.add_history_entry(&line);
+                session.run_script(&line);
+            }
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => break,
+            Err(error) => {
+                complain(&[format!("cannot read the terminal: {error}")]);
+                break;
+            }
+        }
+    }
+    if let Some(history) = &history {
+        if let Some(parent) = history.parent() {
+            let _ = std::fs::create_dir_all(parent);
+        }
+        if let Err(error) = editor.save_history(history) {
+            complain(&[format!("cannot save the history: {error}")]);
+        }
+    }
+    0
+}
+
+fn history_file() -> Option<std::path::PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .filter(|path| !path.is_empty())
+        .map(std::path::PathBuf::from);
+    let home =
+        || std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".local/state"));
+    Some(state.or_else(home)?.join("momentlog/history"))
+}
+
+/// Completes verbs and their options.
+struct Verbs;
+
+impl Completer for Verbs {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let before = &line[..at];
+        let command = before.rsplit(';').next().unwrap_or(before).trim_start();
+        let start = before.rfind([' ', ';']).map_or(0, |blank| blank + 1);
+        let word = &before[start..];
+        let candidates = match command.split_once(' ') {
+            None => VERBS
+                .iter()
+                .map(|verb| verb.name.to_owned())
+                .filter(|name| name.starts_with(word))
+                .collect(),
+            Some((name, _)) => {
+                let verb = VERBS.iter().find(|verb| verb.name == name);
+                let options = verb.into_iter().flat_map(|verb| verb.all_options());
+                options
+                    .map(|option| format!("--{}", option.name))
+                    .filter(|name| name.starts_with(word))
+                    .collect()
+            }
+        };
+        Ok((start, candidates))
+    }
+}
+
+impl Hinter for Verbs {
+    type Hint = String;
+}
+
+impl Highlighter for Verbs {}
+impl Validator for Verbs {}
+impl Helper for Verbs {}

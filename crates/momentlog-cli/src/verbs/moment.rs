@@ -1,0 +1,189 @@
+//! What the verbs of both kinds of moment share.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+
+use momentlog::core::{MomentName, Scope};
+
+use crate::grammar::{Answer, Invocation};
+use crate::layout::tree;
+use crate::session::{Failure, Session};
+
+use super::exclusive;
+
+/// Refuses what excludes each other in a listing, in virsh's order and with its two wordings.
+pub fn check_listing(invocation: &Invocation, filters: &[&str]) -> Result<(), Failure> {
+    for (one, other) in [
+        ("tree", "name"),
+        ("parent", "roots"),
+        ("parent", "tree"),
+        ("roots", "tree"),
+        ("roots", "from"),
+    ] {
+        exclusive(invocation, one, other)?;
+    }
+    if invocation.has("roots") && invocation.has("current") {
+        return exclusive(invocation, "roots", "current");
+    }
+    for filter in filters {
+        if invocation.has(filter) && invocation.has("tree") {
+            return Err(Failure::new(format!(
+                "--{filter} and --tree are mutually exclusive"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// One moment of a listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: MomentName,
+    /// Its parent.
+    pub parent: Option<MomentName>,
+}
+
+/// Sorts by name as virsh does, unless the listing is topological.
+pub fn sort(listed: &mut [Listed], invocation: &Invocation) {
+    if !invocation.has("topological") {
+        listed.sort_by_key(|moment| moment.name.as_str().to_ascii_lowercase());
+    }
+}
+
+/// Prints names, one a line.
+pub fn print_names(session: &mut Session, listed: &[Listed]) {
+    for moment in listed {
+        session.print(&format!("{}\n", moment.name));
+    }
+}
+
+/// Prints a forest. A moment whose parent is not listed is a root of it.
+pub fn print_tree(session: &mut Session, listed: &[Listed]) {
+    let places: HashMap<&MomentName, usize> = listed
+        .iter()
+        .enumerate()
+        .map(|(at, moment)| (&moment.name, at))
+        .collect();
+    let names: Vec<String> = listed
+        .iter()
+        .map(|moment| moment.name.to_string())
+        .collect();
+    let parents: Vec<Option<usize>> = listed
+        .iter()
+        .map(|moment| {
+            moment
+                .parent
+                .as_ref()
+                .and_then(|parent| places.get(parent).copied())
+        })
+        .collect();
+    session.print(&tree(&names, &parents));
+}
+
+/// Counts children and everything below, as the info verbs show them.
+pub fn counts<D>(list: &momentlog::core::MomentList<D>, name: &MomentName) -> (usize, usize) {
+    match list.find(Some(name.as_str())) {
+        Some(moment) => (
+            list.child_count(Some(moment.id)),
+            list.walk(Scope::DescendantsOf(moment.id)).count(),
+        ),
+        None => (0, 0),
+    }
+}
+
+/// Answers a verb that created a moment.
+pub fn say_created(
+    session: &mut Session,
+    kind: &str,
+    name: &MomentName,
+    file: Option<&str>,
+) -> Answer {
+    let from = file.map_or(String::new(), |file| format!(" from '{file}'"));
+    session.say(&format!("Domain {kind} {name} created{from}"));
+    Ok(0)
+}
+
+/// Splits a specification at commas; two commas are one that counts as text.
+pub fn split_spec(spec: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = spec.chars().peekable();
+    while let Some(char) = chars.next() {
+        if char == ',' && chars.peek() != Some(&',') {
+            parts.push(String::new());
+            continue;
+        }
+        if char == ',' {
+            chars.next();
+        }
+        parts.last_mut().expect("there is a part").push(char);
+    }
+    parts
+}
+
+/// Reads `NAME[,KEY=VALUE]…`, each key at most once; `None` if there is anything else.
+pub fn parse_spec<'a>(
+    parts: &'a [String],
+    keys: &[&'static str],
+) -> Option<HashMap<&'static str, &'a str>> {
+    let mut values = HashMap::new();
+    for part in parts {
+        let (key, value) = part.split_once('=')?;
+        let key = *keys.iter().find(|known| **known == key)?;
+        if values.insert(key, value).is_some() {
+            return None;
+        }
+    }
+    Some(values)
+}
+
+/// Escapes a text for XML that a verb puts together.
+pub fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&apos;"),
+            '"' => out.push_str("&quot;"),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+/// Lets the user change a text in an editor: `VISUAL`, `EDITOR` or `vi`.
+pub fn edit(text: &str) -> Result<String, Failure> {
+    let cannot = |what: &str, error: &std::io::Error| {
+        Failure::new(format!("{what}: {}", super::reason(error)))
+    };
+    let editor = ["VISUAL", "EDITOR"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    let path = std::env::temp_dir().join(format!("momentlog-{}.xml", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let written = options
+        .open(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| cannot("cannot write a temporary file", &error))?;
+    let edited = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("sh")
+        .arg(&path)
+        .status();
+    let changed = std::fs::read_to_string(&path);
+    let _ = std::fs::remove_file(&path);
+    match edited {
+        Ok(status) if status.success() => {
+            changed.map_err(|error| cannot("cannot read the edited file", &error))
+        }
+        Ok(status) => Err(Failure::new(format!(
+            "{editor}: the editor failed with {status}"
+        ))),
+        Err(error) => Err(cannot(&format!("cannot run '{editor}'"), &error)),
+    }
+}

@@ -1,0 +1,410 @@
+//! momentlog's own verbs.
+
+use momentlog::core::{Change, MomentChange, MomentId, Policy};
+use momentlog::store::{Receipt, Seq};
+use momentlog::{Entry, store_directory};
+use serde_json::json;
+
+use super::the_domain;
+use crate::grammar::{Answer, Invocation};
+use crate::layout::{Table, escaped, info as line};
+use crate::session::{Failure, Format, Session};
+use crate::verbs::VERBS;
+
+pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
+    let number = |option: &str| {
+        let text = invocation.get(option);
+        let invalid =
+            |text: &str| Failure::new(format!("'{}' in --{option} is not a number", escaped(text)));
+        text.map(|text| text.parse::<u64>().map_err(|_| invalid(text)))
+            .transpose()
+    };
+    let after = number("from")?.and_then(|from| Seq::new(from.saturating_sub(1)));
+    let limit = number("limit")?.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let wanted = invocation.get("domain");
+    let mut rows = Vec::new();
+    let mut names = std::collections::HashMap::new();
+    let mut moments: std::collections::HashMap<MomentId, String> = std::collections::HashMap::new();
+    session.connection.replay(|entry, _| {
+        for event in &entry.events {
+            if let Change::DomainDefined { def, .. } = &event.change {
+                names.insert(event.domain, def.name.to_string());
+            }
+            if let Change::Snapshot(MomentChange::Created { id, name, .. })
+            | Change::Checkpoint(MomentChange::Created { id, name, .. }) = &event.change
+            {
+                moments.insert(*id, name.to_string());
+            }
+        }
+        let domain = entry.domain.and_then(|uuid| names.get(&uuid).cloned());
+        let about = wanted.is_none_or(|wanted| {
+            domain.as_deref() == Some(wanted)
+                || entry.domain.is_some_and(|uuid| uuid.to_string() == wanted)
+        });
+        if about && Some(entry.head.seq) > after {
+            let what: Vec<String> = entry
+                .events
+                .iter()
+                .map(|event| told(&event.change, &moments))
+                .collect();
+            rows.push((entry, domain, what));
+        }
+    })?;
+    rows.truncate(limit);
+    match session.format {
+        Format::Json => {
+            for (entry, domain, what) in &rows {
+                session.print(&format!("{}\n", as_json(entry, domain.as_deref(), what)));
+            }
+        }
+        Format::Text => {
+            let mut table = Table::new(&["Seq", "Time", "Actor", "Domain", "What", "Reason"]);
+            for (entry, domain, what) in rows {
+                let what = if what.is_empty() {
+                    "log begun".to_owned()
+                } else {
+                    what.join("; ")
+                };
+                table.row(vec![
+                    entry.head.seq.to_string(),
+                    micros(entry.recorded),
+                    escaped(&entry.actor),
+                    domain.as_deref().map_or("-".to_owned(), escaped),
+                    escaped(&what),
+                    entry.reason.as_deref().map_or(String::new(), escaped),
+                ]);
+            }
+            let text = table.render(session.quiet);
+            session.print(&text);
+        }
+    }
+    Ok(0)
+}
+
+/// Says an event in a few words.
+fn told(change: &Change, moments: &std::collections::HashMap<MomentId, String>) -> String {
+    let name = |id: MomentId| {
+        moments
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| format!("#{id}"))
+    };
+    let below = |parent: Option<MomentId>| {
+        parent.map_or("as a root".to_owned(), |parent| {
+            format!("below {}", name(parent))
+        })
+    };
+    match change {
+        Change::DomainDefined { live: false, .. } => "domain defined".to_owned(),
+        Change::DomainDefined { live: true, .. } => "domain created".to_owned(),
+        Change::StateChanged(power) => match power.state.number() {
+            1 => "now running".to_owned(),
+            3 => "now paused".to_owned(),
+            5 => "now shut off".to_owned(),
+            other => format!("now in state {other}"),
+        },
+        Change::MadeTransient => "made transient".to_owned(),
+        Change::DomainRemoved => "domain removed".to_owned(),
+        Change::PolicySet(policy) => format!("policy set: {}", rules(*policy)),
+        Change::Reverted { id, .. } => format!("reverted to snapshot {}", name(*id)),
+        Change::Snapshot(change) => told_moment("snapshot", change, &name, &below),
+        Change::Checkpoint(change) => told_moment("checkpoint", change, &name, &below),
+    }
+}
+
+fn told_moment<D>(
+    kind: &str,
+    change: &MomentChange<D>,
+    name: &dyn Fn(MomentId) -> String,
+    below: &dyn Fn(Option<MomentId>) -> String,
+) -> String {
+    match change {
+        MomentChange::Created { id, parent, .. } => {
+            format!("{kind} {} created {}", name(*id), below(*parent))
+        }
+        MomentChange::Redefined { id, parent, .. } => {
+            format!("{kind} {} redefined {}", name(*id), below(*parent))
+        }
+        MomentChange::Deleted { id, removed, .. } => {
+            format!("{kind} {} deleted ({} gone)", name(*id), removed.len())
+        }
+        MomentChange::Reparented { id, parent } => {
+            format!("{kind} {} moved {}", name(*id), below(*parent))
+        }
+        MomentChange::CurrentSet(current) => {
+            format!(
+                "current {kind} set to {}",
+                current.map_or("none".to_owned(), name)
+            )
+        }
+    }
+}
+
+fn as_json(entry: &Entry, domain: Option<&str>, what: &[String]) -> serde_json::Value {
+    json!({
+        "seq": entry.head.seq.get(),
+        "digest": entry.head.digest.to_string(),
+        "recorded_us": entry.recorded,
+        "actor": &*entry.actor,
+        "reason": entry.reason.as_deref(),
+        "request_id": entry.request_id.as_deref(),
+        "domain": domain,
+        "uuid": entry.domain.map(|uuid| uuid.to_string()),
+        "previous": entry.previous.map(Seq::get),
+        "what": what,
+    })
+}
+
+fn micros(recorded: i64) -> String {
+    match jiff::Timestamp::from_microsecond(recorded) {
+        Ok(time) => time
+            .to_zoned_datetime(jiff::tz::TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S%.3f %z")
+            .to_string(),
+        Err(_) => recorded.to_string(),
+    }
+}
+
+pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let mut policy = domain.policy()?;
+    if !invocation.all("rule").is_empty() {
+        for rule in invocation.all("rule") {
+            let invalid = || {
+                let known = "exclusive, chain, active, suffix or overlays, each =on or =off";
+                Failure::new(format!("'{}' is no rule: {known}", escaped(rule)))
+            };
+            let (name, value) = rule.split_once('=').ok_or_else(invalid)?;
+            let on = match value {
+                "on" => true,
+                "off" => false,
+                _ => return Err(invalid()),
+            };
+            *rule_mut(&mut policy, name).ok_or_else(invalid)? = on;
+        }
+        domain.connection().set_policy(domain.uuid(), policy)?;
+        session.say(&format!(
+            "Policy of domain '{}' set\n",
+            escaped(domain.name())
+        ));
+        return Ok(0);
+    }
+    let Policy {
+        exclusive,
+        chain,
+        active,
+        suffix,
+        overlays,
+    } = policy;
+    match session.format {
+        Format::Json => {
+            let rules = json!({
+                "exclusive": exclusive, "chain": chain, "active": active, "suffix": suffix, "overlays": overlays,
+            });
+            session.print(&format!("{rules}\n"));
+        }
+        Format::Text => {
+            let on = |is: bool| if is { "on" } else { "off" };
+            let text = [
+                line("exclusive", on(exclusive)),
+                line("chain", on(chain)),
+                line("active", on(active)),
+                line("suffix", on(suffix)),
+                line("overlays", on(overlays)),
+            ];
+            session.print(&text.concat());
+        }
+    }
+    Ok(0)
+}
+
+fn rule_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut bool> {
+    Some(match name {
+        "exclusive" => &mut policy.exclusive,
+        "chain" => &mut policy.chain,
+        "active" => &mut policy.active,
+        "suffix" => &mut policy.suffix,
+        "overlays" => &mut policy.overlays,
+        _ => return None,
+    })
+}
+
+fn rules(policy: Policy) -> String {
+    let Policy {
+        exclusive,
+        chain,
+        active,
+        suffix,
+        overlays,
+    } = policy;
+    let named = [
+        (exclusive, "exclusive"),
+        (chain, "chain"),
+        (active, "active"),
+        (suffix, "suffix"),
+        (overlays, "overlays"),
+    ];
+    let on: Vec<&str> = named
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, name)| name)
+        .collect();
+    if on.is_empty() {
+        "no rule".to_owned()
+    } else {
+        on.join(", ")
+    }
+}
+
+pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
+    let receipt = session.connection.receipt()?;
+    let receipt = receipt.ok_or_else(|| Failure::new("the log has no record yet"))?;
+    session.print(&format!("{receipt}\n"));
+    Ok(0)
+}
+
+pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
+    let directory = store_directory(&session.uri)?;
+    let directory =
+        directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
+    let receipt = match invocation.get("against") {
+        None => None,
+        Some(text) => {
+            let read = || super::read_file(text);
+            let text = if text.starts_with("momentlog1 ") {
+                text.to_owned()
+            } else {
+                read()?
+            };
+            Some(
+                text.parse::<Receipt>()
+                    .map_err(|error| Failure::new(error.to_string()))?,
+            )
+        }
+    };
+    let progress = indicatif::ProgressBar::new_spinner();
+    progress.enable_steady_tick(std::time::Duration::from_millis(100));
+    let found = momentlog::verify(&directory, receipt, &mut |records| {
+        if records % 4096 == 0 {
+            progress.set_message(format!("{records} records verified"));
+        }
+    });
+    progress.finish_and_clear();
+    let found = found?;
+    let verdict = found.verdict();
+    let log = &found.log;
+    let (domains, snapshots, checkpoints) = found.counts;
+    let head = log.head.map(|head| format!("{} {}", head.seq, head.digest));
+    let mut faults: Vec<String> = Vec::new();
+    faults.extend(log.error.as_ref().map(ToString::to_string));
+    let torn = |torn: &momentlog::store::TornTail| {
+        let path = torn.path.display();
+        format!(
+            "an interrupted write left bytes in {path} from offset {}, where record {} would be",
+            torn.offset, torn.seq
+        )
+    };
+    faults.extend(log.torn.as_ref().map(torn));
+    faults.extend(
+        found
+            .replay
+            .as_ref()
+            .map(|error| format!("{error}: {}", error.why)),
+    );
+    faults.extend(found.broken.as_ref().map(ToString::to_string));
+    faults.extend(
+        found
+            .breach
+            .as_ref()
+            .map(|(uuid, breach)| format!("domain {uuid} breaks its policy: {breach}")),
+    );
+    match session.format {
+        Format::Json => {
+            let report = json!({
+                "verdict": verdict.as_str(),
+                "status": verdict.exit_status(),
+                "log": log.log.map(|id| id.to_string()),
+                "records": log.records,
+                "seq": log.head.map(|head| head.seq.get()),
+                "digest": log.head.map(|head| head.digest.to_string()),
+                "texts_erased": log.texts_erased,
+                "domains": domains,
+                "snapshots": snapshots,
+                "checkpoints": checkpoints,
+                "faults": faults,
+            });
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => {
+            let mut text = line("Verdict", verdict.as_str());
+            text += &line("Records", log.records);
+            text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
+            text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));
+            text += &line(
+                "State",
+                format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
+            );
+            if log.texts_erased > 0 {
+                text += &line("Erased texts", log.texts_erased);
+            }
+            for fault in &faults {
+                text += &line("Fault", escaped(fault));
+            }
+            session.print(&text);
+        }
+    }
+    Ok(verdict.exit_status())
+}
+
+pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
+    let quote = |text: &String| {
+        let mut text = text.clone();
+        if invocation.has("xml") {
+            text = super::moment::escape(&text);
+        }
+        if invocation.has("shell") {
+            let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
+            if text.is_empty() || !text.chars().all(plain) {
+                text = format!("'{}'", text.replace('\'', "'\\''"));
+            }
+        }
+        text
+    };
+    let text = invocation
+        .all("string")
+        .iter()
+        .map(quote)
+        .collect::<Vec<_>>()
+        .join(" ");
+    if invocation.has("err") {
+        crate::session::complain(&[text]);
+    } else {
+        session.print(&text);
+    }
+    Ok(0)
+}
+
+pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
+    let Some(name) = invocation.get("command") else {
+        for verb in VERBS {
+            session.print(&format!("    {:<22} {}\n", verb.name, verb.help));
+        }
+        return Ok(0);
+    };
+    let verb = VERBS.iter().find(|verb| verb.name == name);
+    let verb = verb.ok_or_else(|| {
+        Failure::new(format!(
+            "command or command group '{}' doesn't exist",
+            escaped(name)
+        ))
+    })?;
+    session.print(&verb.usage());
+    Ok(0)
+}
+
+pub fn quit(session: &mut Session, _: &Invocation) -> Answer {
+    session.end();
+    Ok(0)
+}

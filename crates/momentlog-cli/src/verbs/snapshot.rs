@@ -1,0 +1,431 @@
+//! Verbs of snapshots.
+
+use momentlog::core::{MomentName, SnapshotDef, SnapshotState};
+use momentlog::{
+    Domain, ErrorCode, RevertFlags, Snapshot, SnapshotCreateFlags, SnapshotDeleteFlags,
+    SnapshotListFlags, SnapshotXmlFlags,
+};
+
+use super::moment::{self, Listed};
+use super::{exclusive, read_file, the_domain};
+use crate::grammar::{Answer, Invocation};
+use crate::layout::{Table, info as line, time};
+use crate::session::{Failure, Session};
+
+/// The flags that create and create-as share.
+fn create_flags(invocation: &Invocation) -> SnapshotCreateFlags {
+    use SnapshotCreateFlags as Flags;
+    Flags::NONE
+        .with(Flags::NO_METADATA, invocation.has("no-metadata"))
+        .with(Flags::HALT, invocation.has("halt"))
+        .with(Flags::DISK_ONLY, invocation.has("disk-only"))
+        .with(Flags::REUSE_EXT, invocation.has("reuse-external"))
+        .with(Flags::QUIESCE, invocation.has("quiesce"))
+        .with(Flags::ATOMIC, invocation.has("atomic"))
+        .with(Flags::LIVE, invocation.has("live"))
+        .with(Flags::VALIDATE, invocation.has("validate"))
+}
+
+pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
+    use SnapshotCreateFlags as Flags;
+    let domain = the_domain(session, invocation)?;
+    let file = invocation.get("xmlfile");
+    let xml = file.map_or_else(|| Ok("<domainsnapshot/>".to_owned()), read_file)?;
+    let flags = create_flags(invocation)
+        .with(Flags::REDEFINE, invocation.has("redefine"))
+        .with(Flags::CURRENT, invocation.has("current"));
+    let snapshot = create_and_halt(&domain, &xml, flags)?;
+    moment::say_created(session, "snapshot", snapshot.name(), file)
+}
+
+pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let mut xml = "<domainsnapshot>\n".to_owned();
+    for (element, option) in [("name", "name"), ("description", "description")] {
+        if let Some(text) = invocation.get(option) {
+            xml += &format!("  <{element}>{}</{element}>\n", moment::escape(text));
+        }
+    }
+    if let Some(spec) = invocation.get("memspec") {
+        xml += &memory(spec)
+            .ok_or_else(|| Failure::new(format!("unable to parse memspec: {spec}")))?;
+    }
+    if !invocation.all("diskspec").is_empty() {
+        xml += "  <disks>\n";
+        for spec in invocation.all("diskspec") {
+            xml += &disk(spec)?;
+        }
+        xml += "  </disks>\n";
+    }
+    xml += "</domainsnapshot>\n";
+    if invocation.has("print-xml") {
+        session.print(&format!("{xml}\n"));
+        return Ok(0);
+    }
+    let snapshot = create_and_halt(&domain, &xml, create_flags(invocation))?;
+    moment::say_created(session, "snapshot", snapshot.name(), None)
+}
+
+/// Makes a snapshot; where the library takes no HALT, does by hand what it means, as virsh was seen to do.
+fn create_and_halt(
+    domain: &Domain,
+    xml: &str,
+    flags: SnapshotCreateFlags,
+) -> Result<Snapshot, Failure> {
+    use SnapshotCreateFlags as Flags;
+    match domain.snapshot_create_xml(xml, flags) {
+        Err(error) if error.code() == ErrorCode::InvalidArg && flags.contains(Flags::HALT) => {
+            if !domain.is_persistent()? {
+                return Err(Failure::new(
+                    "cannot halt after snapshot of transient domain",
+                ));
+            }
+            let active = domain.is_active()?;
+            let snapshot = domain.snapshot_create_xml(xml, flags.without(Flags::HALT))?;
+            if active {
+                domain.destroy()?;
+            }
+            Ok(snapshot)
+        }
+        created => Ok(created?),
+    }
+}
+
+/// Returns the element for `[file=]NAME[,snapshot=TYPE]`.
+fn memory(spec: &str) -> Option<String> {
+    let mut parts = moment::split_spec(spec);
+    if parts[0].starts_with('/') {
+        parts[0] = format!("file={}", parts[0]);
+    }
+    let keys = moment::parse_spec(&parts, &["file", "snapshot"])?;
+    let mut xml = "  <memory".to_owned();
+    for key in ["snapshot", "file"] {
+        if let Some(value) = keys.get(key) {
+            xml += &format!(" {key}='{}'", moment::escape(value));
+        }
+    }
+    Some(xml + "/>\n")
+}
+
+/// Returns the element for `NAME[,snapshot=T][,driver=T][,stype=file|block][,file=PATH]`.
+fn disk(spec: &str) -> Result<String, Failure> {
+    let unparsed = || format!("unable to parse diskspec: {spec}");
+    let parts = moment::split_spec(spec);
+    let keys = moment::parse_spec(&parts[1..], &["snapshot", "driver", "stype", "file"]);
+    let keys = keys.ok_or_else(|| Failure::new(unparsed()))?;
+    let mut xml = format!("    <disk name='{}'", moment::escape(&parts[0]));
+    if let Some(location) = keys.get("snapshot") {
+        xml += &format!(" snapshot='{}'", moment::escape(location));
+    }
+    let source = match keys.get("stype") {
+        None => "file",
+        Some(&"file") => {
+            xml += " type='file'";
+            "file"
+        }
+        Some(&"block") => {
+            xml += " type='block'";
+            "dev"
+        }
+        Some(other) => {
+            return Err(Failure::new(format!("Unknown storage type: '{other}'")).and(unparsed()));
+        }
+    };
+    if !keys.contains_key("driver") && !keys.contains_key("file") {
+        return Ok(xml + "/>\n");
+    }
+    xml += ">\n";
+    if let Some(driver) = keys.get("driver") {
+        xml += &format!("      <driver type='{}'/>\n", moment::escape(driver));
+    }
+    if let Some(file) = keys.get("file") {
+        xml += &format!("      <source {source}='{}'/>\n", moment::escape(file));
+    }
+    Ok(xml + "    </disk>\n")
+}
+
+/// Returns the snapshot that a command names, by name or as the current one.
+fn named(domain: &Domain, invocation: &Invocation, option: &str) -> Result<Snapshot, Failure> {
+    match (invocation.get(option), invocation.has("current")) {
+        (Some(_), true) => Err(Failure::new(format!(
+            "--{option} and --current are mutually exclusive"
+        ))),
+        (None, false) => Err(Failure::new(format!("--{option} or --current is required"))),
+        (Some(name), false) => Ok(domain.snapshot_lookup_by_name(name)?),
+        (None, true) => Ok(domain.snapshot_current()?),
+    }
+}
+
+pub fn current(session: &mut Session, invocation: &Invocation) -> Answer {
+    exclusive(invocation, "name", "snapshotname")?;
+    let domain = the_domain(session, invocation)?;
+    if let Some(name) = invocation.get("snapshotname") {
+        let snapshot = domain.snapshot_lookup_by_name(name)?;
+        let xml = snapshot.xml_desc(SnapshotXmlFlags::SECURE)?;
+        let disk_only = with_def(session, &domain, snapshot.name(), |def| {
+            def.state == SnapshotState::DiskSnapshot
+        });
+        let flags = (SnapshotCreateFlags::REDEFINE | SnapshotCreateFlags::CURRENT)
+            .with(SnapshotCreateFlags::DISK_ONLY, disk_only == Some(true));
+        domain.snapshot_create_xml(&xml, flags)?;
+        session.say(&format!("Snapshot {name} set as current"));
+        return Ok(0);
+    }
+    if !domain.has_current_snapshot()? {
+        return Err(Failure::new(format!(
+            "domain '{}' has no current snapshot",
+            domain.name()
+        )));
+    }
+    let snapshot = domain.snapshot_current()?;
+    if invocation.has("name") {
+        session.print(&snapshot.name().to_string());
+    } else {
+        let flags =
+            SnapshotXmlFlags::NONE.with(SnapshotXmlFlags::SECURE, invocation.has("security-info"));
+        let xml = snapshot.xml_desc(flags)?;
+        session.print(&xml);
+    }
+    Ok(0)
+}
+
+/// Reads something of a snapshot's definition.
+fn with_def<T>(
+    session: &Session,
+    domain: &Domain,
+    name: &MomentName,
+    read: impl FnOnce(&SnapshotDef) -> T,
+) -> Option<T> {
+    let view = session.connection.view();
+    let moment = view
+        .state()
+        .domain(domain.uuid())?
+        .snapshots()
+        .find(Some(name.as_str()))?;
+    Some(read(&moment.def))
+}
+
+pub fn delete(session: &mut Session, invocation: &Invocation) -> Answer {
+    use SnapshotDeleteFlags as Flags;
+    let domain = the_domain(session, invocation)?;
+    let snapshot = named(&domain, invocation, "snapshotname")?;
+    let children_only = invocation.has("children-only");
+    let flags = Flags::NONE
+        .with(Flags::CHILDREN, invocation.has("children"))
+        .with(Flags::CHILDREN_ONLY, children_only)
+        .with(Flags::METADATA_ONLY, invocation.has("metadata"));
+    let name = snapshot.name();
+    snapshot
+        .delete(flags)
+        .map_err(Failure::under(format!("Failed to delete snapshot {name}")))?;
+    let children = if children_only { "children " } else { "" };
+    session.say(&format!("Domain snapshot {name} {children}deleted\n"));
+    Ok(0)
+}
+
+pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let snapshot = domain.snapshot_lookup_by_name(invocation.need("snapshotname"))?;
+    let flags =
+        SnapshotXmlFlags::NONE.with(SnapshotXmlFlags::SECURE, invocation.has("security-info"));
+    let xml = snapshot.xml_desc(flags)?;
+    session.print(&xml);
+    Ok(0)
+}
+
+pub fn edit(session: &mut Session, invocation: &Invocation) -> Answer {
+    exclusive(invocation, "rename", "clone")?;
+    let domain = the_domain(session, invocation)?;
+    let snapshot = named(&domain, invocation, "snapshotname")?;
+    let name = snapshot.name();
+    let xml = snapshot.xml_desc(SnapshotXmlFlags::SECURE)?;
+    let edited = moment::edit(&xml)?;
+    if edited == xml && !invocation.has("clone") {
+        session.say(&format!("Snapshot {name} XML configuration not changed.\n"));
+        return Ok(0);
+    }
+    let flags = SnapshotCreateFlags::REDEFINE.with(
+        SnapshotCreateFlags::CURRENT,
+        snapshot.is_current().unwrap_or_default(),
+    );
+    let changed = domain
+        .snapshot_create_xml(&edited, flags)
+        .map_err(Failure::under(format!("Failed to update {name}")))?;
+    let clean_up = |snapshot: &Snapshot| {
+        let cleaned = snapshot.delete(SnapshotDeleteFlags::METADATA_ONLY);
+        cleaned.map_err(Failure::under(format!(
+            "Failed to clean up {}",
+            snapshot.name()
+        )))
+    };
+    if changed.name() == name {
+        session.say(&format!("Snapshot {name} edited.\n"));
+    } else if invocation.has("clone") {
+        session.say(&format!("Snapshot {name} cloned to {}.\n", changed.name()));
+    } else if invocation.has("rename") {
+        clean_up(&snapshot)?;
+    } else {
+        clean_up(&changed)?;
+        return Err(Failure::new(format!(
+            "Must use --rename or --clone to change {name} to {}",
+            changed.name()
+        )));
+    }
+    Ok(0)
+}
+
+pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let snapshot = named(&domain, invocation, "snapshotname")?;
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    let parent = snapshot
+        .parent()
+        .ok()
+        .map_or("-".to_owned(), |parent| parent.name().to_string());
+    let state = with_def(session, &domain, snapshot.name(), |def| {
+        (def.state.as_str(), def.is_external())
+    });
+    let (state, external) = state.unwrap_or_default();
+    let view = session.connection.view();
+    let list = view
+        .state()
+        .domain(domain.uuid())
+        .map(momentlog::core::Domain::snapshots);
+    let (children, descendants) = list.map_or((0, 0), |list| moment::counts(list, snapshot.name()));
+    let text = [
+        line("Name", snapshot.name()),
+        line("Domain", domain.name()),
+        line("Current", yes(snapshot.is_current()?)),
+        line("State", state),
+        line("Location", if external { "external" } else { "internal" }),
+        line("Parent", parent),
+        line("Children", children),
+        line("Descendants", descendants),
+        line("Metadata", yes(snapshot.has_metadata()?)),
+    ];
+    session.print(&text.concat());
+    Ok(0)
+}
+
+pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let snapshot = named(&domain, invocation, "snapshotname")?;
+    let missing = |_| Failure::new(format!("snapshot '{}' has no parent", snapshot.name()));
+    let parent = snapshot.parent().map_err(missing)?;
+    session.print(&parent.name().to_string());
+    Ok(0)
+}
+
+pub fn revert(session: &mut Session, invocation: &Invocation) -> Answer {
+    use RevertFlags as Flags;
+    let domain = the_domain(session, invocation)?;
+    let snapshot = named(&domain, invocation, "snapshotname")?;
+    let flags = Flags::NONE
+        .with(Flags::RUNNING, invocation.has("running"))
+        .with(Flags::PAUSED, invocation.has("paused"))
+        .with(Flags::RESET_NVRAM, invocation.has("reset-nvram"));
+    let name = snapshot.name();
+    let reverted = match snapshot.revert(flags) {
+        Err(error) if invocation.has("force") && error.code() == ErrorCode::SnapshotRevertRisky => {
+            snapshot.revert(flags | Flags::FORCE)
+        }
+        reverted => reverted,
+    };
+    reverted.map_err(Failure::under(format!("Failed to revert snapshot {name}")))?;
+    session.say(&format!("Domain snapshot {name} reverted\n"));
+    Ok(0)
+}
+
+pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
+    use SnapshotListFlags as Flags;
+    let filters = [
+        "leaves",
+        "no-leaves",
+        "inactive",
+        "active",
+        "disk-only",
+        "internal",
+        "external",
+    ];
+    moment::check_listing(invocation, &filters)?;
+    let has = |name: &str| invocation.has(name);
+    if has("descendants") && !has("from") && !has("current") {
+        return Err(Failure::new(
+            "--descendants requires either --from or --current",
+        ));
+    }
+    let domain = the_domain(session, invocation)?;
+    let flags = Flags::NONE
+        .with(Flags::ROOTS, has("roots"))
+        .with(Flags::DESCENDANTS, has("descendants"))
+        .with(Flags::METADATA, has("metadata"))
+        .with(Flags::NO_METADATA, has("no-metadata"))
+        .with(Flags::LEAVES, has("leaves"))
+        .with(Flags::NO_LEAVES, has("no-leaves"))
+        .with(Flags::INACTIVE, has("inactive"))
+        .with(Flags::ACTIVE, has("active"))
+        .with(Flags::DISK_ONLY, has("disk-only"))
+        .with(Flags::INTERNAL, has("internal"))
+        .with(Flags::EXTERNAL, has("external"))
+        .with(Flags::TOPOLOGICAL, has("topological"));
+    let mut found: Vec<MomentName> = Vec::new();
+    let snapshots = if has("from") || has("current") {
+        let from = named(&domain, invocation, "from")?;
+        found.extend(has("tree").then(|| from.name().clone()));
+        from.list_all_children(flags)?
+    } else {
+        domain.list_all_snapshots(flags)?
+    };
+    found.extend(snapshots.iter().map(|snapshot| snapshot.name().clone()));
+    let view = session.connection.view();
+    let Some(list) = view
+        .state()
+        .domain(domain.uuid())
+        .map(momentlog::core::Domain::snapshots)
+    else {
+        return Ok(0);
+    };
+    let parent = |name: &MomentName| {
+        let moment = list.find(Some(name.as_str()))?;
+        list.parent(moment.id).map(|parent| parent.name.clone())
+    };
+    let mut listed: Vec<Listed> = found
+        .into_iter()
+        .map(|name| Listed {
+            parent: parent(&name),
+            name,
+        })
+        .collect();
+    moment::sort(&mut listed, invocation);
+    if has("tree") {
+        moment::print_tree(session, &listed);
+    } else if has("name") {
+        moment::print_names(session, &listed);
+    } else {
+        let header: &[&str] = if has("parent") {
+            &["Name", "Creation Time", "State", "Parent"]
+        } else {
+            &["Name", "Creation Time", "State"]
+        };
+        let mut table = Table::new(header);
+        for Listed { name, parent } in listed {
+            let Some(moment) = list.find(Some(name.as_str())) else {
+                continue;
+            };
+            // virsh leaves out what its XML gives no time for.
+            if moment.def.created != 0 {
+                let parent = has("parent")
+                    .then(|| parent.map_or(String::new(), |parent| parent.to_string()));
+                let cells = [
+                    name.to_string(),
+                    time(moment.def.created),
+                    moment.def.state.as_str().to_owned(),
+                ];
+                table.row(cells.into_iter().chain(parent).collect());
+            }
+        }
+        let text = table.render(session.quiet);
+        session.print(&text);
+    }
+    Ok(0)
+}
