@@ -139,7 +139,7 @@ mod tests {
         table.row(vec!["日本".into(), "on".into(), String::new()]);
         assert_eq!(
             table.render(false),
-            " Name   State   Parent\n-------------------------\n 日本   on      \n"
+            " Name   State   Parent\n------------------------\n 日本   on      \n"
         );
         assert_eq!(table.render(true), " 日本   on   \n");
     }

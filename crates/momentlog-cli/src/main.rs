@@ -66,11 +66,7 @@ struct Arguments {
     completions: Option<clap_complete::Shell>,
 
     /// What to run
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }
 

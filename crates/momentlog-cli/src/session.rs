@@ -165,6 +165,8 @@ impl Session {
                 break;
             }
         }
+        // While the next line is being typed, others may write.
+        self.connection.release();
         status
     }
 
@@ -184,10 +186,7 @@ impl Session {
                 None => (invocation.verb.run)(self, invocation),
             }
         };
-        let status = self.finish(answer);
-        // Between commands others may write; within a script that is what people expect of two terminals.
-        self.connection.release();
-        status
+        self.finish(answer)
     }
 
     fn finish(&mut self, answer: Answer) -> u8 {

@@ -64,6 +64,7 @@ pub static VERBS: &[Verb] = &[
             flag("security-info"),
             flag("no-domain"),
             flag("size"),
+            named("output"),
         ],
     ),
     verb(
@@ -182,6 +183,7 @@ pub static VERBS: &[Verb] = &[
             needed("domain"),
             needed("snapshotname"),
             flag("security-info"),
+            named("output"),
         ],
     ),
     verb(

@@ -18,11 +18,18 @@ pub trait Disk: Debug + Send + Sync {
     /// What the disk says.
     fn create(&self) -> io::Result<()>;
 
+    /// Checks that the directory is there and can be trusted.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is none; `PermissionDenied` with [`Unsafe`] inside if it cannot be trusted.
+    fn check(&self) -> io::Result<()>;
+
     /// Returns the names of all files, in any order.
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no directory; `PermissionDenied` with [`Unsafe`] inside if it cannot be trusted.
+    /// As [`check`](Self::check).
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Opens a file that is there, without following links.
@@ -212,6 +219,10 @@ impl Disk for RealDisk {
             _ => Path::new("."),
         };
         File::open(parent)?.sync_all()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.directory().map(|_| ())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

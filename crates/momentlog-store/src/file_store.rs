@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::disk::{Access, Disk, DiskFile, host_name};
 use crate::error::Damage;
 use crate::frame::{self, FRAME_LEN_MAX, array_at, frame_len, header_checksum, u32_at, u64_at};
-use crate::segment::{Cursor, FrameReader, Next, segment_name, segments};
+use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name, segments};
 use crate::store::next_seq;
 use crate::{Digest, Draft, FORMAT_VERSION, Head, LogId, Place, Record, Seq, Store, StoreError};
 
@@ -406,8 +406,9 @@ impl Store for FileStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let published = self.published()?;
         let disk = self.disk.clone();
+        check_directory(disk.as_ref())?;
+        let published = self.published()?;
         let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor_before(after)?)?;
         if reader.is_empty() && published.is_none() && self.writer.is_none() {
             return Err(StoreError::Missing {
@@ -478,6 +479,7 @@ impl Store for FileStore {
         self.disk
             .create()
             .map_err(StoreError::io("create", self.disk.path()))?;
+        check_directory(self.disk.as_ref())?;
         let lock = self.take_lock(wait)?;
         let (end, segments) = self.recover()?;
         let path = self.path(HEAD);

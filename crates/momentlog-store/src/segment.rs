@@ -19,19 +19,27 @@ pub(crate) fn segment_name(first: Seq) -> String {
 
 /// Returns the first seq of every segment on `disk`, ascending.
 pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<Seq>, StoreError> {
-    let names = disk.list().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => StoreError::Missing {
-            path: disk.path().into(),
-        },
-        _ => StoreError::Io {
-            doing: "open",
-            path: disk.path().into(),
-            source,
-        },
-    })?;
+    let names = disk.list().map_err(|error| missing_or_io(disk, error))?;
     let mut found: Vec<Seq> = names.iter().filter_map(|name| first_of(name)).collect();
     found.sort_unstable();
     Ok(found)
+}
+
+/// Checks the directory before any file in it is opened, so that an error names the directory.
+pub(crate) fn check_directory(disk: &dyn Disk) -> Result<(), StoreError> {
+    disk.check().map_err(|error| missing_or_io(disk, error))
+}
+
+fn missing_or_io(disk: &dyn Disk, source: std::io::Error) -> StoreError {
+    let path = disk.path().into();
+    match source.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Missing { path },
+        _ => StoreError::Io {
+            doing: "open",
+            path,
+            source,
+        },
+    }
 }
 
 fn first_of(name: &str) -> Option<Seq> {

@@ -104,8 +104,7 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
         .with(Flags::NO_DOMAIN, invocation.has("no-domain"))
         .with(Flags::SIZE, invocation.has("size"));
     let xml = checkpoint.xml_desc(flags)?;
-    session.print(&xml);
-    Ok(0)
+    moment::put_xml(session, invocation, &xml)
 }
 
 pub fn edit(session: &mut Session, invocation: &Invocation) -> Answer {

@@ -153,6 +153,24 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// Prints XML, or writes it into the file that `--output` names: momentlog's own addition, for scripts without a shell.
+pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Answer {
+    match invocation.get("output") {
+        None => session.print(xml),
+        Some(file) => {
+            let written = std::fs::write(file, xml);
+            written.map_err(|error| {
+                Failure::new(format!(
+                    "Failed to write file '{file}': {}",
+                    super::reason(&error)
+                ))
+            })?;
+            session.say(&format!("XML written to '{file}'\n"));
+        }
+    }
+    Ok(0)
+}
+
 /// Lets the user change a text in an editor: `VISUAL`, `EDITOR` or `vi`.
 pub fn edit(text: &str) -> Result<String, Failure> {
     let cannot = |what: &str, error: &std::io::Error| {

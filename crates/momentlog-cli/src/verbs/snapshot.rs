@@ -229,8 +229,7 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     let flags =
         SnapshotXmlFlags::NONE.with(SnapshotXmlFlags::SECURE, invocation.has("security-info"));
     let xml = snapshot.xml_desc(flags)?;
-    session.print(&xml);
-    Ok(0)
+    moment::put_xml(session, invocation, &xml)
 }
 
 pub fn edit(session: &mut Session, invocation: &Invocation) -> Answer {

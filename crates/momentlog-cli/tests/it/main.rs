@@ -1,1 +1,86 @@
+//! The program, run as people run it.
 
+mod bad_input;
+mod kill;
+mod readme;
+mod scripts;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The program, in a directory of its own.
+pub(crate) struct Program {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// What the program answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) status: i32,
+}
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
+
+impl Program {
+    pub(crate) fn new() -> Program {
+        Program {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A program whose store has the domain of the examples.
+    pub(crate) fn with_domain() -> Program {
+        let program = Program::new();
+        let xml = repository().join("examples/web01.xml");
+        assert_eq!(program.run(&["define", xml.to_str().unwrap()]).status, 0);
+        program
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// The program with its store, to be given words.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-c", "momentlog:store"])
+            .current_dir(self.dir.path());
+        command.env("TZ", "UTC").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        ran(self.command().args(words).output().unwrap())
+    }
+
+    /// Runs on libvirt's test driver.
+    pub(crate) fn run_on_test(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-c", "test:///default"])
+            .args(words)
+            .current_dir(self.dir.path());
+        ran(command.stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// Writes a file into the program's directory.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+    }
+}
+
+pub(crate) fn ran(output: Output) -> Ran {
+    Ran {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        status: output.status.code().unwrap_or(-1),
+    }
+}
