@@ -1,0 +1,31 @@
+//! The op language, the reference model and the suites that hold momentlog to its invariants.
+//!
+//! An [`Op`] is one small command about one domain. [`run`] plays a sequence of them against a store and against
+//! [`Model`], which knows libvirt's rules on its own and shares no code with the moment list. After every step it checks:
+//!
+//! * the answer and the whole state are the model's;
+//! * no moment is its own ancestor, every parent is listed, the index of children is exactly the inverse of the parents,
+//!   and current is listed (`State::check`);
+//! * checkpoints form one chain under `chain`, and the kinds exclude each other under `exclusive` (`State::check_policy`);
+//! * replaying the log gives the live state;
+//! * a refused command has changed nothing and appended nothing.
+//!
+//! Property tests and fuzz targets share all of it; embedders run it over stores of their own:
+//!
+//! ```
+//! use momentlog::store::MemoryStore;
+//! use momentlog_proptests::{ops, run};
+//! use proptest::prelude::*;
+//!
+//! proptest!(ProptestConfig::with_cases(8), |(ops in ops(20))| {
+//!     run(&ops, Box::new(MemoryStore::new()));
+//! });
+//! ```
+
+mod model;
+mod op;
+mod suite;
+
+pub use model::{Model, Reason};
+pub use op::{Op, ops};
+pub use suite::{connection, domain_def, run};

@@ -1,0 +1,139 @@
+//! Playing ops against a store and the model.
+
+use std::sync::Arc;
+
+use momentlog::core::{
+    Command, Domain, DomainDef, DomainDisk, DomainUuid, MomentList, Profile, Refusal, Scope,
+    SourceKind,
+};
+use momentlog::store::Store;
+use momentlog::{Connection, ManualClock, Options};
+
+use crate::model::{Model, Reason};
+use crate::op::Op;
+
+/// The one domain of the suites.
+const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
+
+/// The definition of the one domain: two disks, of which one is read-only.
+pub fn domain_def() -> Arc<DomainDef> {
+    let disk = |target: &str, readonly| DomainDisk {
+        target: target.into(),
+        kind: SourceKind::File,
+        source: Some(format!("/images/{target}.qcow2").into()),
+        readonly,
+        snapshot: None,
+    };
+    Arc::new(DomainDef {
+        name: "vm".into(),
+        uuid: UUID,
+        memory_kib: 1 << 20,
+        disks: vec![disk("vda", false), disk("vdb", true)],
+        xml: "<domain type='test'>\n  <name>vm</name>\n</domain>\n".into(),
+    })
+}
+
+/// Returns a connection over a store, with a clock that the suite sets.
+pub fn connection(store: Box<dyn Store>, clock: Arc<ManualClock>) -> Connection {
+    Connection::over(
+        store,
+        Options {
+            clock,
+            profile: Profile::Own,
+            ..Options::default()
+        },
+    )
+}
+
+/// Plays ops on a new store, which must be empty, and checks everything after each.
+///
+/// # Panics
+///
+/// If any invariant breaks, or store and model disagree; the message holds the ops so far.
+pub fn run(ops: &[Op], store: Box<dyn Store>) {
+    let clock = Arc::new(ManualClock::default());
+    let connection = connection(store, clock.clone());
+    let mut model = Model::new(Profile::Own);
+    for (step, op) in ops.iter().enumerate() {
+        // Two ops in three share their second with the one before, so that nameless moments meet.
+        let now = 100 + step as i64 / 3;
+        clock.set_second(now);
+        let so_far = &ops[..=step];
+        let before = connection.view();
+        let wanted = model.apply(op, now);
+        let command = Command {
+            domain: UUID,
+            action: op.action(now, model.policy()),
+        };
+        let got = connection.execute(&command).map(|_| ()).map_err(|error| {
+            let refusal = std::error::Error::source(&error)
+                .and_then(|source| source.downcast_ref::<Refusal>());
+            refusal
+                .map(Reason::of)
+                .unwrap_or_else(|| panic!("{error}: {so_far:?}"))
+        });
+        assert_eq!(got, wanted, "{so_far:?}");
+        let after = connection.view();
+        let state = after.state();
+        assert_eq!(state.check(), Ok(()), "{so_far:?}");
+        assert_eq!(state.check_policy(), Ok(()), "{so_far:?}");
+        assert_eq!(
+            state.domain(UUID).map_or("no domain".to_owned(), describe),
+            model.describe(),
+            "{so_far:?}"
+        );
+        if got.is_err() {
+            assert_eq!(
+                after.head(),
+                before.head(),
+                "a refused command was recorded: {so_far:?}"
+            );
+            assert_eq!(
+                state,
+                before.state(),
+                "a refused command changed the state: {so_far:?}"
+            );
+        } else {
+            assert_ne!(
+                after.head(),
+                before.head(),
+                "an accepted command was not recorded: {so_far:?}"
+            );
+        }
+    }
+    let live = connection.view();
+    if let Some(head) = live.head() {
+        let replayed = connection.view_at(head.seq).expect("the log can be read");
+        assert_eq!(replayed.head(), Some(head), "{ops:?}");
+        assert_eq!(
+            replayed.state(),
+            live.state(),
+            "replay gives another state: {ops:?}"
+        );
+    }
+}
+
+fn describe(domain: &Domain) -> String {
+    format!(
+        "persistent {} {:?} {:?} snapshots {} checkpoints {}",
+        domain.is_persistent(),
+        domain.power().state,
+        domain.policy(),
+        list(domain.snapshots()),
+        list(domain.checkpoints()),
+    )
+}
+
+fn list<D>(list: &MomentList<D>) -> String {
+    let words = list.walk(Scope::All).map(|moment| {
+        let parent = list
+            .parent(moment.id)
+            .map_or("-".to_owned(), |parent| parent.name.to_string());
+        format!("{}<{parent}", moment.name)
+    });
+    let current = list.current().map(|moment| moment.name.to_string());
+    format!(
+        "[{}] current {current:?}",
+        words.collect::<Vec<_>>().join(" ")
+    )
+}
