@@ -25,6 +25,7 @@
 mod model;
 mod op;
 mod suite;
+pub mod untrusted;
 
 pub use model::{Model, Reason};
 pub use op::{Op, ops};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use momentlog::core::Profile;
 use momentlog::store::{FileStore, Limits, MemoryStore, RealDisk, Verdict};
 use momentlog::{Connection, ManualClock, Options};
-use momentlog_proptests::{Op, connection, ops, run};
+use momentlog_proptests::{Op, connection, ops, run, untrusted};
 use proptest::prelude::*;
 
 proptest! {
@@ -33,6 +33,81 @@ proptest! {
             prop_assert_eq!(verified.breach, None);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_bytes_are_read_as_frames_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        untrusted::frame(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_opened_as_a_log_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        untrusted::log(&bytes, tempfile::tempdir().unwrap().path());
+    }
+
+    #[test]
+    fn any_facts_are_replayed_without_harm(
+        drafts in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), prop::collection::vec(any::<u8>(), 0..9)), 0..4),
+    ) {
+        untrusted::facts(&drafts);
+    }
+
+    #[test]
+    fn any_text_is_read_as_xml_without_harm(text in xml_text()) {
+        untrusted::snapshot_xml(&text);
+        untrusted::checkpoint_xml(&text);
+        untrusted::domain_xml(&text);
+    }
+}
+
+/// Text made of the pieces that the three documents are made of, in any order, mostly broken.
+fn xml_text() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "<domainsnapshot>",
+        "</domainsnapshot>",
+        "<domaincheckpoint>",
+        "</domaincheckpoint>",
+        "<name>n</name>",
+        "<creationTime>5</creationTime>",
+        "<state>running</state>",
+        "<parent><name>p</name></parent>",
+        "<disks>",
+        "<disk name='vda'/>",
+        "<disk name='vda' snapshot='external'><source file='/x'/></disk>",
+        "</disks>",
+        "<domain type='test'><name>d</name><os><type>hvm</type></os>",
+        "<memory unit='MiB'>1</memory>",
+        "<devices><disk><source file='/a'/><target dev='vda'/></disk></devices>",
+        "</domain>",
+        "<memory snapshot='no'/>",
+        "<!-- a > \n <b -->",
+        "<![CDATA[<]]>",
+        "&amp;",
+        "&#10;",
+        "&#13;",
+        " \n ",
+        "text",
+        "<x a='&#10;'>",
+        "</x>",
+        "<p:q xmlns:p='u'/>",
+    ]);
+    prop::collection::vec(pieces, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn whole_documents_survive_a_round_of_writing_and_reading() {
+    let domain = "<domain type='test'><name>d</name><os><type>hvm</type></os><title>a &gt;\n  b</title>\
+        <!-- c >\n  <d --><m>x<n/>\n y</m><metadata><q:v xmlns:q='urn:q' w='1&#10;2&#9;'>z&#13;</q:v></metadata></domain>";
+    untrusted::domain_xml(domain);
+    untrusted::checkpoint_xml(&format!(
+        "<domaincheckpoint><name>n</name><creationTime>5</creationTime>{domain}</domaincheckpoint>"
+    ));
+    untrusted::snapshot_xml(&format!(
+        "<domainsnapshot><name>n\n</name><state>running</state><creationTime>5</creationTime>{domain}</domainsnapshot>"
+    ));
 }
 
 /// A bug of an earlier day stays a case of its own.

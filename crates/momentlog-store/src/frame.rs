@@ -78,6 +78,21 @@ fn text_len(text: &Text) -> usize {
     }
 }
 
+/// Returns the frame of `record` at `place`, as a log holds it.
+///
+/// # Panics
+///
+/// If the frame would be longer than [`FRAME_LEN_MAX`].
+pub fn encode_frame(record: &Record, place: Place) -> Vec<u8> {
+    assert!(
+        frame_len(record.facts.len(), &record.texts) <= FRAME_LEN_MAX,
+        "a frame is at most 64 MiB"
+    );
+    let mut bytes = Vec::new();
+    encode(record, place, &mut bytes);
+    bytes
+}
+
 /// Appends the frame of `record` at `place` to `out`. The caller has checked its length.
 pub(crate) fn encode(record: &Record, place: Place, out: &mut Vec<u8>) {
     let start = out.len();

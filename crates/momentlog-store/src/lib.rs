@@ -35,7 +35,9 @@ mod verify;
 pub use disk::{Access, Disk, DiskFile, RealDisk, Unsafe};
 pub use error::{Damage, StoreError};
 pub use file_store::{FileStore, Limits, TornTail};
-pub use frame::{FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame};
+pub use frame::{
+    FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
+};
 pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
 pub use store::{MemoryStore, Store};
 pub use verify::{Verdict, VerifyReport, verify};
