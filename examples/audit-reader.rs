@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example audit-reader [-- URI [SECONDS]]` prints every entry as it becomes durable. Without a URI it starts
 //! a second process of itself that writes, and follows that one.
+#![expect(clippy::print_stdout, reason = "it is a program")]
 
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@
 //! recorded, the retry gets the same checkpoint instead of a second one.
 //!
 //! `cargo run --example nightly-backup [-- URI]`; without a URI it uses a store that is gone afterwards.
+#![expect(clippy::print_stdout, reason = "it is a program")]
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! The state as of any record: what was there before somebody deleted it, and who that was.
 //!
 //! `cargo run --example time-travel`
+#![expect(clippy::print_stdout, reason = "it is a program")]
 
 use momentlog::core::{Change, MomentChange, Scope};
 use momentlog::{CheckpointCreateFlags, CheckpointDeleteFlags, Connection, Provenance, View};
@@ -29,14 +30,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let checkpoints = view
             .state()
             .domain(domain.uuid())
-            .map(|domain| domain.checkpoints());
+            .map(momentlog::core::Domain::checkpoints);
         checkpoints
             .into_iter()
             .flat_map(|list| list.walk(Scope::All))
             .map(|moment| moment.name.to_string())
             .collect()
     };
-    println!("now: {:?}", names(&store.refresh()?));
+    let now = store.refresh()?;
+    println!("now: {:?}", names(&now));
 
     for entry in store.entries(None)? {
         let deletion = entry.events.iter().find_map(|event| match &event.change {
@@ -57,6 +59,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             assert_eq!(names(&view), ["monday", "tuesday", "wednesday"]);
         }
     }
-    assert!(names(&store.refresh()?).is_empty());
+    assert!(names(&now).is_empty());
     Ok(())
 }

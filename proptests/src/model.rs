@@ -155,9 +155,9 @@ impl List {
                     .moments
                     .drain(..)
                     .partition(|moment| moment.parent.as_deref() == Some(name));
-                moved
-                    .iter_mut()
-                    .for_each(|child| child.parent.clone_from(&parent));
+                for child in &mut moved {
+                    child.parent.clone_from(&parent);
+                }
                 moved.extend(rest);
                 self.moments = moved;
                 self.moments.retain(|moment| moment.name != name);
@@ -294,6 +294,7 @@ impl Model {
 
 impl Domain {
     /// Applies an op; returns whether the domain is gone.
+    #[expect(clippy::too_many_lines, reason = "one arm for each op, side by side")]
     fn apply(&mut self, op: &Op, now: i64) -> Result<bool, Reason> {
         let active = self.power != RunState::Shutoff;
         match op {
@@ -361,7 +362,7 @@ impl Domain {
                     None if !policy.suffix || list.find(&now.to_string()).is_none() => {
                         now.to_string()
                     }
-                    None => (2..)
+                    None => (2..=u64::MAX)
                         .map(|next| format!("{now}-{next}"))
                         .find(|name| list.find(name).is_none())
                         .expect("one is free"),
@@ -391,7 +392,7 @@ impl Domain {
                 self.admits(true)?;
                 let (name, parent, state) = (
                     name(*number).to_string(),
-                    parent.map(|p| name_text(p)),
+                    parent.map(name_text),
                     state(*code),
                 );
                 self.snapshots.may_hang(&name, parent.as_deref())?;

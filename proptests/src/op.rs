@@ -117,6 +117,7 @@ pub(crate) fn state(number: u8) -> SnapshotState {
 
 impl Op {
     /// Returns the command's action at the second `now`. `policy` gives the rules that the op does not name.
+    #[expect(clippy::too_many_lines, reason = "one arm for each op, side by side")]
     pub fn action(&self, now: i64, policy: Policy) -> Action {
         match self {
             Op::Define => Action::Define(domain_def()),
@@ -252,9 +253,9 @@ impl Op {
 ///
 /// Nearly all define and start the domain first, and most are about one kind, so that trees grow.
 pub fn ops(length: usize) -> impl Strategy<Value = Vec<Op>> {
-    let begun = prop::bool::weighted(0.95);
-    (any::<bool>(), begun).prop_flat_map(move |(snapshots, begun)| {
-        let begin = if begun {
+    let started = prop::bool::weighted(0.95);
+    (any::<bool>(), started).prop_flat_map(move |(snapshots, started)| {
+        let begin = if started {
             vec![Op::Define, Op::ChangeState(0)]
         } else {
             Vec::new()

@@ -56,7 +56,7 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
     let mut model = Model::new(Profile::Own);
     for (step, op) in ops.iter().enumerate() {
         // Two ops in three share their second with the one before, so that nameless moments meet.
-        let now = 100 + step as i64 / 3;
+        let now = 100 + i64::try_from(step / 3).expect("a sequence is short");
         clock.set_second(now);
         let so_far = &ops[..=step];
         let before = connection.view();
@@ -68,9 +68,7 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
         let got = connection.execute(&command).map(|_| ()).map_err(|error| {
             let refusal = std::error::Error::source(&error)
                 .and_then(|source| source.downcast_ref::<Refusal>());
-            refusal
-                .map(Reason::of)
-                .unwrap_or_else(|| panic!("{error}: {so_far:?}"))
+            refusal.map_or_else(|| panic!("{error}: {so_far:?}"), Reason::of)
         });
         assert_eq!(got, wanted, "{so_far:?}");
         let after = connection.view();

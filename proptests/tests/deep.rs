@@ -2,6 +2,11 @@
 //!
 //! The test command runs 20,000. The full size is
 //! `MOMENTLOG_DEPTH=1000000 cargo test --release -p momentlog-proptests --test deep -- --nocapture`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and a long one tells how far it is"
+)]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,7 +75,7 @@ fn chain(kind: MomentKind) {
         println!(
             "{kind} {depth}: {what} after {:.1} s",
             time.elapsed().as_secs_f64()
-        )
+        );
     };
 
     let store = open();

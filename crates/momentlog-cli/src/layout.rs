@@ -121,9 +121,9 @@ pub fn escaped(text: &str) -> String {
         let unseen = char.is_control()
             || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if unseen {
-            out.extend(char.escape_default())
+            out.extend(char.escape_default());
         } else {
-            out.push(char)
+            out.push(char);
         }
     }
     out

@@ -93,13 +93,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> u8 {
-    let uri = match arguments.connect.or_else(default_uri) {
-        Some(uri) => uri,
-        None => {
-            return complain(&[
-                "no store is named: use -c URI, or set MOMENTLOG_DEFAULT_URI".to_owned(),
-            ]);
-        }
+    let Some(uri) = arguments.connect.or_else(default_uri) else {
+        return complain(&[
+            "no store is named: use -c URI, or set MOMENTLOG_DEFAULT_URI".to_owned(),
+        ]);
     };
     let actor = arguments.actor.unwrap_or_else(operating_system_user);
     let options = Options {

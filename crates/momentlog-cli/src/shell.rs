@@ -142,7 +142,7 @@ impl Completer for Verbs {
                 .collect(),
             Some((name, _)) => {
                 let verb = VERBS.iter().find(|verb| verb.name == name);
-                let options = verb.into_iter().flat_map(|verb| verb.all_options());
+                let options = verb.into_iter().flat_map(super::grammar::Verb::all_options);
                 options
                     .map(|option| format!("--{}", option.name))
                     .filter(|name| name.starts_with(word))

@@ -595,7 +595,7 @@ fn chosen_name<D>(
     if !policy.suffix || list.find(Some(second.as_str())).is_none() {
         return second;
     }
-    (2_u64..)
+    (2..=u64::MAX)
         .filter_map(|number| MomentName::new(&format!("{now}-{number}")))
         .find(|name| list.find(Some(name.as_str())).is_none())
         .expect("a list does not hold every name")

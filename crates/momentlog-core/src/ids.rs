@@ -141,8 +141,10 @@ impl FromStr for DomainUuid {
                 }
                 continue;
             }
-            let digit = (*byte as char).to_digit(16).ok_or(MalformedUuid)?;
-            uuid[digits / 2] = uuid[digits / 2] << 4 | digit as u8;
+            let digit = (*byte as char)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok());
+            uuid[digits / 2] = uuid[digits / 2] << 4 | digit.ok_or(MalformedUuid)?;
             digits += 1;
         }
         Ok(DomainUuid(uuid))

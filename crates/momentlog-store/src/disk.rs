@@ -103,12 +103,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the disk says.
     fn set_len(&self, length: u64) -> io::Result<()>;
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     ///
     /// # Errors
     ///
     /// What the disk says.
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
 
     /// Takes the file's lock, shared or exclusive, if nobody holds it otherwise. It lasts until [`unlock`](Self::unlock)
     /// or until the file is dropped.
@@ -309,7 +309,7 @@ impl DiskFile for File {
         File::set_len(self, length)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

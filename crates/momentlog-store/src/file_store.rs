@@ -134,8 +134,9 @@ impl FileStore {
             .disk
             .list()
             .map_err(StoreError::io("open", self.disk.path()))?;
-        let is_store = |name: &String| name.ends_with(".seg") || name == HEAD || name == LOCK;
-        if !names.is_empty() && !names.iter().any(is_store) {
+        let is_file_of_ours = |name: &String| name == HEAD || name == LOCK;
+        let has_segments = !segments(self.disk.as_ref())?.is_empty();
+        if !names.is_empty() && !has_segments && !names.iter().any(is_file_of_ours) {
             return Err(StoreError::NotAStore {
                 path: self.disk.path().into(),
             });
@@ -327,7 +328,7 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("open", path)(error)),
             Ok(file) => {
-                let length = file.len().map_err(StoreError::io("read", &path))?;
+                let length = file.length().map_err(StoreError::io("read", &path))?;
                 let zeros =
                     vec![0; usize::try_from(length.saturating_sub(end.offset)).unwrap_or(0)];
                 file.write_at(end.offset, &zeros)
@@ -649,7 +650,7 @@ impl FileStore {
         self.disk
             .sync_dir()
             .map_err(StoreError::io("sync", self.disk.path()))?;
-        let filled = file.len().map_err(StoreError::io("read", &path))?;
+        let filled = file.length().map_err(StoreError::io("read", &path))?;
         let capacity = self.capacity(writer.segments).max(frame);
         writer.segments += 1;
         writer.segment = Some(OpenSegment {
@@ -675,7 +676,7 @@ impl FileStore {
                 let capacity = self.capacity(writer.segments - 1);
                 let file = self.disk.open(&segment_name(segment), Access::Write);
                 let file = file.map_err(StoreError::io("open", &path))?;
-                let filled = file.len().map_err(StoreError::io("read", &path))?;
+                let filled = file.length().map_err(StoreError::io("read", &path))?;
                 writer.segment.insert(OpenSegment {
                     file,
                     capacity,

@@ -81,8 +81,11 @@ macro_rules! hex_text {
                 }
                 let mut bytes = [0; $length];
                 for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-                    let digit = |at: usize| (pair[at] as char).to_digit(16).ok_or(MalformedReceipt);
-                    *byte = (digit(0)? << 4 | digit(1)?) as u8;
+                    let digit = |at: usize| {
+                        let digit = (pair[at] as char).to_digit(16).ok_or(MalformedReceipt)?;
+                        u8::try_from(digit).map_err(|_| MalformedReceipt)
+                    };
+                    *byte = digit(0)? << 4 | digit(1)?;
                 }
                 Ok($type(bytes))
             }

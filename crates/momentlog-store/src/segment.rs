@@ -303,13 +303,8 @@ impl<'a> FrameReader<'a> {
 
     /// Returns up to `length` bytes from the cursor on, fewer only at the end of the file.
     fn ensure(&mut self, length: usize) -> Result<&[u8], StoreError> {
-        let have = |window: &Vec<u8>, at: u64, cursor: u64| {
-            (cursor >= at)
-                .then(|| (cursor - at) as usize)
-                .filter(|skip| *skip <= window.len())
-        };
-        let enough = have(&self.window, self.window_at, self.cursor.offset)
-            .is_some_and(|skip| self.window.len() - skip >= length);
+        let skip = self.window_skip();
+        let enough = skip.is_some_and(|skip| self.window.len() - skip >= length);
         if !enough {
             let file = self
                 .file
@@ -322,9 +317,19 @@ impl<'a> FrameReader<'a> {
             let read = read.map_err(StoreError::io("read", self.path()))?;
             self.window.truncate(read);
         }
-        let skip = (self.cursor.offset - self.window_at) as usize;
+        let skip = self
+            .window_skip()
+            .expect("the window was just filled from the cursor on");
         let end = self.window.len().min(skip + length);
         Ok(&self.window[skip..end])
+    }
+
+    /// How far into the window the cursor is; `None` if it is outside.
+    fn window_skip(&self) -> Option<usize> {
+        let skip = self.cursor.offset.checked_sub(self.window_at)?;
+        usize::try_from(skip)
+            .ok()
+            .filter(|skip| *skip <= self.window.len())
     }
 
     /// Returns whether only zeros follow in the segment. The cursor stays.

@@ -139,7 +139,7 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
         for disk in &def.disks {
             match &disk.tracking {
                 DiskTracking::No => {
-                    writer.empty("disk", &[("name", &disk.name), ("checkpoint", "no")])
+                    writer.empty("disk", &[("name", &disk.name), ("checkpoint", "no")]);
                 }
                 DiskTracking::Bitmap(bitmap) => {
                     let bitmap = bitmap.as_deref().unwrap_or(name.as_str());

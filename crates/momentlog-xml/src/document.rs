@@ -343,10 +343,9 @@ impl Builder<'_> {
             Some((prefix, _)) => format!("xmlns:{prefix}"),
             None => "xmlns".to_owned(),
         };
-        let scopes = std::iter::once(element).chain(self.open.iter().rev());
+        let mut scopes = std::iter::once(element).chain(self.open.iter().rev());
         scopes
-            .filter_map(|scope| scope.attribute(&declaration))
-            .next()
+            .find_map(|scope| scope.attribute(&declaration))
             .is_some_and(|uri| !uri.is_empty())
     }
 

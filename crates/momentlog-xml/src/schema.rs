@@ -284,7 +284,7 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
     for child in root.elements() {
         match child.name.as_str() {
             "name" | "description" | "creationTime" => {
-                text_only(source, child, |_| true, "a text")?
+                text_only(source, child, |_| true, "a text")?;
             }
             "state" => text_only(source, child, |text| states.contains(&text), "a state")?,
             "active" => text_only(source, child, |text| matches!(text, "0" | "1"), "0 or 1")?,
@@ -392,9 +392,9 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
                 )?;
             }
             "source" => {
-                if disk.attribute("type").unwrap_or("file") == "file" {
-                    attribute(source, child, "file", is_absolute, "an absolute path")?;
-                }
+                let is_file = disk.attribute("type").unwrap_or("file") == "file";
+                let takes = |path: &str| !is_file || is_absolute(path);
+                attribute(source, child, "file", takes, "an absolute path")?;
             }
             _ => {}
         }

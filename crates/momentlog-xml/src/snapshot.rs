@@ -296,7 +296,7 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
         Memory::No => writer.empty("memory", &[("snapshot", "no")]),
         Memory::Internal => writer.empty("memory", &[("snapshot", "internal")]),
         Memory::External(file) => {
-            writer.empty("memory", &[("snapshot", "external"), ("file", file)])
+            writer.empty("memory", &[("snapshot", "external"), ("file", file)]);
         }
     }
     if !def.disks.is_empty() {

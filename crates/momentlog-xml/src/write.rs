@@ -116,7 +116,7 @@ fn next_line_of_markup(text: &str) -> Option<usize> {
 pub(crate) fn canonical(root: &Element) -> String {
     let mut out = String::new();
     let mut stack: Vec<(&Element, std::slice::Iter<'_, Node>, bool)> = Vec::new();
-    let inline = |element: &Element| {
+    let holds_text = |element: &Element| {
         element
             .children
             .iter()
@@ -137,18 +137,18 @@ pub(crate) fn canonical(root: &Element) -> String {
     };
     begin(&mut out, root);
     if !root.children.is_empty() {
-        stack.push((root, root.children.iter(), inline(root)));
+        stack.push((root, root.children.iter(), holds_text(root)));
     }
     loop {
         let depth = stack.len();
-        let Some((element, nodes, in_line)) = stack.last_mut() else {
+        let Some((element, nodes, on_one_line)) = stack.last_mut() else {
             break;
         };
-        let (element, in_line) = (*element, *in_line);
+        let (element, on_one_line) = (*element, *on_one_line);
         let next = nodes.next();
         // What stands on a line of its own begins with a line break and the indent.
         let line = |out: &mut String, depth: usize| {
-            if !in_line {
+            if !on_one_line {
                 out.push('\n');
                 out.extend(std::iter::repeat_n("  ", depth));
             }
@@ -163,7 +163,11 @@ pub(crate) fn canonical(root: &Element) -> String {
                 line(&mut out, depth);
                 begin(&mut out, child);
                 if !child.children.is_empty() {
-                    stack.push((child, child.children.iter(), in_line || inline(child)));
+                    stack.push((
+                        child,
+                        child.children.iter(),
+                        on_one_line || holds_text(child),
+                    ));
                 }
             }
             None => {

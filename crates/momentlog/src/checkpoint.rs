@@ -189,7 +189,7 @@ impl Checkpoint {
             name: self.name.clone(),
             extent,
         };
-        self.domain.act(FUNCTION, flags, action)
+        self.domain.act(FUNCTION, flags, &action)
     }
 
     fn with<T>(

@@ -199,13 +199,13 @@ impl Domain {
         let known = UndefineFlags::MANAGED_SAVE | UndefineFlags::SNAPSHOTS_METADATA;
         unsupported(flags, known.bits(), FUNCTION)?;
         let with_snapshots = flags & UndefineFlags::SNAPSHOTS_METADATA.bits() != 0;
-        self.act(FUNCTION, flags, Action::Undefine { with_snapshots })
+        self.act(FUNCTION, flags, &Action::Undefine { with_snapshots })
     }
 
     fn change_state(&self, function: &'static str, change: StateChange) -> Result<()> {
         self.connection
             .deny_read_only(function, ErrorDomain::Domain)?;
-        self.act(function, 0, Action::ChangeState(change))
+        self.act(function, 0, &Action::ChangeState(change))
     }
 
     /// Makes a snapshot, or with REDEFINE puts its record back. Follows `virDomainSnapshotCreateXML`.
@@ -641,7 +641,7 @@ impl Domain {
     }
 
     /// Decides a command whose content is known.
-    pub(crate) fn act(&self, function: &str, flags: u32, action: Action) -> Result<()> {
+    pub(crate) fn act(&self, function: &str, flags: u32, action: &Action) -> Result<()> {
         let asked = self.digest(function, &[&format!("{action:?}"), &flags.to_string()]);
         self.decide(asked, &mut |_| Ok(action.clone())).map(|_| ())
     }
@@ -698,9 +698,10 @@ impl SnapshotListing {
         unsupported(flags, 0x7ff, function)?;
         let has = |flag: Flags| flags & flag.bits() != 0;
         let only_without_metadata = has(Flags::NO_METADATA) && !has(Flags::METADATA);
-        let leaves = match only_without_metadata {
-            true => LeafFilter::Nothing,
-            false => LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES)),
+        let leaves = if only_without_metadata {
+            LeafFilter::Nothing
+        } else {
+            LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES))
         };
         // All filters of a group together are as good as none.
         let group = |group: Flags| {

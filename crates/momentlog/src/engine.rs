@@ -350,7 +350,7 @@ impl Engine {
             Ok(())
         });
         match fault {
-            Some(error) => Err(unreadable(error)),
+            Some(error) => Err(unreadable(&error)),
             None => Ok(read?),
         }
     }
@@ -685,7 +685,7 @@ impl Inner {
         });
         if let Some(error) = fault {
             *stale = true;
-            return Err(unreadable(error));
+            return Err(unreadable(&error));
         }
         Ok(read?)
     }
@@ -764,7 +764,7 @@ pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(source, Some(StoreError::Missing { .. }))
 }
 
-pub(crate) fn unreadable(error: ReplayError) -> Error {
+pub(crate) fn unreadable(error: &ReplayError) -> Error {
     let detail = format!("{error}: {}", error.why);
     Error::new(ErrorCode::SystemError, ErrorDomain::Test, detail)
 }

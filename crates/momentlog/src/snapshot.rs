@@ -258,7 +258,7 @@ impl Snapshot {
         self.domain.act(
             FUNCTION,
             flags,
-            Action::Revert {
+            &Action::Revert {
                 name: self.name.clone(),
                 resume,
             },
@@ -296,7 +296,7 @@ impl Snapshot {
             name: self.name.clone(),
             extent,
         };
-        self.domain.act(FUNCTION, flags, action)
+        self.domain.act(FUNCTION, flags, &action)
     }
 
     fn with<T>(

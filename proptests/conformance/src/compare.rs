@@ -89,16 +89,22 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// Differences that the design wants. Each is a rule about calls, never about a file or a number.
-const IMPROVED: [(&str, fn(&Call, &Answer) -> bool); 1] = [(
-    "a document type is refused, not processed (quirk 24)",
-    |call, answer| {
+/// A difference that the design wants: a rule about calls, never about a file or a number.
+struct Improvement {
+    rule: &'static str,
+    applies: fn(&Call, &Answer) -> bool,
+}
+
+/// All of them.
+const IMPROVED: [Improvement; 1] = [Improvement {
+    rule: "a document type is refused, not processed (quirk 24)",
+    applies: |call, answer| {
         call.xml
             .as_deref()
             .is_some_and(|xml| xml.contains("<!DOCTYPE"))
             && matches!(answer, Answer::Error(error) if error.code() == ErrorCode::XmlDetail)
     },
-)];
+}];
 
 /// Compares one call's answer and state; returns whether the trace still tells the same story.
 pub(crate) fn compare(
@@ -108,8 +114,11 @@ pub(crate) fn compare(
     state: Option<&Value>,
     report: &mut Report,
 ) -> bool {
-    if let Some((rule, _)) = IMPROVED.iter().find(|(_, applies)| applies(call, answer)) {
-        *report.improved.entry(rule).or_default() += 1;
+    if let Some(improvement) = IMPROVED
+        .iter()
+        .find(|improvement| (improvement.applies)(call, answer))
+    {
+        *report.improved.entry(improvement.rule).or_default() += 1;
         return false;
     }
     let mut check = |level: Level, wanted: String, got: String| {
@@ -118,7 +127,7 @@ pub(crate) fn compare(
             report.divergences.push(Divergence {
                 trace: trace.to_owned(),
                 call: call.n,
-                function: call.call.clone(),
+                function: call.function.clone(),
                 level,
                 wanted,
                 got,
@@ -143,7 +152,7 @@ pub(crate) fn compare(
                     got.message().to_owned(),
                 ),
                 "internal-symbol" => {
-                    check(Level::Message, upto(&wanted.message), upto(got.message()))
+                    check(Level::Message, upto(&wanted.message), upto(got.message()));
                 }
                 _ => {}
             }

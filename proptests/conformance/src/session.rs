@@ -87,9 +87,15 @@ impl Session {
         } else {
             self.connection.clone()
         };
-        match call.call.as_str() {
-            "virDomainDefineXML" => return self.defined(call, connection.define_domain_xml(xml)?),
-            "virDomainCreateXML" => return self.defined(call, connection.create_domain_xml(xml)?),
+        match call.function.as_str() {
+            "virDomainDefineXML" => {
+                let domain = connection.define_domain_xml(xml)?;
+                return Ok(self.defined(call, &domain));
+            }
+            "virDomainCreateXML" => {
+                let domain = connection.create_domain_xml(xml)?;
+                return Ok(self.defined(call, &domain));
+            }
             "virDomainLookupByName" => {
                 let domain =
                     connection.lookup_domain_by_name(call.domain.as_deref().unwrap_or_default())?;
@@ -99,14 +105,14 @@ impl Session {
         }
         let domain = self.domain(call, &connection);
         let name = call.moment.as_deref().unwrap_or_default();
-        if call.call.contains("Checkpoint") {
+        if call.function.contains("Checkpoint") {
             return checkpoint_call(call, &domain, name, xml);
         }
-        if call.call.contains("Snapshot") {
+        if call.function.contains("Snapshot") {
             return snapshot_call(call, &domain, name, xml);
         }
         let done = |()| json!(0);
-        match call.call.as_str() {
+        match call.function.as_str() {
             "virDomainCreate" => domain.start().map(done),
             "virDomainSuspend" => domain.suspend().map(done),
             "virDomainResume" => domain.resume().map(done),
@@ -123,11 +129,11 @@ impl Session {
         }
     }
 
-    fn defined(&mut self, call: &Call, domain: Domain) -> Result<Value, Error> {
+    fn defined(&mut self, call: &Call, domain: &Domain) -> Value {
         if !call.keep_handles {
             self.handles.insert(domain.name().to_owned(), domain.uuid());
         }
-        Ok(json!({"domain": domain.name(), "uuid": domain.uuid().to_string()}))
+        json!({"domain": domain.name(), "uuid": domain.uuid().to_string()})
     }
 
     /// The handle that the trace's name stands for.
@@ -135,9 +141,10 @@ impl Session {
         let name = call.domain.clone().unwrap_or_default();
         let view = connection.view();
         let uuid = *self.handles.entry(name.clone()).or_insert_with(|| {
-            view.state()
-                .domain_by_name(&name)
-                .map_or(DomainUuid::from_bytes([0; 16]), |domain| domain.uuid())
+            view.state().domain_by_name(&name).map_or(
+                DomainUuid::from_bytes([0; 16]),
+                momentlog::core::Domain::uuid,
+            )
         });
         connection.domain_handle(uuid, &name)
     }
@@ -185,26 +192,26 @@ fn snapshot_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Result<
     let made = |snapshot: Snapshot| json!({"moment": snapshot.name().as_str()});
     let flag = |is: bool| json!(u8::from(is));
     let listed = |snapshots: Vec<Snapshot>| {
-        let names = snapshots
+        let names: Vec<String> = snapshots
             .iter()
             .map(|snapshot| snapshot.name().to_string())
             .collect();
         list(
             call,
-            names,
+            &names,
             flags & SnapshotListFlags::TOPOLOGICAL.bits() != 0,
         )
     };
     let named = |names: Vec<MomentName>| {
-        let names = names.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         list(
             call,
-            names,
+            &names,
             flags & SnapshotListFlags::TOPOLOGICAL.bits() != 0,
         )
     };
     let snapshot = || domain.snapshot_handle(moment_name(name));
-    match call.call.as_str() {
+    match call.function.as_str() {
         "virDomainSnapshotCreateXML" => domain.snapshot_create_xml_raw(xml, flags).map(made),
         "virDomainListAllSnapshots" => domain.list_all_snapshots_raw(flags).map(listed),
         "virDomainSnapshotNum" => domain.snapshot_num_raw(flags).map(|count| json!(count)),
@@ -236,18 +243,18 @@ fn checkpoint_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Resul
     let flags = call.flags;
     let made = |checkpoint: Checkpoint| json!({"moment": checkpoint.name().as_str()});
     let listed = |checkpoints: Vec<Checkpoint>| {
-        let names = checkpoints
+        let names: Vec<String> = checkpoints
             .iter()
             .map(|checkpoint| checkpoint.name().to_string())
             .collect();
         list(
             call,
-            names,
+            &names,
             flags & CheckpointListFlags::TOPOLOGICAL.bits() != 0,
         )
     };
     let checkpoint = || domain.checkpoint_handle(moment_name(name));
-    match call.call.as_str() {
+    match call.function.as_str() {
         "virDomainCheckpointCreateXML" => domain.checkpoint_create_xml_raw(xml, flags).map(made),
         "virDomainListAllCheckpoints" => domain.list_all_checkpoints_raw(flags).map(listed),
         "virDomainCheckpointLookupByName" => {
@@ -272,7 +279,7 @@ fn moment_name(name: &str) -> MomentName {
 }
 
 /// A list as the recorder wrote it.
-fn list(call: &Call, names: Vec<String>, topological: bool) -> Value {
+fn list(call: &Call, names: &[String], topological: bool) -> Value {
     let count = names.len();
     if call.count_only {
         return json!({"count": count});
@@ -280,7 +287,7 @@ fn list(call: &Call, names: Vec<String>, topological: bool) -> Value {
     if let Some(max) = call.maxnames {
         return json!({"count": count, "filled": count.min(max)});
     }
-    let mut sorted = names.clone();
+    let mut sorted = names.to_vec();
     sorted.sort();
     let mut value = json!({"count": count, "names": sorted});
     if topological {

@@ -31,7 +31,8 @@ pub(crate) struct Header {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Call {
     pub(crate) n: i64,
-    pub(crate) call: String,
+    #[serde(rename = "call")]
+    pub(crate) function: String,
     pub(crate) domain: Option<String>,
     pub(crate) moment: Option<String>,
     pub(crate) xml: Option<String>,

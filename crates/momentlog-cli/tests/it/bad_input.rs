@@ -22,6 +22,7 @@ fn bytes(store: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of refusals")]
 fn refused_commands_say_why_and_change_nothing() {
     let program = Program::with_domain();
     program.run(&[

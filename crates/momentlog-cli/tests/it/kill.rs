@@ -26,9 +26,12 @@ fn every_command_that_answered_is_there_after_the_kill() {
     let mut in_flight = 0;
     for round in 0..ROUNDS {
         let name = |index: u64| format!("r{round}-c{index}");
-        let script: String = (0..COMMANDS)
-            .map(|index| format!("checkpoint-create-as web01 {}\n", name(index)))
-            .collect();
+        let commands =
+            (0..COMMANDS).map(|index| format!("checkpoint-create-as web01 {}", name(index)));
+        let script = commands.collect::<Vec<_>>().join(
+            "
+",
+        );
         let mut child = program
             .command()
             .arg(script)

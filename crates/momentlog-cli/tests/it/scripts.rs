@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 #[test]
@@ -209,7 +211,6 @@ fn a_receipt_tells_a_rollback() {
     );
     std::fs::remove_dir_all(program.store()).unwrap();
     std::fs::rename(copy, program.store()).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(program.store(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let rolled_back = program.run(&["verify", "receipt.txt"]);
     assert_eq!(rolled_back.status, 5, "{rolled_back:?}");

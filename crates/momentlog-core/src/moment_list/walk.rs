@@ -31,7 +31,7 @@ pub enum LeafFilter {
 }
 
 impl LeafFilter {
-    /// Returns the filter that libvirt's LEAVES and NO_LEAVES bits ask for.
+    /// Returns the filter that libvirt's LEAVES and `NO_LEAVES` bits ask for.
     pub fn from_bits(leaves: bool, no_leaves: bool) -> LeafFilter {
         match (leaves, no_leaves) {
             (false, false) => LeafFilter::Any,

@@ -173,7 +173,7 @@ fn a_frame_of_another_log_does_not_pass() {
 fn bytes_after_the_last_record_are_a_torn_tail_and_are_cut() {
     let (_parent, dir) = store_of(1);
     edit(&segments(&dir)[0], |bytes| {
-        bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 7])
+        bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 7]);
     });
     assert_eq!(verdict(&dir), Verdict::TornTail);
     append(&mut open(&dir), &["more"]);

@@ -1,1 +1,1 @@
-
+//! The library through its public calls.
