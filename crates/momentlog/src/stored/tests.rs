@@ -1,1 +1,412 @@
+//! The vectors of `docs/format/records.txt` hold the code to the page.
 
+use momentlog_core::{
+    CheckpointDisk, DiskLocation, DiskTracking, DomainDisk, Memory, Policy, SnapshotDisk,
+    SnapshotState, SourceKind, State,
+};
+use momentlog_store::{Digest, Head, LogId};
+
+use super::*;
+
+struct Vector {
+    name: String,
+    facts: Vec<u8>,
+    texts: Vec<Vec<u8>>,
+}
+
+fn vectors() -> Vec<Vector> {
+    let text = include_str!("../../../../docs/format/records.txt");
+    let mut vectors: Vec<Vector> = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') || line.is_empty() {
+            continue;
+        }
+        let (key, value) = line.split_once(' ').unwrap();
+        if key == "record" {
+            vectors.push(Vector {
+                name: value.to_owned(),
+                facts: Vec::new(),
+                texts: Vec::new(),
+            });
+            continue;
+        }
+        let bytes = value
+            .split(' ')
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        let vector = vectors.last_mut().unwrap();
+        match key {
+            "facts" => vector.facts.extend(bytes),
+            _ => vector.texts.push(bytes.collect()),
+        }
+    }
+    vectors
+}
+
+fn id(number: u64) -> MomentId {
+    MomentId::new(number).unwrap()
+}
+
+fn uuid() -> DomainUuid {
+    "3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21".parse().unwrap()
+}
+
+fn domain() -> Arc<DomainDef> {
+    let disk = |target: &str, kind, source: Option<&str>, readonly, snapshot| DomainDisk {
+        target: target.into(),
+        kind,
+        source: source.map(Arc::from),
+        readonly,
+        snapshot,
+    };
+    Arc::new(DomainDef {
+        name: "vm".into(),
+        uuid: uuid(),
+        memory_kib: 8192,
+        disks: vec![
+            disk("vda", SourceKind::File, Some("/a.qcow2"), false, None),
+            disk("sda", SourceKind::Block, None, true, Some(DiskLocation::No)),
+        ],
+        xml: "<domain type='kvm'>\n  <name>vm</name>\n</domain>\n".into(),
+    })
+}
+
+fn checkpoint(created: i64, description: Option<&str>, tracking: DiskTracking) -> CheckpointDef {
+    let disk = |name: &str, tracking| CheckpointDisk {
+        name: name.into(),
+        tracking,
+    };
+    CheckpointDef {
+        description: description.map(Arc::from),
+        created,
+        disks: vec![disk("vda", tracking), disk("sda", DiskTracking::No)],
+        domain: Some(domain()),
+    }
+}
+
+fn name(text: &str) -> MomentName {
+    MomentName::new(text).unwrap()
+}
+
+fn deleted<D>(
+    number: u64,
+    extent: Extent,
+    removed: &[u64],
+    children_moved: u64,
+    current: Option<MomentId>,
+) -> MomentChange<D> {
+    let removed = IdRuns::from_ids(removed.iter().map(|number| id(*number)).collect());
+    MomentChange::Deleted {
+        id: id(number),
+        extent,
+        removed,
+        children_moved,
+        current,
+    }
+}
+
+/// What each vector means, in their order.
+fn meanings() -> Vec<Content> {
+    let policy = Policy {
+        exclusive: true,
+        chain: true,
+        active: false,
+        suffix: true,
+        overlays: true,
+    };
+    let power = |state, reason, id| Change::StateChanged(Power { state, reason, id });
+    let disk = |name: &str, location, driver: Option<&str>, source: Option<&str>| SnapshotDisk {
+        name: name.into(),
+        location: Some(location),
+        kind: SourceKind::File,
+        driver: driver.map(Arc::from),
+        source: source.map(Arc::from),
+    };
+    let snapshot = SnapshotDef {
+        description: None,
+        created: 9,
+        state: SnapshotState::Run(RunState::Running),
+        memory: Memory::External("/m".into()),
+        disks: vec![
+            disk("vda", DiskLocation::External, Some("qcow2"), Some("/o")),
+            disk("sda", DiskLocation::No, None, None),
+        ],
+        domain: Some(domain()),
+        inactive_domain: None,
+    };
+    let disk_only = SnapshotDef {
+        state: SnapshotState::DiskSnapshot,
+        memory: Memory::No,
+        disks: Vec::new(),
+        inactive_domain: Some(domain()),
+        ..snapshot.clone()
+    };
+    let redefined = CheckpointDef {
+        description: None,
+        created: -9,
+        disks: vec![CheckpointDisk {
+            name: "/x".into(),
+            tracking: DiskTracking::Bitmap(None),
+        }],
+        domain: None,
+    };
+    let monday = checkpoint(7, Some("a description"), DiskTracking::Bitmap(None));
+    let tuesday = checkpoint(
+        8,
+        Some("a description"),
+        DiskTracking::Bitmap(Some("bm".into())),
+    );
+    let (one, two) = (Some(id(1)), Some(id(2)));
+    let changes = vec![
+        vec![Change::DomainDefined {
+            def: domain(),
+            policy,
+            live: false,
+        }],
+        vec![Change::Checkpoint(MomentChange::Created {
+            id: id(1),
+            parent: None,
+            name: name("monday"),
+            def: monday,
+            current: true,
+        })],
+        vec![Change::Checkpoint(MomentChange::Created {
+            id: id(2),
+            parent: one,
+            name: name("tuesday"),
+            def: tuesday,
+            current: true,
+        })],
+        vec![Change::Checkpoint(MomentChange::Redefined {
+            id: id(2),
+            parent: one,
+            def: redefined,
+            current: true,
+        })],
+        vec![Change::Checkpoint(deleted(1, Extent::One, &[1], 1, two))],
+        vec![Change::Checkpoint(MomentChange::CurrentSet(two))],
+        vec![Change::Checkpoint(MomentChange::Reparented {
+            id: id(2),
+            parent: None,
+        })],
+        vec![Change::Checkpoint(deleted(
+            2,
+            Extent::Subtree,
+            &[2],
+            0,
+            None,
+        ))],
+        vec![Change::PolicySet(Policy {
+            exclusive: false,
+            ..policy
+        })],
+        vec![power(RunState::Running, 1, Some(5))],
+        vec![
+            Change::Snapshot(MomentChange::Created {
+                id: id(3),
+                parent: None,
+                name: name("s"),
+                def: snapshot,
+                current: true,
+            }),
+            power(RunState::Shutoff, 7, None),
+        ],
+        vec![Change::Snapshot(MomentChange::Redefined {
+            id: id(3),
+            parent: None,
+            def: disk_only,
+            current: false,
+        })],
+        vec![Change::Reverted {
+            id: id(3),
+            power: Power {
+                state: RunState::Paused,
+                reason: 7,
+                id: Some(6),
+            },
+        }],
+        vec![Change::Snapshot(MomentChange::CurrentSet(None))],
+        vec![Change::Snapshot(MomentChange::Reparented {
+            id: id(3),
+            parent: None,
+        })],
+        vec![Change::Snapshot(deleted(
+            3,
+            Extent::ChildrenOnly,
+            &[],
+            0,
+            None,
+        ))],
+        vec![Change::MadeTransient],
+        vec![power(RunState::Shutoff, 2, None), Change::DomainRemoved],
+    ];
+    let command = |(at, changes): (usize, Vec<Change>)| {
+        let request = RequestKey {
+            id: "r1".into(),
+            digest: std::array::from_fn(|index| index as u8),
+        };
+        Content::Command {
+            actor: if at < 2 { "alice" } else { "bob" }.into(),
+            reason: (at == 1).then(|| "a reason".into()),
+            request: (at == 1).then_some(request),
+            events: changes
+                .into_iter()
+                .map(|change| Event {
+                    domain: uuid(),
+                    change,
+                })
+                .collect(),
+        }
+    };
+    let genesis = Content::Genesis {
+        profile: Profile::Own,
+        writer: "momentlog 0.1.0".to_owned(),
+    };
+    std::iter::once(genesis)
+        .chain(changes.into_iter().enumerate().map(command))
+        .collect()
+}
+
+fn record(seq: u64, vector: &Vector) -> Record {
+    let texts = vector
+        .texts
+        .iter()
+        .map(|bytes| Text::Plain {
+            salt: [0; 32],
+            bytes: bytes.clone(),
+        })
+        .collect();
+    let previous = Seq::new(seq - 1).map(|seq| Head {
+        seq,
+        digest: Digest::ZERO,
+    });
+    Record::new(
+        LogId([0; 16]),
+        previous,
+        None,
+        Draft {
+            facts: vector.facts.clone(),
+            texts,
+        },
+    )
+}
+
+#[test]
+fn every_vector_decodes_to_its_meaning_and_applies() {
+    let mut dictionary = Dictionary::default();
+    let mut state = State::new(Profile::Own);
+    let (vectors, meanings) = (vectors(), meanings());
+    assert_eq!(vectors.len(), meanings.len());
+    for ((seq, vector), meaning) in (1..).zip(&vectors).zip(meanings) {
+        let facts = dictionary
+            .decode(&record(seq, vector))
+            .unwrap_or_else(|error| panic!("{}: {error}", vector.name));
+        assert_eq!(facts.content, meaning, "{}", vector.name);
+        assert_eq!(
+            facts.previous.map_or(0, Seq::get),
+            seq.saturating_sub(1) * u64::from(seq > 2),
+            "{}",
+            vector.name
+        );
+        if let Content::Command { events, .. } = &facts.content {
+            for event in events {
+                state
+                    .advance(event)
+                    .unwrap_or_else(|misfit| panic!("{}: {misfit}", vector.name));
+            }
+        }
+        assert_eq!(state.check(), Ok(()), "{}", vector.name);
+    }
+    assert!(state.domain(uuid()).is_none());
+}
+
+#[test]
+fn every_meaning_encodes_to_its_vector() {
+    let mut reading = Dictionary::default();
+    let mut writing = Dictionary::default();
+    for (seq, vector) in (1..).zip(&vectors()) {
+        let facts = reading.decode(&record(seq, vector)).unwrap();
+        let draft = writing.encode(Seq::new(seq).unwrap(), &facts, &mut || [0; 32]);
+        assert_eq!(draft.facts, vector.facts, "{}", vector.name);
+        let texts: Vec<Vec<u8>> = draft
+            .texts
+            .into_iter()
+            .map(|text| match text {
+                Text::Plain { bytes, .. } => bytes,
+                Text::Erased { .. } => Vec::new(),
+            })
+            .collect();
+        assert_eq!(texts, vector.texts, "{}", vector.name);
+    }
+}
+
+#[test]
+fn every_byte_cut_or_added_is_an_error() {
+    let mut dictionary = Dictionary::default();
+    for (seq, vector) in (1..).zip(&vectors()) {
+        for length in 0..vector.facts.len() {
+            let cut = Vector {
+                name: String::new(),
+                facts: vector.facts[..length].to_vec(),
+                texts: vector.texts.clone(),
+            };
+            assert!(
+                dictionary.decode(&record(seq, &cut)).is_err(),
+                "{} cut at {length}",
+                vector.name
+            );
+        }
+        let mut facts = vector.facts.clone();
+        facts.push(0);
+        let longer = Vector {
+            name: String::new(),
+            facts,
+            texts: vector.texts.clone(),
+        };
+        assert!(
+            dictionary.decode(&record(seq, &longer)).is_err(),
+            "{}",
+            vector.name
+        );
+        dictionary.decode(&record(seq, vector)).unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_event_kind_or_version_is_refused_by_name() {
+    let vector = vectors().into_iter().nth(9).unwrap();
+    let at = vector
+        .facts
+        .windows(2)
+        .rposition(|bytes| bytes == [0x05, 0x01])
+        .unwrap();
+    for (offset, value, kind, version) in [(0, 0x77, 0x0177, 1), (2, 9, 0x0105, 9)] {
+        let mut facts = vector.facts.clone();
+        facts[at + offset] = value;
+        let changed = Vector {
+            name: String::new(),
+            facts,
+            texts: Vec::new(),
+        };
+        let error = Dictionary::default()
+            .decode(&record(10, &changed))
+            .unwrap_err();
+        assert_eq!(error, DecodeError::EventKind { kind, version });
+    }
+}
+
+#[test]
+fn another_reader_of_the_same_encoding_reads_the_bodies() {
+    // The way out of bincode: what it wrote does not need it.
+    let stored = body::Deleted {
+        extent: 1,
+        removed: vec![(2, 3), (9, 1)],
+        children_moved: 4,
+        current: 5,
+    };
+    let bytes = encode_body(&stored);
+    let read: (u8, Vec<(u64, u64)>, u64, u64) = wincode::deserialize(&bytes).unwrap();
+    assert_eq!(read, (1, vec![(2, 3), (9, 1)], 4, 5));
+    let bytes = body::provenance("alice", None, None);
+    let read: (String, Option<u64>, Option<u64>) = wincode::deserialize(&bytes).unwrap();
+    assert_eq!(read, ("alice".to_owned(), None, None));
+}

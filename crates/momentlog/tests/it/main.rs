@@ -1,1 +1,72 @@
 //! The library through its public calls.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod engine;
+mod readers;
+
+use std::path::PathBuf;
+
+use momentlog::{CheckpointCreateFlags, Connection, Domain, Error, SnapshotCreateFlags};
+
+pub(crate) const DOMAIN: &str = "<domain type='kvm'><name>vm</name><uuid>3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21</uuid>\
+    <memory unit='MiB'>512</memory><os><type>hvm</type></os><devices>\
+    <disk type='file'><source file='/images/a.qcow2'/><target dev='vda'/></disk>\
+    <disk type='file'><source file='/images/b.qcow2'/><target dev='vdb'/></disk></devices></domain>";
+
+/// A durable store in a directory of its own.
+pub(crate) struct Scratch {
+    dir: tempfile::TempDir,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Scratch {
+        Scratch {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("momentlog://{}", self.path().display())
+    }
+
+    pub(crate) fn open(&self) -> Connection {
+        Connection::open(&self.uri()).unwrap()
+    }
+
+    /// A connection to a store that has the domain.
+    pub(crate) fn with_domain(&self) -> (Connection, Domain) {
+        let store = self.open();
+        let domain = store.define_domain_xml(DOMAIN).unwrap();
+        (store, domain)
+    }
+}
+
+pub(crate) fn checkpoint(domain: &Domain, name: &str) -> Result<(), Error> {
+    let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
+    domain
+        .checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE)
+        .map(|_| ())
+}
+
+pub(crate) fn snapshot(domain: &Domain, name: &str) -> Result<(), Error> {
+    let xml = format!("<domainsnapshot><name>{name}</name></domainsnapshot>");
+    domain
+        .snapshot_create_xml(&xml, SnapshotCreateFlags::NONE)
+        .map(|_| ())
+}
+
+/// Code, domain and message of a refusal.
+#[track_caller]
+pub(crate) fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> (u32, u32, String) {
+    let error = result.unwrap_err();
+    (
+        error.code().number(),
+        error.domain().number(),
+        error.message().to_owned(),
+    )
+}

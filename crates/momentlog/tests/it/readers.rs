@@ -1,0 +1,142 @@
+//! Several connections to one store: one writes, any number read.
+
+use std::time::Duration;
+
+use momentlog::store::{MemoryStore, Seq};
+use momentlog::{CheckpointListFlags, Options};
+
+use super::*;
+
+#[test]
+fn a_reader_sees_what_was_answered_and_never_waits() {
+    let scratch = Scratch::new();
+    let (_writer, domain) = scratch.with_domain();
+    let reader = Connection::open_read_only(&scratch.uri()).unwrap();
+    let seen = reader.lookup_domain_by_name("vm").unwrap();
+    for count in 1..=5 {
+        checkpoint(&domain, &format!("c{count}")).unwrap();
+        assert_eq!(
+            seen.list_all_checkpoints(CheckpointListFlags::NONE)
+                .unwrap()
+                .len(),
+            count
+        );
+    }
+}
+
+#[test]
+fn a_view_stays_as_it_was() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    checkpoint(&domain, "a").unwrap();
+    let view = store.view();
+    checkpoint(&domain, "b").unwrap();
+    assert_eq!(
+        view.state()
+            .domain(domain.uuid())
+            .unwrap()
+            .checkpoints()
+            .len(),
+        1
+    );
+    assert_eq!(view.state().check(), Ok(()));
+}
+
+#[test]
+fn writers_take_turns_when_the_first_lets_go() {
+    let scratch = Scratch::new();
+    let (one, domain) = scratch.with_domain();
+    let options = Options {
+        lock_wait: Duration::from_millis(1),
+        ..Options::default()
+    };
+    let two = Connection::open_with(&scratch.uri(), options).unwrap();
+    let theirs = two.lookup_domain_by_name("vm").unwrap();
+    let (code, _, message) = told(checkpoint(&theirs, "a"));
+    assert_eq!(code, 38);
+    assert!(
+        message.contains(&format!(
+            "is being written by process {}",
+            std::process::id()
+        )),
+        "{message}"
+    );
+    one.release();
+    checkpoint(&theirs, "a").unwrap();
+    two.release();
+    // The first decides on what the second has written.
+    assert_eq!(told(checkpoint(&domain, "a")).0, 9);
+    checkpoint(&domain, "b").unwrap();
+}
+
+#[test]
+fn threads_of_one_process_share_a_connection() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let domain = &domain;
+            scope.spawn(move || {
+                for index in 0..10 {
+                    checkpoint(domain, &format!("t{thread}-{index}")).unwrap();
+                }
+            });
+        }
+    });
+    let view = store.view();
+    assert_eq!(
+        view.state()
+            .domain(domain.uuid())
+            .unwrap()
+            .checkpoints()
+            .len(),
+        40
+    );
+    assert_eq!(
+        (view.state().check(), view.state().check_policy()),
+        (Ok(()), Ok(()))
+    );
+}
+
+#[test]
+fn a_subscription_brings_each_entry_once() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let mut subscription = scratch.open().subscribe(Seq::new(1));
+    let mut next = || -> Vec<u64> {
+        let entries = subscription.next(Duration::from_millis(1)).unwrap();
+        entries.iter().map(|entry| entry.head.seq.get()).collect()
+    };
+    assert_eq!(next(), [2]);
+    assert_eq!(next(), []);
+    checkpoint(&domain, "a").unwrap();
+    checkpoint(&domain, "b").unwrap();
+    assert_eq!(next(), [3, 4]);
+    drop(store);
+}
+
+#[test]
+fn a_store_in_memory_keeps_the_same_promises() {
+    let store = Connection::over(Box::new(MemoryStore::new()), Options::default());
+    let domain = store.define_domain_xml(DOMAIN).unwrap();
+    checkpoint(&domain, "a").unwrap();
+    assert_eq!(store.entries(None).unwrap().len(), 3);
+    assert_eq!(
+        store.view_at(Seq::new(3).unwrap()).unwrap().state(),
+        store.view().state()
+    );
+}
+
+#[test]
+fn uris_that_name_no_store_are_refused() {
+    for uri in [
+        "",
+        "qemu:///system",
+        "test:///other",
+        "momentlog:",
+        "momentlog://host/x",
+        "momentlog:x?profile=y",
+    ] {
+        assert_eq!(told(Connection::open(uri)).0, 5, "{uri}");
+    }
+}
