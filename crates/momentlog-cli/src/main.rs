@@ -75,10 +75,15 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return reject(&error),
     };
-    let filter = tracing_subscriber::EnvFilter::from_env("MOMENTLOG_LOG");
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .with_env_var("MOMENTLOG_LOG")
+        .from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
         .init();
     if let Some(shell) = arguments.completions {
         clap_complete::generate(

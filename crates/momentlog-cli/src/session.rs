@@ -6,6 +6,7 @@ use std::sync::Arc;
 use momentlog::{Connection, Error, Provenance, Revision};
 
 use crate::grammar::{Answer, Invocation};
+use crate::layout::escaped;
 use crate::script;
 use crate::verbs::VERBS;
 
@@ -67,6 +68,7 @@ pub struct Session {
     pub format: Format,
     out: String,
     ended: bool,
+    warned: bool,
 }
 
 impl Session {
@@ -79,6 +81,7 @@ impl Session {
             format,
             out: String::new(),
             ended: false,
+            warned: false,
         }
     }
 
@@ -199,9 +202,21 @@ impl Session {
             .write_all(self.out.as_bytes())
             .and_then(|()| stdout.flush());
         self.out.clear();
+        self.warn_of_damage();
         match answer {
             Ok(status) => status,
             Err(failure) => complain(&failure.lines),
+        }
+    }
+}
+
+impl Session {
+    /// Says once that what is shown ends where the log is damaged.
+    fn warn_of_damage(&mut self) {
+        if let Some(damage) = self.connection.damage().filter(|_| !self.warned) {
+            self.warned = true;
+            let line = format!("warning: only what comes before can be read: {damage}");
+            let _ = writeln!(std::io::stderr(), "{}", escaped(&line));
         }
     }
 }

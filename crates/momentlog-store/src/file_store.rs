@@ -273,6 +273,8 @@ impl FileStore {
         self.log = reader.log();
         if let Some(torn) = self.judge(&mut reader, end, bad, published)? {
             self.cut(end)?;
+            let (path, offset, seq) = (torn.path.display(), torn.offset, torn.seq);
+            tracing::warn!(%path, offset, %seq, "cut what an interrupted write had left");
             self.torn = Some(torn);
         }
         self.sync_from(end.segment)?;

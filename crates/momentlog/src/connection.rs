@@ -305,13 +305,20 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
     pub fn view_at(&self, seq: Seq) -> Result<View> {
-        let mut found = None;
-        self.engine.entries(None, &mut |entry, view| {
+        let mut found: Option<View> = None;
+        let read = self.engine.entries(None, &mut |entry, view| {
             if entry.head.seq <= seq {
                 found = Some(view.clone());
             }
-        })?;
-        Ok(found.unwrap_or_else(|| self.engine.view().as_ref().clone()))
+        });
+        match found {
+            // Damage after that record does not matter.
+            Some(view) if view.head().is_some_and(|head| head.seq == seq) => Ok(view),
+            found => {
+                read?;
+                Ok(found.unwrap_or_else(|| self.engine.view().as_ref().clone()))
+            }
+        }
     }
 
     /// Returns the entries of the log after `after`, from the first one if that is `None`.
@@ -359,6 +366,12 @@ impl Connection {
             .log_id()
             .zip(head)
             .map(|(log, head)| Receipt { log, head }))
+    }
+
+    /// Says what is wrong with a log that is damaged: what comes before can be read, and nothing is written past it.
+    /// As of the last call that looked at the store.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.engine.damage()
     }
 
     /// Lets other processes write until the next change here, which waits for them in turn.

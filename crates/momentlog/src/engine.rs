@@ -268,6 +268,8 @@ struct Inner {
     ledger: Ledger,
     /// Set while the ledger may hold what the log does not; it is replayed anew then.
     stale: bool,
+    /// What ends the log before its time, if it is damaged.
+    damage: Option<Arc<str>>,
 }
 
 impl Engine {
@@ -279,6 +281,7 @@ impl Engine {
                 store,
                 ledger,
                 stale: false,
+                damage: None,
             }),
             view,
             news: Condvar::new(),
@@ -299,6 +302,11 @@ impl Engine {
         let mut inner = self.lock();
         inner.catch_up()?;
         Ok(self.publish(&inner))
+    }
+
+    /// What ends the log before its time, as of the last look at it.
+    pub(crate) fn damage(&self) -> Option<Arc<str>> {
+        self.lock().damage.clone()
     }
 
     /// Lets other processes write, until the next change here.
@@ -676,6 +684,7 @@ impl Inner {
             store,
             ledger,
             stale,
+            damage,
         } = self;
         let read = store.read(ledger.view.head, &mut |record| {
             if fault.is_none() {
@@ -687,7 +696,15 @@ impl Inner {
             *stale = true;
             return Err(unreadable(&error));
         }
-        Ok(read?)
+        // What comes before the damage can be read; a writer is refused when it begins.
+        *damage = match &read {
+            Err(error @ StoreError::Damaged { .. }) => Some(error.to_string().into()),
+            _ => None,
+        };
+        match read {
+            Err(StoreError::Damaged { .. }) if ledger.view.head.is_some() => Ok(()),
+            read => Ok(read?),
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
     let mut rows = Vec::new();
     let mut names = std::collections::HashMap::new();
     let mut moments: std::collections::HashMap<MomentId, String> = std::collections::HashMap::new();
-    session.connection.replay(|entry, _| {
+    // A damaged log is shown up to the damage, and then the error.
+    let replayed = session.connection.replay(|entry, _| {
         for event in &entry.events {
             if let Change::DomainDefined { def, .. } = &event.change {
                 names.insert(event.domain, def.name.to_string());
@@ -51,7 +52,7 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
                 .collect();
             rows.push((entry, domain, what));
         }
-    })?;
+    });
     rows.truncate(limit);
     match session.format {
         Format::Json => {
@@ -80,6 +81,7 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
             session.print(&text);
         }
     }
+    replayed?;
     Ok(0)
 }
 
