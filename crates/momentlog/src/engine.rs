@@ -10,7 +10,7 @@ use std::time::Duration;
 use momentlog_core::{
     Change, Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State,
 };
-use momentlog_store::{Draft, Head, LogId, Record, Seq, Store, StoreError};
+use momentlog_store::{Head, LogId, Record, Seq, Store, StoreError};
 
 use crate::environment::{ACTOR_LEN_MAX, Options, Provenance, Revision};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -622,7 +622,7 @@ impl Engine {
         if let Some(error) = entropy_failed {
             return Err(error);
         }
-        let records = append(inner.store.as_mut(), log, expected, drafts)?;
+        let records = inner.store.append(log, expected, drafts)?;
         let mut answers = Vec::with_capacity(records.len());
         for (record, facts) in records.iter().zip(settled) {
             let state = inner.ledger.view.state.clone();
@@ -706,19 +706,6 @@ impl Inner {
             read => Ok(read?),
         }
     }
-}
-
-fn append(
-    store: &mut dyn Store,
-    log: LogId,
-    expected: Option<Head>,
-    drafts: Vec<Draft>,
-) -> Result<Vec<Record>> {
-    let appended = store.append(log, expected, drafts);
-    if let Err(error) = &appended {
-        tracing::error!(%error, "append failed");
-    }
-    Ok(appended?)
 }
 
 /// Applies decided events: that they do not fit would be our own bug, and nothing was written.

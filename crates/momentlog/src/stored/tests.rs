@@ -105,6 +105,7 @@ fn deleted<D>(
 }
 
 /// What each vector means, in their order.
+#[expect(clippy::too_many_lines, reason = "one value for each vector")]
 fn meanings() -> Vec<Content> {
     let policy = Policy {
         exclusive: true,
@@ -242,7 +243,7 @@ fn meanings() -> Vec<Content> {
     let command = |(at, changes): (usize, Vec<Change>)| {
         let request = RequestKey {
             id: "r1".into(),
-            digest: std::array::from_fn(|index| index as u8),
+            digest: std::array::from_fn(|index| u8::try_from(index).unwrap()),
         };
         Content::Command {
             actor: if at < 2 { "alice" } else { "bob" }.into(),
