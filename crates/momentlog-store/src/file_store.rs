@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::disk::{Access, Disk, DiskFile, host_name};
 use crate::error::Damage;
-use crate::frame::{self, FRAME_LEN_MAX, array_at, frame_len, header_checksum, u32_at, u64_at};
+use crate::frame::{self, FRAME_LEN_MAX, frame_len};
+use crate::head::{self, HEAD_LEN, Published};
 use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name, segments};
 use crate::store::next_seq;
-use crate::{Digest, Draft, FORMAT_VERSION, Head, LogId, Place, Record, Seq, Store, StoreError};
+use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
 
-const HEAD_MAGIC: [u8; 8] = *b"\x8amthead\n";
-const HEAD_LEN: usize = 72;
 const HEAD: &str = "head";
 const LOCK: &str = "lock";
 
@@ -215,27 +214,16 @@ impl FileStore {
             let length = file
                 .read_at(0, &mut bytes)
                 .map_err(StoreError::io("read", path()))?;
-            if length == HEAD_LEN
-                && bytes[..8] == HEAD_MAGIC
-                && u32_at(&bytes, 12) == header_checksum(&bytes)
-            {
-                let found = u32_at(&bytes, 8);
-                if found != FORMAT_VERSION {
+            match head::decode(&bytes[..length]) {
+                Published::Head(head) => return Ok(head),
+                Published::NewerFormat(found) => {
                     return Err(StoreError::NewerFormat {
                         path: path(),
                         found,
                     });
                 }
-                let head = Seq::new(u64_at(&bytes, 32)).map(|seq| Head {
-                    seq,
-                    digest: Digest(array_at(&bytes, 40)),
-                });
-                return Ok(head);
+                Published::Torn => std::thread::yield_now(),
             }
-            if length == 0 {
-                return Ok(None);
-            }
-            std::thread::yield_now();
         }
         Ok(None)
     }
@@ -734,18 +722,9 @@ impl Writer {
     /// That it fails is not the caller's trouble: the record is durable, and readers see it after the next append, or
     /// once this writer is gone.
     fn publish(&self, log: Option<LogId>) {
-        let (Some(head), Some(log)) = (self.end.head, log) else {
-            return;
-        };
-        let mut bytes = [0; HEAD_LEN];
-        bytes[..8].copy_from_slice(&HEAD_MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[16..32].copy_from_slice(&log.0);
-        bytes[32..40].copy_from_slice(&head.seq.get().to_le_bytes());
-        bytes[40..72].copy_from_slice(&head.digest.0);
-        let checksum = header_checksum(&bytes);
-        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
-        let _ = self.head.write_at(0, &bytes);
+        if let (Some(head), Some(log)) = (self.end.head, log) {
+            let _ = self.head.write_at(0, &head::encode(log, head));
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod disk;
 mod error;
 mod file_store;
 mod frame;
+mod head;
 mod record;
 mod segment;
 mod store;

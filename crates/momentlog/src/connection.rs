@@ -10,10 +10,11 @@ use momentlog_xml::read_domain;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
-use crate::engine::{Ask, Engine, Entry, Outcome, View};
+use crate::engine::{Ask, Engine, Outcome};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
+use crate::ledger::{Entry, View};
 
 /// The URI of libvirt's test driver: a store in memory, with the built-in domain.
 const TEST_URI: &str = "test:///default";

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use momentlog_core::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Domain as DomainState, DomainUuid, Event,
-    LeafFilter, MomentKind, MomentName, Policy, Power, Refusal, RunState, Scope, SnapshotDef,
-    SnapshotState, StateChange,
+    MomentKind, MomentName, Policy, Power, Refusal, RunState, Scope, StateChange,
 };
 use momentlog_xml::{
     CheckpointRequest, SnapshotRequest, disk_details, read_checkpoint, read_checkpoint_redefine,
@@ -14,12 +13,16 @@ use momentlog_xml::{
 
 use crate::checkpoint::Checkpoint;
 use crate::connection::{Connection, digest, made_name};
-use crate::engine::{Outcome, View};
-use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::engine::Outcome;
+use crate::error::{
+    Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, required, unsupported,
+};
 use crate::flags::{
     CheckpointCreateFlags, CheckpointListFlags, DomainXmlFlags, SnapshotCreateFlags,
     SnapshotListFlags, UndefineFlags,
 };
+use crate::ledger::View;
+use crate::listing::{CheckpointListing, SnapshotListing};
 use crate::snapshot::Snapshot;
 
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.
@@ -682,132 +685,4 @@ impl Domain {
     pub fn power(&self) -> Result<Power> {
         self.with(|domain| Ok(domain.power()))
     }
-}
-
-/// What libvirt's bits ask of a listing of snapshots.
-pub(crate) struct SnapshotListing {
-    /// The bit that reads two ways: roots of a domain, or descendants of a snapshot.
-    pub(crate) wide: bool,
-    leaves: LeafFilter,
-    flags: u32,
-}
-
-impl SnapshotListing {
-    pub(crate) fn new(flags: u32, function: &str) -> Result<SnapshotListing> {
-        use SnapshotListFlags as Flags;
-        unsupported(flags, 0x7ff, function)?;
-        let has = |flag: Flags| flags & flag.bits() != 0;
-        let only_without_metadata = has(Flags::NO_METADATA) && !has(Flags::METADATA);
-        let leaves = if only_without_metadata {
-            LeafFilter::Nothing
-        } else {
-            LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES))
-        };
-        // All filters of a group together are as good as none.
-        let group = |group: Flags| {
-            if flags & group.bits() == group.bits() {
-                0
-            } else {
-                flags & group.bits()
-            }
-        };
-        let status = group(Flags::INACTIVE | Flags::ACTIVE | Flags::DISK_ONLY);
-        let location = group(Flags::INTERNAL | Flags::EXTERNAL);
-        Ok(SnapshotListing {
-            wide: has(Flags::ROOTS),
-            leaves,
-            flags: status | location,
-        })
-    }
-
-    fn of_domain<'a>(&'a self, domain: &'a DomainState) -> impl Iterator<Item = MomentName> + 'a {
-        self.of_scope(domain, if self.wide { Scope::Roots } else { Scope::All })
-    }
-
-    pub(crate) fn of_scope<'a>(
-        &'a self,
-        domain: &'a DomainState,
-        scope: Scope,
-    ) -> impl Iterator<Item = MomentName> + 'a {
-        let keep = move |def: &SnapshotDef| self.keeps(def);
-        domain
-            .snapshots()
-            .list(scope, self.leaves, keep)
-            .map(|moment| moment.name.clone())
-    }
-
-    /// The filter that only snapshots have: run state and location.
-    fn keeps(&self, def: &SnapshotDef) -> bool {
-        use SnapshotListFlags as Flags;
-        let has = |flag: Flags| self.flags & flag.bits() != 0;
-        let status = Flags::INACTIVE | Flags::ACTIVE | Flags::DISK_ONLY;
-        let wanted = match def.state {
-            SnapshotState::Run(RunState::Shutoff) => Flags::INACTIVE,
-            SnapshotState::DiskSnapshot => Flags::DISK_ONLY,
-            SnapshotState::Run(_) => Flags::ACTIVE,
-        };
-        if has(status) && !has(wanted) {
-            return false;
-        }
-        let external = def.is_external();
-        !(has(Flags::INTERNAL) && external || has(Flags::EXTERNAL) && !external)
-    }
-}
-
-/// What libvirt's bits ask of a listing of checkpoints.
-pub(crate) struct CheckpointListing {
-    /// The bit that reads two ways: roots of a domain, or descendants of a checkpoint.
-    pub(crate) wide: bool,
-    pub(crate) leaves: LeafFilter,
-}
-
-impl CheckpointListing {
-    pub(crate) fn new(flags: u32, function: &str) -> Result<CheckpointListing> {
-        use CheckpointListFlags as Flags;
-        unsupported(flags, 0xf, function)?;
-        let has = |flag: Flags| flags & flag.bits() != 0;
-        let leaves = LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES));
-        Ok(CheckpointListing {
-            wide: has(Flags::ROOTS),
-            leaves,
-        })
-    }
-}
-
-/// Refuses bits that the driver does not know; libvirt names only those.
-pub(crate) fn unsupported(flags: u32, known: u32, function: &str) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        bits => {
-            let message = format!("unsupported flags (0x{bits:x}) in function {function}");
-            Err(Error::argument(ErrorDomain::Test, message))
-        }
-    }
-}
-
-pub(crate) fn exclusive(domain: ErrorDomain, one: &str, other: &str) -> Error {
-    Error::argument(
-        domain,
-        format!("Flags '{one}' and '{other}' are mutually exclusive"),
-    )
-}
-
-fn required(domain: ErrorDomain, needed: &str, by: &str) -> Error {
-    Error::argument(
-        domain,
-        format!("Flag '{needed}' is required by flag '{by}'"),
-    )
-}
-
-/// Returns the error of a moment that is not there. An absent name finds nothing either.
-pub(crate) fn no_moment(kind: MomentKind, name: &str) -> Error {
-    let code = match kind {
-        MomentKind::Snapshot => ErrorCode::NoDomainSnapshot,
-        MomentKind::Checkpoint => ErrorCode::NoDomainCheckpoint,
-    };
-    Error::new(
-        code,
-        ErrorDomain::Test,
-        format!("no domain {kind} with matching name '{name}'"),
-    )
 }

@@ -171,6 +171,44 @@ impl std::error::Error for Error {
     }
 }
 
+/// Refuses bits that the driver does not know; libvirt names only those.
+pub(crate) fn unsupported(flags: u32, known: u32, function: &str) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        bits => {
+            let message = format!("unsupported flags (0x{bits:x}) in function {function}");
+            Err(Error::argument(ErrorDomain::Test, message))
+        }
+    }
+}
+
+pub(crate) fn exclusive(domain: ErrorDomain, one: &str, other: &str) -> Error {
+    Error::argument(
+        domain,
+        format!("Flags '{one}' and '{other}' are mutually exclusive"),
+    )
+}
+
+pub(crate) fn required(domain: ErrorDomain, needed: &str, by: &str) -> Error {
+    Error::argument(
+        domain,
+        format!("Flag '{needed}' is required by flag '{by}'"),
+    )
+}
+
+/// Returns the error of a moment that is not there. An absent name finds nothing either.
+pub(crate) fn no_moment(kind: MomentKind, name: &str) -> Error {
+    let code = match kind {
+        MomentKind::Snapshot => ErrorCode::NoDomainSnapshot,
+        MomentKind::Checkpoint => ErrorCode::NoDomainCheckpoint,
+    };
+    Error::new(
+        code,
+        ErrorDomain::Test,
+        format!("no domain {kind} with matching name '{name}'"),
+    )
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let (code, domain) = match &refusal {

@@ -30,6 +30,8 @@ mod engine;
 mod environment;
 mod error;
 mod flags;
+mod ledger;
+mod listing;
 mod snapshot;
 mod stored;
 mod test_driver;
@@ -42,7 +44,7 @@ pub use momentlog_xml as xml;
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Subscription, store_directory};
 pub use domain::Domain;
-pub use engine::{Entry, Outcome, ReplayError, ReplayFault, View};
+pub use engine::Outcome;
 pub use environment::{
     ACTOR_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision, SystemClock,
     SystemEntropy,
@@ -53,6 +55,7 @@ pub use flags::{
     DomainListFlags, DomainXmlFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
     SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
 };
+pub use ledger::{Entry, ReplayError, ReplayFault, View};
 pub use snapshot::Snapshot;
 pub use stored::DecodeError;
 pub use verify::{Verification, verify};

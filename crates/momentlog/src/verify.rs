@@ -5,8 +5,8 @@ use std::path::Path;
 use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{FileStore, RealDisk, Receipt, Verdict, VerifyReport};
 
-use crate::engine::{Ledger, ReplayError};
 use crate::error::Result;
+use crate::ledger::{Ledger, ReplayError};
 
 /// What verification found.
 #[derive(Debug)]

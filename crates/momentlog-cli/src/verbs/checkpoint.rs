@@ -6,10 +6,10 @@ use momentlog::{
     CheckpointXmlFlags, Domain,
 };
 
-use super::moment::{self, Listed};
+use super::moment;
 use super::{read_file, the_domain};
 use crate::grammar::{Answer, Invocation};
-use crate::layout::{Table, info as line, time};
+use crate::layout::info as line;
 use crate::session::{Failure, Session};
 
 pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -203,47 +203,12 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     else {
         return Ok(0);
     };
-    let parent = |name: &MomentName| {
-        let moment = list.find(Some(name.as_str()))?;
-        list.parent(moment.id).map(|parent| parent.name.clone())
-    };
-    let mut listed: Vec<Listed> = found
-        .into_iter()
-        .map(|name| Listed {
-            parent: parent(&name),
-            name,
-        })
-        .collect();
-    moment::sort(&mut listed, invocation);
-    if has("tree") {
-        moment::print_tree(session, &listed);
-    } else if has("name") {
-        moment::print_names(session, &listed);
-    } else {
-        let header: &[&str] = if has("parent") {
-            &["Name", "Creation Time", "Parent"]
-        } else {
-            &["Name", "Creation Time"]
-        };
-        let mut table = Table::new(header);
-        for Listed { name, parent } in listed {
-            // virsh leaves out what its XML gives no time for.
-            let created = list
-                .find(Some(name.as_str()))
-                .map_or(0, |moment| moment.def.created);
-            if created != 0 {
-                let parent = has("parent")
-                    .then(|| parent.map_or(String::new(), |parent| parent.to_string()));
-                table.row(
-                    [name.to_string(), time(created)]
-                        .into_iter()
-                        .chain(parent)
-                        .collect(),
-                );
-            }
-        }
-        let text = table.render(session.quiet);
-        session.print(&text);
-    }
-    Ok(0)
+    moment::show(
+        session,
+        invocation,
+        list,
+        found,
+        &["Name", "Creation Time"],
+        |def| (def.created, None),
+    )
 }

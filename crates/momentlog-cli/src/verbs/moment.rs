@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use momentlog::core::{MomentName, Scope};
+use momentlog::core::{MomentList, MomentName, Scope};
 
 use crate::grammar::{Answer, Invocation};
-use crate::layout::tree;
+use crate::layout::{Table, time, tree};
 use crate::session::{Failure, Session};
 
 use super::exclusive;
@@ -35,50 +35,59 @@ pub fn check_listing(invocation: &Invocation, filters: &[&str]) -> Result<(), Fa
     Ok(())
 }
 
-/// One moment of a listing.
-#[derive(Debug)]
-pub struct Listed {
-    /// Its name.
-    pub name: MomentName,
-    /// Its parent.
-    pub parent: Option<MomentName>,
-}
-
-/// Sorts by name as virsh does, unless the listing is topological.
-pub fn sort(listed: &mut [Listed], invocation: &Invocation) {
+/// Shows moments as the list verbs do: as a tree, as names, or as a table. `header` names the columns of the kind, and
+/// `columns` gives a moment's time, and its state where the kind has one.
+pub fn show<D>(
+    session: &mut Session,
+    invocation: &Invocation,
+    list: &MomentList<D>,
+    mut names: Vec<MomentName>,
+    header: &[&'static str],
+    columns: impl Fn(&D) -> (i64, Option<&'static str>),
+) -> Answer {
     if !invocation.has("topological") {
-        listed.sort_by_key(|moment| moment.name.as_str().to_ascii_lowercase());
+        names.sort_by_key(|name| name.as_str().to_ascii_lowercase());
     }
-}
-
-/// Prints names, one a line.
-pub fn print_names(session: &mut Session, listed: &[Listed]) {
-    for moment in listed {
-        session.print(&format!("{}\n", moment.name));
+    let moment = |name: &MomentName| list.find(Some(name.as_str()));
+    let parent = |name: &MomentName| list.parent(moment(name)?.id).map(|parent| &parent.name);
+    if invocation.has("tree") {
+        // A moment whose parent is not listed is a root of what is shown.
+        let places: HashMap<&MomentName, usize> = names.iter().zip(0..).collect();
+        let parents: Vec<Option<usize>> = names
+            .iter()
+            .map(|name| places.get(parent(name)?).copied())
+            .collect();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        session.print(&tree(&names, &parents));
+        return Ok(0);
     }
-}
-
-/// Prints a forest. A moment whose parent is not listed is a root of it.
-pub fn print_tree(session: &mut Session, listed: &[Listed]) {
-    let places: HashMap<&MomentName, usize> = listed
-        .iter()
-        .enumerate()
-        .map(|(at, moment)| (&moment.name, at))
-        .collect();
-    let names: Vec<String> = listed
-        .iter()
-        .map(|moment| moment.name.to_string())
-        .collect();
-    let parents: Vec<Option<usize>> = listed
-        .iter()
-        .map(|moment| {
-            moment
-                .parent
-                .as_ref()
-                .and_then(|parent| places.get(parent).copied())
-        })
-        .collect();
-    session.print(&tree(&names, &parents));
+    if invocation.has("name") {
+        for name in &names {
+            session.print(&format!("{name}\n"));
+        }
+        return Ok(0);
+    }
+    let mut header = header.to_vec();
+    header.extend(invocation.has("parent").then_some("Parent"));
+    let mut table = Table::new(&header);
+    for name in &names {
+        let Some(moment) = moment(name) else {
+            continue;
+        };
+        let (created, state) = columns(&moment.def);
+        // virsh leaves out what its XML gives no time for.
+        if created != 0 {
+            let mut cells = vec![name.to_string(), time(created)];
+            cells.extend(state.map(str::to_owned));
+            if invocation.has("parent") {
+                cells.push(parent(name).map_or(String::new(), ToString::to_string));
+            }
+            table.row(cells);
+        }
+    }
+    let text = table.render(session.quiet);
+    session.print(&text);
+    Ok(0)
 }
 
 /// Counts children and everything below, as the info verbs show them.

@@ -6,10 +6,10 @@ use momentlog::{
     SnapshotListFlags, SnapshotXmlFlags,
 };
 
-use super::moment::{self, Listed};
+use super::moment;
 use super::{exclusive, read_file, the_domain};
 use crate::grammar::{Answer, Invocation};
-use crate::layout::{Table, info as line, time};
+use crate::layout::info as line;
 use crate::session::{Failure, Session};
 
 /// The flags that create and create-as share.
@@ -384,47 +384,12 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     else {
         return Ok(0);
     };
-    let parent = |name: &MomentName| {
-        let moment = list.find(Some(name.as_str()))?;
-        list.parent(moment.id).map(|parent| parent.name.clone())
-    };
-    let mut listed: Vec<Listed> = found
-        .into_iter()
-        .map(|name| Listed {
-            parent: parent(&name),
-            name,
-        })
-        .collect();
-    moment::sort(&mut listed, invocation);
-    if has("tree") {
-        moment::print_tree(session, &listed);
-    } else if has("name") {
-        moment::print_names(session, &listed);
-    } else {
-        let header: &[&str] = if has("parent") {
-            &["Name", "Creation Time", "State", "Parent"]
-        } else {
-            &["Name", "Creation Time", "State"]
-        };
-        let mut table = Table::new(header);
-        for Listed { name, parent } in listed {
-            let Some(moment) = list.find(Some(name.as_str())) else {
-                continue;
-            };
-            // virsh leaves out what its XML gives no time for.
-            if moment.def.created != 0 {
-                let parent = has("parent")
-                    .then(|| parent.map_or(String::new(), |parent| parent.to_string()));
-                let cells = [
-                    name.to_string(),
-                    time(moment.def.created),
-                    moment.def.state.as_str().to_owned(),
-                ];
-                table.row(cells.into_iter().chain(parent).collect());
-            }
-        }
-        let text = table.render(session.quiet);
-        session.print(&text);
-    }
-    Ok(0)
+    moment::show(
+        session,
+        invocation,
+        list,
+        found,
+        &["Name", "Creation Time", "State"],
+        |def| (def.created, Some(def.state.as_str())),
+    )
 }

@@ -404,7 +404,7 @@ fn another_reader_of_the_same_encoding_reads_the_bodies() {
         children_moved: 4,
         current: 5,
     };
-    let bytes = encode_body(&stored);
+    let bytes = body::encode_body(&stored);
     let read: (u8, Vec<(u64, u64)>, u64, u64) = wincode::deserialize(&bytes).unwrap();
     assert_eq!(read, (1, vec![(2, 3), (9, 1)], 4, 5));
     let bytes = body::provenance("alice", None, None);
