@@ -9,7 +9,7 @@ use momentlog_proptests::{Op, connection, ops, run, untrusted};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
     fn any_sequence_agrees_with_the_model(ops in ops(60)) {

@@ -101,8 +101,19 @@ impl Domain {
     ///
     /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomain`].
     pub fn xml_desc(&self, flags: DomainXmlFlags) -> Result<String> {
-        let secure = flags.contains(DomainXmlFlags::SECURE);
-        self.deny_secrets(secure, "virDomainGetXMLDesc", ErrorDomain::Domain)?;
+        self.xml_desc_raw(flags.bits())
+    }
+
+    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing here.
+    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
+        const FUNCTION: &str = "virDomainGetXMLDesc";
+        let secure = flags & DomainXmlFlags::SECURE.bits() != 0;
+        self.deny_secrets(secure, FUNCTION, ErrorDomain::Domain)?;
+        let flags = DomainXmlFlags::checked(flags, FUNCTION)?;
         self.with(|domain| {
             Ok(if flags.contains(DomainXmlFlags::INACTIVE) {
                 write_domain(domain.inactive_def(), None, secure)

@@ -22,6 +22,13 @@ macro_rules! flags {
                 (bits & !(0 $(| $bits)*) == 0).then_some($type(bits))
             }
 
+            /// Returns the flags with these bits, or the error of a call that was given others.
+            #[allow(dead_code, reason = "only some calls take every flag of their set")]
+            pub(crate) fn checked(bits: u32, function: &str) -> crate::Result<$type> {
+                crate::error::unsupported(bits, 0 $(| $bits)*, function)?;
+                Ok($type(bits))
+            }
+
             /// Whether all of `other`'s flags are set.
             #[must_use]
             pub fn contains(self, other: $type) -> bool {

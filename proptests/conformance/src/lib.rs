@@ -18,7 +18,7 @@ mod trace;
 use std::collections::BTreeMap;
 
 pub use compare::{Divergence, Level};
-pub use session::play_on;
+pub use session::{Stage, play_on};
 pub use trace::TraceError;
 
 /// What a replay found.
@@ -54,5 +54,5 @@ impl Report {
 ///
 /// [`TraceError`] if the text is not a trace.
 pub fn play(name: &str, trace: &str) -> Result<Report, TraceError> {
-    session::play_on(name, trace, "test:///default")
+    play_on(name, trace, &Stage::test_driver())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use momentlog::core::{DomainUuid, MomentName, Profile};
+use momentlog::core::{DomainUuid, MomentName, Policy, Profile};
 use momentlog::{
     Checkpoint, CheckpointListFlags, Connection, Domain, Error, ManualClock, Options, Snapshot,
     SnapshotListFlags,
@@ -31,14 +31,41 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Plays a trace on a connection of any URI, which must be new.
+/// How a trace is played.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The store, which must be new.
+    pub uri: String,
+    /// After how many calls the store is closed and opened again; at the end its log is replayed, too.
+    pub reopen_every: Option<usize>,
+    /// Whether checkpoints must form a chain, which libvirt does not ask for.
+    pub chain: bool,
+}
+
+impl Stage {
+    /// libvirt's test driver, in memory.
+    pub fn test_driver() -> Stage {
+        Stage {
+            uri: "test:///default".to_owned(),
+            reopen_every: None,
+            chain: false,
+        }
+    }
+}
+
+/// Plays a trace. `name` is what divergences are reported under.
 ///
 /// # Errors
 ///
-/// [`TraceError`] if the text is not a trace.
-pub fn play_on(name: &str, trace: &str, uri: &str) -> Result<Report, TraceError> {
+/// [`TraceError`] if the text is not a trace, or the store cannot be opened.
+///
+/// # Panics
+///
+/// If an invariant of the state breaks, or a domain does not meet its policy.
+pub fn play_on(name: &str, trace: &str, stage: &Stage) -> Result<Report, TraceError> {
     let (header, calls) = read(trace)?;
     let clock = Arc::new(ManualClock::default());
+    clock.set_second(header.clock_base);
     let options = Options {
         clock: clock.clone(),
         profile: Profile::LibvirtTest,
@@ -48,24 +75,69 @@ pub fn play_on(name: &str, trace: &str, uri: &str) -> Result<Report, TraceError>
         line: 0,
         why: error.to_string(),
     };
+    let open = || Connection::open_with(&stage.uri, options.clone()).map_err(unusable);
     let mut session = Session {
-        connection: Connection::open_with(uri, options).map_err(unusable)?,
+        connection: open()?,
         handles: HashMap::new(),
         last: HashMap::new(),
     };
+    if stage.reopen_every.is_some() || stage.chain {
+        // The built-in domain is there once the store is; its rules are part of the stage.
+        let view = session.connection.view();
+        let built_in = view
+            .state()
+            .domain_by_name("test")
+            .expect("the profile has a built-in domain");
+        let policy = Policy {
+            chain: stage.chain,
+            ..built_in.policy()
+        };
+        session
+            .connection
+            .set_policy(built_in.uuid(), policy)
+            .map_err(unusable)?;
+    }
     let mut report = Report::default();
-    for call in &calls {
+    for (index, call) in calls.iter().enumerate() {
         clock.set_second(call.now.unwrap_or(header.clock_base + call.n));
+        if stage
+            .reopen_every
+            .is_some_and(|every| index % every == every - 1)
+        {
+            session.connection.release();
+            session.connection = open()?;
+            session.connection.refresh().map_err(unusable)?;
+        }
         let answer = match session.answer(call) {
             Ok(value) => Answer::Ok(value),
             Err(error) => Answer::Error(error),
         };
         report.calls += 1;
         let state = call.state.as_ref().and_then(|_| session.state(call));
+        let view = session.connection.view();
+        assert_eq!(view.state().check(), Ok(()), "{name} call {}", call.n);
+        assert_eq!(
+            view.state().check_policy(),
+            Ok(()),
+            "{name} call {}",
+            call.n
+        );
+        if stage.chain {
+            session.ask_for_chains();
+        }
         if !compare(name, call, &answer, state.as_ref(), &mut report) {
             // The rest of the trace builds on what libvirt did here.
             break;
         }
+    }
+    if stage.reopen_every.is_some() {
+        let live = session.connection.view();
+        session.connection.release();
+        let replayed = open()?.refresh().map_err(unusable)?;
+        assert!(
+            replayed.state() == live.state(),
+            "{name}: the log replays to another state"
+        );
     }
     Ok(report)
 }
@@ -79,6 +151,25 @@ struct Session {
 }
 
 impl Session {
+    /// Sets the chain policy on every domain that does not have it yet. All of them are new, so they meet it.
+    fn ask_for_chains(&self) {
+        for domain in self
+            .connection
+            .view()
+            .state()
+            .domains()
+            .filter(|domain| !domain.policy().chain)
+        {
+            let policy = Policy {
+                chain: true,
+                ..domain.policy()
+            };
+            self.connection
+                .set_policy(domain.uuid(), policy)
+                .expect("a new domain meets any policy");
+        }
+    }
+
     /// Makes the call. A connection for reading only answers as the other one, but for changes and secrets.
     fn answer(&mut self, call: &Call) -> Result<Value, Error> {
         let xml = call.xml.as_deref().unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use momentlog_conformance::{Report, play, play_on};
+use momentlog_conformance::{Report, Stage, play, play_on};
 
 fn traces() -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
@@ -48,27 +48,115 @@ fn every_trace_is_answered_as_recorded() {
 }
 
 #[test]
-fn a_durable_store_of_the_test_profile_answers_the_same() {
+fn a_durable_store_that_is_reopened_now_and_then_answers_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, text) in traces()
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("scenario-"))
-    {
+    let mut report = Report::default();
+    for (name, text) in traces() {
         let path = dir.path().join(&name);
-        let report = play_on(
-            &name,
-            &text,
-            &format!("momentlog://{}?profile=libvirt-test", path.display()),
-        )
-        .unwrap();
-        assert_agrees(&report);
-        let verified = momentlog::verify(&path, None, &mut |_| {});
-        // A trace without a change makes no store.
-        assert!(
-            !path.exists() || verified.unwrap().log.error.is_none(),
-            "{name}"
-        );
+        let uri = format!("momentlog://{}?profile=libvirt-test", path.display());
+        let stage = Stage {
+            uri,
+            reopen_every: Some(23),
+            chain: false,
+        };
+        report.add(play_on(&name, &text, &stage).unwrap());
+        let verified = momentlog::verify(&path, None, &mut |_| {}).unwrap();
+        assert_eq!(verified.verdict().exit_status(), 0, "{name}: {verified:?}");
     }
+    assert_agrees(&report);
+}
+
+#[test]
+fn under_the_chain_policy_every_divergence_follows_from_a_refused_fork() {
+    let mut refused = 0;
+    for (name, text) in traces() {
+        let stage = Stage {
+            chain: true,
+            ..Stage::test_driver()
+        };
+        let report = play_on(&name, &text, &stage).unwrap();
+        if let Some(first) = report.divergences.first() {
+            let of_call = report
+                .divergences
+                .iter()
+                .filter(|divergence| divergence.call == first.call);
+            let fork = of_call
+                .into_iter()
+                .any(|divergence| divergence.got.contains("would fork the chain"));
+            assert!(fork, "{first}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "only {refused} traces fork");
+}
+
+/// What libvirt wrote, call by call: kind, and XML without the embedded domain.
+fn recorded_xml() -> Vec<(bool, String)> {
+    let mut found = Vec::new();
+    for (_, text) in traces() {
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(xml) = value
+                .pointer("/result/xml_stripped")
+                .and_then(serde_json::Value::as_str)
+            {
+                found.push((xml.starts_with("<domaincheckpoint>"), xml.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
+    use momentlog::core::DomainUuid;
+    use momentlog::xml::{
+        CheckpointView, MomentRule, Rule, SnapshotView, read_checkpoint_redefine,
+        read_snapshot_redefine, write_checkpoint, write_snapshot,
+    };
+    let nobody = DomainUuid::from_bytes([0; 16]);
+    let no_domain =
+        "  <domain>\n    <uuid>00000000-0000-0000-0000-000000000000</uuid>\n  </domain>\n";
+    let (mut same, mut unreadable) = (0, 0);
+    for (is_checkpoint, xml) in recorded_xml() {
+        // libvirt writes no time 0, and then reads none back.
+        if !xml.contains("<creationTime>") {
+            unreadable += 1;
+            continue;
+        }
+        let written = if is_checkpoint {
+            let read = read_checkpoint_redefine(&xml, nobody).unwrap();
+            let view = CheckpointView {
+                name: &read.name,
+                parent: read.parent.as_ref(),
+                def: &read.def,
+            };
+            write_checkpoint(view, true, false)
+        } else {
+            let read = match read_snapshot_redefine(&xml, false, nobody) {
+                Ok(read) => read,
+                // libvirt takes external memory of a guest that is off, and then reads it back no more than we do.
+                Err(error) if error.rule == Rule::Moment(MomentRule::MemoryOffline) => {
+                    unreadable += 1;
+                    continue;
+                }
+                Err(error) => panic!("{error}: {xml}"),
+            };
+            let view = SnapshotView {
+                name: &read.name,
+                parent: read.parent.as_ref(),
+                def: &read.def,
+                domain: nobody,
+            };
+            write_snapshot(view, false).replace(no_domain, "")
+        };
+        assert_eq!(written, xml);
+        same += 1;
+    }
+    assert!(
+        same > 700,
+        "{same} documents the same, {unreadable} unreadable"
+    );
 }
 
 #[test]
