@@ -110,6 +110,15 @@ fn whole_documents_survive_a_round_of_writing_and_reading() {
     ));
 }
 
+#[test]
+fn a_blank_text_with_a_line_break_does_not_move_with_the_indent() {
+    let domain = "<domain type='test'><name>d</name><os><type>hvm</type></os><title>\n</title><t> \t</t></domain>";
+    untrusted::domain_xml(domain);
+    untrusted::checkpoint_xml(&format!(
+        "<domaincheckpoint><name>n</name><creationTime>5</creationTime>{domain}</domaincheckpoint>"
+    ));
+}
+
 /// A bug of an earlier day stays a case of its own.
 #[track_caller]
 fn regression(ops: &[Op]) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::document::{Element, Node};
+use crate::document::{Element, Node, is_blank};
 
 /// XML that is being written.
 #[derive(Debug, Default)]
@@ -154,7 +154,8 @@ pub(crate) fn canonical(root: &Element) -> String {
             }
         };
         match next {
-            Some(Node::Text(text)) => escape_canonical(&mut out, text, false),
+            // A blank text with a line break would look like a break between elements.
+            Some(Node::Text(text)) => escape_canonical(&mut out, text, is_blank(text)),
             Some(Node::Comment(comment)) => {
                 line(&mut out, depth);
                 let _ = write!(out, "<!--{comment}-->");
@@ -181,15 +182,15 @@ pub(crate) fn canonical(root: &Element) -> String {
     out
 }
 
-/// As [`escape`], but what a reader would normalise is kept by reference.
-fn escape_canonical(out: &mut String, text: &str, attribute: bool) {
+/// As [`escape`], but what a reader would normalise is written by reference; with `line_breaks`, those too.
+fn escape_canonical(out: &mut String, text: &str, line_breaks: bool) {
     let mut rest = text;
     while let Some(at) = rest.find(['\t', '\n', '\r']) {
         escape(out, &rest[..at]);
         match &rest[at..=at] {
             "\r" => out.push_str("&#13;"),
-            "\n" if attribute => out.push_str("&#10;"),
-            "\t" if attribute => out.push_str("&#9;"),
+            "\n" if line_breaks => out.push_str("&#10;"),
+            "\t" if line_breaks => out.push_str("&#9;"),
             blank => out.push_str(blank),
         }
         rest = &rest[at + 1..];

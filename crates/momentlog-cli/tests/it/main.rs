@@ -5,6 +5,7 @@ mod bad_input;
 mod kill;
 mod readme;
 mod scripts;
+mod virsh;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

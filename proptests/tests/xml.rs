@@ -1,0 +1,190 @@
+//! Generated values, written and read back the same.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::sync::Arc;
+
+use momentlog::core::{
+    CheckpointDef, CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainUuid, Memory,
+    MomentName, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind,
+};
+use momentlog::xml::{
+    CheckpointView, SnapshotView, read_checkpoint_redefine, read_domain, read_snapshot_redefine,
+    write_checkpoint, write_snapshot,
+};
+use proptest::prelude::*;
+
+const FRESH: DomainUuid = DomainUuid::from_bytes([9; 16]);
+
+/// Any text that XML takes and gives back: no control characters, and no CR, which a reader makes LF.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{1,20}",
+        "[a-zé日🙂&<>'\"\\]\n\t]{1,12}",
+        Just("]]>".to_owned()),
+        Just(" two  spaces ".to_owned()),
+    ]
+}
+
+fn checkpoint_name() -> impl Strategy<Value = MomentName> {
+    "[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,20}".prop_map(|text| MomentName::new(&text).unwrap())
+}
+
+fn snapshot_name() -> impl Strategy<Value = MomentName> {
+    text().prop_map(|text| MomentName::new(&text).unwrap())
+}
+
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![1..=i64::MAX, 1_000_000_000..2_000_000_000_i64]
+}
+
+fn path() -> impl Strategy<Value = Arc<str>> {
+    "/[a-z &'.]{1,12}".prop_map(Arc::from)
+}
+
+fn domain() -> impl Strategy<Value = Arc<DomainDef>> {
+    (text(), text(), 1..1_u64 << 40, prop::collection::vec(path(), 0..4)).prop_map(|(name, title, memory, disks)| {
+        let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;");
+        let disks: String = disks
+            .iter()
+            .zip(b'a'..)
+            .map(|(path, letter)| {
+                let (path, letter) = (escape(path), letter as char);
+                format!("<disk type='file'><source file='{path}'/><target dev='vd{letter}'/></disk>")
+            })
+            .collect();
+        let (name, title) = (escape(&name), escape(&title));
+        let xml = format!(
+            "<domain type='kvm' id='3'><name>{name}</name><title>{title}</title><memory>{memory}</memory>\
+             <os><type>hvm</type></os><devices>{disks}</devices></domain>"
+        );
+        Arc::new(read_domain(&xml, FRESH).unwrap())
+    })
+}
+
+fn checkpoint() -> impl Strategy<Value = CheckpointDef> {
+    let tracking = prop_oneof![
+        Just(DiskTracking::No),
+        Just(DiskTracking::Bitmap(None)),
+        "[a-z]{0,5}".prop_map(|bitmap| DiskTracking::Bitmap(Some(bitmap.into()))),
+    ];
+    let disk = ("vd[a-z]{1,2}", tracking).prop_map(|(name, tracking)| CheckpointDisk {
+        name: name.into(),
+        tracking,
+    });
+    (
+        prop::option::of(text()),
+        time(),
+        prop::collection::vec(disk, 0..4),
+        prop::option::of(domain()),
+    )
+        .prop_map(|(description, created, disks, domain)| CheckpointDef {
+            description: description.map(Arc::from),
+            created,
+            disks,
+            domain,
+        })
+}
+
+fn snapshot() -> impl Strategy<Value = SnapshotDef> {
+    let states = [
+        "running",
+        "blocked",
+        "paused",
+        "shutdown",
+        "shutoff",
+        "crashed",
+        "pmsuspended",
+        "disk-snapshot",
+    ];
+    let state = prop::sample::select(states.to_vec())
+        .prop_map(|word| SnapshotState::from_word(word).unwrap());
+    let kind = prop::sample::select(vec![SourceKind::File, SourceKind::Block]);
+    let overlay = (prop::option::of(Just("qcow2")), path(), kind);
+    let external = ("vd[a-z]", overlay).prop_map(|(name, (driver, source, kind))| SnapshotDisk {
+        name: name.into(),
+        location: Some(DiskLocation::External),
+        kind,
+        driver: driver.map(Arc::from),
+        source: Some(source),
+    });
+    let plain = prop::sample::select(vec![
+        DiskLocation::No,
+        DiskLocation::Internal,
+        DiskLocation::Manual,
+    ]);
+    let plain = ("vd[a-z]", plain).prop_map(|(name, location)| SnapshotDisk {
+        name: name.into(),
+        location: Some(location),
+        kind: SourceKind::File,
+        driver: None,
+        source: None,
+    });
+    let disks = prop::collection::vec(prop_oneof![external, plain], 0..4);
+    let memory = prop_oneof![
+        Just(Memory::No),
+        Just(Memory::Internal),
+        path().prop_map(Memory::External)
+    ];
+    let domains = (prop::option::of(domain()), prop::option::of(domain()));
+    (
+        prop::option::of(text()),
+        time(),
+        state,
+        memory,
+        disks,
+        domains,
+    )
+        .prop_map(
+            |(description, created, state, memory, disks, (domain, inactive))| SnapshotDef {
+                description: description.map(Arc::from),
+                created,
+                state,
+                memory: if state.is_memoryless() {
+                    Memory::No
+                } else {
+                    memory
+                },
+                disks,
+                inactive_domain: inactive.filter(|_| domain.is_some()),
+                domain,
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn a_checkpoint_reads_as_it_was_written(
+        name in checkpoint_name(),
+        parent in prop::option::of(checkpoint_name()),
+        def in checkpoint(),
+    ) {
+        let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), def: &def }, true, true);
+        let read = read_checkpoint_redefine(&written, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        // A bitmap called as the checkpoint is written out.
+        let mut wanted = def.clone();
+        for disk in &mut wanted.disks {
+            if disk.tracking == DiskTracking::Bitmap(None) {
+                disk.tracking = DiskTracking::Bitmap(Some(name.as_str().into()));
+            }
+        }
+        prop_assert_eq!((read.name, read.parent, read.def), (name, parent, wanted), "{}", written);
+    }
+
+    #[test]
+    fn a_snapshot_reads_as_it_was_written(
+        name in snapshot_name(),
+        parent in prop::option::of(snapshot_name()),
+        def in snapshot(),
+    ) {
+        let view = SnapshotView { name: &name, parent: parent.as_ref(), def: &def, domain: FRESH };
+        let written = write_snapshot(view, true);
+        let read = read_snapshot_redefine(&written, false, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        prop_assert_eq!((read.name, read.parent, read.def), (name, parent, def), "{}", written);
+    }
+
+    #[test]
+    fn a_domain_reads_as_it_was_written(def in domain()) {
+        prop_assert_eq!(read_domain(&def.xml, FRESH), Ok(DomainDef::clone(&def)));
+        prop_assert!(!def.xml.contains("id='3'"));
+    }
+}
