@@ -3,6 +3,7 @@
 
 mod calls;
 mod engine;
+mod errors;
 mod readers;
 
 use std::path::PathBuf;
