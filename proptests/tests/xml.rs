@@ -44,7 +44,7 @@ fn path() -> impl Strategy<Value = Arc<str>> {
 fn domain() -> impl Strategy<Value = Arc<DomainDef>> {
     (text(), text(), 1..1_u64 << 40, prop::collection::vec(path(), 0..4)).prop_map(|(name, title, memory, disks)| {
         let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;");
-        let disks: String = disks
+        let disks: Vec<String> = disks
             .iter()
             .zip(b'a'..)
             .map(|(path, letter)| {
@@ -52,6 +52,7 @@ fn domain() -> impl Strategy<Value = Arc<DomainDef>> {
                 format!("<disk type='file'><source file='{path}'/><target dev='vd{letter}'/></disk>")
             })
             .collect();
+            let disks = disks.concat();
         let (name, title) = (escape(&name), escape(&title));
         let xml = format!(
             "<domain type='kvm' id='3'><name>{name}</name><title>{title}</title><memory>{memory}</memory>\

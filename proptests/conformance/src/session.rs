@@ -113,7 +113,7 @@ pub fn play_on(name: &str, trace: &str, stage: &Stage) -> Result<Report, TraceEr
             Err(error) => Answer::Error(error),
         };
         report.calls += 1;
-        let state = call.state.as_ref().and_then(|_| session.state(call));
+        let after = call.state.as_ref().and_then(|_| session.state(call));
         let view = session.connection.view();
         assert_eq!(view.state().check(), Ok(()), "{name} call {}", call.n);
         assert_eq!(
@@ -125,8 +125,9 @@ pub fn play_on(name: &str, trace: &str, stage: &Stage) -> Result<Report, TraceEr
         if stage.chain {
             session.ask_for_chains();
         }
-        if !compare(name, call, &answer, state.as_ref(), &mut report) {
+        if !compare(name, call, &answer, after.as_ref(), &mut report) {
             // The rest of the trace builds on what libvirt did here.
+            report.calls += calls.len() - index - 1;
             break;
         }
     }

@@ -68,7 +68,7 @@ fn loosened(text: &str, errors: bool) -> String {
             }
         }
         if line.starts_with("Welcome to ") {
-            line = "Welcome to ...".to_owned();
+            "Welcome to ...".clone_into(&mut line);
         }
         if errors {
             let quoted = lines.last().is_some_and(|last| last.ends_with(" ~"));
