@@ -192,21 +192,28 @@ impl Session {
         self.finish(answer)
     }
 
+    /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal.
     fn finish(&mut self, answer: Answer) -> u8 {
+        self.write();
+        self.warn_of_damage();
+        let status = match answer {
+            Ok(status) => status,
+            Err(failure) => complain(&failure.lines),
+        };
         if !self.quiet && !self.ended {
             self.out.push('\n');
+            self.write();
         }
+        status
+    }
+
+    fn write(&mut self) {
         let mut stdout = std::io::stdout().lock();
         // A reader that went away is no reason to fail: the commands still count.
         let _ = stdout
             .write_all(self.out.as_bytes())
             .and_then(|()| stdout.flush());
         self.out.clear();
-        self.warn_of_damage();
-        match answer {
-            Ok(status) => status,
-            Err(failure) => complain(&failure.lines),
-        }
     }
 }
 

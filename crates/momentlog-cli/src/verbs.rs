@@ -448,21 +448,51 @@ const fn verb(
     }
 }
 
+/// By what a command may name its domain.
+#[derive(Clone, Copy, Debug)]
+struct Ways {
+    id: bool,
+    uuid: bool,
+    name: bool,
+}
+
+impl Ways {
+    const ALL: Ways = Ways {
+        id: true,
+        uuid: true,
+        name: true,
+    };
+}
+
 /// Returns the domain that a command is about: an id, a uuid or a name.
 fn the_domain(session: &Session, invocation: &Invocation) -> Result<Domain, Failure> {
+    the_domain_by(session, invocation, Ways::ALL)
+}
+
+/// As [`the_domain`], for the verbs that turn one way of naming into another.
+fn the_domain_by(
+    session: &Session,
+    invocation: &Invocation,
+    ways: Ways,
+) -> Result<Domain, Failure> {
     let connection = session.connection_for(invocation)?;
     let text = invocation.need("domain");
     let missing = || Failure::new(format!("failed to get domain '{text}'"));
-    if let Ok(id) = text.parse::<u32>()
+    if ways.id
+        && let Ok(id) = text.parse::<u32>()
         && let Ok(domain) = connection.lookup_domain_by_id(id)
     {
         return Ok(domain);
     }
-    if text.len() == 36
+    if ways.uuid
+        && text.len() == 36
         && let Ok(uuid) = text.parse()
         && let Ok(domain) = connection.lookup_domain_by_uuid(uuid)
     {
         return Ok(domain);
+    }
+    if !ways.name {
+        return Err(missing());
     }
     connection
         .lookup_domain_by_name(text)

@@ -9,7 +9,7 @@ use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
 use crate::write::{Writer, canonical};
 
 /// Domain types that libvirt knows.
-const DOMAIN_TYPES: [&str; 18] = [
+pub(crate) const DOMAIN_TYPES: [&str; 18] = [
     "qemu",
     "kqemu",
     "kvm",

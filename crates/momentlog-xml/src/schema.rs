@@ -3,6 +3,7 @@
 use momentlog_core::{DomainUuid, MomentName};
 
 use crate::document::{Element, Node, Source, is_blank};
+use crate::domain::DOMAIN_TYPES;
 use crate::error::{Rule, XmlError};
 
 /// Image formats that a backing image may have.
@@ -302,6 +303,7 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
                     .elements()
                     .try_for_each(|disk| snapshot_disk(source, disk))?;
             }
+            "inactiveDomain" => domain(source, child)?,
             "domain" => {
                 let uuid_alone = child.attributes.is_empty()
                     && child.all_elements().count() == 1
@@ -333,6 +335,11 @@ fn snapshot_memory(source: &Source<'_>, memory: &Element) -> Checked {
             source,
             memory,
             format!("attribute 'file' is not allowed with snapshot='{location}'"),
+        ),
+        (None | Some("external"), None) => broken(
+            source,
+            memory,
+            "external 'memory' needs a 'file'".to_owned(),
         ),
         _ => Ok(()),
     }
@@ -412,8 +419,10 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
 /// What of `domaincommon.rng` is checked: type, name and uuid, each at most once. (An os type is asked for when the domain is read.)
 fn domain(source: &Source<'_>, domain: &Element) -> Checked {
     let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
-    if domain.attribute("type").is_none() {
-        return need("a 'type'");
+    match domain.attribute("type") {
+        None => return need("a 'type'"),
+        Some(kind) if !DOMAIN_TYPES.contains(&kind) => return need("a 'type' that is known"),
+        Some(_) => {}
     }
     for once in ["name", "uuid", "os", "memory", "devices"] {
         if let Some(again) = domain.named(once).nth(1) {

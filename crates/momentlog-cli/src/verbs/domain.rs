@@ -3,7 +3,7 @@
 use momentlog::core::{Power, RunState};
 use momentlog::{Domain, DomainListFlags, DomainXmlFlags, Error, UndefineFlags};
 
-use super::{read_file, the_domain};
+use super::{Ways, read_file, the_domain, the_domain_by};
 use crate::grammar::{Answer, Invocation};
 use crate::layout::{Table, info as line};
 use crate::session::{Failure, Session};
@@ -36,8 +36,12 @@ pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
     let with_snapshots = invocation.has("snapshots-metadata");
     let flags = UndefineFlags::NONE.with(UndefineFlags::SNAPSHOTS_METADATA, with_snapshots);
     if invocation.has("checkpoints-metadata") {
-        // The driver refuses the flag, and virsh then does by hand what it can.
-        let count = domain.snapshot_num_raw(0)?;
+        // The driver refuses the flag, and virsh then does by hand what it can. An active domain keeps its moments.
+        let count = if domain.is_active()? {
+            0
+        } else {
+            domain.snapshot_num_raw(0)?
+        };
         if count > 0 && !with_snapshots {
             return Err(Failure::new(format!(
                 "Refusing to undefine while {count} snapshots exist"
@@ -186,20 +190,41 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 pub fn id(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
+    let domain = the_domain_by(
+        session,
+        invocation,
+        Ways {
+            id: false,
+            ..Ways::ALL
+        },
+    )?;
     let id = domain.id()?.map_or("-".to_owned(), |id| id.to_string());
     session.print(&format!("{id}\n"));
     Ok(0)
 }
 
 pub fn name(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
+    let domain = the_domain_by(
+        session,
+        invocation,
+        Ways {
+            name: false,
+            ..Ways::ALL
+        },
+    )?;
     session.print(&format!("{}\n", domain.name()));
     Ok(0)
 }
 
 pub fn uuid(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
+    let domain = the_domain_by(
+        session,
+        invocation,
+        Ways {
+            uuid: false,
+            ..Ways::ALL
+        },
+    )?;
     session.print(&format!("{}\n", domain.uuid()));
     Ok(0)
 }

@@ -361,6 +361,7 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
+    super::exclusive(invocation, "shell", "xml")?;
     let quote = |text: &String| {
         let mut text = text.clone();
         if invocation.has("xml") {
