@@ -389,7 +389,10 @@ impl Store for FileStore {
     }
 
     fn head(&self) -> Option<Head> {
-        self.cursor.head
+        // What others have appended before this handle became the writer counts, although it was not read yet.
+        self.writer
+            .as_ref()
+            .map_or(self.cursor.head, |writer| writer.end.head)
     }
 
     fn read(
@@ -523,7 +526,7 @@ impl Store for FileStore {
             });
         };
         let found = writer.end.head;
-        let appended = if found != expected || found != self.cursor.head {
+        let appended = if found != expected {
             Err(StoreError::Conflict { expected, found })
         } else if let Some(length) = too_large(&drafts) {
             Err(StoreError::TooLarge { length })

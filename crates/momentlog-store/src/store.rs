@@ -9,7 +9,7 @@ pub trait Store: std::fmt::Debug + Send {
     /// The log's id; `None` as long as there is no record.
     fn log_id(&self) -> Option<LogId>;
 
-    /// The last record that is known here to be durable.
+    /// The last record that is known here to be durable: for the writer the end of the log, otherwise what was read last.
     fn head(&self) -> Option<Head>;
 
     /// Appends records after `expected`, which must be the end of the log, and returns them. Durable when it returns `Ok`.

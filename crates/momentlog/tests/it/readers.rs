@@ -140,3 +140,30 @@ fn uris_that_name_no_store_are_refused() {
         assert_eq!(told(Connection::open(uri)).0, 5, "{uri}");
     }
 }
+
+#[test]
+fn a_writer_that_waited_decides_on_what_was_written_meanwhile() {
+    let scratch = Scratch::new();
+    let (one, domain) = scratch.with_domain();
+    let two = scratch.open();
+    let theirs = two.lookup_domain_by_name("vm").unwrap();
+    std::thread::scope(|scope| {
+        // It decides, waits for the lock, and has to decide again on all that came in between.
+        let waiting = scope.spawn(|| checkpoint(&theirs, "last"));
+        for index in 0..200 {
+            checkpoint(&domain, &format!("c{index}")).unwrap();
+        }
+        one.release();
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(
+        theirs
+            .checkpoint_lookup_by_name("last")
+            .unwrap()
+            .parent()
+            .unwrap()
+            .name()
+            .as_str(),
+        "c199"
+    );
+}
