@@ -2,18 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::disk::{Access, Disk, DiskFile, host_name};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::error::Damage;
 use crate::frame::{self, FRAME_LEN_MAX, frame_len};
 use crate::head::{self, HEAD_LEN, Published};
+use crate::lock;
 use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name, segments};
 use crate::store::next_seq;
 use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
 
-const HEAD: &str = "head";
-const LOCK: &str = "lock";
+pub(crate) const HEAD: &str = "head";
 
 /// How long the first and the longest segment are, and how far a segment is filled with zeros ahead, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -122,83 +122,9 @@ impl FileStore {
             .min(self.limits.segment_len_max)
     }
 
-    /// Opens or creates the lock file in a directory that holds a store, or nothing.
-    fn lock_file(&self) -> Result<Box<dyn DiskFile>, StoreError> {
-        let path = || self.path(LOCK);
-        match self.disk.open(LOCK, Access::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map_err(StoreError::io("open", path())),
-        }
-        let names = self
-            .disk
-            .list()
-            .map_err(StoreError::io("open", self.disk.path()))?;
-        let is_file_of_ours = |name: &String| name == HEAD || name == LOCK;
-        let has_segments = !segments(self.disk.as_ref())?.is_empty();
-        if !names.is_empty() && !has_segments && !names.iter().any(is_file_of_ours) {
-            return Err(StoreError::NotAStore {
-                path: self.disk.path().into(),
-            });
-        }
-        match self.disk.create_file(LOCK) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self
-                .disk
-                .open(LOCK, Access::Write)
-                .map_err(StoreError::io("open", path())),
-            created => created.map_err(StoreError::io("create", path())),
-        }
-    }
-
-    fn take_lock(&self, wait: Duration) -> Result<Box<dyn DiskFile>, StoreError> {
-        let file = self.lock_file()?;
-        let path = self.path(LOCK);
-        let begun = Instant::now();
-        while !file
-            .try_lock(false)
-            .map_err(StoreError::io("lock", &path))?
-        {
-            if begun.elapsed() >= wait {
-                return Err(self.locked(file.as_ref()));
-            }
-            std::thread::sleep(Duration::from_millis(5).min(wait));
-        }
-        let text = format!("pid {}\nhost {}\n", std::process::id(), host_name());
-        let told = file
-            .set_len(0)
-            .and_then(|()| file.write_at(0, text.as_bytes()));
-        told.map_err(StoreError::io("write", &path))?;
-        Ok(file)
-    }
-
-    /// The error that names who holds the lock, as far as the lock file tells.
-    fn locked(&self, file: &dyn DiskFile) -> StoreError {
-        let mut text = [0; 512];
-        let length = file.read_at(0, &mut text).unwrap_or(0);
-        let text = String::from_utf8_lossy(&text[..length]);
-        let field = |key: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(key));
-            value.unwrap_or("unknown").escape_debug().to_string()
-        };
-        StoreError::Locked {
-            path: self.disk.path().into(),
-            pid: field("pid "),
-            host: field("host "),
-        }
-    }
-
     /// Whether another handle, here or in another process, holds the writer's lock.
     fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
-        if self.writer.is_some() {
-            return Ok(false);
-        }
-        let file = match self.disk.open(LOCK, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened.map_err(StoreError::io("open", self.path(LOCK)))?,
-        };
-        // Dropping the file lets go of the lock again.
-        Ok(!file
-            .try_lock(true)
-            .map_err(StoreError::io("lock", self.path(LOCK)))?)
+        Ok(self.writer.is_none() && lock::is_held(self.disk.as_ref())?)
     }
 
     /// What `head` says; nothing if it is missing, or being written at this moment.
@@ -474,7 +400,7 @@ impl Store for FileStore {
             .create()
             .map_err(StoreError::io("create", self.disk.path()))?;
         check_directory(self.disk.as_ref())?;
-        let lock = self.take_lock(wait)?;
+        let lock = lock::take(self.disk.as_ref(), wait)?;
         let (end, segments) = self.recover()?;
         let path = self.path(HEAD);
         let head = match self.disk.open(HEAD, Access::Write) {

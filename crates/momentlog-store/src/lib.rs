@@ -28,6 +28,7 @@ mod error;
 mod file_store;
 mod frame;
 mod head;
+mod lock;
 mod record;
 mod segment;
 mod store;

@@ -161,6 +161,15 @@ fn is_disk_name(text: &str) -> bool {
     target || is_absolute(text)
 }
 
+/// Checks `<parent>`, which holds a name alone.
+fn parent(source: &Source<'_>, parent: &Element, name: impl Fn(&Element) -> Checked) -> Checked {
+    structure(source, parent, &[], &["name"], &[])?;
+    match parent.child("name") {
+        Some(element) => name(element),
+        None => broken(source, parent, "'parent' needs a 'name'".to_owned()),
+    }
+}
+
 /// `domaincheckpoint.rng`.
 pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
     structure(
@@ -189,13 +198,7 @@ pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
         match child.name.as_str() {
             "name" => name(child)?,
             "description" => text_only(source, child, |_| true, "a text")?,
-            "parent" => {
-                structure(source, child, &[], &["name"], &[])?;
-                match child.child("name") {
-                    Some(element) => name(element)?,
-                    None => broken(source, child, "'parent' needs a 'name'".to_owned())?,
-                }
-            }
+            "parent" => parent(source, child, name)?,
             "creationTime" => text_only(source, child, is_unsigned_long, "an unsigned number")?,
             "disks" => {
                 structure(source, child, &[], &[], &["disk"])?;
@@ -289,13 +292,9 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
             }
             "state" => text_only(source, child, |text| states.contains(&text), "a state")?,
             "active" => text_only(source, child, |text| matches!(text, "0" | "1"), "0 or 1")?,
-            "parent" => {
-                structure(source, child, &[], &["name"], &[])?;
-                match child.child("name") {
-                    Some(element) => text_only(source, element, |_| true, "a text")?,
-                    None => broken(source, child, "'parent' needs a 'name'".to_owned())?,
-                }
-            }
+            "parent" => parent(source, child, |name| {
+                text_only(source, name, |_| true, "a text")
+            })?,
             "memory" => snapshot_memory(source, child)?,
             "disks" | "revertDisks" => {
                 structure(source, child, &[], &[], &["disk"])?;
