@@ -336,9 +336,10 @@ impl Store for FileStore {
             });
         }
         let is_new = |record: &Record| after.is_none_or(|after| record.seq > after.seq);
-        let is_durable =
-            |seq: Seq| self.writer.is_some() || published.is_some_and(|head| seq <= head.seq);
-        let mut elsewhere = None;
+        // What a failed sync left behind is nobody's to serve, although this handle wrote it.
+        let sees_all = self.writer.is_some() && !self.poisoned;
+        let is_durable = |seq: Seq| sees_all || published.is_some_and(|head| seq <= head.seq);
+        let mut elsewhere = self.poisoned.then_some(true);
         let mut pending = Vec::new();
         let mut served = reader.cursor;
         let bad = loop {
@@ -377,7 +378,10 @@ impl Store for FileStore {
         if served.head.map(|head| head.seq) >= self.cursor.head.map(|head| head.seq) {
             self.cursor = served;
         }
-        if elsewhere != Some(true) {
+        // A frame that a writer has only begun is no damage, also if that writer came after the first look.
+        let in_flight =
+            elsewhere == Some(true) || (bad.is_some() && self.is_written_elsewhere()?);
+        if !in_flight {
             let end = reader.cursor;
             let torn = self.judge(&mut reader, end, bad, published)?;
             if self.writer.is_none() {

@@ -344,7 +344,8 @@ impl Connection {
         Ok(entries)
     }
 
-    /// Calls `each` with every entry of the log and the state right after it.
+    /// Calls `each` with every entry of the log and the state right after it. `each` must not use the connection, which
+    /// is busy reading.
     ///
     /// # Errors
     ///

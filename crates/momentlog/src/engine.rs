@@ -107,7 +107,10 @@ impl Engine {
     pub(crate) fn wait(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
         /// How often a log that another process writes is looked at.
         const LOOK: Duration = Duration::from_millis(20);
-        let end = std::time::Instant::now() + wait;
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        // A wait that no clock can hold ends after a day, and the caller asks again.
+        let now = std::time::Instant::now();
+        let end = now.checked_add(wait).unwrap_or(now + DAY);
         let mut inner = self.lock();
         loop {
             match inner.catch_up() {
@@ -209,50 +212,62 @@ impl Engine {
             return Err(Error::argument(ErrorDomain::Domain, message));
         }
         let mut inner = self.lock();
-        inner.store.begin(self.options.lock_wait)?;
+        if !inner.store.is_writer() {
+            // As for one command: a refusal needs neither the lock nor a store.
+            match inner.catch_up() {
+                Err(error) if is_missing(&error) => {}
+                caught_up => caught_up?,
+            }
+            self.decide_all(&mut inner, provenance, commands, decide)?;
+            inner.store.begin(self.options.lock_wait)?;
+        }
         inner.catch_up()?;
+        let pending = self.decide_all(&mut inner, provenance, commands, decide)?;
+        let seqs = self.record(&mut inner, pending)?;
+        self.publish(&inner);
+        let outcome = |(seq, events)| Outcome {
+            seq,
+            events,
+            repeated: false,
+        };
+        Ok(seqs.into_iter().map(outcome).collect())
+    }
+
+    /// Decides a batch on the state that it makes as it goes; the ledger is as before after that.
+    fn decide_all(
+        &self,
+        inner: &mut Inner,
+        provenance: &Provenance,
+        commands: &[(DomainUuid, [u8; 32])],
+        decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
+    ) -> Result<Vec<Pending>> {
         let before = inner.ledger.view.clone();
         let mut pending = Vec::with_capacity(commands.len());
-        let mut refused = None;
+        let mut decided = Ok(());
         for (index, (domain, digest)) in commands.iter().enumerate() {
             let ask = Ask {
                 domain: *domain,
                 provenance,
                 digest: *digest,
             };
-            let decided = self.decide(&mut inner, &ask, &mut |view| decide(view, index));
-            let applied = decided.and_then(|decided| match decided {
-                Decided::Repeated(_) => Err(Error::argument(
-                    ErrorDomain::Domain,
-                    "the request was recorded before".into(),
-                )),
-                Decided::Accepted(accepted) => {
-                    apply(&mut inner.ledger.view.state, &accepted.events)?;
-                    Ok(accepted)
+            decided = match self.decide(inner, &ask, &mut |view| decide(view, index)) {
+                Ok(Decided::Accepted(accepted)) => {
+                    let applied = apply(&mut inner.ledger.view.state, &accepted.events);
+                    pending.push(accepted);
+                    applied
                 }
-            });
-            match applied {
-                Ok(accepted) => pending.push(accepted),
-                Err(error) => {
-                    refused = Some(error);
-                    break;
+                Ok(Decided::Repeated(_)) => {
+                    let message = "the request was recorded before".to_owned();
+                    Err(Error::argument(ErrorDomain::Domain, message))
                 }
+                Err(error) => Err(error),
+            };
+            if decided.is_err() {
+                break;
             }
         }
         inner.ledger.view = before;
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        let seqs = self.record(&mut inner, pending)?;
-        self.publish(&inner);
-        Ok(seqs
-            .into_iter()
-            .map(|(seq, events)| Outcome {
-                seq,
-                events,
-                repeated: false,
-            })
-            .collect())
+        decided.map(|()| pending)
     }
 
     /// Checks request id and expected revision, then decides.

@@ -178,6 +178,20 @@ fn a_batch_is_recorded_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_batch_that_is_refused_makes_no_store() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let nobody = Command {
+        domain: "00000000-0000-4000-8000-000000000001".parse().unwrap(),
+        action: Action::Undefine {
+            with_snapshots: false,
+        },
+    };
+    assert_eq!(told(store.execute_all(&[nobody])).0, 42);
+    assert!(!scratch.path().exists());
+}
+
+#[test]
 fn the_state_as_of_any_record_can_be_seen() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
