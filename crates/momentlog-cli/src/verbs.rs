@@ -15,7 +15,7 @@ use crate::session::{Failure, Session};
 pub static VERBS: &[Verb] = &[
     verb(
         "checkpoint-create",
-        "Create a checkpoint from XML",
+        "make a checkpoint, or put one back, from an XML file",
         checkpoint::create,
         true,
         &[
@@ -28,7 +28,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "checkpoint-create-as",
-        "Create a checkpoint from a set of args",
+        "make a checkpoint from options",
         checkpoint::create_as,
         true,
         &[
@@ -42,7 +42,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "checkpoint-delete",
-        "Delete a domain checkpoint",
+        "delete a checkpoint, what is below it, or both",
         checkpoint::delete,
         true,
         &[
@@ -55,7 +55,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "checkpoint-dumpxml",
-        "Dump XML for a domain checkpoint",
+        "show a checkpoint's XML",
         checkpoint::dumpxml,
         false,
         &[
@@ -69,21 +69,21 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "checkpoint-edit",
-        "edit XML for a checkpoint",
+        "change a checkpoint's XML in an editor",
         checkpoint::edit,
         true,
         &[needed("domain"), word("checkpointname")],
     ),
     verb(
         "checkpoint-info",
-        "checkpoint information",
+        "show a checkpoint's place in the tree",
         checkpoint::info,
         false,
         &[needed("domain"), word("checkpointname")],
     ),
     verb(
         "checkpoint-list",
-        "List checkpoints for a domain",
+        "list a domain's checkpoints, as a table, names or a tree",
         checkpoint::list,
         false,
         &[
@@ -101,14 +101,14 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "checkpoint-parent",
-        "Get the name of the parent of a checkpoint",
+        "show which checkpoint one hangs below",
         checkpoint::parent,
         false,
         &[needed("domain"), word("checkpointname")],
     ),
     verb(
         "snapshot-create",
-        "Create a snapshot from XML",
+        "make a snapshot, or put one back, from an XML file",
         snapshot::create,
         true,
         &[
@@ -128,7 +128,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-create-as",
-        "Create a snapshot from a set of args",
+        "make a snapshot from options",
         snapshot::create_as,
         true,
         &[
@@ -150,7 +150,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-current",
-        "Get or set the current snapshot",
+        "show which snapshot is current, or choose another",
         snapshot::current,
         true,
         &[
@@ -162,7 +162,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-delete",
-        "Delete a domain snapshot",
+        "delete a snapshot, what is below it, or both",
         snapshot::delete,
         true,
         &[
@@ -176,7 +176,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-dumpxml",
-        "Dump XML for a domain snapshot",
+        "show a snapshot's XML",
         snapshot::dumpxml,
         false,
         &[
@@ -188,7 +188,7 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-edit",
-        "edit XML for a snapshot",
+        "change or clone a snapshot's XML in an editor",
         snapshot::edit,
         true,
         &[
@@ -201,14 +201,14 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-info",
-        "snapshot information",
+        "show a snapshot's state and place in the tree",
         snapshot::info,
         false,
         &[needed("domain"), word("snapshotname"), flag("current")],
     ),
     verb(
         "snapshot-list",
-        "List snapshots for a domain",
+        "list a domain's snapshots, as a table, names or a tree",
         snapshot::list,
         false,
         &[
@@ -234,14 +234,14 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "snapshot-parent",
-        "Get the name of the parent of a snapshot",
+        "show which snapshot one hangs below",
         snapshot::parent,
         false,
         &[needed("domain"), word("snapshotname"), flag("current")],
     ),
     verb(
         "snapshot-revert",
-        "Revert a domain to a snapshot",
+        "go back to a snapshot",
         snapshot::revert,
         true,
         &[
@@ -256,77 +256,77 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "create",
-        "create a domain from an XML file",
+        "start a domain from an XML file",
         domain::create,
         true,
         &[needed("file")],
     ),
     verb(
         "define",
-        "define (but don't start) a domain from an XML file",
+        "define a domain from an XML file, without starting it",
         domain::define,
         true,
         &[needed("file"), flag("validate")],
     ),
     verb(
         "destroy",
-        "destroy (stop) a domain",
+        "switch a domain off",
         domain::destroy,
         true,
         &[needed("domain")],
     ),
     verb(
         "domblklist",
-        "list all domain blocks",
+        "list a domain's disks",
         domain::block_list,
         false,
         &[needed("domain"), flag("inactive"), flag("details")],
     ),
     verb(
         "domid",
-        "convert a domain name or UUID to domain id",
+        "show the number of a running domain",
         domain::id,
         false,
         &[needed("domain")],
     ),
     verb(
         "dominfo",
-        "domain information",
+        "show what is known of a domain",
         domain::info,
         false,
         &[needed("domain")],
     ),
     verb(
         "domname",
-        "convert a domain id or UUID to domain name",
+        "show a domain's name",
         domain::name,
         false,
         &[needed("domain")],
     ),
     verb(
         "domstate",
-        "domain state",
+        "show a domain's run state",
         domain::state,
         false,
         &[needed("domain"), flag("reason")],
     ),
     verb(
         "domuuid",
-        "convert a domain name or id to domain UUID",
+        "show a domain's uuid",
         domain::uuid,
         false,
         &[needed("domain")],
     ),
     verb(
         "dumpxml",
-        "domain information in XML",
+        "show a domain's XML",
         domain::dumpxml,
         false,
         &[needed("domain"), flag("inactive"), flag("security-info")],
     ),
     verb(
         "list",
-        "list domains",
+        "list domains: running ones, or all",
         domain::list,
         false,
         &[
@@ -343,35 +343,35 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "resume",
-        "resume a domain",
+        "let a paused domain run on",
         domain::resume,
         true,
         &[needed("domain")],
     ),
     verb(
         "shutdown",
-        "gracefully shutdown a domain",
+        "ask a domain to shut down",
         domain::shutdown,
         true,
         &[needed("domain")],
     ),
     verb(
         "start",
-        "start a (previously defined) inactive domain",
+        "start a defined domain",
         domain::start,
         true,
         &[needed("domain")],
     ),
     verb(
         "suspend",
-        "suspend a domain",
+        "pause a domain",
         domain::suspend,
         true,
         &[needed("domain")],
     ),
     verb(
         "undefine",
-        "undefine a domain",
+        "forget a domain's definition",
         domain::undefine,
         true,
         &[
@@ -410,26 +410,20 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "echo",
-        "echo arguments",
+        "print words, quoted on request",
         own::echo,
         false,
         &[flag("shell"), flag("xml"), flag("err"), words("string")],
     ),
-    verb("help", "print help", own::help, false, &[word("command")]),
     verb(
-        "quit",
-        "quit this interactive terminal",
-        own::quit,
+        "help",
+        "list the commands, or explain one",
+        own::help,
         false,
-        &[],
+        &[word("command")],
     ),
-    verb(
-        "exit",
-        "quit this interactive terminal",
-        own::quit,
-        false,
-        &[],
-    ),
+    verb("quit", "end the session", own::quit, false, &[]),
+    verb("exit", "end the session", own::quit, false, &[]),
 ];
 
 const fn verb(
