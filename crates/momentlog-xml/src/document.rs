@@ -1,5 +1,7 @@
 //! XML text as a tree, within limits, with the place of every element.
 
+use std::collections::HashMap;
+
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
@@ -157,6 +159,7 @@ impl Source<'_> {
             open: Vec::new(),
             root: None,
             elements: 0,
+            bindings: HashMap::new(),
         }
         .build()
     }
@@ -188,6 +191,8 @@ struct Builder<'a> {
     open: Vec<Element>,
     root: Option<Element>,
     elements: usize,
+    /// For each prefix, empty for none: whether the declarations in scope bind it, innermost last.
+    bindings: HashMap<String, Vec<bool>>,
 }
 
 impl Builder<'_> {
@@ -331,26 +336,36 @@ impl Builder<'_> {
             children: Vec::new(),
             offset,
         };
-        element.namespaced = self.is_namespaced(&element);
+        element.namespaced = self.enter_namespaces(&element);
         self.open.push(element);
         Ok(())
     }
 
-    /// Whether the element's prefix, or its lack of one, is bound to a namespace.
-    fn is_namespaced(&self, element: &Element) -> bool {
-        let declaration = match element.name.split_once(':') {
-            Some(("xml", _)) => return true,
-            Some((prefix, _)) => format!("xmlns:{prefix}"),
-            None => "xmlns".to_owned(),
-        };
-        let mut scopes = std::iter::once(element).chain(self.open.iter().rev());
-        scopes
-            .find_map(|scope| scope.attribute(&declaration))
-            .is_some_and(|uri| !uri.is_empty())
+    /// Enters the element's declarations, and returns whether its prefix, or its lack of one, is bound to a namespace.
+    fn enter_namespaces(&mut self, element: &Element) -> bool {
+        for (prefix, uri) in declarations(element) {
+            let bound = !uri.is_empty();
+            self.bindings
+                .entry(prefix.to_owned())
+                .or_default()
+                .push(bound);
+        }
+        match element.name.split_once(':') {
+            Some(("xml", _)) => true,
+            Some((prefix, _)) => self.is_bound(prefix),
+            None => self.is_bound(""),
+        }
+    }
+
+    fn is_bound(&self, prefix: &str) -> bool {
+        self.bindings.get(prefix).and_then(|bound| bound.last()) == Some(&true)
     }
 
     fn end(&mut self) {
         let mut element = self.open.pop().expect("the reader matches end tags");
+        for (prefix, _) in declarations(&element) {
+            self.bindings.get_mut(prefix).map(Vec::pop);
+        }
         drop_blank_text(&mut element);
         match self.open.last_mut() {
             Some(parent) => parent.children.push(Node::Element(element)),
@@ -375,6 +390,18 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// The namespaces that an element declares: prefix, empty for none, and URI.
+fn declarations(element: &Element) -> impl Iterator<Item = (&str, &str)> {
+    element
+        .attributes
+        .iter()
+        .filter_map(|(key, uri)| match key.split_once(':') {
+            None if key == "xmlns" => Some(("", uri.as_str())),
+            Some(("xmlns", prefix)) => Some((prefix, uri.as_str())),
+            _ => None,
+        })
 }
 
 /// Drops text that only separates elements. An element of nothing but blanks keeps them: a name may be one.
