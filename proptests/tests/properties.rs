@@ -119,6 +119,26 @@ fn a_blank_text_with_a_line_break_does_not_move_with_the_indent() {
     ));
 }
 
+#[test]
+fn a_domain_of_more_disks_than_can_be_compared_is_refused() {
+    let disks = |count: usize| -> String {
+        let disk = |index: usize| format!("<disk><target dev='vd{index}'/></disk>");
+        (0..count).map(disk).collect::<Vec<_>>().concat()
+    };
+    let domain = |count: usize| {
+        let xml = format!(
+            "<domain type='test'><name>d</name><os><type>hvm</type></os><devices>{}</devices></domain>",
+            disks(count)
+        );
+        momentlog::xml::read_domain(&xml, momentlog::core::DomainUuid::from_bytes([1; 16]))
+    };
+    assert_eq!(domain(100).unwrap().disks.len(), 100);
+    assert_eq!(
+        domain(5000).unwrap_err().to_string(),
+        "a domain has at most 4096 disks"
+    );
+}
+
 /// A bug of an earlier day stays a case of its own.
 #[track_caller]
 fn regression(ops: &[Op]) {

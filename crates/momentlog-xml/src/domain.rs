@@ -30,6 +30,9 @@ pub(crate) const DOMAIN_TYPES: [&str; 18] = [
     "ch",
 ];
 
+/// Most disks of one domain: far more than any hypervisor takes, and few enough to compare each with each.
+pub const DISKS_MAX: usize = 4096;
+
 /// Reads a domain definition. A domain without a uuid gets `fresh`.
 ///
 /// # Errors
@@ -174,6 +177,9 @@ fn disks(source: &Source<'_>, root: &Element) -> Result<Vec<DomainDisk>, XmlErro
         .named("devices")
         .flat_map(|devices| devices.named("disk"))
     {
+        if placed.len() == DISKS_MAX {
+            return Err(source.error(element.offset, DomainRule::DisksTooMany));
+        }
         let disk = disk(source, element)?;
         if let Some(other) = placed
             .iter()

@@ -171,6 +171,9 @@ pub enum DomainRule {
     /// The memory is no number, or of an unknown unit.
     #[error("malformed or missing memory information")]
     Memory,
+    /// More disks than a domain may have here.
+    #[error("a domain has at most {max} disks", max = crate::DISKS_MAX)]
+    DisksTooMany,
     /// A disk has no target.
     #[error("missing target information for disk source '{0}'")]
     DiskTarget(String),

@@ -31,7 +31,7 @@ pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
 pub use document::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX};
-pub use domain::{disk_details, read_domain, write_domain};
+pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
 pub use snapshot::{
     SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
