@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{FrameError, Head, LogId, Receipt, Seq};
+use crate::{FrameError, Head, LogId, Seq};
 
 /// Why the store refused or failed. What the caller can do next tells the variants apart.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +129,6 @@ pub enum Damage {
     /// Bytes that are not zero follow the last frame of a segment that another follows.
     #[error("bytes that belong to no record follow the last one of the segment")]
     Trailing,
-    /// The log does not hold what a receipt proves.
-    #[error("the receipt {0} proves another record")]
-    Forked(Receipt),
 }
 
 impl StoreError {

@@ -161,6 +161,19 @@ fn is_disk_name(text: &str) -> bool {
     target || is_absolute(text)
 }
 
+fn disk_name(source: &Source<'_>, disk: &Element) -> Checked {
+    if disk.attribute("name").is_none() {
+        return broken(source, disk, "'disk' needs a 'name'".to_owned());
+    }
+    attribute(
+        source,
+        disk,
+        "name",
+        is_disk_name,
+        "a target or an absolute path",
+    )
+}
+
 /// Checks `<parent>`, which holds a name alone.
 fn parent(source: &Source<'_>, parent: &Element, name: impl Fn(&Element) -> Checked) -> Checked {
     structure(source, parent, &[], &["name"], &[])?;
@@ -227,16 +240,7 @@ fn checkpoint_disk(source: &Source<'_>, disk: &Element) -> Checked {
         &[],
         &[],
     )?;
-    if disk.attribute("name").is_none() {
-        return broken(source, disk, "'disk' needs a 'name'".to_owned());
-    }
-    attribute(
-        source,
-        disk,
-        "name",
-        is_disk_name,
-        "a target or an absolute path",
-    )?;
+    disk_name(source, disk)?;
     attribute(
         source,
         disk,
@@ -352,16 +356,7 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
         &["driver", "source", "snapshotDeleteInProgress"],
         &[],
     )?;
-    if disk.attribute("name").is_none() {
-        return broken(source, disk, "'disk' needs a 'name'".to_owned());
-    }
-    attribute(
-        source,
-        disk,
-        "name",
-        is_disk_name,
-        "a target or an absolute path",
-    )?;
+    disk_name(source, disk)?;
     let locations = ["no", "internal", "external", "manual"];
     attribute(
         source,

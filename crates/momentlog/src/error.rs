@@ -18,7 +18,6 @@ pub enum ErrorCode {
     NoConnect = 5,
     InvalidArg = 8,
     OperationFailed = 9,
-    OsTypeMissing = 20,
     NoName = 21,
     XmlError = 27,
     OperationDenied = 29,
@@ -61,10 +60,7 @@ impl ErrorCode {
             ErrorCode::OperationUnsupported => "Operation not supported: ",
             ErrorCode::XmlInvalidSchema => "XML document failed to validate against schema: ",
             ErrorCode::NoDomainCheckpoint => "Domain checkpoint not found: ",
-            ErrorCode::OsTypeMissing
-            | ErrorCode::NoName
-            | ErrorCode::XmlDetail
-            | ErrorCode::SystemError => "",
+            ErrorCode::NoName | ErrorCode::XmlDetail | ErrorCode::SystemError => "",
         }
     }
 }

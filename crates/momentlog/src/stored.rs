@@ -13,6 +13,7 @@ use momentlog_core::{
     MomentName, Power, Profile, RunState, SnapshotDef,
 };
 use momentlog_store::{Draft, Record, Seq, Text};
+use serde::Deserialize;
 
 use body::{TextRef, decode_body};
 use encode::Encoder;
@@ -306,56 +307,28 @@ impl Dictionary {
                 id: needed?,
                 power: body::decode_power(body)?,
             },
-            _ if number & 0xff00 == kind::SNAPSHOT => Change::Snapshot(match number & 0xff {
-                kind::CREATED => {
-                    let stored: body::Created<'_, body::Snapshot<'_>> =
-                        decode_body(body, "snapshot")?;
-                    created(
-                        needed?,
-                        parent,
-                        stored.name,
-                        stored.current,
-                        self.snapshot(seq, stored.def)?,
-                    )?
-                }
-                kind::REDEFINED => {
-                    let stored: body::Redefined<body::Snapshot<'_>> =
-                        decode_body(body, "snapshot")?;
-                    let def = self.snapshot(seq, stored.def)?;
-                    MomentChange::Redefined {
-                        id: needed?,
-                        parent,
-                        def,
-                        current: stored.current,
-                    }
-                }
-                _ => decode_common(number & 0xff, id, parent, body, unknown)?,
-            }),
-            _ if number & 0xff00 == kind::CHECKPOINT => Change::Checkpoint(match number & 0xff {
-                kind::CREATED => {
-                    let stored: body::Created<'_, body::Checkpoint<'_>> =
-                        decode_body(body, "checkpoint")?;
-                    created(
-                        needed?,
-                        parent,
-                        stored.name,
-                        stored.current,
-                        self.checkpoint(seq, stored.def)?,
-                    )?
-                }
-                kind::REDEFINED => {
-                    let stored: body::Redefined<body::Checkpoint<'_>> =
-                        decode_body(body, "checkpoint")?;
-                    let def = self.checkpoint(seq, stored.def)?;
-                    MomentChange::Redefined {
-                        id: needed?,
-                        parent,
-                        def,
-                        current: stored.current,
-                    }
-                }
-                _ => decode_common(number & 0xff, id, parent, body, unknown)?,
-            }),
+            _ if number & 0xff00 == kind::SNAPSHOT => {
+                let def = |stored| self.snapshot(seq, stored);
+                Change::Snapshot(decode_moment(
+                    number & 0xff,
+                    id,
+                    parent,
+                    body,
+                    unknown,
+                    def,
+                )?)
+            }
+            _ if number & 0xff00 == kind::CHECKPOINT => {
+                let def = |stored| self.checkpoint(seq, stored);
+                Change::Checkpoint(decode_moment(
+                    number & 0xff,
+                    id,
+                    parent,
+                    body,
+                    unknown,
+                    def,
+                )?)
+            }
             _ => return Err(unknown),
         };
         Ok((change, rest))
@@ -446,36 +419,39 @@ impl Dictionary {
     }
 }
 
-fn created<D>(
-    id: MomentId,
-    parent: Option<MomentId>,
-    name: &str,
-    current: bool,
-    def: D,
-) -> Result<MomentChange<D>, DecodeError> {
-    let name = MomentName::new(name).ok_or(DecodeError::Body("name of a moment"))?;
-    Ok(MomentChange::Created {
-        id,
-        parent,
-        name,
-        def,
-        current,
-    })
-}
-
-/// Reads the changes whose bodies do not depend on the kind of moment.
-fn decode_common<D>(
+/// Reads a change of either kind of moment; `def` reads what is stored of its definition.
+fn decode_moment<'a, S: Deserialize<'a>, D>(
     number: u16,
     id: Option<MomentId>,
     parent: Option<MomentId>,
-    body: &[u8],
+    body: &'a [u8],
     unknown: DecodeError,
+    def: impl FnOnce(S) -> Result<D, DecodeError>,
 ) -> Result<MomentChange<D>, DecodeError> {
     let needed = id.ok_or(DecodeError::Word {
         what: "moment id",
         value: 0,
     });
     match number {
+        kind::CREATED => {
+            let stored: body::Created<'_, S> = decode_body(body, "creation")?;
+            Ok(MomentChange::Created {
+                id: needed?,
+                parent,
+                name: MomentName::new(stored.name).ok_or(DecodeError::Body("name of a moment"))?,
+                def: def(stored.def)?,
+                current: stored.current,
+            })
+        }
+        kind::REDEFINED => {
+            let stored: body::Redefined<S> = decode_body(body, "redefinition")?;
+            Ok(MomentChange::Redefined {
+                id: needed?,
+                parent,
+                def: def(stored.def)?,
+                current: stored.current,
+            })
+        }
         kind::DELETED => {
             let stored: body::Deleted = decode_body(body, "deletion")?;
             let run =
