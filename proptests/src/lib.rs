@@ -22,11 +22,17 @@
 //! });
 //! ```
 
+mod crash;
+mod disk_suite;
 mod model;
 mod op;
+mod sim_disk;
 mod suite;
 pub mod untrusted;
 
+pub use crash::{Effort, Step, Tally, crash_everywhere, fail_everywhere, steps};
+pub use disk_suite::disk_suite;
 pub use model::{Model, Reason};
 pub use op::{Op, ops};
+pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
 pub use suite::{connection, domain_def, run};

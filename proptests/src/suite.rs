@@ -13,7 +13,7 @@ use crate::model::{Model, Reason};
 use crate::op::Op;
 
 /// The one domain of the suites.
-const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
+pub(crate) const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
 
 /// The definition of the one domain: two disks, of which one is read-only.
 pub fn domain_def() -> Arc<DomainDef> {

@@ -79,7 +79,7 @@ pub fn log(bytes: &[u8], dir: &std::path::Path) {
         (records, outcome.is_ok())
     };
     let (first, sound) = read();
-    let _ = momentlog::verify(&path, None, &mut |_| {});
+    let _ = momentlog::verify(&path, None, None, &mut |_| {});
     let mut store = FileStore::new(RealDisk::new(&path));
     let writable = store.begin(std::time::Duration::ZERO).is_ok();
     assert_eq!(

@@ -150,7 +150,7 @@ fn chain(kind: MomentKind) {
     assert_eq!(count(&again.view(), LeafFilter::Any), 0);
     drop(replayed);
     drop(again);
-    let verified = momentlog::verify(&path, None, &mut |_| {}).unwrap();
+    let verified = momentlog::verify(&path, None, None, &mut |_| {}).unwrap();
     assert_eq!(verified.verdict(), Verdict::Unanchored, "{verified:?}");
     assert_eq!(verified.counts, (1, 0, 0));
     lap("verified");

@@ -28,7 +28,7 @@ proptest! {
         let limits = Limits { segment_len_first: 1024, segment_len_max: 4096, fill_len_max: 512 };
         run(&ops, Box::new(FileStore::with_limits(Arc::new(RealDisk::new(&path)), limits)));
         if path.exists() {
-            let verified = momentlog::verify(&path, None, &mut |_| {}).unwrap();
+            let verified = momentlog::verify(&path, None, None, &mut |_| {}).unwrap();
             prop_assert_eq!(verified.verdict(), Verdict::Unanchored, "{:?}", verified);
             prop_assert_eq!(verified.breach, None);
         }

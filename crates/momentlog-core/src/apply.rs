@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::moment_list::CannotHang;
+use crate::state::WORK_PER_EVENT;
 use crate::{
     Change, Domain, DomainUuid, Event, Extent, IdRuns, Moment, MomentChange, MomentId, MomentList,
     MomentName, Power, RunState, Scope, State,
@@ -45,6 +47,14 @@ pub enum Misfit {
     /// What a delete says that it removed is not what hangs there.
     #[error("deleting moment {0} removes other moments than the event says")]
     Extent(MomentId),
+    /// It takes more steps than the events so far leave; see [`State::work`].
+    #[error("changing moment {moment} takes more than the {left} steps that are left")]
+    Work {
+        /// The moment.
+        moment: MomentId,
+        /// The steps that were left.
+        left: u64,
+    },
     /// The snapshot holds no domain definition.
     #[error("snapshot {0} holds no domain to revert to")]
     NoRollback(MomentId),
@@ -68,6 +78,12 @@ impl State {
     ///
     /// [`Misfit`] as there; the state is then as it was.
     pub fn advance(&mut self, event: &Event) -> Result<(), Misfit> {
+        self.change(event)?;
+        self.work = self.work.saturating_add(WORK_PER_EVENT);
+        Ok(())
+    }
+
+    fn change(&mut self, event: &Event) -> Result<(), Misfit> {
         let uuid = event.domain;
         match &event.change {
             Change::DomainDefined { def, policy, live } => {
@@ -112,14 +128,14 @@ impl State {
             }
             Change::PolicySet(policy) => self.domain_mut(uuid)?.policy = *policy,
             Change::Snapshot(change) => {
-                let next = self.next_moment;
-                self.next_moment =
-                    change_list(&mut self.domain_mut(uuid)?.snapshots, change, next)?;
+                let counters = (self.next_moment, self.work);
+                (self.next_moment, self.work) =
+                    change_list(&mut self.domain_mut(uuid)?.snapshots, change, counters)?;
             }
             Change::Checkpoint(change) => {
-                let next = self.next_moment;
-                self.next_moment =
-                    change_list(&mut self.domain_mut(uuid)?.checkpoints, change, next)?;
+                let counters = (self.next_moment, self.work);
+                (self.next_moment, self.work) =
+                    change_list(&mut self.domain_mut(uuid)?.checkpoints, change, counters)?;
             }
             Change::Reverted { id, power } => {
                 let domain = self.domain_mut(uuid)?;
@@ -174,20 +190,21 @@ impl Domain {
     }
 }
 
-/// Changes one list; returns the counter of ids after that. Every check comes before the first change.
+/// Changes one list; returns the counter of ids and the steps left after that. Every check comes before the first change.
 fn change_list<D: Clone>(
     list: &mut MomentList<D>,
     change: &MomentChange<D>,
-    next: Option<MomentId>,
-) -> Result<Option<MomentId>, Misfit> {
+    (next, left): (Option<MomentId>, u64),
+) -> Result<(Option<MomentId>, u64), Misfit> {
     let listed = |id: MomentId| list.get(id).map(|_| ()).ok_or(Misfit::NoMoment(id));
     let may_hang = |moment: MomentId, parent: Option<MomentId>| {
-        if list.can_hang(moment, parent) {
-            Ok(())
-        } else {
-            Err(Misfit::Parent { moment, parent })
-        }
+        list.can_hang(moment, parent, left)
+            .map_err(|why| match why {
+                CannotHang::Parent => Misfit::Parent { moment, parent },
+                CannotHang::TooFar => Misfit::Work { moment, left },
+            })
     };
+    let mut spent = 0;
     match change {
         MomentChange::Created {
             id,
@@ -214,7 +231,7 @@ fn change_list<D: Clone>(
             if *current {
                 list.set_current(Some(*id));
             }
-            return Ok(id.next());
+            return Ok((id.next(), left));
         }
         MomentChange::Redefined {
             id,
@@ -223,7 +240,7 @@ fn change_list<D: Clone>(
             current,
         } => {
             listed(*id)?;
-            may_hang(*id, *parent)?;
+            spent = may_hang(*id, *parent)?;
             list.relink(*id, *parent);
             list.redefine(*id, def.clone());
             if *current {
@@ -247,6 +264,10 @@ fn change_list<D: Clone>(
             if extent_of(*id, *extent, &below) != *removed || moved != *children_moved {
                 return Err(Misfit::Extent(*id));
             }
+            if moved > left {
+                return Err(Misfit::Work { moment: *id, left });
+            }
+            spent = moved;
             if let Some(current) = current {
                 listed(*current)?;
                 if removed.contains(*current) {
@@ -263,7 +284,7 @@ fn change_list<D: Clone>(
         }
         MomentChange::Reparented { id, parent } => {
             listed(*id)?;
-            may_hang(*id, *parent)?;
+            spent = may_hang(*id, *parent)?;
             list.relink(*id, *parent);
         }
         MomentChange::CurrentSet(current) => {
@@ -273,7 +294,22 @@ fn change_list<D: Clone>(
             list.set_current(*current);
         }
     }
-    Ok(next)
+    Ok((next, left - spent))
+}
+
+/// Returns the steps that an event costs beyond O(log n), or `None` if they are more than `left`.
+pub(crate) fn cost<D>(list: &MomentList<D>, change: &MomentChange<D>, left: u64) -> Option<u64> {
+    let steps = match change {
+        MomentChange::Redefined { id, parent, .. } | MomentChange::Reparented { id, parent } => {
+            match list.can_hang(*id, *parent, left) {
+                Ok(steps) => steps,
+                Err(_) => return None,
+            }
+        }
+        MomentChange::Deleted { children_moved, .. } => *children_moved,
+        MomentChange::Created { .. } | MomentChange::CurrentSet(_) => 0,
+    };
+    (steps <= left).then_some(steps)
 }
 
 /// Returns what hangs below a moment, if its deletion takes that along.

@@ -228,6 +228,29 @@ impl Profile {
     }
 }
 
+/// What a domain is made of, to keep it in an image.
+#[derive(Clone, Debug)]
+pub struct DomainParts {
+    /// The uuid.
+    pub uuid: DomainUuid,
+    /// The name under which it is found.
+    pub name: Arc<str>,
+    /// The definition in force.
+    pub def: Arc<DomainDef>,
+    /// The definition of the next start, if that is another.
+    pub next_def: Option<Arc<DomainDef>>,
+    /// Whether it outlives its guest.
+    pub persistent: bool,
+    /// What was last told about the run state.
+    pub power: Power,
+    /// The rules in force.
+    pub policy: Policy,
+    /// The snapshots.
+    pub snapshots: SnapshotList,
+    /// The checkpoints.
+    pub checkpoints: CheckpointList,
+}
+
 /// One domain with its moments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Domain {
@@ -240,6 +263,33 @@ pub struct Domain {
     pub(crate) policy: Policy,
     pub(crate) snapshots: SnapshotList,
     pub(crate) checkpoints: CheckpointList,
+}
+
+impl From<DomainParts> for Domain {
+    fn from(parts: DomainParts) -> Domain {
+        let DomainParts {
+            uuid,
+            name,
+            def,
+            next_def,
+            persistent,
+            power,
+            policy,
+            snapshots,
+            checkpoints,
+        } = parts;
+        Domain {
+            uuid,
+            name,
+            def,
+            next_def,
+            persistent,
+            power,
+            policy,
+            snapshots,
+            checkpoints,
+        }
+    }
 }
 
 impl Domain {
@@ -261,6 +311,11 @@ impl Domain {
     /// The definition that the next start will use.
     pub fn inactive_def(&self) -> &Arc<DomainDef> {
         self.next_def.as_ref().unwrap_or(&self.def)
+    }
+
+    /// The definition of the next start, if that is another than the one in force.
+    pub fn next_def(&self) -> Option<&Arc<DomainDef>> {
+        self.next_def.as_ref()
     }
 
     /// Whether the domain outlives its guest.

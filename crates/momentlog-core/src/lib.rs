@@ -49,11 +49,12 @@ pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
 };
 pub use domain::{
-    DiskLocation, Domain, DomainDef, DomainDisk, Policy, Power, Profile, RunState, SourceKind,
+    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Policy, Power, Profile, RunState,
+    SourceKind,
 };
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
 pub use moment_list::{Broken, LeafFilter, Moment, MomentList, ParentRefused, Scope, Walk};
 pub use refusal::{DiskRefused, MomentKind, PolicyBreach, Refusal};
 pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
-pub use state::State;
+pub use state::{Counters, State};

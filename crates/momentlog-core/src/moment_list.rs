@@ -66,6 +66,25 @@ pub enum ParentRefused {
     },
 }
 
+/// What looking for a moment among another's ancestors found.
+enum Climb {
+    /// It is none of them, found in so many steps.
+    Free(u64),
+    /// It is the parent of this one.
+    Cycle(MomentId),
+    /// Nothing yet: there are more ancestors than steps were allowed.
+    TooFar,
+}
+
+/// Why a moment cannot hang where an event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CannotHang {
+    /// The parent is not listed, or hangs below the moment.
+    Parent,
+    /// Finding out takes more steps than were allowed.
+    TooFar,
+}
+
 /// Which rule of a list is broken, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
@@ -106,6 +125,9 @@ pub enum Broken {
     /// An id stands in two lists of one store.
     #[error("moment {0} is listed twice")]
     Twice(MomentId),
+    /// Two domains have one uuid or one name.
+    #[error("domain {0} is there twice, or its name is")]
+    Domain(crate::DomainUuid),
 }
 
 impl<D> MomentList<D> {
@@ -220,7 +242,7 @@ impl<D> MomentList<D> {
             });
         };
         if let Some(moment) = self.find(Some(name.as_str()))
-            && let Some(ancestor) = self.closes_cycle(moment.id, found.id)
+            && let Climb::Cycle(ancestor) = self.climb(moment.id, found.id, u64::MAX)
         {
             let ancestor = self
                 .get(ancestor)
@@ -235,30 +257,79 @@ impl<D> MomentList<D> {
         Ok(Some(found.id))
     }
 
-    /// Returns the child of `id` above `parent`, if hanging `id` below `parent` would close a cycle.
-    fn closes_cycle(&self, id: MomentId, parent: MomentId) -> Option<MomentId> {
-        let links = self.links.of(id)?;
+    /// Looks for `id` among the ancestors of `parent`, in at most `steps` steps.
+    fn climb(&self, id: MomentId, parent: MomentId, steps: u64) -> Climb {
+        let Some(links) = self.links.of(id) else {
+            return Climb::Free(0);
+        };
         if links.children.count == 0 || links.parent == Some(parent) {
-            return None;
+            return Climb::Free(0);
         }
         let mut at = parent;
-        loop {
-            let above = self.links.of(at)?.parent?;
+        for step in 0..=steps {
+            let Some(above) = self.links.of(at).and_then(|links| links.parent) else {
+                return Climb::Free(step);
+            };
             if above == id {
-                return Some(at);
+                return Climb::Cycle(at);
             }
             at = above;
         }
+        Climb::TooFar
     }
 
-    /// Returns whether `parent` is listed (or none) and `id` may hang below it without closing a cycle.
-    pub(crate) fn can_hang(&self, id: MomentId, parent: Option<MomentId>) -> bool {
-        match parent {
-            None => true,
-            Some(parent) => {
-                parent != id
-                    && self.moments.contains_key(&parent)
-                    && self.closes_cycle(id, parent).is_none()
+    /// Returns in how many steps it is found that `parent` is listed (or none) and `id` may hang below it without closing
+    /// a cycle: 0 for a moment that is new or has no children.
+    pub(crate) fn can_hang(
+        &self,
+        id: MomentId,
+        parent: Option<MomentId>,
+        steps: u64,
+    ) -> Result<u64, CannotHang> {
+        let Some(parent) = parent else {
+            return Ok(0);
+        };
+        if parent == id || !self.moments.contains_key(&parent) {
+            return Err(CannotHang::Parent);
+        }
+        match self.climb(id, parent, steps) {
+            Climb::Free(steps) => Ok(steps),
+            Climb::Cycle(_) => Err(CannotHang::Parent),
+            Climb::TooFar => Err(CannotHang::TooFar),
+        }
+    }
+
+    /// Returns the list of these moments, as [`walk`](Self::walk) gives them: each with its parent, which came before it,
+    /// and siblings newest link first.
+    ///
+    /// # Errors
+    ///
+    /// The [`Broken`] rule: an id or a name comes twice, or a parent or `current` is not there.
+    pub fn restore(
+        moments: impl IntoIterator<Item = (Moment<D>, Option<MomentId>)>,
+        current: Option<MomentId>,
+    ) -> Result<MomentList<D>, Broken> {
+        let mut list = MomentList::new();
+        let mut last = std::collections::HashMap::new();
+        for (moment, parent) in moments {
+            let id = moment.id;
+            if list.moments.contains_key(&id) {
+                return Err(Broken::Twice(id));
+            }
+            if let Some(parent) = parent.filter(|parent| !list.moments.contains_key(parent)) {
+                return Err(Broken::ParentMissing { moment: id, parent });
+            }
+            if list.names.insert(moment.name.clone(), id).is_some() {
+                return Err(Broken::Name(id));
+            }
+            list.moments.insert(id, Arc::new(moment));
+            list.links.link_last(id, parent, last.insert(parent, id));
+        }
+        match current {
+            Some(current) if !list.moments.contains_key(&current) => Err(Broken::Current(current)),
+            _ => {
+                list.current = current;
+                Ok(list)
             }
         }
     }

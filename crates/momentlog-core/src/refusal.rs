@@ -47,6 +47,16 @@ pub enum Refusal {
         /// The name that was asked for.
         name: MomentName,
     },
+    /// The change takes more steps than the store's events so far leave; see [`State::work`](crate::State::work).
+    #[error(
+        "changing moment '{moment}' takes more than the {left} steps that this store has left for deep or wide changes"
+    )]
+    Work {
+        /// The moment.
+        moment: MomentName,
+        /// The steps left.
+        left: u64,
+    },
     /// Another domain has the name.
     #[error("domain '{name}' already exists with uuid {uuid}")]
     DomainNameTaken {

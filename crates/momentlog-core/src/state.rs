@@ -14,6 +14,26 @@ pub struct State {
     pub(crate) names: im::OrdMap<Arc<str>, DomainUuid>,
     pub(crate) next_moment: Option<MomentId>,
     pub(crate) next_domain: u32,
+    pub(crate) work: u64,
+}
+
+/// Steps that a store may spend before its first event. See [`State::work`].
+pub(crate) const WORK_FIRST: u64 = 1 << 24;
+
+/// Steps that each event adds.
+pub(crate) const WORK_PER_EVENT: u64 = 256;
+
+/// What a state is made of besides its domains, to keep it in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// The profile.
+    pub profile: Profile,
+    /// The id of the next moment; `None` when all are used up.
+    pub next_moment: Option<MomentId>,
+    /// The number of the next domain that starts.
+    pub next_domain: u32,
+    /// The steps left, see [`State::work`].
+    pub work: u64,
 }
 
 impl State {
@@ -25,7 +45,55 @@ impl State {
             names: im::OrdMap::new(),
             next_moment: Some(MomentId::FIRST),
             next_domain: 1,
+            work: WORK_FIRST,
         }
+    }
+
+    /// Returns the state with these counters and domains.
+    ///
+    /// # Errors
+    ///
+    /// The [`Broken`] rule: an id is not below the counter or comes twice, or two domains share uuid or name.
+    pub fn restore(
+        counters: Counters,
+        domains: impl IntoIterator<Item = Domain>,
+    ) -> Result<State, Broken> {
+        let mut state = State {
+            next_moment: counters.next_moment,
+            next_domain: counters.next_domain,
+            work: counters.work,
+            ..State::new(counters.profile)
+        };
+        let mut seen = std::collections::HashSet::new();
+        for domain in domains {
+            state.check_ids(&domain.snapshots, &mut seen)?;
+            state.check_ids(&domain.checkpoints, &mut seen)?;
+            let (uuid, name) = (domain.uuid, domain.name.clone());
+            let twice = state.names.insert(name, uuid).is_some();
+            if state.domains.insert(uuid, Arc::new(domain)).is_some() || twice {
+                return Err(Broken::Domain(uuid));
+            }
+        }
+        Ok(state)
+    }
+
+    /// The counters, for an image.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            profile: self.profile,
+            next_moment: self.next_moment,
+            next_domain: self.next_domain,
+            work: self.work,
+        }
+    }
+
+    /// Steps that are left for changes that cost more than O(log n): looking for a cycle above a moment that has children
+    /// takes one per ancestor, deleting a moment whose children move up one per child.
+    ///
+    /// A store begins with 16,777,216, and each event adds 256, so what is at most 256 deep or wide is never refused, and
+    /// a hostile log cannot make replay quadratic.
+    pub fn work(&self) -> u64 {
+        self.work
     }
 
     /// The profile that gives new domains their policy.

@@ -53,7 +53,14 @@ pub trait Disk: Debug + Send + Sync {
     /// What the disk says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes creations and removals durable.
+    /// Gives a file another name, in place of the file that has that name, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes creations, removals and new names durable.
     ///
     /// # Errors
     ///
@@ -272,6 +279,11 @@ impl Disk for RealDisk {
             name,
             AtFlags::empty(),
         )?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let directory = self.directory()?;
+        Ok(rustix::fs::renameat(&directory, from, &directory, to)?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -31,6 +31,20 @@ pub enum StoreError {
         /// What it said; an [`Unsafe`](crate::Unsafe) inside says why a file cannot be trusted.
         source: io::Error,
     },
+    /// The records that were asked for were moved to an archive: begin from an image, or join the archive.
+    #[error("{}: records up to {} were moved to an archive", .path.display(), .start.seq)]
+    Archived {
+        /// The directory.
+        path: PathBuf,
+        /// The last record that was moved away.
+        start: Head,
+    },
+    /// This kind of store has no images, or no archive.
+    #[error("this store cannot {doing}")]
+    Unsupported {
+        /// What was asked.
+        doing: &'static str,
+    },
     /// Somebody else writes. Nothing was written: try later.
     #[error("{} is being written by process {pid} on {host}", .path.display())]
     Locked {
@@ -108,6 +122,9 @@ pub enum Damage {
     /// A frame does not continue the chain.
     #[error("the record there does not continue the chain of digests")]
     Chain,
+    /// The file `start`, which says what was archived, is not what was written.
+    #[error("the file that says where the log begins is not what was written")]
+    Start,
     /// A segment of another log.
     #[error("the segment belongs to log {found}")]
     OtherLog {
@@ -131,7 +148,24 @@ pub enum Damage {
     Trailing,
 }
 
+/// What a failed append leaves behind. That it succeeded is the third answer: then it is written, and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing was written, now or later.
+    No,
+    /// It may or may not be there when the store is opened again.
+    Unknown,
+}
+
 impl StoreError {
+    /// Whether the append that failed with this may have written something.
+    pub fn written(&self) -> Written {
+        match self {
+            StoreError::Unknown { .. } => Written::Unknown,
+            _ => Written::No,
+        }
+    }
+
     pub(crate) fn io(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -1,19 +1,28 @@
 //! The log in a directory of files.
 
+mod archive;
+mod image;
+mod recover;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Access, Disk, DiskFile};
-use crate::error::Damage;
-use crate::frame::{self, FRAME_LEN_MAX, frame_len};
-use crate::head::{self, HEAD_LEN, Published};
+use crate::frame::{self, FRAME_LEN_MAX};
+use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock;
-use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name, segments};
+use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name};
 use crate::store::next_seq;
 use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
 
+pub use archive::Rejoined;
+
 pub(crate) const HEAD: &str = "head";
+pub(crate) const START: &str = "start";
+
+/// Ends the name of a file that is not complete yet.
+const TEMPORARY: &str = ".tmp";
 
 /// How long the first and the longest segment are, and how far a segment is filled with zeros ahead, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +65,10 @@ pub struct FileStore {
     /// Behind the last record that this handle gave out or wrote.
     cursor: Cursor,
     writer: Option<Writer>,
+    /// Behind the record of the image that was loaded last.
+    of_image: Option<Cursor>,
     torn: Option<TornTail>,
+    head_torn: bool,
     poisoned: bool,
 }
 
@@ -70,6 +82,8 @@ struct Writer {
     segment: Option<OpenSegment>,
     /// How many segments there are, which gives the capacity of the next one.
     segments: u32,
+    /// Whether the next record begins a new segment.
+    sealed: bool,
 }
 
 /// The segment that is being written.
@@ -84,7 +98,12 @@ struct OpenSegment {
 impl FileStore {
     /// Returns the log on `disk`, which need not be there yet. Nothing is read or made until it is asked for.
     pub fn new(disk: impl Disk + 'static) -> FileStore {
-        FileStore::with_limits(Arc::new(disk), Limits::default())
+        FileStore::over(Arc::new(disk))
+    }
+
+    /// As [`new`](Self::new), over a disk that others use as well.
+    pub fn over(disk: Arc<dyn Disk>) -> FileStore {
+        FileStore::with_limits(disk, Limits::default())
     }
 
     /// As [`new`](Self::new), with segments of other lengths.
@@ -95,7 +114,9 @@ impl FileStore {
             log: None,
             cursor: Cursor::START,
             writer: None,
+            of_image: None,
             torn: None,
+            head_torn: false,
             poisoned: false,
         }
     }
@@ -110,6 +131,20 @@ impl FileStore {
         self.torn.as_ref()
     }
 
+    /// Whether the last read found a `head` that says nothing: its writing was interrupted, or it is damaged.
+    pub fn head_is_torn(&self) -> bool {
+        self.head_torn
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Poisoned {
+                path: self.disk.path().into(),
+            });
+        }
+        Ok(())
+    }
+
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.disk.path().join(name)
     }
@@ -120,192 +155,6 @@ impl FileStore {
             .checked_shl(segments)
             .unwrap_or(u64::MAX)
             .min(self.limits.segment_len_max)
-    }
-
-    /// Whether another handle, here or in another process, holds the writer's lock.
-    fn is_written_elsewhere(&self) -> Result<bool, StoreError> {
-        Ok(self.writer.is_none() && lock::is_held(self.disk.as_ref())?)
-    }
-
-    /// What `head` says; nothing if it is missing, or being written at this moment.
-    fn published(&self) -> Result<Option<Head>, StoreError> {
-        let path = || self.path(HEAD);
-        let file = match self.disk.open(HEAD, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(StoreError::io("open", path()))?,
-        };
-        let mut bytes = [0; HEAD_LEN];
-        // A torn read of a head that is being written does not pass its checksum; the next try does.
-        for _ in 0..100 {
-            let length = file
-                .read_at(0, &mut bytes)
-                .map_err(StoreError::io("read", path()))?;
-            match head::decode(&bytes[..length]) {
-                Published::Head(head) => return Ok(head),
-                Published::NewerFormat(found) => {
-                    return Err(StoreError::NewerFormat {
-                        path: path(),
-                        found,
-                    });
-                }
-                Published::Torn => std::thread::yield_now(),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Syncs all that may have been written but not synced: the segments from `first` on.
-    fn sync_from(&self, first: Seq) -> Result<(), StoreError> {
-        for segment in segments(self.disk.as_ref())?
-            .into_iter()
-            .filter(|segment| *segment >= first)
-        {
-            let name = segment_name(segment);
-            let file = self
-                .disk
-                .open(&name, Access::Read)
-                .map_err(StoreError::io("open", self.path(&name)))?;
-            file.sync()
-                .map_err(StoreError::io("sync", self.path(&name)))?;
-        }
-        Ok(())
-    }
-
-    /// Scans from the cursor to the end of the log, cuts a torn tail, and syncs what it found.
-    fn recover(&mut self) -> Result<(Cursor, u32), StoreError> {
-        let published = self.published()?;
-        let disk = self.disk.clone();
-        let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor)?;
-        let bad = loop {
-            match reader.next()? {
-                Next::Record(_) => {}
-                Next::End => break None,
-                Next::Bad(damage) => break Some(damage),
-            }
-        };
-        let end = reader.cursor;
-        self.log = reader.log();
-        if let Some(torn) = self.judge(&mut reader, end, bad, published)? {
-            self.cut(end)?;
-            let (path, offset, seq) = (torn.path.display(), torn.offset, torn.seq);
-            tracing::warn!(%path, offset, %seq, "cut what an interrupted write had left");
-            self.torn = Some(torn);
-        }
-        self.sync_from(end.segment)?;
-        let count = u32::try_from(segments(disk.as_ref())?.len()).unwrap_or(u32::MAX);
-        Ok((end, count))
-    }
-
-    /// Says what it means that no record stands at `end`: the end, a torn tail, or damage.
-    fn judge(
-        &self,
-        reader: &mut FrameReader<'_>,
-        end: Cursor,
-        bad: Option<Damage>,
-        published: Option<Head>,
-    ) -> Result<Option<TornTail>, StoreError> {
-        let seq = next_seq(end.head);
-        let path = self.path(&segment_name(end.segment));
-        let damaged = |why| StoreError::Damaged {
-            path: path.clone(),
-            offset: end.offset,
-            seq,
-            why,
-        };
-        if let Some(head) = published.filter(|head| head.seq >= seq) {
-            return Err(damaged(bad.unwrap_or(Damage::Truncated { head: head.seq })));
-        }
-        if let (Some(head), Some(last)) = (published, end.head)
-            && head.seq == last.seq
-            && head.digest != last.digest
-        {
-            return Err(damaged(Damage::Chain));
-        }
-        match bad {
-            None => Ok(None),
-            Some(why) if reader.proves_durable(seq)? => Err(damaged(why)),
-            Some(_) => Ok(Some(TornTail {
-                path,
-                offset: end.offset,
-                seq,
-            })),
-        }
-    }
-
-    /// Overwrites what follows `end` with zeros, and removes later segments.
-    fn cut(&self, end: Cursor) -> Result<(), StoreError> {
-        let later: Vec<Seq> = segments(self.disk.as_ref())?
-            .into_iter()
-            .filter(|first| *first > end.segment)
-            .collect();
-        let name = segment_name(end.segment);
-        let path = self.path(&name);
-        match self.disk.open(&name, Access::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::io("open", path)(error)),
-            Ok(file) => {
-                let length = file.length().map_err(StoreError::io("read", &path))?;
-                let zeros =
-                    vec![0; usize::try_from(length.saturating_sub(end.offset)).unwrap_or(0)];
-                file.write_at(end.offset, &zeros)
-                    .map_err(StoreError::io("write", &path))?;
-                file.sync().map_err(StoreError::io("sync", &path))?;
-            }
-        }
-        for segment in &later {
-            let name = segment_name(*segment);
-            self.disk
-                .remove(&name)
-                .map_err(StoreError::io("remove", self.path(&name)))?;
-        }
-        if later.is_empty() {
-            return Ok(());
-        }
-        self.disk
-            .sync_dir()
-            .map_err(StoreError::io("sync", self.disk.path()))
-    }
-
-    /// Returns a cursor from which the record after `after` is found without reading the whole log.
-    fn cursor_before(&self, after: Option<Head>) -> Result<Cursor, StoreError> {
-        if after == self.cursor.head {
-            return Ok(self.cursor);
-        }
-        let next = next_seq(after);
-        let first = segments(self.disk.as_ref())?
-            .into_iter()
-            .rev()
-            .find(|first| *first <= next);
-        let (Some(first), Some(after)) = (first, after) else {
-            return Ok(Cursor::START);
-        };
-        if first == Seq::FIRST {
-            return Ok(Cursor::START);
-        }
-        let name = segment_name(first);
-        let mut bytes = [0; frame::HEADER_LEN];
-        let file = self
-            .disk
-            .open(&name, Access::Read)
-            .map_err(StoreError::io("open", self.path(&name)))?;
-        file.read_at(0, &mut bytes)
-            .map_err(StoreError::io("read", self.path(&name)))?;
-        let head = match frame::decode_header(&bytes) {
-            Ok(header) => Seq::new(first.get() - 1).map(|seq| Head {
-                seq,
-                digest: header.previous,
-            }),
-            Err(_) => Some(after).filter(|after| after.seq.get() + 1 == first.get()),
-        };
-        Ok(if head.is_some() {
-            Cursor {
-                segment: first,
-                offset: 0,
-                head,
-            }
-        } else {
-            Cursor::START
-        })
     }
 }
 
@@ -329,6 +178,13 @@ impl Store for FileStore {
         let disk = self.disk.clone();
         check_directory(disk.as_ref())?;
         let published = self.published()?;
+        if let Some((log, start)) = self.read_start()? {
+            self.log = self.log.or(Some(log));
+            if after.is_none_or(|after| after.seq < start.seq) {
+                let path = disk.path().into();
+                return Err(StoreError::Archived { path, start });
+            }
+        }
         let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor_before(after)?)?;
         if reader.is_empty() && published.is_none() && self.writer.is_none() {
             return Err(StoreError::Missing {
@@ -338,17 +194,18 @@ impl Store for FileStore {
         let is_new = |record: &Record| after.is_none_or(|after| record.seq > after.seq);
         // What a failed sync left behind is nobody's to serve, although this handle wrote it.
         let sees_all = self.writer.is_some() && !self.poisoned;
-        let is_durable = |seq: Seq| sees_all || published.is_some_and(|head| seq <= head.seq);
-        let mut elsewhere = self.poisoned.then_some(true);
+        let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
+        let mut lock = None;
         let mut pending = Vec::new();
         let mut served = reader.cursor;
         let bad = loop {
             let next = next_seq(reader.cursor.head);
             if !is_durable(next) {
-                if elsewhere.is_none() {
-                    elsewhere = Some(self.is_written_elsewhere()?);
-                }
-                if elsewhere == Some(true) {
+                let lock = match lock {
+                    Some(lock) => lock,
+                    None => *lock.insert(self.lock_status()?),
+                };
+                if self.poisoned || lock.held || lock.unsettled {
                     break None;
                 }
             }
@@ -379,8 +236,9 @@ impl Store for FileStore {
             self.cursor = served;
         }
         // A frame that a writer has only begun is no damage, also if that writer came after the first look.
-        let in_flight =
-            elsewhere == Some(true) || (bad.is_some() && self.is_written_elsewhere()?);
+        let in_flight = self.poisoned
+            || lock.is_some_and(|lock: lock::Status| lock.held)
+            || (bad.is_some() && self.lock_status()?.held);
         if !in_flight {
             let end = reader.cursor;
             let torn = self.judge(&mut reader, end, bad, published)?;
@@ -392,11 +250,7 @@ impl Store for FileStore {
     }
 
     fn begin(&mut self, wait: Duration) -> Result<(), StoreError> {
-        if self.poisoned {
-            return Err(StoreError::Poisoned {
-                path: self.disk.path().into(),
-            });
-        }
+        self.check_writable()?;
         if self.writer.is_some() {
             return Ok(());
         }
@@ -430,8 +284,11 @@ impl Store for FileStore {
             end,
             segment: None,
             segments,
+            sealed: false,
         };
         writer.publish(self.log);
+        // What the last writer left is settled now. If that cannot be told, readers stay careful.
+        let _ = lock::tell(writer.lock.as_ref(), false);
         self.writer = Some(writer);
         Ok(())
     }
@@ -442,11 +299,7 @@ impl Store for FileStore {
         expected: Option<Head>,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, StoreError> {
-        if self.poisoned {
-            return Err(StoreError::Poisoned {
-                path: self.disk.path().into(),
-            });
-        }
+        self.check_writable()?;
         let Some(mut writer) = self.writer.take() else {
             let source = io::Error::other("this handle is not the writer");
             return Err(StoreError::Io {
@@ -470,6 +323,10 @@ impl Store for FileStore {
             self.cursor = writer.end;
             writer.publish(self.log);
         }
+        if self.poisoned {
+            // Also after this process: until a writer has settled it, nobody serves what stands behind `head`.
+            let _ = lock::tell(writer.lock.as_ref(), true);
+        }
         self.writer = Some(writer);
         appended
     }
@@ -490,6 +347,29 @@ impl Store for FileStore {
     fn is_writer(&self) -> bool {
         self.writer.is_some()
     }
+
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        Ok(self.read_start()?.map(|(_, head)| head))
+    }
+
+    fn image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        self.load_image(most)
+    }
+
+    fn put_image(&mut self, body: &[u8]) -> Result<Head, StoreError> {
+        self.write_image(body)
+    }
+
+    fn archive(
+        &mut self,
+        expected: Head,
+        bridge: Draft,
+        to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        self.move_to(expected, bridge, to)
+    }
 }
 
 impl FileStore {
@@ -506,28 +386,33 @@ impl FileStore {
         let mut group = Vec::new();
         let mut group_at = end.offset;
         for draft in drafts {
-            let length = frame_len(draft.facts.len(), &draft.texts) as u64;
+            let length = draft.frame_len() as u64;
             let seq = next_seq(end.head);
             let open = match &writer.segment {
                 Some(segment) => Some(segment.capacity),
                 None if end.offset > 0 => Some(self.capacity(writer.segments - 1)),
                 None => None,
             };
-            if open.is_none_or(|capacity| end.offset > 0 && end.offset + length > capacity) {
+            let is_full = |capacity| end.offset > 0 && end.offset + length > capacity;
+            if writer.sealed || open.is_none_or(is_full) {
                 if !group.is_empty() {
                     self.write(writer, end.segment, group_at, &group)?;
                     group.clear();
                 }
-                let opened = self.roll(writer, end, seq, length);
-                if let Err(error) = opened {
-                    // Records of this batch may be in the segment before.
-                    self.poisoned = !records.is_empty();
-                    return Err(error);
+                if let Err(error) = self.roll(writer, end, seq, length) {
+                    // A segment that may or may not be there would be in the way of the next record.
+                    self.poisoned = true;
+                    return Err(if records.is_empty() {
+                        error
+                    } else {
+                        // Records of this batch are in the segment before.
+                        unknown(error)
+                    });
                 }
                 end = Cursor {
                     segment: seq,
                     offset: 0,
-                    head: end.head,
+                    ..end
                 };
                 group_at = 0;
             }
@@ -538,6 +423,7 @@ impl FileStore {
                 offset: end.offset,
             };
             frame::encode(&record, place, &mut group);
+            end.last = Some((end.segment, end.offset));
             end.offset += length;
             end.head = Some(record.head());
             records.push(record);
@@ -576,6 +462,7 @@ impl FileStore {
         let filled = file.length().map_err(StoreError::io("read", &path))?;
         let capacity = self.capacity(writer.segments).max(frame);
         writer.segments += 1;
+        writer.sealed = false;
         writer.segment = Some(OpenSegment {
             file,
             capacity,
@@ -656,14 +543,30 @@ impl Writer {
     /// once this writer is gone.
     fn publish(&self, log: Option<LogId>) {
         if let (Some(head), Some(log)) = (self.end.head, log) {
-            let _ = self.head.write_at(0, &head::encode(log, head));
+            let _ = self.head.write_at(0, &head::encode(HEAD_MAGIC, log, head));
         }
+    }
+}
+
+/// The same failure, of an append of which a part is written.
+fn unknown(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io {
+            doing,
+            path,
+            source,
+        } => StoreError::Unknown {
+            doing,
+            path,
+            source,
+        },
+        other => other,
     }
 }
 
 fn too_large(drafts: &[Draft]) -> Option<usize> {
     drafts
         .iter()
-        .map(|draft| frame_len(draft.facts.len(), &draft.texts))
+        .map(Draft::frame_len)
         .find(|length| *length > FRAME_LEN_MAX)
 }

@@ -35,8 +35,8 @@ mod store;
 mod verify;
 
 pub use disk::{Access, Disk, DiskFile, RealDisk, Unsafe};
-pub use error::{Damage, StoreError};
-pub use file_store::{FileStore, Limits, TornTail};
+pub use error::{Damage, StoreError, Written};
+pub use file_store::{FileStore, Limits, Rejoined, TornTail};
 pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };

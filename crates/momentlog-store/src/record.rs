@@ -199,6 +199,13 @@ pub struct Draft {
     pub texts: Vec<Text>,
 }
 
+impl Draft {
+    /// Bytes of the frame that it becomes; more than [`FRAME_LEN_MAX`](crate::FRAME_LEN_MAX) are refused.
+    pub fn frame_len(&self) -> usize {
+        crate::frame::frame_len(self.facts.len(), &self.texts)
+    }
+}
+
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

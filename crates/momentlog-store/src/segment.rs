@@ -19,8 +19,16 @@ pub(crate) fn segment_name(first: Seq) -> String {
 
 /// Returns the first seq of every segment on `disk`, ascending.
 pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<Seq>, StoreError> {
+    numbered(disk, ".seg")
+}
+
+/// Returns the seqs that files on `disk` are named by, as 20 digits before `ending`, ascending.
+pub(crate) fn numbered(disk: &dyn Disk, ending: &str) -> Result<Vec<Seq>, StoreError> {
     let names = disk.list().map_err(|error| missing_or_io(disk, error))?;
-    let mut found: Vec<Seq> = names.iter().filter_map(|name| first_of(name)).collect();
+    let mut found: Vec<Seq> = names
+        .iter()
+        .filter_map(|name| seq_of(name.strip_suffix(ending)?))
+        .collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -42,15 +50,9 @@ fn missing_or_io(disk: &dyn Disk, source: std::io::Error) -> StoreError {
     }
 }
 
-fn first_of(name: &str) -> Option<Seq> {
-    let digits = name
-        .strip_suffix(".seg")
-        .filter(|digits| digits.len() == 20)?;
-    digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| Seq::new(digits.parse().ok()?))
-        .flatten()
+fn seq_of(digits: &str) -> Option<Seq> {
+    let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| Seq::new(digits.parse().ok()?)).flatten()
 }
 
 /// Where reading stands: after `head`, at this offset of this segment.
@@ -59,6 +61,8 @@ pub(crate) struct Cursor {
     pub(crate) segment: Seq,
     pub(crate) offset: u64,
     pub(crate) head: Option<Head>,
+    /// Segment and offset of the frame of `head`, where they are known.
+    pub(crate) last: Option<(Seq, u64)>,
 }
 
 impl Cursor {
@@ -67,7 +71,18 @@ impl Cursor {
         segment: Seq::FIRST,
         offset: 0,
         head: None,
+        last: None,
     };
+
+    /// Behind the last record of a segment: the next one begins another.
+    pub(crate) fn behind(head: Head) -> Cursor {
+        Cursor {
+            segment: next_seq(Some(head)),
+            offset: 0,
+            head: Some(head),
+            last: None,
+        }
+    }
 }
 
 /// What stands where the next frame should be.
@@ -200,6 +215,7 @@ impl<'a> FrameReader<'a> {
             return Ok(Next::Bad(Damage::Chain));
         }
         self.log = Some(log);
+        self.cursor.last = Some((self.cursor.segment, self.cursor.offset));
         self.cursor.offset += length as u64;
         self.cursor.head = Some(record.head());
         Ok(Next::Record(record))
@@ -222,8 +238,7 @@ impl<'a> FrameReader<'a> {
         };
         let starts = std::iter::once(start).chain(later.into_iter().map(|segment| Cursor {
             segment,
-            offset: 0,
-            head: None,
+            ..Cursor::START
         }));
         for start in starts {
             self.enter(start.segment);
@@ -310,7 +325,13 @@ impl<'a> FrameReader<'a> {
                 .file
                 .as_ref()
                 .expect("the segment at the cursor is open");
+            let found = file
+                .length()
+                .map_err(StoreError::io("read", self.path()))?
+                .saturating_sub(self.cursor.offset);
             let wanted = length.clamp(WINDOW_LEN, FRAME_LEN_MAX);
+            let wanted = usize::try_from(found).map_or(wanted, |found| wanted.min(found));
+            self.window.clear();
             self.window.resize(wanted, 0);
             self.window_at = self.cursor.offset;
             let read = file.read_at(self.cursor.offset, &mut self.window);

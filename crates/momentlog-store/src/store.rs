@@ -1,6 +1,6 @@
 //! The seam above the log: what every kind of store can do, and one that lives in memory.
 
-use crate::{Draft, Head, LogId, Record, Seq, StoreError};
+use crate::{Disk, Draft, Head, LogId, Record, Seq, StoreError};
 
 /// An append-only sequence of records: conditional append and ordered read, nothing else.
 ///
@@ -50,6 +50,53 @@ pub trait Store: std::fmt::Debug + Send {
 
     /// Whether this handle is the writer, so that nobody else can have appended.
     fn is_writer(&self) -> bool;
+
+    /// The record after which the log begins here, if those up to it were archived; `None` for a whole log.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read.
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        Ok(None)
+    }
+
+    /// Returns the newest image at or before `most` that agrees with the log. One that does not is passed over.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read; that an image is damaged is no error.
+    fn image(&mut self, _most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        Ok(None)
+    }
+
+    /// Keeps `body` as the image of the log as it is now, and returns where that is. The caller is the writer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsupported`] by stores that keep none; what the store cannot write. The log is as it was.
+    fn put_image(&mut self, _body: &[u8]) -> Result<Head, StoreError> {
+        Err(StoreError::Unsupported {
+            doing: "keep images",
+        })
+    }
+
+    /// Appends `bridge` after `expected`, and moves all records before it to `to`. The caller is the writer, and has put
+    /// an image at `expected`, with which the log begins from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsupported`] by stores that have no archive. Otherwise the bridge may be recorded, but no record is
+    /// lost: those that are not in the archive are still in the log.
+    fn archive(
+        &mut self,
+        _expected: Head,
+        _bridge: Draft,
+        _to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        Err(StoreError::Unsupported {
+            doing: "archive records",
+        })
+    }
 }
 
 /// A store that is gone with its handle.

@@ -10,7 +10,7 @@ pub enum Verdict {
     Anchored,
     /// Consistent in itself. A whole rewrite would be as well: only a receipt kept elsewhere tells.
     Unanchored,
-    /// An interrupted write left bytes behind the last record.
+    /// An interrupted write left bytes behind the last record, or in `head`.
     TornTail,
     /// Records that were there are not.
     Truncated,
@@ -23,9 +23,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The exit status: 0 anchored or unanchored, 4 torn tail, 5 truncated, 6 forked, 7 gap, 8 damaged.
-    pub fn exit_status(self) -> u8 {
+    /// The exit status: 0 anchored or unanchored (3 if `strict`, when only an anchor is good enough), 4 torn tail,
+    /// 5 truncated, 6 forked, 7 gap, 8 damaged.
+    pub fn exit_status(self, strict: bool) -> u8 {
         match self {
+            Verdict::Unanchored if strict => 3,
             Verdict::Anchored | Verdict::Unanchored => 0,
             Verdict::TornTail => 4,
             Verdict::Truncated => 5,
@@ -56,6 +58,8 @@ pub struct VerifyReport {
     pub verdict: Verdict,
     /// The log's id.
     pub log: Option<LogId>,
+    /// The last record that was moved to an archive, which was not looked at.
+    pub start: Option<Head>,
     /// The last record that verified.
     pub head: Option<Head>,
     /// Number of records that verified.
@@ -64,6 +68,10 @@ pub struct VerifyReport {
     pub texts_erased: u64,
     /// The torn tail.
     pub torn: Option<TornTail>,
+    /// Whether the file `head` says nothing, because its writing was interrupted or it is damaged.
+    pub head_torn: bool,
+    /// Whether the receipt is of a record that was archived, so that only the archive can anchor it.
+    pub receipt_archived: bool,
     /// What is wrong, with segment, offset and seq.
     pub error: Option<StoreError>,
 }
@@ -83,55 +91,62 @@ pub fn verify(
 ) -> Result<VerifyReport, StoreError> {
     let mut records = 0;
     let mut texts_erased = 0;
-    let mut head = None;
+    let (start, mut read) = match store.start() {
+        Ok(start) => (start, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let mut head = start;
     let mut proven = None;
-    let read = store.read(None, &mut |record| {
-        records += 1;
-        texts_erased += record
-            .texts
-            .iter()
-            .filter(|text| matches!(text, Text::Erased { .. }))
-            .count() as u64;
+    let mut compare = |head: Head| {
         if let Some(receipt) = receipt
-            && receipt.head.seq == record.seq
+            && receipt.head.seq == head.seq
         {
-            proven = Some(receipt.head.digest == record.digest);
+            proven = Some(receipt.head.digest == head.digest);
         }
-        head = Some(record.head());
-        each(&record);
-        Ok(())
-    });
+    };
+    start.map(&mut compare);
+    if read.is_ok() {
+        read = store.read(start, &mut |record| {
+            records += 1;
+            texts_erased += record
+                .texts
+                .iter()
+                .filter(|text| matches!(text, Text::Erased { .. }))
+                .count() as u64;
+            compare(record.head());
+            head = Some(record.head());
+            each(&record);
+            Ok(())
+        });
+    }
     let log = store.log_id();
     let torn = store.torn_tail().cloned();
-    let (mut verdict, mut error) = (Verdict::Unanchored, None);
-    match read {
-        Ok(()) if torn.is_some() => verdict = Verdict::TornTail,
-        Ok(()) => {}
-        Err(StoreError::Damaged {
-            path,
-            offset,
-            seq,
-            why,
-        }) => {
-            verdict = match why {
-                Damage::Truncated { .. } => Verdict::Truncated,
-                Damage::Gap { .. } => Verdict::Gap,
-                _ => Verdict::Damaged,
-            };
-            error = Some(StoreError::Damaged {
-                path,
-                offset,
-                seq,
-                why,
-            });
-        }
-        Err(other) => return Err(other),
-    }
+    let head_torn = store.head_is_torn();
+    let (mut verdict, error) = match read {
+        Ok(()) if torn.is_some() || head_torn => (Verdict::TornTail, None),
+        Ok(()) => (Verdict::Unanchored, None),
+        Err(error) => match &error {
+            StoreError::Damaged { why, .. } => {
+                let verdict = match why {
+                    Damage::Truncated { .. } => Verdict::Truncated,
+                    Damage::Gap { .. } => Verdict::Gap,
+                    _ => Verdict::Damaged,
+                };
+                (verdict, Some(error))
+            }
+            _ => return Err(error),
+        },
+    };
+    let mut receipt_archived = false;
     if let Some(receipt) = receipt {
         let against = match proven {
             Some(true) if log == Some(receipt.log) => Verdict::Anchored,
             Some(_) => Verdict::Forked,
             None if log.is_some_and(|log| log != receipt.log) => Verdict::Forked,
+            None if start.is_some_and(|start| receipt.head.seq < start.seq) => {
+                receipt_archived = true;
+                Verdict::Unanchored
+            }
             None => Verdict::Truncated,
         };
         verdict = if verdict == Verdict::Unanchored {
@@ -143,10 +158,13 @@ pub fn verify(
     Ok(VerifyReport {
         verdict,
         log,
+        start,
         head,
         records,
         texts_erased,
         torn,
+        head_torn,
+        receipt_archived,
         error,
     })
 }

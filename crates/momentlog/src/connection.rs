@@ -1,16 +1,16 @@
 //! Connections: the way in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog_core::{Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal};
-use momentlog_store::{FileStore, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
+use momentlog_store::{Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
 use momentlog_xml::read_domain;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
-use crate::engine::{Ask, Engine, Outcome};
+use crate::engine::{Archived, Ask, Engine, Outcome, Promise};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
@@ -265,7 +265,31 @@ impl Connection {
         })
     }
 
-    /// Executes many typed commands under one sync: all of them, or none. Each sees what those before have done.
+    /// Hands in a typed command without waiting until it is durable; [`Submitted::wait`] does that and gives the answer.
+    /// What is handed in together shares a sync.
+    ///
+    /// # Errors
+    ///
+    /// What the store says before anything is written. A refusal comes with the answer: it may rest on commands that are
+    /// not durable yet.
+    pub fn submit(&self, command: &Command) -> Result<Submitted> {
+        self.deny_read_only("submit", ErrorDomain::Domain)?;
+        let ask = Ask {
+            domain: command.domain,
+            provenance: &self.provenance,
+            digest: command_digest(command),
+        };
+        let promise = self
+            .engine
+            .hand_in(&[ask], &mut |view, _| Ok(view.state().decide(command)?))?;
+        Ok(Submitted {
+            connection: self.clone(),
+            promise,
+        })
+    }
+
+    /// Executes many typed commands under one sync: all of them are accepted, or none. Each sees what those before have
+    /// done. If the machine stops before they are durable, the first few of them may be recorded.
     ///
     /// # Errors
     ///
@@ -316,20 +340,7 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
     pub fn view_at(&self, seq: Seq) -> Result<View> {
-        let mut found: Option<View> = None;
-        let read = self.engine.entries(None, &mut |entry, view| {
-            if entry.head.seq <= seq {
-                found = Some(view.clone());
-            }
-        });
-        match found {
-            // Damage after that record does not matter.
-            Some(view) if view.head().is_some_and(|head| head.seq == seq) => Ok(view),
-            found => {
-                read?;
-                Ok(found.unwrap_or_else(|| self.engine.view().as_ref().clone()))
-            }
-        }
+        self.engine.view_at(seq)
     }
 
     /// Returns the entries of the log after `after`, from the first one if that is `None`.
@@ -386,6 +397,41 @@ impl Connection {
         self.engine.damage()
     }
 
+    /// Makes an image of the log as it is now, from which it is opened sooner, and returns the record that it is of.
+    /// Images are also made on close and every 100,000 records; losing one costs nothing but time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::OperationInvalid`] if there is nothing to
+    /// save; [`ErrorCode::SystemError`] if the store keeps no images, or the disk is full.
+    pub fn make_image(&self) -> Result<Head> {
+        self.deny_read_only("make_image", ErrorDomain::Domain)?;
+        self.engine.make_image()
+    }
+
+    /// Moves all records up to now to the directory `to`, which is made, or holds earlier ones of this log. From then on
+    /// the log begins with an image and a bridge record that names what was moved.
+    ///
+    /// Interrupted, it may be asked again: until all is copied and synced, the log is whole here.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::OperationInvalid`] if there is nothing to
+    /// move; [`ErrorCode::SystemError`] if the store has no archive, `to` holds something else, or the disk says so.
+    pub fn archive(&self, to: &Path) -> Result<Archived> {
+        self.archive_to(&RealDisk::new(to))
+    }
+
+    /// As [`archive`](Self::archive), to any disk.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn archive_to(&self, to: &dyn Disk) -> Result<Archived> {
+        self.deny_read_only("archive", ErrorDomain::Domain)?;
+        self.engine.archive(&self.provenance, to)
+    }
+
     /// Lets other processes write until the next change here, which waits for them in turn.
     pub fn release(&self) {
         self.engine.release();
@@ -413,7 +459,7 @@ impl Connection {
         decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
     ) -> Result<Outcome> {
         self.engine.execute(
-            &Ask {
+            Ask {
                 domain,
                 provenance: &self.provenance,
                 digest,
@@ -442,6 +488,25 @@ impl Connection {
                 )
             })?;
         Ok(DomainUuid::from_entropy(bytes))
+    }
+}
+
+/// A command that was handed in. Dropping it takes nothing back.
+#[derive(Debug)]
+#[must_use = "the command is not durable before `wait` says so"]
+pub struct Submitted {
+    connection: Connection,
+    promise: Promise,
+}
+
+impl Submitted {
+    /// Waits until the command, and all that its answer rests on, is durable, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::execute`].
+    pub fn wait(self) -> Result<Outcome> {
+        Ok(self.connection.engine.answer(self.promise)?.remove(0))
     }
 }
 

@@ -2,18 +2,36 @@
 //!
 //! decide → apply (privately) → encode → append (durable) → publish. A record that cannot be applied is never written,
 //! and an answer, a refusal included, is never given on a state that is not durable.
+//!
+//! Threads decide one after the other, each on what those before have decided, and then share one write: see
+//! [`crate::commit_queue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use momentlog_core::{Change, DomainUuid, Event, State};
-use momentlog_store::{LogId, Seq, Store, StoreError};
+use momentlog_store::{Disk, Draft, FRAME_LEN_MAX, Head, LogId, Seq, Store, StoreError};
+use sha2::{Digest as _, Sha256};
 
+use crate::commit_queue::{CommitQueue, Ticket};
 use crate::environment::{ACTOR_LEN_MAX, Options, Provenance, Revision};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::ledger::{Entry, Ledger, ReplayError, View};
-use crate::stored::{Content, Facts, REQUEST_ID_LEN_MAX, RequestKey};
+use crate::ledger::{Bridge, Entry, Ledger, ReplayError, View};
+use crate::stored::{Content, Facts, REQUEST_ID_LEN_MAX, RequestKey, image};
 use crate::test_driver;
+
+/// After how many records an image is made.
+const IMAGE_EVERY: u64 = 100_000;
+
+/// How many records a closed store has at least after its last image, before another is worth its time.
+const IMAGE_ON_CLOSE: u64 = 1_000;
+
+/// How much may be handed in and not waited for.
+const HANDED_IN_MAX: usize = 1_024;
+
+/// How often a store that others write as well is tried again, when one of them came first.
+const CONFLICTS_MAX: usize = 16;
 
 /// The answer to an accepted command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +42,17 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// Whether this is the first answer to the same request, which was asked before.
     pub repeated: bool,
+}
+
+/// What an archiving did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// The first record that was moved.
+    pub first: Seq,
+    /// The last one.
+    pub last: Head,
+    /// The record that stands for them from now on.
+    pub bridge: Head,
 }
 
 /// One accepted command on its way into the log.
@@ -42,21 +71,54 @@ pub(crate) struct Ask<'a> {
     pub(crate) digest: [u8; 32],
 }
 
+/// The answer to what was handed in, as soon as all that it rests on is durable.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    ticket: Option<Ticket<StoreError>>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Recorded(Vec<Outcome>),
+    Repeated(Seq),
+    Refused(Error),
+}
+
+/// What one call wants written: its records, and the state after them.
+#[derive(Debug)]
+struct Job {
+    log: LogId,
+    drafts: Vec<Draft>,
+    /// Its head is not known before it is written.
+    view: View,
+}
+
 /// The one writer and all readers of a store in this process.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// Who holds this decides. It is taken before `store`.
     inner: Mutex<Inner>,
+    store: Mutex<Box<dyn Store>>,
+    queue: CommitQueue<Job, StoreError>,
+    /// The newest durable state that this process knows.
     view: RwLock<Arc<View>>,
+    /// Whether nobody else can have appended, so that the view is the newest there is.
+    exclusive: AtomicBool,
+    /// The record of the newest image that was loaded or tried; 0 for none.
+    image: AtomicU64,
     news: Condvar,
     pub(crate) options: Options,
 }
 
 #[derive(Debug)]
 struct Inner {
-    store: Box<dyn Store>,
     ledger: Ledger,
+    /// The generation of the queue that the ledger belongs to.
+    generation: u64,
     /// Set while the ledger may hold what the log does not; it is replayed anew then.
     stale: bool,
+    log: Option<LogId>,
     /// What ends the log before its time, if it is damaged.
     damage: Option<Arc<str>>,
 }
@@ -67,12 +129,17 @@ impl Engine {
         let view = RwLock::new(Arc::new(ledger.view.clone()));
         Engine {
             inner: Mutex::new(Inner {
-                store,
                 ledger,
+                generation: 0,
                 stale: false,
+                log: None,
                 damage: None,
             }),
+            store: Mutex::new(store),
+            queue: CommitQueue::new(),
             view,
+            exclusive: AtomicBool::new(false),
+            image: AtomicU64::new(0),
             news: Condvar::new(),
             options,
         }
@@ -88,9 +155,13 @@ impl Engine {
 
     /// Reads what others have appended, and returns the view after that.
     pub(crate) fn refresh(&self) -> Result<Arc<View>> {
-        let mut inner = self.lock();
-        inner.catch_up()?;
-        Ok(self.publish(&inner))
+        if !self.is_exclusive() {
+            let mut inner = self.lock();
+            if !self.is_exclusive() {
+                self.catch_up(&mut inner)?;
+            }
+        }
+        Ok(self.view())
     }
 
     /// What ends the log before its time, as of the last look at it.
@@ -100,7 +171,8 @@ impl Engine {
 
     /// Lets other processes write, until the next change here.
     pub(crate) fn release(&self) {
-        self.lock().store.end();
+        let mut inner = self.lock();
+        self.close(&mut inner);
     }
 
     /// Waits until the log has a record after `seen`, or `wait` is over; returns the newest view.
@@ -111,35 +183,30 @@ impl Engine {
         // A wait that no clock can hold ends after a day, and the caller asks again.
         let now = std::time::Instant::now();
         let end = now.checked_add(wait).unwrap_or(now + DAY);
-        let mut inner = self.lock();
         loop {
-            match inner.catch_up() {
-                Err(error) if is_missing(&error) => {}
-                caught_up => caught_up?,
-            }
+            let view = match self.refresh() {
+                Err(error) if is_missing(&error) => self.view(),
+                refreshed => refreshed?,
+            };
             let left = end.saturating_duration_since(std::time::Instant::now());
-            if inner.ledger.view.head.map(|head| head.seq) > seen || left.is_zero() {
-                return Ok(self.publish(&inner));
+            if view.head.map(|head| head.seq) > seen || left.is_zero() {
+                return Ok(view);
             }
-            inner = self
-                .news
-                .wait_timeout(inner, left.min(LOOK))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            // Word of this process comes at once, that of others with the next look.
+            drop(self.news.wait_timeout(self.lock(), left.min(LOOK)));
         }
     }
 
     /// Calls `each` with the decoded entries after `after`, up to the durable end.
-    ///
-    /// Texts and domains may be told in any record before, so the log is read from its start.
     pub(crate) fn entries(
         &self,
         after: Option<Seq>,
         each: &mut dyn FnMut(Entry, &View),
     ) -> Result<()> {
-        let mut ledger = Ledger::new(self.options.profile);
+        let mut store = self.store();
+        let mut ledger = self.ledger_at(store.as_mut(), after)?;
         let mut fault = None;
-        let read = self.lock().store.read(None, &mut |record| {
+        let read = store.read(ledger.view.head, &mut |record| {
             if fault.is_none() {
                 match ledger.replay(&record) {
                     Ok(entry) if Some(entry.head.seq) > after => each(entry, &ledger.view),
@@ -155,49 +222,44 @@ impl Engine {
         }
     }
 
+    /// Returns the state as of a record: the end of the log if that is before it.
+    pub(crate) fn view_at(&self, seq: Seq) -> Result<View> {
+        let mut store = self.store();
+        let mut ledger = self.ledger_at(store.as_mut(), Some(seq))?;
+        let mut fault = None;
+        let read = store.read(ledger.view.head, &mut |record| {
+            if fault.is_none() && record.seq <= seq {
+                fault = ledger.replay(&record).err();
+            }
+            Ok(())
+        });
+        match fault {
+            Some(error) => Err(unreadable(&error)),
+            // Damage after that record does not matter.
+            None if ledger.seq == Some(seq) => Ok(ledger.view),
+            None => {
+                read?;
+                Ok(ledger.view)
+            }
+        }
+    }
+
     /// The log's id, once there is a record.
     pub(crate) fn log_id(&self) -> Option<LogId> {
-        self.lock().store.log_id()
+        self.store().log_id()
     }
 
     /// Decides, applies, records and publishes one command.
     pub(crate) fn execute(
         &self,
-        ask: &Ask<'_>,
+        ask: Ask<'_>,
         decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
     ) -> Result<Outcome> {
-        vet(ask.provenance)?;
-        let mut inner = self.lock();
-        if !inner.store.is_writer() {
-            // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
-            match inner.catch_up() {
-                Err(error) if is_missing(&error) => {}
-                caught_up => caught_up?,
-            }
-            match self.decide(&mut inner, ask, decide)? {
-                Decided::Repeated(outcome) => return Ok(outcome),
-                Decided::Accepted(_) => inner.store.begin(self.options.lock_wait)?,
-            }
-        }
-        inner.catch_up()?;
-        let pending = match self.decide(&mut inner, ask, decide)? {
-            Decided::Repeated(outcome) => return Ok(outcome),
-            Decided::Accepted(pending) => pending,
-        };
-        let seqs = self.record(&mut inner, vec![pending])?;
-        self.publish(&inner);
-        let (seq, events) = seqs
-            .into_iter()
-            .next()
-            .expect("one command gives one record");
-        Ok(Outcome {
-            seq,
-            events,
-            repeated: false,
-        })
+        let promise = self.hand_in(&[ask], &mut |view, _| decide(view))?;
+        Ok(self.answer(promise)?.remove(0))
     }
 
-    /// As [`execute`](Self::execute), for many commands under one sync: all of them, or none.
+    /// As [`execute`](Self::execute), for many commands under one sync: all of them are accepted, or none.
     ///
     /// Each of `decide` sees the state that those before have made.
     pub(crate) fn execute_all(
@@ -206,136 +268,303 @@ impl Engine {
         commands: &[(DomainUuid, [u8; 32])],
         decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
     ) -> Result<Vec<Outcome>> {
-        vet(provenance)?;
         if provenance.request_id.is_some() && commands.len() > 1 {
             let message = "a request id stands for one command, not for a batch".to_owned();
             return Err(Error::argument(ErrorDomain::Domain, message));
         }
-        let mut inner = self.lock();
-        if !inner.store.is_writer() {
-            // As for one command: a refusal needs neither the lock nor a store.
-            match inner.catch_up() {
-                Err(error) if is_missing(&error) => {}
-                caught_up => caught_up?,
-            }
-            self.decide_all(&mut inner, provenance, commands, decide)?;
-            inner.store.begin(self.options.lock_wait)?;
-        }
-        inner.catch_up()?;
-        let pending = self.decide_all(&mut inner, provenance, commands, decide)?;
-        let seqs = self.record(&mut inner, pending)?;
-        self.publish(&inner);
-        let outcome = |(seq, events)| Outcome {
-            seq,
-            events,
-            repeated: false,
-        };
-        Ok(seqs.into_iter().map(outcome).collect())
-    }
-
-    /// Decides a batch on the state that it makes as it goes; the ledger is as before after that.
-    fn decide_all(
-        &self,
-        inner: &mut Inner,
-        provenance: &Provenance,
-        commands: &[(DomainUuid, [u8; 32])],
-        decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
-    ) -> Result<Vec<Pending>> {
-        let before = inner.ledger.view.clone();
-        let mut pending = Vec::with_capacity(commands.len());
-        let mut decided = Ok(());
-        for (index, (domain, digest)) in commands.iter().enumerate() {
-            let ask = Ask {
+        let asks: Vec<Ask<'_>> = commands
+            .iter()
+            .map(|(domain, digest)| Ask {
                 domain: *domain,
                 provenance,
                 digest: *digest,
-            };
-            decided = match self.decide(inner, &ask, &mut |view| decide(view, index)) {
-                Ok(Decided::Accepted(accepted)) => {
-                    let applied = apply(&mut inner.ledger.view.state, &accepted.events);
-                    pending.push(accepted);
-                    applied
-                }
-                Ok(Decided::Repeated(_)) => {
-                    let message = "the request was recorded before".to_owned();
-                    Err(Error::argument(ErrorDomain::Domain, message))
-                }
-                Err(error) => Err(error),
-            };
-            if decided.is_err() {
-                break;
-            }
+            })
+            .collect();
+        if asks.is_empty() {
+            return Ok(Vec::new());
         }
-        inner.ledger.view = before;
-        decided.map(|()| pending)
+        let promise = self.hand_in(&asks, decide)?;
+        self.answer(promise)
     }
 
-    /// Checks request id and expected revision, then decides.
-    fn decide(
+    /// Decides commands and hands in what they cause. The answer, also a refusal, comes with [`answer`](Self::answer):
+    /// it may rest on what is not durable yet.
+    pub(crate) fn hand_in(
         &self,
-        inner: &mut Inner,
-        ask: &Ask<'_>,
-        decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
-    ) -> Result<Decided> {
-        let provenance = ask.provenance;
-        let request = provenance.request_id.clone().map(|id| RequestKey {
-            id,
-            digest: ask.digest,
-        });
-        if let Some(key) = &request
-            && let Some((seq, digest)) = inner.ledger.requests.get(&key.id).copied()
-        {
-            if digest != key.digest {
-                let detail = format!(
-                    "request id '{}' was used for another command, in record {seq}",
-                    key.id
-                );
-                return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::Test, detail));
+        asks: &[Ask<'_>],
+        decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
+    ) -> Result<Promise> {
+        asks.iter().try_for_each(|ask| vet(ask.provenance))?;
+        let mut conflicts = 0;
+        loop {
+            let mut inner = self.lock();
+            if !self.is_exclusive() {
+                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
+                self.catch_up_if_there(&mut inner)?;
+                if let Decided::Repeated(seq) = decide_all(&mut inner.ledger, asks, decide)? {
+                    return Ok(Promise {
+                        ticket: None,
+                        answer: Answer::Repeated(seq),
+                    });
+                }
+                self.begin(&mut inner)?;
             }
-            return Ok(Decided::Repeated(self.first_answer(inner, seq)?));
-        }
-        if let Some(expected) = provenance.expected_revision {
-            let found = inner.ledger.view.revision(ask.domain);
-            if found != expected {
-                let text = |revision| match revision {
-                    Revision::None => "none".to_owned(),
-                    Revision::At(seq) => seq.to_string(),
-                };
-                let detail = format!(
-                    "the domain has revision {}, not {}",
-                    text(found),
-                    text(expected)
-                );
-                return Err(Error::new(
-                    ErrorCode::OperationAborted,
-                    ErrorDomain::Test,
-                    detail,
-                ));
+            let answer = match decide_all(&mut inner.ledger, asks, decide) {
+                Err(error) => Answer::Refused(error),
+                Ok(Decided::Repeated(seq)) => Answer::Repeated(seq),
+                Ok(Decided::Accepted(pending)) => {
+                    let (job, outcomes) = self.record(&mut inner, pending)?;
+                    let Ok(ticket) = self.queue.push(inner.generation, job) else {
+                        continue;
+                    };
+                    let promise = Promise {
+                        ticket: Some(ticket),
+                        answer: Answer::Recorded(outcomes),
+                    };
+                    if self.is_exclusive() {
+                        let full = self.queue.len() >= HANDED_IN_MAX;
+                        drop(inner);
+                        if full {
+                            // Whether it succeeds is told to whoever waits for it.
+                            let _ = self.settle(&promise);
+                        }
+                        return Ok(promise);
+                    }
+                    // Others may append, so that the next decision needs to know what became of this one.
+                    match self.settle(&promise) {
+                        Err(error) if is_conflict(&error) && conflicts < CONFLICTS_MAX => {
+                            conflicts += 1;
+                            continue;
+                        }
+                        settled => settled?,
+                    }
+                    inner.ledger.view.head = self.view().head;
+                    return Ok(promise);
+                }
+            };
+            let ticket = self.queue.last();
+            if self.queue.generation() != inner.generation {
+                // Decided on what is not there.
+                continue;
             }
+            return Ok(Promise { ticket, answer });
         }
-        let events = decide(&inner.ledger.view)?;
-        Ok(Decided::Accepted(Pending {
-            domain: ask.domain,
-            provenance: provenance.clone(),
-            request,
-            events,
-        }))
     }
 
-    /// Returns the answer that the request got when it was recorded.
-    fn first_answer(&self, inner: &mut Inner, seq: Seq) -> Result<Outcome> {
-        let mut ledger = Ledger::new(self.options.profile);
-        let mut found = None;
-        inner.store.read(None, &mut |record| {
-            if found.is_none()
-                && let Ok(entry) = ledger.replay(&record)
-                && entry.head.seq == seq
-            {
-                found = Some(entry.events);
+    /// Waits until all that an answer rests on is durable, and gives it.
+    pub(crate) fn answer(&self, promise: Promise) -> Result<Vec<Outcome>> {
+        self.settle(&promise)?;
+        match promise.answer {
+            Answer::Recorded(outcomes) => {
+                self.make_image_if_due();
+                Ok(outcomes)
+            }
+            Answer::Repeated(seq) => Ok(vec![self.first_answer(seq)?]),
+            Answer::Refused(error) => Err(error),
+        }
+    }
+
+    fn settle(&self, promise: &Promise) -> Result<()> {
+        let Some(ticket) = &promise.ticket else {
+            return Ok(());
+        };
+        self.queue
+            .wait(ticket, &mut |jobs| self.write(jobs))
+            .map_err(Error::from)
+    }
+
+    /// Appends what a group of threads has handed in, under one sync, and publishes the state after it.
+    fn write(&self, jobs: Vec<Job>) -> std::result::Result<(), StoreError> {
+        let mut drafts = Vec::with_capacity(jobs.len());
+        let mut last = None;
+        for job in jobs {
+            drafts.extend(job.drafts);
+            last = Some((job.log, job.view));
+        }
+        let Some((log, mut view)) = last else {
+            return Ok(());
+        };
+        let records = {
+            let mut store = self.store();
+            let expected = store.head();
+            store.append(log, expected, drafts)?
+        };
+        view.head = records.last().map(momentlog_store::Record::head);
+        self.publish(view);
+        Ok(())
+    }
+
+    /// Makes an image of the log as it is now.
+    pub(crate) fn make_image(&self) -> Result<Head> {
+        let mut inner = self.lock();
+        if !self.is_exclusive() {
+            self.catch_up(&mut inner)?;
+            self.begin(&mut inner)?;
+        }
+        self.drain(&mut inner)?;
+        self.image_of(&mut inner)
+    }
+
+    fn image_of(&self, inner: &mut Inner) -> Result<Head> {
+        let body = image::encode(&mut inner.ledger).ok_or_else(|| {
+            let detail = "the log has nothing yet that an image could save";
+            Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
+        })?;
+        let made = self.store().put_image(&body);
+        // One that cannot be made is not tried again with every record.
+        let newest = inner.ledger.seq.map_or(0, Seq::get);
+        self.image.store(newest, Ordering::Relaxed);
+        Ok(made?)
+    }
+
+    /// Makes an image after every so many records. That it fails costs the next one who opens the store time, not data.
+    fn make_image_if_due(&self) {
+        let is_due = || {
+            let newest = self.view().head.map_or(0, |head| head.seq.get());
+            newest
+                >= self
+                    .image
+                    .load(Ordering::Relaxed)
+                    .saturating_add(IMAGE_EVERY)
+        };
+        if !is_due() {
+            return;
+        }
+        let mut inner = self.lock();
+        // Only one of the threads that saw it makes it.
+        if is_due() && self.is_exclusive() && self.drain(&mut inner).is_ok() {
+            note(self.image_of(&mut inner));
+        }
+    }
+
+    /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
+    pub(crate) fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived> {
+        vet(provenance)?;
+        let mut inner = self.lock();
+        if !self.is_exclusive() {
+            self.catch_up(&mut inner)?;
+            self.begin(&mut inner)?;
+        }
+        self.drain(&mut inner)?;
+        // Until all is done, the ledger is not what the log makes of it.
+        inner.stale = true;
+        let mut store = self.store();
+        let (Some(last), Some(log)) = (store.head(), store.log_id()) else {
+            let detail = "the log has no record yet";
+            return Err(Error::new(
+                ErrorCode::OperationInvalid,
+                ErrorDomain::Test,
+                detail,
+            ));
+        };
+        let start = store.start()?;
+        // The truth goes away, so what stands for it is made from the truth once more, and not from memory.
+        let mut ledger = self.ledger_at(store.as_mut(), None)?;
+        let mut fault = None;
+        store.read(ledger.view.head, &mut |record| {
+            if fault.is_none() {
+                match ledger.replay(&record) {
+                    Ok(entry) if entry.request_id.is_some() => {
+                        ledger.answers.insert(record.seq, record.facts.into());
+                    }
+                    Ok(_) => {}
+                    Err(error) => fault = Some(error),
+                }
             }
             Ok(())
         })?;
-        let events = found.expect("a request that the ledger knows is in the log");
+        if let Some(error) = fault {
+            return Err(unreadable(&error));
+        }
+        if ledger.view.state != inner.ledger.view.state {
+            let detail = "the log does not give the state that is in memory";
+            return Err(Error::new(
+                ErrorCode::InternalError,
+                ErrorDomain::Test,
+                detail,
+            ));
+        }
+        let body = image::encode(&mut ledger).ok_or_else(|| {
+            let detail = "the log has nothing yet that could be archived";
+            Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
+        })?;
+        store.put_image(&body)?;
+        let bridge = Bridge {
+            first: Seq::after(start.map(|start| start.seq)),
+            last,
+            image: Sha256::digest(&body).into(),
+        };
+        let seq = Seq::after(Some(last.seq));
+        let facts = Facts {
+            recorded: self.options.clock.now().max(ledger.recorded),
+            domain: None,
+            previous: None,
+            content: Content::Bridge {
+                actor: provenance.actor.clone(),
+                reason: provenance.reason.clone(),
+                bridge,
+            },
+        };
+        let mut salts = Salts::new(self);
+        let draft = ledger.dictionary.encode(seq, &facts, &mut || salts.next());
+        salts.check()?;
+        let record = store.archive(last, draft, to)?;
+        drop(store);
+        ledger.settle(seq, facts);
+        ledger.view.head = Some(record.head());
+        inner.ledger = ledger;
+        inner.stale = false;
+        self.image.store(last.seq.get(), Ordering::Relaxed);
+        inner.log = Some(log);
+        self.publish(inner.ledger.view.clone());
+        Ok(Archived {
+            first: bridge.first,
+            last,
+            bridge: record.head(),
+        })
+    }
+
+    /// Returns the ledger from which the entries after `after` can be read: that of an image at or before it, that at the
+    /// start of an archived log, or an empty one.
+    fn ledger_at(&self, store: &mut dyn Store, after: Option<Seq>) -> Result<Ledger> {
+        let start = store.start()?;
+        let most = after.or(start.map(|start| start.seq));
+        let loaded = match most {
+            Some(most) => load(store, Some(most))?,
+            None => None,
+        };
+        match (loaded, start) {
+            (Some(ledger), _) => Ok(ledger),
+            (None, Some(start)) => {
+                let detail = format!(
+                    "records up to {} were moved to an archive, and no image tells what they made",
+                    start.seq
+                );
+                Err(Error::new(
+                    ErrorCode::SystemError,
+                    ErrorDomain::Test,
+                    detail,
+                ))
+            }
+            (None, None) => Ok(Ledger::new(self.options.profile)),
+        }
+    }
+
+    /// Returns the answer that the request got when it was recorded.
+    fn first_answer(&self, seq: Seq) -> Result<Outcome> {
+        let answered = self.lock().ledger.first_answer(seq);
+        let events = match answered {
+            Some(events) => events.map_err(|error| unreadable(&error))?,
+            None => {
+                let mut found = None;
+                self.entries(Seq::new(seq.get() - 1), &mut |entry, _| {
+                    if entry.head.seq == seq {
+                        found = Some(entry.events);
+                    }
+                })?;
+                found.expect("a request that the ledger knows is in the log")
+            }
+        };
         Ok(Outcome {
             seq,
             events,
@@ -343,19 +572,27 @@ impl Engine {
         })
     }
 
-    /// Applies, encodes and appends; publishes nothing.
-    fn record(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<Vec<(Seq, Vec<Event>)>> {
+    /// Applies and encodes what was decided; the log has none of it yet.
+    fn record(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<(Job, Vec<Outcome>)> {
+        let recorded = self.record_all(inner, pending);
+        // What it has taught the ledger is in no record.
+        inner.stale |= recorded.is_err();
+        recorded
+    }
+
+    fn record_all(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<(Job, Vec<Outcome>)> {
         let now = self.options.clock.now();
-        let mut log = inner.store.log_id();
-        let mut facts = Vec::with_capacity(pending.len() + 2);
+        let mut contents = Vec::with_capacity(pending.len() + 2);
         let profile = inner.ledger.view.state.profile();
-        if inner.ledger.view.head.is_none() {
+        if inner.ledger.seq.is_none() {
             let mut id = [0; 16];
             self.fill(&mut id)?;
-            log = Some(LogId(id));
+            inner.log = Some(LogId(id));
             let writer = concat!("momentlog ", env!("CARGO_PKG_VERSION")).to_owned();
-            facts.push((None, Content::Genesis { profile, writer }));
-            inner.stale = true;
+            contents.push((None, Content::Genesis { profile, writer }));
+        }
+        if inner.ledger.seq <= Some(Seq::FIRST) {
+            // A crash may have come between the first record and this one.
             inner.ledger.view.state = State::new(profile);
             let events = test_driver::built_in(profile);
             if let Some(event) = events.first() {
@@ -365,77 +602,68 @@ impl Engine {
                     request: None,
                     events: events.clone(),
                 };
-                facts.push((Some(event.domain), content));
+                contents.push((Some(event.domain), content));
             }
         }
-        let own = facts.len();
-        facts.extend(pending.into_iter().map(
-            |Pending {
-                 domain,
-                 provenance,
-                 request,
-                 events,
-             }| {
-                let Provenance { actor, reason, .. } = provenance;
-                (
-                    Some(domain),
-                    Content::Command {
-                        actor,
-                        reason,
-                        request,
-                        events,
-                    },
-                )
-            },
-        ));
-        let log = log.expect("a log with a record has an id");
-        let expected = inner.ledger.view.head;
-        inner.stale = true;
-        let mut seq = expected.map(|head| head.seq);
-        let mut settled = Vec::with_capacity(facts.len());
-        let mut drafts = Vec::with_capacity(facts.len());
-        let mut entropy_failed = None;
-        for (domain, content) in facts {
+        let own = contents.len();
+        contents.extend(pending.into_iter().map(|pending| {
+            let Provenance { actor, reason, .. } = pending.provenance;
+            let content = Content::Command {
+                actor,
+                reason,
+                request: pending.request,
+                events: pending.events,
+            };
+            (Some(pending.domain), content)
+        }));
+        let log = inner.log.expect("a log with a record has an id");
+        let mut salts = Salts::new(self);
+        let mut drafts = Vec::with_capacity(contents.len());
+        let mut settled = Vec::with_capacity(contents.len());
+        let mut seq = inner.ledger.seq;
+        for (domain, content) in contents {
             let next = Seq::after(seq);
             seq = Some(next);
-            let recorded = now.max(inner.ledger.recorded);
-            let previous =
-                domain.and_then(|domain| inner.ledger.view.revisions.get(&domain).copied());
             let facts = Facts {
-                recorded,
+                recorded: now.max(inner.ledger.recorded),
                 domain,
-                previous,
+                previous: domain
+                    .and_then(|domain| inner.ledger.view.revisions.get(&domain).copied()),
                 content,
             };
-            let draft = inner.ledger.dictionary.encode(next, &facts, &mut || {
-                let mut salt = [0; 32];
-                if let Err(error) = self.fill(&mut salt) {
-                    entropy_failed = Some(error);
-                }
-                salt
-            });
+            let draft = inner
+                .ledger
+                .dictionary
+                .encode(next, &facts, &mut || salts.next());
+            let length = draft.frame_len();
+            drafts.push(draft);
+            if length > FRAME_LEN_MAX {
+                return Err(StoreError::TooLarge { length }.into());
+            }
             if let Content::Command { events, .. } = &facts.content {
                 apply(&mut inner.ledger.view.state, events)?;
             }
             if let Some(domain) = domain {
                 inner.ledger.view.revisions.insert(domain, next);
             }
-            drafts.push(draft);
-            settled.push(facts);
+            settled.push((next, facts));
         }
-        if let Some(error) = entropy_failed {
-            return Err(error);
-        }
-        let records = inner.store.append(log, expected, drafts)?;
-        let mut answers = Vec::with_capacity(records.len());
-        for (record, facts) in records.iter().zip(settled) {
+        salts.check()?;
+        let mut outcomes = Vec::with_capacity(settled.len());
+        for (index, (seq, facts)) in settled.into_iter().enumerate() {
             let state = inner.ledger.view.state.clone();
-            let entry = inner.ledger.settle(record.head(), facts);
+            let entry = inner.ledger.settle(seq, facts);
             inner.ledger.view.state = state;
-            answers.push((record.seq, entry.events));
+            if index >= own {
+                outcomes.push(Outcome {
+                    seq,
+                    events: entry.events,
+                    repeated: false,
+                });
+            }
         }
-        inner.stale = false;
-        Ok(answers.split_off(own))
+        let view = inner.ledger.view.clone();
+        Ok((Job { log, drafts, view }, outcomes))
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
@@ -448,13 +676,20 @@ impl Engine {
         })
     }
 
-    fn publish(&self, inner: &Inner) -> Arc<View> {
+    fn publish(&self, newest: View) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        if view.head != inner.ledger.view.head {
-            *view = Arc::new(inner.ledger.view.clone());
+        if view.head != newest.head {
+            *view = Arc::new(newest);
             self.news.notify_all();
         }
-        view.clone()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.exclusive.load(Ordering::Acquire)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Box<dyn Store>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -464,51 +699,288 @@ impl Engine {
             inner.stale = true;
             inner
         });
-        if inner.stale {
+        if inner.stale || inner.generation != self.queue.generation() {
+            // What is on its way was decided on a sound ledger; whether it arrives is told to those who wait for it.
+            let _ = self.wait_for_all();
             inner.ledger = Ledger::new(self.options.profile);
+            inner.generation = self.queue.generation();
             inner.stale = false;
+            self.exclusive.store(false, Ordering::Release);
         }
         inner
     }
-}
 
-enum Decided {
-    Accepted(Pending),
-    Repeated(Outcome),
-}
-
-impl Inner {
-    /// Reads what was appended since the last time.
-    fn catch_up(&mut self) -> Result<()> {
-        if self.store.is_writer() && self.store.head() == self.ledger.view.head {
-            return Ok(());
+    fn wait_for_all(&self) -> std::result::Result<(), Arc<StoreError>> {
+        match self.queue.last() {
+            Some(ticket) => self.queue.wait(&ticket, &mut |jobs| self.write(jobs)),
+            None => Ok(()),
         }
+    }
+
+    /// Waits until everything decided so far is durable, so that the ledger is that of the log.
+    fn drain(&self, inner: &mut Inner) -> Result<()> {
+        self.wait_for_all().map_err(Error::from)?;
+        if inner.generation != self.queue.generation() {
+            let detail = "an earlier write failed: reopen the store to settle what was written";
+            return Err(Error::new(
+                ErrorCode::SystemError,
+                ErrorDomain::Test,
+                detail,
+            ));
+        }
+        inner.ledger.view.head = self.view().head;
+        Ok(())
+    }
+
+    /// Becomes the writer, and reads on to what is the end of the log then.
+    fn begin(&self, inner: &mut Inner) -> Result<()> {
+        let alone = {
+            let mut store = self.store();
+            store.begin(self.options.lock_wait)?;
+            store.is_writer()
+        };
+        self.catch_up_if_there(inner)?;
+        self.exclusive.store(alone, Ordering::Release);
+        Ok(())
+    }
+
+    /// Stops being the writer.
+    fn close(&self, inner: &mut Inner) {
+        if self.is_exclusive() && self.drain(inner).is_ok() {
+            let seq = inner.ledger.seq.map_or(0, Seq::get);
+            let since = seq.saturating_sub(self.image.load(Ordering::Relaxed));
+            let counters = inner.ledger.view.state.counters();
+            let moments = counters.next_moment.map_or(0, |next| next.get());
+            if since >= IMAGE_ON_CLOSE.max(moments / 4) {
+                note(self.image_of(inner));
+            }
+        }
+        self.exclusive.store(false, Ordering::Release);
+        self.store().end();
+    }
+
+    /// Reads what was appended since the last time. That there is no store yet is no error.
+    fn catch_up_if_there(&self, inner: &mut Inner) -> Result<()> {
+        match self.catch_up(inner) {
+            Err(error) if is_missing(&error) => Ok(()),
+            caught_up => caught_up,
+        }
+    }
+
+    /// Reads what was appended since the last time, and publishes the state after it.
+    fn catch_up(&self, inner: &mut Inner) -> Result<()> {
+        let mut store = self.store();
+        let mut read = self.read_on(inner, store.as_mut());
+        if let Err(CannotRead::Store(StoreError::Archived { .. })) = read {
+            // Somebody has archived what this ledger has not read: it begins anew, with an image.
+            inner.ledger = Ledger::new(self.options.profile);
+            read = self.read_on(inner, store.as_mut());
+        }
+        inner.log = store.log_id().or(inner.log);
+        drop(store);
+        // What comes before the damage can be read; a writer is refused when it begins.
+        inner.damage = match &read {
+            Err(CannotRead::Store(error @ StoreError::Damaged { .. })) => {
+                Some(error.to_string().into())
+            }
+            _ => None,
+        };
+        match read {
+            Ok(()) => {}
+            Err(CannotRead::Store(StoreError::Damaged { .. }))
+                if inner.ledger.view.head.is_some() => {}
+            Err(CannotRead::Store(error)) => return Err(error.into()),
+            Err(CannotRead::Replay(error)) => {
+                inner.stale = true;
+                return Err(unreadable(&error));
+            }
+        }
+        self.publish(inner.ledger.view.clone());
+        Ok(())
+    }
+
+    fn read_on(
+        &self,
+        inner: &mut Inner,
+        store: &mut dyn Store,
+    ) -> std::result::Result<(), CannotRead> {
+        if inner.ledger.seq.is_none()
+            && let Some(ledger) = load(store, None).map_err(CannotRead::Store)?
+        {
+            let seq = ledger.seq.map_or(0, Seq::get);
+            self.image.store(seq, Ordering::Relaxed);
+            inner.ledger = ledger;
+        }
+        let ledger = &mut inner.ledger;
         let mut fault = None;
-        let Inner {
-            store,
-            ledger,
-            stale,
-            damage,
-        } = self;
         let read = store.read(ledger.view.head, &mut |record| {
             if fault.is_none() {
                 fault = ledger.replay(&record).err();
             }
             Ok(())
         });
-        if let Some(error) = fault {
-            *stale = true;
-            return Err(unreadable(&error));
+        match fault {
+            Some(error) => Err(CannotRead::Replay(error)),
+            None => read.map_err(CannotRead::Store),
         }
-        // What comes before the damage can be read; a writer is refused when it begins.
-        *damage = match &read {
-            Err(error @ StoreError::Damaged { .. }) => Some(error.to_string().into()),
-            _ => None,
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let mut inner = self.lock();
+        self.close(&mut inner);
+    }
+}
+
+/// Why a ledger is not at the end of the log.
+enum CannotRead {
+    Store(StoreError),
+    Replay(ReplayError),
+}
+
+enum Decided {
+    Accepted(Vec<Pending>),
+    Repeated(Seq),
+}
+
+/// Random bytes for the salts of texts, until they cannot be had.
+struct Salts<'a> {
+    engine: &'a Engine,
+    failed: Option<Error>,
+}
+
+impl<'a> Salts<'a> {
+    fn new(engine: &'a Engine) -> Salts<'a> {
+        Salts {
+            engine,
+            failed: None,
+        }
+    }
+
+    fn next(&mut self) -> [u8; 32] {
+        let mut salt = [0; 32];
+        if let Err(error) = self.engine.fill(&mut salt) {
+            self.failed = Some(error);
+        }
+        salt
+    }
+
+    fn check(self) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Decides commands on the state that they make as they go; the ledger is as before after that.
+fn decide_all(
+    ledger: &mut Ledger,
+    asks: &[Ask<'_>],
+    decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
+) -> Result<Decided> {
+    let before = ledger.view.clone();
+    let mut pending = Vec::with_capacity(asks.len());
+    let mut decided = Ok(());
+    for (index, ask) in asks.iter().enumerate() {
+        decided = match decide_one(ledger, ask, &mut |view| decide(view, index)) {
+            Ok(One::Repeated(seq)) if asks.len() == 1 => return Ok(Decided::Repeated(seq)),
+            Ok(One::Repeated(_)) => unreachable!("a batch has no request id"),
+            // Nobody decides on what the last one makes.
+            Ok(One::Accepted(accepted)) if index + 1 == asks.len() => {
+                pending.push(accepted);
+                Ok(())
+            }
+            Ok(One::Accepted(accepted)) => {
+                let applied = apply(&mut ledger.view.state, &accepted.events);
+                pending.push(accepted);
+                applied
+            }
+            Err(error) => Err(error),
         };
-        match read {
-            Err(StoreError::Damaged { .. }) if ledger.view.head.is_some() => Ok(()),
-            read => Ok(read?),
+        if decided.is_err() {
+            break;
         }
+    }
+    ledger.view = before;
+    decided.map(|()| Decided::Accepted(pending))
+}
+
+enum One {
+    Accepted(Pending),
+    Repeated(Seq),
+}
+
+/// Checks request id and expected revision, then decides.
+fn decide_one(
+    ledger: &Ledger,
+    ask: &Ask<'_>,
+    decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
+) -> Result<One> {
+    let provenance = ask.provenance;
+    let request = provenance.request_id.clone().map(|id| RequestKey {
+        id,
+        digest: ask.digest,
+    });
+    if let Some(key) = &request
+        && let Some((seq, digest)) = ledger.requests.get(&key.id).copied()
+    {
+        if digest != key.digest {
+            let detail = format!(
+                "request id '{}' was used for another command, in record {seq}",
+                key.id
+            );
+            return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::Test, detail));
+        }
+        return Ok(One::Repeated(seq));
+    }
+    if let Some(expected) = provenance.expected_revision {
+        let found = ledger.view.revision(ask.domain);
+        if found != expected {
+            let text = |revision| match revision {
+                Revision::None => "none".to_owned(),
+                Revision::At(seq) => seq.to_string(),
+            };
+            let detail = format!(
+                "the domain has revision {}, not {}",
+                text(found),
+                text(expected)
+            );
+            return Err(Error::new(
+                ErrorCode::OperationAborted,
+                ErrorDomain::Test,
+                detail,
+            ));
+        }
+    }
+    let events = decide(&ledger.view)?;
+    Ok(One::Accepted(Pending {
+        domain: ask.domain,
+        provenance: provenance.clone(),
+        request,
+        events,
+    }))
+}
+
+/// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.
+fn load(
+    store: &mut dyn Store,
+    mut most: Option<Seq>,
+) -> std::result::Result<Option<Ledger>, StoreError> {
+    while let Some((head, body)) = store.image(most)? {
+        match image::decode(head, &body) {
+            Ok(ledger) => return Ok(Some(ledger)),
+            Err(why) => tracing::warn!(seq = %head.seq, %why, "ignored an image"),
+        }
+        most = Seq::new(head.seq.get() - 1);
+        if most.is_none() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+fn note(made: Result<Head>) {
+    if let Err(error) = made {
+        tracing::warn!(%error, "no image was made");
     }
 }
 
@@ -566,13 +1038,15 @@ fn vet(provenance: &Provenance) -> Result<()> {
     }
 }
 
-pub(crate) fn is_missing(error: &Error) -> bool {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<StoreError>());
-    matches!(source, Some(StoreError::Missing { .. }))
+fn is_missing(error: &Error) -> bool {
+    matches!(error.store(), Some(StoreError::Missing { .. }))
 }
 
-pub(crate) fn unreadable(error: &ReplayError) -> Error {
+fn is_conflict(error: &Error) -> bool {
+    matches!(error.store(), Some(StoreError::Conflict { .. }))
+}
+
+fn unreadable(error: &ReplayError) -> Error {
     let detail = format!("{error}: {}", error.why);
     Error::new(ErrorCode::SystemError, ErrorDomain::Test, detail)
 }

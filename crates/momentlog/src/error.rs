@@ -1,6 +1,8 @@
 //! Errors as libvirt tells them: code, domain and message.
 
+use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 
 use momentlog_core::{DiskRefused, MomentKind, Refusal};
 use momentlog_store::StoreError;
@@ -123,6 +125,14 @@ impl Error {
         &self.message
     }
 
+    /// What the store said, if that is the reason.
+    pub fn store(&self) -> Option<&StoreError> {
+        self.source
+            .as_deref()?
+            .downcast_ref::<Arc<StoreError>>()
+            .map(Arc::as_ref)
+    }
+
     /// Returns the error whose message is libvirt's prefix of the code, and `detail`.
     pub(crate) fn new(code: ErrorCode, domain: ErrorDomain, detail: impl fmt::Display) -> Error {
         Error {
@@ -231,6 +241,7 @@ impl From<Refusal> for Error {
             | Refusal::Fork { .. }
             | Refusal::LeafIsCurrent { .. }
             | Refusal::PolicyUnmet(_)
+            | Refusal::Work { .. }
             | Refusal::IdsExhausted => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
             Refusal::Parent(_) | Refusal::DefinitionUuid { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::Domain)
@@ -308,13 +319,20 @@ fn domain_rule(rule: &DomainRule) -> ErrorCode {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
+        Error::from(Arc::new(error))
+    }
+}
+
+/// Threads that shared a write share its failure.
+impl From<Arc<StoreError>> for Error {
+    fn from(error: Arc<StoreError>) -> Error {
         let mut detail = error.to_string();
-        let mut cause = std::error::Error::source(&error);
+        let mut cause = error.source();
         while let Some(source) = cause {
             detail = format!("{detail}: {source}");
             cause = source.source();
         }
-        let code = match &error {
+        let code = match &*error {
             StoreError::Conflict { .. } => ErrorCode::OperationAborted,
             StoreError::Unknown { .. } => {
                 detail.push_str("; it may have been recorded; reopen to settle");

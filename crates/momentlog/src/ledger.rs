@@ -1,17 +1,17 @@
 //! Folding records into a state, in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use momentlog_core::{Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State};
-use momentlog_store::{Head, Record, Seq};
+use momentlog_store::{Digest, Head, Record, Seq};
 
 use crate::environment::Revision;
 use crate::stored::{Content, DecodeError, Dictionary, Facts};
 use crate::test_driver;
 
 /// The state at one point of the log. It never changes, so a reader keeps it for as long as it likes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct View {
     pub(crate) head: Option<Head>,
     pub(crate) state: State,
@@ -71,8 +71,21 @@ pub struct Entry {
     pub reason: Option<Arc<str>>,
     /// The request's key.
     pub request_id: Option<Arc<str>>,
-    /// What happened; nothing in the first entry.
+    /// What happened; nothing in the first entry and in a bridge.
     pub events: Vec<Event>,
+    /// What was moved to an archive, if this entry stands for that.
+    pub bridge: Option<Bridge>,
+}
+
+/// Stands for records that were moved to an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// The first record that was moved.
+    pub first: Seq,
+    /// The last one, and its digest. It is the record right before the bridge.
+    pub last: Head,
+    /// SHA-256 of the body of the image with which the log begins.
+    pub image: [u8; 32],
 }
 
 /// Why a log cannot be replayed although its chain is whole.
@@ -98,6 +111,14 @@ pub enum ReplayFault {
     /// Its time is before that of the record before.
     #[error("its time is before that of the record before")]
     Time,
+    /// It is a bridge over other records than those before it.
+    #[error("it is a bridge over records up to {found:?}, and {expected:?} is before it")]
+    Bridge {
+        /// What it says.
+        found: Head,
+        /// What it is.
+        expected: Option<Head>,
+    },
     /// It names another record as the one before about its domain.
     #[error(
         "it names record {found:?} as the one before about its domain, and that is {expected:?}"
@@ -113,24 +134,47 @@ pub enum ReplayFault {
 /// Folds records into a state, in order.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    /// The last record. The view has its digest as well, once it is known.
+    pub(crate) seq: Option<Seq>,
     pub(crate) view: View,
     pub(crate) dictionary: Dictionary,
     pub(crate) requests: HashMap<Arc<str>, (Seq, [u8; 32])>,
+    /// Facts of the records with a request id that were archived, so that a retry still gets its answer.
+    pub(crate) answers: BTreeMap<Seq, Arc<[u8]>>,
     pub(crate) recorded: i64,
 }
 
 impl Ledger {
     pub(crate) fn new(profile: Profile) -> Ledger {
         Ledger {
+            seq: None,
             view: View::empty(profile),
             dictionary: Dictionary::default(),
             requests: HashMap::new(),
+            answers: BTreeMap::new(),
             recorded: i64::MIN,
         }
     }
 
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Whether both are what the same records make.
+    pub(crate) fn agrees_with(&self, other: &Ledger) -> bool {
+        let Ledger {
+            seq,
+            view,
+            dictionary,
+            requests,
+            answers: _,
+            recorded,
+        } = self;
+        *seq == other.seq
+            && *view == other.view
+            && *dictionary == other.dictionary
+            && *requests == other.requests
+            && *recorded == other.recorded
     }
 
     /// Applies one record of the log, and returns what it says.
@@ -155,7 +199,19 @@ impl Ledger {
                 expected,
             }));
         }
+        if let Content::Bridge { bridge, .. } = &facts.content
+            && Some(bridge.last) != self.view.head
+        {
+            return Err(fault(ReplayFault::Bridge {
+                found: bridge.last,
+                expected: self.view.head,
+            }));
+        }
         if let Content::Command { events, .. } = &facts.content {
+            if self.seq == Some(Seq::FIRST) {
+                // What was there already is what this record makes.
+                self.view.state = State::new(self.view.state.profile());
+            }
             for event in events {
                 self.view
                     .state
@@ -163,36 +219,48 @@ impl Ledger {
                     .map_err(|error| fault(error.into()))?;
             }
         }
-        Ok(self.settle(record.head(), facts))
+        let entry = self.settle(record.seq, facts);
+        self.view.head = Some(record.head());
+        Ok(Entry {
+            head: record.head(),
+            ..entry
+        })
     }
 
-    /// Takes note of a record whose events the state already has.
-    pub(crate) fn settle(&mut self, head: Head, facts: Facts) -> Entry {
+    /// Takes note of a record whose events the state already has. Its digest may not be known yet.
+    pub(crate) fn settle(&mut self, seq: Seq, facts: Facts) -> Entry {
         self.recorded = facts.recorded;
-        self.view.head = Some(head);
+        self.seq = Some(seq);
         if let Some(domain) = facts.domain {
-            self.view.revisions.insert(domain, head.seq);
+            self.view.revisions.insert(domain, seq);
         }
-        let Facts {
-            recorded,
-            domain,
-            previous,
-            content,
-        } = facts;
-        match content {
+        let mut entry = Entry {
+            head: Head {
+                seq,
+                digest: Digest::ZERO,
+            },
+            recorded: facts.recorded,
+            domain: facts.domain,
+            previous: facts.previous,
+            actor: "".into(),
+            reason: None,
+            request_id: None,
+            events: Vec::new(),
+            bridge: None,
+        };
+        match facts.content {
             Content::Genesis { profile, writer } => {
-                self.view.state = State::new(profile);
-                let actor = writer.into();
-                Entry {
-                    head,
-                    recorded,
-                    domain,
-                    previous,
-                    actor,
-                    reason: None,
-                    request_id: None,
-                    events: Vec::new(),
-                }
+                self.view.state = View::empty(profile).state;
+                entry.actor = writer.into();
+            }
+            Content::Bridge {
+                actor,
+                reason,
+                bridge,
+            } => {
+                entry.actor = actor;
+                entry.reason = reason;
+                entry.bridge = Some(bridge);
             }
             Content::Command {
                 actor,
@@ -200,21 +268,43 @@ impl Ledger {
                 request,
                 events,
             } => {
-                let request_id = request.as_ref().map(|key| key.id.clone());
+                entry.actor = actor;
+                entry.reason = reason;
+                entry.request_id = request.as_ref().map(|key| key.id.clone());
+                entry.events = events;
                 if let Some(key) = request {
-                    self.requests.insert(key.id, (head.seq, key.digest));
-                }
-                Entry {
-                    head,
-                    recorded,
-                    domain,
-                    previous,
-                    actor,
-                    reason,
-                    request_id,
-                    events,
+                    self.requests.insert(key.id, (seq, key.digest));
                 }
             }
         }
+        entry
+    }
+
+    /// Returns what happened in an archived record with a request id, if it is one.
+    pub(crate) fn first_answer(
+        &self,
+        seq: Seq,
+    ) -> Option<std::result::Result<Vec<Event>, ReplayError>> {
+        let facts = self.answers.get(&seq)?;
+        let record = Record {
+            seq,
+            previous: Digest::ZERO,
+            digest: Digest::ZERO,
+            durable: None,
+            facts: facts.to_vec(),
+            texts: Vec::new(),
+        };
+        // Decoding learns what the domains mean there, and that is not what they mean now.
+        let decoded = self.dictionary.clone().decode(&record);
+        Some(match decoded {
+            Ok(facts) => Ok(match facts.content {
+                Content::Command { events, .. } => events,
+                Content::Genesis { .. } | Content::Bridge { .. } => Vec::new(),
+            }),
+            Err(error) => Err(ReplayError {
+                seq,
+                why: error.into(),
+            }),
+        })
     }
 }

@@ -24,6 +24,7 @@
 //! and those that take flags also with libvirt's bits, under the name with `_raw`.
 
 mod checkpoint;
+mod commit_queue;
 mod connection;
 mod domain;
 mod engine;
@@ -34,6 +35,7 @@ mod ledger;
 mod listing;
 mod snapshot;
 mod stored;
+mod sync;
 mod test_driver;
 mod verify;
 
@@ -42,9 +44,9 @@ pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Subscription, store_directory};
+pub use connection::{Connection, Submitted, Subscription, store_directory};
 pub use domain::Domain;
-pub use engine::Outcome;
+pub use engine::{Archived, Outcome};
 pub use environment::{
     ACTOR_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision, SystemClock,
     SystemEntropy,
@@ -55,7 +57,7 @@ pub use flags::{
     DomainListFlags, DomainXmlFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
     SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
 };
-pub use ledger::{Entry, ReplayError, ReplayFault, View};
+pub use ledger::{Bridge, Entry, ReplayError, ReplayFault, View};
 pub use snapshot::Snapshot;
 pub use stored::DecodeError;
-pub use verify::{Verification, verify};
+pub use verify::{ImageFault, Verification, verify, verify_disk};

@@ -4,6 +4,7 @@
 
 mod body;
 mod encode;
+pub(crate) mod image;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +19,13 @@ use serde::Deserialize;
 use body::{TextRef, decode_body};
 use encode::Encoder;
 
+use crate::ledger::Bridge;
+
 pub(crate) use body::REQUEST_ID_LEN_MAX;
 
 const KIND_GENESIS: u16 = 1;
 const KIND_COMMAND: u16 = 2;
+const KIND_BRIDGE: u16 = 3;
 const LAYOUT_VERSION: u16 = 1;
 const FACTS_LEN: usize = 48;
 const EVENT_LEN: usize = 28;
@@ -114,6 +118,11 @@ pub(crate) enum Content {
         request: Option<RequestKey>,
         events: Vec<Event>,
     },
+    Bridge {
+        actor: Arc<str>,
+        reason: Option<Arc<str>>,
+        bridge: Bridge,
+    },
 }
 
 /// The caller's key for an idempotent retry, with the digest of what was asked.
@@ -124,7 +133,7 @@ pub(crate) struct RequestKey {
 }
 
 /// Texts and domain definitions that records refer to, learnt in the order of the log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Dictionary {
     by_place: HashMap<TextRef, Arc<str>>,
     by_text: HashMap<Arc<str>, TextRef>,
@@ -160,6 +169,14 @@ impl Dictionary {
                     &events[..],
                     body::provenance(actor, reason, request.as_ref()),
                 )
+            }
+            Content::Bridge {
+                actor,
+                reason,
+                bridge,
+            } => {
+                let reason = reason.as_ref().map(|reason| encoder.text(reason));
+                (KIND_BRIDGE, &[][..], body::bridge(actor, reason, bridge))
             }
         };
         let mut bytes = Vec::with_capacity(256);
@@ -209,7 +226,7 @@ impl Dictionary {
             .ok_or(DecodeError::Length("head of the facts"))?;
         let kind = u16_at(head, 0);
         let version = u16_at(head, 2);
-        if !matches!(kind, KIND_GENESIS | KIND_COMMAND) || version != LAYOUT_VERSION {
+        if !matches!(kind, KIND_GENESIS | KIND_COMMAND | KIND_BRIDGE) || version != LAYOUT_VERSION {
             return Err(DecodeError::RecordKind(kind));
         }
         if (kind == KIND_GENESIS) != (record.seq == Seq::FIRST) {
@@ -226,6 +243,16 @@ impl Dictionary {
         let content = if kind == KIND_GENESIS {
             let (profile, writer) = body::decode_genesis(provenance)?;
             Content::Genesis { profile, writer }
+        } else if kind == KIND_BRIDGE {
+            let (actor, reason, bridge) = body::decode_bridge(provenance)?;
+            let reason = reason
+                .map(|reason| self.text(record.seq, reason))
+                .transpose()?;
+            Content::Bridge {
+                actor,
+                reason,
+                bridge,
+            }
         } else {
             let (actor, reason, request) = body::decode_provenance(provenance)?;
             let reason = reason

@@ -288,7 +288,7 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     };
     let progress = indicatif::ProgressBar::new_spinner();
     progress.enable_steady_tick(std::time::Duration::from_millis(100));
-    let found = momentlog::verify(&directory, receipt, &mut |records| {
+    let found = momentlog::verify(&directory, None, receipt, &mut |records| {
         if records % 4096 == 0 {
             progress.set_message(format!("{records} records verified"));
         }
@@ -326,7 +326,7 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
         Format::Json => {
             let report = json!({
                 "verdict": verdict.as_str(),
-                "status": verdict.exit_status(),
+                "status": verdict.exit_status(false),
                 "log": log.log.map(|id| id.to_string()),
                 "records": log.records,
                 "seq": log.head.map(|head| head.seq.get()),
@@ -357,7 +357,7 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
             session.print(&text);
         }
     }
-    Ok(verdict.exit_status())
+    Ok(verdict.exit_status(false))
 }
 
 pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {

@@ -67,6 +67,30 @@ impl Links {
         );
     }
 
+    /// Puts a moment that is not there yet behind `last`, the last child of `parent` so far.
+    pub(super) fn link_last(
+        &mut self,
+        id: MomentId,
+        parent: Option<MomentId>,
+        last: Option<MomentId>,
+    ) {
+        let siblings = self.children_mut(parent);
+        siblings.first.get_or_insert(id);
+        siblings.count += 1;
+        if let Some(last) = last {
+            self.link_mut(last).next = Some(id);
+        }
+        self.column.insert(
+            id,
+            Link {
+                parent,
+                previous: last,
+                next: None,
+                children: Children::default(),
+            },
+        );
+    }
+
     /// Takes a moment out of its siblings. It stays in the column until it is linked again or forgotten.
     pub(super) fn unlink(&mut self, id: MomentId) {
         let Link {

@@ -3,7 +3,6 @@
 
 mod append;
 mod damage;
-mod faults;
 mod safety;
 mod vectors;
 

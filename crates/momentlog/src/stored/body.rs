@@ -6,10 +6,11 @@ use momentlog_core::{
     CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Memory,
     MomentName, Policy, Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
 };
-use momentlog_store::Seq;
+use momentlog_store::{Digest, Head, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, RequestKey, power_from};
+use crate::ledger::Bridge;
 
 /// Most bytes that a body is read into: that of the longest record.
 const LIMIT: usize = 64 << 20;
@@ -26,11 +27,25 @@ pub(super) fn decode_body<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
     what: &'static str,
 ) -> Result<T, DecodeError> {
-    let config = bincode::config::legacy().with_limit::<LIMIT>();
-    match bincode::serde::borrow_decode_from_slice(bytes, config) {
-        Ok((body, length)) if length == bytes.len() => Ok(body),
-        _ => Err(DecodeError::Body(what)),
+    let mut rest = bytes;
+    let body = decode_first(&mut rest, what)?;
+    if rest.is_empty() {
+        Ok(body)
+    } else {
+        Err(DecodeError::Body(what))
     }
+}
+
+/// Reads the body at the front of `bytes`, and moves past it.
+pub(super) fn decode_first<'a, T: Deserialize<'a>>(
+    bytes: &mut &'a [u8],
+    what: &'static str,
+) -> Result<T, DecodeError> {
+    let config = bincode::config::legacy().with_limit::<LIMIT>();
+    let (body, length) = bincode::serde::borrow_decode_from_slice(bytes, config)
+        .map_err(|_| DecodeError::Body(what))?;
+    *bytes = &bytes[length..];
+    Ok(body)
 }
 
 /// Where a text is: in a record, 0 for the one that says so.
@@ -69,26 +84,32 @@ struct Genesis<'a> {
     writer: &'a str,
 }
 
-pub(super) fn genesis(profile: Profile, writer: &str) -> Vec<u8> {
-    let profile = match profile {
+pub(super) fn profile_of(profile: Profile) -> u8 {
+    match profile {
         Profile::LibvirtTest => 1,
         Profile::Own => 2,
-    };
+    }
+}
+
+pub(super) fn profile_from(number: u8) -> Result<Profile, DecodeError> {
+    match number {
+        1 => Ok(Profile::LibvirtTest),
+        2 => Ok(Profile::Own),
+        other => Err(DecodeError::Word {
+            what: "profile",
+            value: other.into(),
+        }),
+    }
+}
+
+pub(super) fn genesis(profile: Profile, writer: &str) -> Vec<u8> {
+    let profile = profile_of(profile);
     encode_body(&Genesis { profile, writer })
 }
 
 pub(super) fn decode_genesis(bytes: &[u8]) -> Result<(Profile, String), DecodeError> {
     let stored: Genesis<'_> = decode_body(bytes, "genesis")?;
-    let profile = match stored.profile {
-        1 => Profile::LibvirtTest,
-        2 => Profile::Own,
-        other => {
-            return Err(DecodeError::Word {
-                what: "profile",
-                value: other.into(),
-            });
-        }
-    };
+    let profile = profile_from(stored.profile)?;
     Ok((profile, stored.writer.to_owned()))
 }
 
@@ -127,6 +148,51 @@ pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance, Decod
         }),
     };
     Ok((stored.actor.into(), stored.reason, request))
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBridge<'a> {
+    actor: &'a str,
+    reason: Option<TextRef>,
+    first: u64,
+    last: u64,
+    digest: [u8; 32],
+    tree_root: [u8; 32],
+    image: [u8; 32],
+}
+
+pub(super) fn bridge(actor: &str, reason: Option<TextRef>, bridge: &Bridge) -> Vec<u8> {
+    encode_body(&StoredBridge {
+        actor,
+        reason,
+        first: bridge.first.get(),
+        last: bridge.last.seq.get(),
+        digest: bridge.last.digest.0,
+        tree_root: [0; 32],
+        image: bridge.image,
+    })
+}
+
+type DecodedBridge = (Arc<str>, Option<TextRef>, Bridge);
+
+pub(super) fn decode_bridge(bytes: &[u8]) -> Result<DecodedBridge, DecodeError> {
+    let stored: StoredBridge<'_> = decode_body(bytes, "bridge")?;
+    let seq = |value| {
+        let what = "seq";
+        Seq::new(value).ok_or(DecodeError::Word { what, value })
+    };
+    let bridge = Bridge {
+        first: seq(stored.first)?,
+        last: Head {
+            seq: seq(stored.last)?,
+            digest: Digest(stored.digest),
+        },
+        image: stored.image,
+    };
+    if stored.tree_root != [0; 32] || bridge.first > bridge.last.seq {
+        return Err(DecodeError::Body("bridge"));
+    }
+    Ok((stored.actor.into(), stored.reason, bridge))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,23 +257,36 @@ pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredPower {
+pub(super) struct StoredPower {
     state: u8,
     reason: u8,
     id: Option<u32>,
 }
 
+impl From<Power> for StoredPower {
+    fn from(power: Power) -> StoredPower {
+        StoredPower {
+            state: power.state.number(),
+            reason: power.reason,
+            id: power.id,
+        }
+    }
+}
+
+impl TryFrom<StoredPower> for Power {
+    type Error = DecodeError;
+
+    fn try_from(StoredPower { state, reason, id }: StoredPower) -> Result<Power, DecodeError> {
+        power_from(state, reason, id)
+    }
+}
+
 pub(super) fn power(power: Power) -> Vec<u8> {
-    encode_body(&StoredPower {
-        state: power.state.number(),
-        reason: power.reason,
-        id: power.id,
-    })
+    encode_body(&StoredPower::from(power))
 }
 
 pub(super) fn decode_power(bytes: &[u8]) -> Result<Power, DecodeError> {
-    let StoredPower { state, reason, id } = decode_body(bytes, "run state")?;
-    power_from(state, reason, id)
+    decode_body::<StoredPower>(bytes, "run state")?.try_into()
 }
 
 #[derive(Serialize, Deserialize)]

@@ -31,7 +31,7 @@ impl Encoder<'_> {
         place.named_in(self.seq)
     }
 
-    fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
+    pub(super) fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
         let xml = self.text(&def.xml);
         let place = xml.seen_from(self.seq);
         let known = self.dictionary.domains.get(&place);
@@ -45,7 +45,7 @@ impl Encoder<'_> {
         body::Domain { xml, facts }
     }
 
-    fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
+    pub(super) fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
         let (memory, memory_file) = body::memory_of(&def.memory);
         body::Snapshot {
             created: def.created,
@@ -62,7 +62,7 @@ impl Encoder<'_> {
         }
     }
 
-    fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
+    pub(super) fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
         body::Checkpoint {
             created: def.created,
             description: def.description.as_ref().map(|text| self.text(text)),

@@ -1,0 +1,185 @@
+//! Retention that keeps the proof: old segments are moved elsewhere, byte for byte, and the log begins behind them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::image::{image_name, images, write_whole};
+use super::{FileStore, HEAD, START, TEMPORARY};
+use crate::disk::{Access, Disk, DiskFile};
+use crate::head::{self, START_MAGIC};
+use crate::lock::LOCK;
+use crate::segment::{segment_name, segments};
+use crate::{Draft, Head, Record, Seq, Store, StoreError};
+
+impl FileStore {
+    /// Appends `bridge` as the first record of a new segment, copies the segments before to `to`, and then lets the log
+    /// begin with it. Only after all of that is durable, the segments are removed.
+    pub(super) fn move_to(
+        &mut self,
+        expected: Head,
+        bridge: Draft,
+        to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        self.check_writable()?;
+        prepare(to)?;
+        let (Some(writer), Some(log)) = (&mut self.writer, self.log) else {
+            return Err(StoreError::Unsupported {
+                doing: "archive without being the writer",
+            });
+        };
+        writer.sealed = true;
+        let record = self
+            .append(log, Some(expected), vec![bridge])?
+            .pop()
+            .expect("one draft gives one record");
+        let first = self.read_start()?.map(|(_, start)| start.seq);
+        for segment in segments(self.disk.as_ref())? {
+            if Some(segment) > first && segment <= expected.seq {
+                copy(self.disk.as_ref(), to, &segment_name(segment))?;
+            }
+        }
+        to.sync_dir().map_err(StoreError::io("sync", to.path()))?;
+        let start = head::encode(START_MAGIC, log, expected);
+        write_whole(self.disk.as_ref(), START, &start)?;
+        self.remove_leftovers(Some(expected))?;
+        if let Some(writer) = &mut self.writer {
+            writer.segments = 1;
+        }
+        Ok(record)
+    }
+
+    /// Removes what an interrupted archiving or image left: files that the log does not need.
+    pub(super) fn remove_leftovers(&self, start: Option<Head>) -> Result<(), StoreError> {
+        let disk = self.disk.as_ref();
+        let names = disk.list().map_err(StoreError::io("open", disk.path()))?;
+        let mut needless: Vec<String> = names
+            .into_iter()
+            .filter(|name| name.ends_with(TEMPORARY))
+            .collect();
+        if let Some(start) = start {
+            let before =
+                |seqs: Vec<Seq>, last: u64| seqs.into_iter().filter(move |seq| seq.get() <= last);
+            needless.extend(before(segments(disk)?, start.seq.get()).map(segment_name));
+            needless.extend(before(images(disk)?, start.seq.get() - 1).map(image_name));
+        }
+        for name in &needless {
+            let path = disk.path().join(name);
+            disk.remove(name).map_err(StoreError::io("remove", path))?;
+        }
+        if needless.is_empty() {
+            return Ok(());
+        }
+        disk.sync_dir().map_err(StoreError::io("sync", disk.path()))
+    }
+}
+
+/// Makes the archive's directory, and refuses one that holds a store: it may be the very one that is archived.
+fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
+    let path = || to.path().to_path_buf();
+    to.create().map_err(StoreError::io("create", path()))?;
+    let names = to.list().map_err(StoreError::io("open", path()))?;
+    let is_store = |name: &String| [HEAD, LOCK, START].contains(&name.as_str());
+    if names.iter().any(is_store) {
+        let source = io::Error::other("it holds a store, and an archive goes elsewhere");
+        return Err(StoreError::io("archive to", path())(source));
+    }
+    Ok(())
+}
+
+/// Copies one segment, unless the archive has it already from an attempt that was interrupted.
+fn copy(from: &dyn Disk, to: &dyn Disk, name: &str) -> Result<(), StoreError> {
+    let bytes = read_whole(from, name)?;
+    match to.open(name, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(to, name, &bytes),
+        Err(error) => Err(StoreError::io("open", to.path().join(name))(error)),
+        Ok(_) if read_whole(to, name)? == bytes => Ok(()),
+        Ok(_) => {
+            let source = io::Error::other("another file of that name is there");
+            Err(StoreError::io("archive to", to.path().join(name))(source))
+        }
+    }
+}
+
+fn read_whole(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, StoreError> {
+    let path = || disk.path().join(name);
+    let file = disk
+        .open(name, Access::Read)
+        .map_err(StoreError::io("open", path()))?;
+    let length = file.length().map_err(StoreError::io("read", path()))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let read = file
+        .read_at(0, &mut bytes)
+        .map_err(StoreError::io("read", path()))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// A store together with its archive, for reading: the log is whole again.
+#[derive(Debug)]
+pub struct Rejoined {
+    live: Arc<dyn Disk>,
+    archive: Arc<dyn Disk>,
+}
+
+impl Rejoined {
+    /// Returns the store on `live` with the segments that were moved to `archive`.
+    pub fn new(live: Arc<dyn Disk>, archive: Arc<dyn Disk>) -> Rejoined {
+        Rejoined { live, archive }
+    }
+}
+
+impl Disk for Rejoined {
+    fn create(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.live.check()?;
+        self.archive.check()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = self.live.list()?;
+        names.extend(self.archive.list()?);
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| name != START);
+        Ok(names)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        if access == Access::Write {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if name == START {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        match self.live.open(name, access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.archive.open(name, access)
+            }
+            opened => opened,
+        }
+    }
+
+    fn create_file(&self, _: &str) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        self.live.path()
+    }
+}

@@ -1,0 +1,224 @@
+//! Images: what a layer above has made of the log up to one record, so that opening need not read it all.
+//!
+//! An image is derived. It counts only if the log holds its record, and losing it costs nothing but time; only the one
+//! at the start of a log whose beginning was archived stands for records that are elsewhere.
+
+use std::io;
+
+use super::{FileStore, TEMPORARY};
+use crate::disk::{Access, Disk};
+use crate::frame::{self, FRAME_LEN_MAX, HEADER_LEN, array_at, header_checksum, u32_at, u64_at};
+use crate::segment::{Cursor, segment_name};
+use crate::{Digest, FORMAT_VERSION, Head, LogId, Place, Seq, StoreError};
+
+const MAGIC: [u8; 8] = *b"\x8amtimag\n";
+const CHECKSUM_LEN: usize = 4;
+
+/// The longest image, in bytes.
+const IMAGE_LEN_MAX: u64 = 16 << 30;
+
+/// How many images are kept besides the one at the start.
+const KEPT: usize = 2;
+
+/// Why an image does not count.
+#[derive(Debug, thiserror::Error)]
+enum Ignored {
+    #[error("it cannot be read: {0}")]
+    Read(io::Error),
+    #[error("it is not what was written")]
+    Damaged,
+    #[error("it has format {0}")]
+    NewerFormat(u32),
+    #[error("the log does not hold its record")]
+    NotInLog,
+}
+
+impl FileStore {
+    /// Returns the newest image at or before `most` that agrees with the log; reading goes on behind it.
+    pub(super) fn load_image(
+        &mut self,
+        most: Option<Seq>,
+    ) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        let start = self.read_start()?.map(|(_, head)| head);
+        for seq in images(self.disk.as_ref())?.into_iter().rev() {
+            if most.is_some_and(|most| seq > most) {
+                continue;
+            }
+            match self.read_image(seq, start) {
+                Ok((log, cursor, head, body)) => {
+                    self.log = self.log.or(Some(log));
+                    self.of_image = Some(cursor);
+                    if self.cursor.head.is_none_or(|read| read.seq < head.seq) {
+                        self.cursor = cursor;
+                    }
+                    return Ok(Some((head, body)));
+                }
+                Err(why) => {
+                    let path = self.path(&image_name(seq));
+                    tracing::warn!(path = %path.display(), %why, "ignored an image");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_image(
+        &self,
+        seq: Seq,
+        start: Option<Head>,
+    ) -> Result<(LogId, Cursor, Head, Vec<u8>), Ignored> {
+        let file = self
+            .disk
+            .open(&image_name(seq), Access::Read)
+            .map_err(Ignored::Read)?;
+        let length = file.length().map_err(Ignored::Read)?;
+        let mut header = [0; HEADER_LEN];
+        let read = file.read_at(0, &mut header).map_err(Ignored::Read)?;
+        if read < HEADER_LEN
+            || header[..8] != MAGIC
+            || u32_at(&header, 12) != header_checksum(&header)
+        {
+            return Err(Ignored::Damaged);
+        }
+        if u32_at(&header, 8) != FORMAT_VERSION {
+            return Err(Ignored::NewerFormat(u32_at(&header, 8)));
+        }
+        let body_len = u64_at(&header, 88);
+        if length > IMAGE_LEN_MAX
+            || body_len.checked_add((HEADER_LEN + CHECKSUM_LEN) as u64) != Some(length)
+            || u64_at(&header, 32) != seq.get()
+        {
+            return Err(Ignored::Damaged);
+        }
+        let log = LogId(array_at(&header, 16));
+        let head = Head {
+            seq,
+            digest: Digest(array_at(&header, 40)),
+        };
+        let place = Seq::new(u64_at(&header, 72)).map(|segment| Place {
+            log,
+            segment,
+            offset: u64_at(&header, 80),
+        });
+        let cursor = if start == Some(head) {
+            Cursor::behind(head)
+        } else {
+            place
+                .and_then(|place| self.cursor_at(place, head))
+                .ok_or(Ignored::NotInLog)?
+        };
+        if self.log.is_some_and(|own| own != log) {
+            return Err(Ignored::NotInLog);
+        }
+        let mut body =
+            vec![0; usize::try_from(body_len).map_err(|_| Ignored::Damaged)? + CHECKSUM_LEN];
+        let read = file
+            .read_at(HEADER_LEN as u64, &mut body)
+            .map_err(Ignored::Read)?;
+        let body_len = body.len() - CHECKSUM_LEN;
+        if read < body.len() || u32_at(&body, body_len) != crc32c::crc32c(&body[..body_len]) {
+            return Err(Ignored::Damaged);
+        }
+        body.truncate(body_len);
+        Ok((log, cursor, head, body))
+    }
+
+    /// Returns the cursor behind the record `head`, if its frame stands at `place`.
+    fn cursor_at(&self, place: Place, head: Head) -> Option<Cursor> {
+        let file = self
+            .disk
+            .open(&segment_name(place.segment), Access::Read)
+            .ok()?;
+        let mut header = [0; HEADER_LEN];
+        file.read_at(place.offset, &mut header).ok()?;
+        let length = frame::decode_header(&header).ok()?.frame_len;
+        debug_assert!(length <= FRAME_LEN_MAX);
+        let mut bytes = vec![0; length];
+        let read = file.read_at(place.offset, &mut bytes).ok()?;
+        let (record, length) = frame::decode(&bytes[..read], place).ok()?;
+        (record.head() == head).then_some(Cursor {
+            segment: place.segment,
+            offset: place.offset + length as u64,
+            head: Some(head),
+            last: Some((place.segment, place.offset)),
+        })
+    }
+
+    /// Writes an image of the log as it is now, and removes those that are not needed any more.
+    pub(super) fn write_image(&mut self, body: &[u8]) -> Result<Head, StoreError> {
+        self.check_writable()?;
+        let end = self.writer.as_ref().map(|writer| writer.end);
+        let (Some(end), Some(log)) = (end, self.log) else {
+            return Err(StoreError::Unsupported {
+                doing: "make an image without being the writer",
+            });
+        };
+        let Some(head) = end.head else {
+            return Err(StoreError::Unsupported {
+                doing: "make an image of a log without records",
+            });
+        };
+        let (segment, offset) = end
+            .last
+            .map_or((0, 0), |(segment, offset)| (segment.get(), offset));
+        let mut bytes = Vec::with_capacity(HEADER_LEN + body.len() + CHECKSUM_LEN);
+        bytes.extend(MAGIC);
+        bytes.extend(FORMAT_VERSION.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(log.0);
+        bytes.extend(head.seq.get().to_le_bytes());
+        bytes.extend(head.digest.0);
+        bytes.extend(segment.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
+        bytes.extend((body.len() as u64).to_le_bytes());
+        let checksum = header_checksum(&bytes);
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+        bytes.extend(body);
+        bytes.extend(crc32c::crc32c(body).to_le_bytes());
+        write_whole(self.disk.as_ref(), &image_name(head.seq), &bytes)?;
+        let start = self.read_start()?.map(|(_, start)| start.seq);
+        let mut old = images(self.disk.as_ref())?;
+        old.retain(|seq| Some(*seq) != start && *seq <= head.seq);
+        old.truncate(old.len().saturating_sub(KEPT));
+        for seq in old {
+            // One that stays is only in the way of nobody.
+            let _ = self.disk.remove(&image_name(seq));
+        }
+        Ok(head)
+    }
+}
+
+/// Writes a file that is there as a whole or not at all.
+pub(super) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = format!("{name}{TEMPORARY}");
+    let path = disk.path().join(&temporary);
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(StoreError::io("remove", &path))?,
+    }
+    let written = (|| {
+        let file = disk
+            .create_file(&temporary)
+            .map_err(StoreError::io("create", &path))?;
+        file.write_at(0, bytes)
+            .map_err(StoreError::io("write", &path))?;
+        file.sync().map_err(StoreError::io("sync", &path))?;
+        disk.rename(&temporary, name)
+            .map_err(StoreError::io("rename", &path))
+    })();
+    if written.is_err() {
+        // It takes space that may be what is missing; the next writer removes it otherwise.
+        let _ = disk.remove(&temporary);
+    }
+    written?;
+    disk.sync_dir().map_err(StoreError::io("sync", disk.path()))
+}
+
+pub(super) fn image_name(seq: Seq) -> String {
+    format!("{:020}.img", seq.get())
+}
+
+/// Returns the seqs of all images on `disk`, ascending.
+pub(super) fn images(disk: &dyn Disk) -> Result<Vec<Seq>, StoreError> {
+    crate::segment::numbered(disk, ".img")
+}

@@ -1,0 +1,494 @@
+//! Stopping a store anywhere, and failing any of its calls: what was acknowledged is there afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arbitrary::Arbitrary;
+use momentlog::core::{Command, Profile, State};
+use momentlog::store::{
+    Disk, FileStore, Head, Limits, Rejoined, Seq, StoreError, Verdict, Written,
+};
+use momentlog::{Connection, Entropy, ErrorCode, ManualClock, Options, verify_disk};
+use proptest::prelude::*;
+
+use crate::op::{Op, ops};
+use crate::sim_disk::{Fault, Random, SimDisk};
+use crate::suite::UUID;
+
+/// One step in the life of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Arbitrary)]
+pub enum Step {
+    /// One command.
+    Do(Op),
+    /// Several commands under one sync, all of which are accepted or none.
+    Batch(Vec<Op>),
+    /// Several commands that are handed in first and waited for then.
+    Submit(Vec<Op>),
+    /// Make an image.
+    Image,
+    /// Move everything so far to the archive.
+    Archive,
+    /// Close the store and open it again.
+    Reopen,
+}
+
+/// How many cases were tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Moments at which the machine stopped, or calls that failed.
+    pub points: u64,
+    /// States of the disk that were opened after that.
+    pub disks: u64,
+    /// Those of them in which the machine stopped again while the store was recovering.
+    pub recoveries: u64,
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How many subsets of pending pieces are sampled, where there are too many for all.
+    pub samples: usize,
+    /// In one of how many disks recovery is interrupted as well, at each of its changes.
+    pub nested_every: u64,
+}
+
+/// Segments so short that workloads of a few commands fill several.
+const SMALL: Limits = Limits {
+    segment_len_first: 1024,
+    segment_len_max: 2048,
+    fill_len_max: 512,
+};
+
+/// Returns a strategy for workloads of up to `length` commands, with images, archives and reopening in between.
+pub fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let cut = (0..100_u8, 1..4_usize);
+    (ops(length), prop::collection::vec(cut, length + 2)).prop_map(|(ops, cuts)| {
+        let mut steps = Vec::new();
+        let mut rest = &ops[..];
+        for (kind, count) in cuts {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(count.min(rest.len()));
+            match kind {
+                0..50 => {
+                    steps.push(Step::Do(rest[0].clone()));
+                    rest = &rest[1..];
+                    continue;
+                }
+                50..65 => steps.push(Step::Batch(now.to_vec())),
+                65..80 => steps.push(Step::Submit(now.to_vec())),
+                80..88 => steps.push(Step::Image),
+                88..93 => steps.push(Step::Archive),
+                _ => steps.push(Step::Reopen),
+            }
+            if kind < 80 {
+                rest = later;
+            }
+        }
+        steps
+    })
+}
+
+/// A store and its archive on one disk.
+#[derive(Clone, Debug)]
+struct World {
+    live: SimDisk,
+    archive: SimDisk,
+}
+
+/// Bytes that are the same in every run.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Entropy for Counter {
+    fn fill(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        let mut random = Random(self.0.fetch_add(1, Ordering::Relaxed));
+        bytes.fill_with(|| random.next().to_le_bytes()[0]);
+        Ok(())
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let live = SimDisk::new("store");
+        let archive = live.beside("archive");
+        World { live, archive }
+    }
+
+    /// The same store on the disk of `live`.
+    fn on(&self, live: SimDisk) -> World {
+        let archive = self.archive.on(&live);
+        World { live, archive }
+    }
+
+    fn after_power_failure(&self, samples: usize, seed: u64) -> Vec<World> {
+        let disks = self.live.after_power_failure(samples, seed);
+        disks.into_iter().map(|live| self.on(live)).collect()
+    }
+
+    fn killed(&self) -> World {
+        self.on(self.live.killed())
+    }
+
+    fn connection(&self, entropy: Arc<Counter>) -> Connection {
+        let store = FileStore::with_limits(Arc::new(self.live.clone()), SMALL);
+        Connection::over(
+            Box::new(store),
+            Options {
+                clock: Arc::new(ManualClock::at_second(100)),
+                entropy,
+                profile: Profile::Own,
+                lock_wait: std::time::Duration::ZERO,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// The log as a whole, from the archive on.
+    fn whole(&self) -> Connection {
+        let archive = Arc::new(self.archive.clone());
+        let joined: Arc<dyn Disk> = match self.archive.check() {
+            Ok(()) => Arc::new(Rejoined::new(Arc::new(self.live.clone()), archive)),
+            Err(_) => Arc::new(self.live.clone()),
+        };
+        Connection::over(Box::new(FileStore::over(joined)), Options::default())
+    }
+
+    fn verdict(&self) -> Verdict {
+        let archive: Option<Arc<dyn Disk>> = self
+            .archive
+            .check()
+            .is_ok()
+            .then(|| Arc::new(self.archive.clone()) as Arc<dyn Disk>);
+        for archive in [None, archive] {
+            let found = verify_disk(Arc::new(self.live.clone()), archive, None, &mut |_| {});
+            let found = found.expect("the disk can be read");
+            assert!(
+                matches!(found.verdict(), Verdict::Unanchored | Verdict::TornTail),
+                "{found:?}"
+            );
+        }
+        let found = verify_disk(Arc::new(self.live.clone()), None, None, &mut |_| {});
+        found.expect("the disk can be read").verdict()
+    }
+}
+
+/// What was acknowledged while steps were played, and what was said of the rest.
+#[derive(Debug, Default)]
+struct Played {
+    /// The end of the log after each answer.
+    acknowledged: Vec<Head>,
+    /// Whether somebody was told that it is not known what became of his command.
+    unknown: bool,
+    /// The last error of the disk.
+    failed: bool,
+}
+
+impl Played {
+    fn last(&self) -> Option<Head> {
+        self.acknowledged.last().copied()
+    }
+
+    /// Takes note of an answer, and says whether the store goes on working.
+    fn note(&mut self, connection: &Connection, answer: &Result<(), momentlog::Error>) {
+        match answer {
+            Ok(()) => self.acknowledged.extend(connection.view().head()),
+            Err(error) => match error.store() {
+                Some(store) => {
+                    self.failed = true;
+                    self.unknown |= store.written() == Written::Unknown;
+                    let says_unknown = error.code() == ErrorCode::OperationTimeout;
+                    assert_eq!(says_unknown, store.written() == Written::Unknown, "{error}");
+                }
+                // A refusal, or there was nothing to save yet.
+                None => self.failed |= error.code() == ErrorCode::SystemError,
+            },
+        }
+    }
+}
+
+/// Plays steps until one fails on the disk, or on to the end if `go_on`.
+fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
+    let entropy = Arc::new(Counter::default());
+    let mut connection = world.connection(entropy.clone());
+    let mut played = Played::default();
+    let command = |connection: &Connection, op: &Op| {
+        let policy = connection
+            .view()
+            .state()
+            .domain(UUID)
+            .map_or_else(|| Profile::Own.policy(), momentlog::core::Domain::policy);
+        Command {
+            domain: UUID,
+            action: op.action(100, policy),
+        }
+    };
+    for step in steps {
+        match step {
+            Step::Do(op) => {
+                let answer = connection.execute(&command(&connection, op));
+                played.note(&connection, &answer.map(|_| ()));
+            }
+            Step::Batch(ops) => {
+                let commands: Vec<_> = ops.iter().map(|op| command(&connection, op)).collect();
+                let answer = connection.execute_all(&commands);
+                played.note(&connection, &answer.map(|_| ()));
+            }
+            Step::Submit(ops) => {
+                let submitted: Vec<_> = ops
+                    .iter()
+                    .map(|op| connection.submit(&command(&connection, op)))
+                    .collect();
+                for submitted in submitted {
+                    let answer = submitted.and_then(momentlog::Submitted::wait);
+                    played.note(&connection, &answer.map(|_| ()));
+                }
+            }
+            Step::Image => {
+                // It changes nothing, so that it fails is nobody's loss.
+                let _ = connection.make_image();
+            }
+            Step::Archive => {
+                let answer = connection.archive_to(&world.archive);
+                played.note(&connection, &answer.map(|_| ()));
+            }
+            Step::Reopen => connection = world.connection(entropy.clone()),
+        }
+        if !go_on && (played.failed || world.live.is_stopped()) {
+            break;
+        }
+    }
+    played
+}
+
+/// What the log holds after steps that nothing disturbed.
+struct Reference {
+    heads: Vec<Head>,
+    states: Vec<State>,
+}
+
+impl Reference {
+    fn of(world: &World) -> Reference {
+        let mut reference = Reference {
+            heads: Vec::new(),
+            states: Vec::new(),
+        };
+        let replayed = world.whole().replay(|entry, view| {
+            reference.heads.push(entry.head);
+            reference.states.push(view.state().clone());
+        });
+        match replayed {
+            Err(error) if matches!(error.store(), Some(StoreError::Missing { .. })) => {}
+            replayed => replayed.expect("the log can be read"),
+        }
+        reference
+    }
+}
+
+/// Opens what is left on a disk, and checks that it is a prefix of the reference that holds all that was acknowledged;
+/// that state and log agree; and that the log goes on. Returns what a reader saw.
+fn check(world: &World, reference: &Reference, acknowledged: Option<Head>) -> Option<Head> {
+    let reader = world.connection(Arc::default());
+    let seen = match reader.refresh() {
+        Ok(view) => view.head().map(|head| (head, view.state().clone())),
+        Err(error) => {
+            let missing = matches!(error.store(), Some(StoreError::Missing { .. }));
+            assert!(missing, "{error}");
+            None
+        }
+    };
+    assert!(
+        seen.as_ref().map(|(head, _)| head.seq) >= acknowledged.map(|head| head.seq),
+        "acknowledged up to {acknowledged:?}, found {seen:?}"
+    );
+    if let Some((head, state)) = &seen {
+        let index = usize::try_from(head.seq.get() - 1).expect("a short log");
+        assert_eq!(reference.heads.get(index), Some(head));
+        assert_eq!(&reference.states[index], state);
+        assert_eq!(state.check(), Ok(()));
+        world.verdict();
+    }
+    let seen = seen.map(|(head, _)| head);
+    drop(reader);
+    goes_on(world, seen);
+    seen
+}
+
+/// Appends to what is left on a disk, and checks that everything up to `seen` is still there.
+fn goes_on(world: &World, seen: Option<Head>) {
+    let writer = world.connection(Arc::default());
+    let command = Command {
+        domain: UUID,
+        action: Op::Define.action(200, Profile::Own.policy()),
+    };
+    let outcome = writer.execute(&command).expect("the log goes on");
+    let expected = seen.map_or(2, |head| head.seq.get() + 1);
+    assert_eq!(outcome.seq.get(), expected, "after {seen:?}");
+    let view = writer.view();
+    drop(writer);
+    assert_eq!(world.verdict(), Verdict::Unanchored);
+    let mut found = None;
+    let replayed = world.whole().replay(|entry, view| {
+        assert!(seen.is_none_or(|seen| entry.head.seq != seen.seq || entry.head == seen));
+        found = Some(view.clone());
+    });
+    replayed.expect("the log can be read");
+    let found = found.expect("there is a record");
+    assert_eq!(found.head(), view.head());
+    assert_eq!(found.state(), view.state());
+}
+
+/// Plays a workload again and again, stopping the machine before each change of the disk, and checks every state of the
+/// disk that a power failure, or the kill of the process, may leave then; in some of them also while it recovers.
+///
+/// # Panics
+///
+/// If anything that was acknowledged is lost, or state and log differ; the message holds the steps.
+pub fn crash_everywhere(steps: &[Step], effort: Effort) -> Tally {
+    let world = World::new();
+    let played = play(&world, steps, false);
+    assert!(!played.failed, "{steps:?}: {played:?}");
+    let reference = Reference::of(&world);
+    let changes = world.live.changes();
+    let mut tally = Tally::default();
+    for stop in 0..changes {
+        let world = World::new();
+        world.live.stop_at(stop);
+        let acknowledged = play(&world, steps, false).last();
+        tally.points += 1;
+        let _context = Context(|| eprintln!("stopped before change {stop} of {steps:?}"));
+        check(&world.killed(), &reference, acknowledged);
+        for disk in world.after_power_failure(effort.samples, stop) {
+            tally.disks += 1;
+            if tally.disks % effort.nested_every == 0 {
+                tally.recoveries += crash_while_recovering(&disk, &reference, acknowledged);
+            }
+            check(&disk.killed(), &reference, acknowledged);
+        }
+    }
+    tally
+}
+
+/// Stops the machine before each change of a recovery.
+fn crash_while_recovering(world: &World, reference: &Reference, acknowledged: Option<Head>) -> u64 {
+    for stop in 0.. {
+        let recovering = world.killed();
+        recovering.live.stop_at(stop);
+        let reader = recovering.connection(Arc::default());
+        let seen = reader.refresh().ok().and_then(|view| view.head());
+        drop(reader);
+        let writer = recovering.connection(Arc::default());
+        let command = Command {
+            domain: UUID,
+            action: Op::Define.action(200, Profile::Own.policy()),
+        };
+        let answered = writer.execute(&command).ok().and(writer.view().head());
+        drop(writer);
+        if !recovering.live.is_stopped() {
+            return stop;
+        }
+        // What a reader has seen is as good as what a writer was told.
+        let kept = seen.max_by_seq(acknowledged);
+        for disk in recovering.after_power_failure(4, stop) {
+            let again = disk.connection(Arc::default());
+            let head = again.refresh().ok().and_then(|view| view.head());
+            let seq = |head: Option<Head>| head.map_or(0, |head| head.seq.get());
+            assert!(seq(head) >= seq(kept.max_by_seq(answered)), "{head:?}");
+            if let Some(kept) = kept {
+                let index = usize::try_from(kept.seq.get() - 1).expect("a short log");
+                assert_eq!(reference.heads[index], kept);
+            }
+            drop(again);
+            goes_on(&disk, head);
+        }
+    }
+    unreachable!("a recovery ends")
+}
+
+trait MaxBySeq {
+    fn max_by_seq(self, other: Self) -> Self;
+}
+
+impl MaxBySeq for Option<Head> {
+    fn max_by_seq(self, other: Option<Head>) -> Option<Head> {
+        std::cmp::max_by_key(self, other, |head| head.map(|head| head.seq))
+    }
+}
+
+/// Plays a workload again and again, and lets each call fail in each way. Nothing acknowledged is lost, a caller is told
+/// whether his command may have been written, and what a reader saw before a power failure is there after it.
+///
+/// # Panics
+///
+/// If one of these does not hold; the message holds the steps.
+pub fn fail_everywhere(steps: &[Step], effort: Effort) -> Tally {
+    let world = World::new();
+    play(&world, steps, true);
+    let calls = world.live.calls();
+    let mut tally = Tally::default();
+    for call in 0..calls {
+        for fault in Fault::ALL {
+            let world = World::new();
+            world.live.fail_at(call, fault);
+            let played = play(&world, steps, true);
+            assert!(world.live.has_failed(), "the fault came");
+            tally.points += 1;
+            let _context = Context(|| eprintln!("{fault:?} at call {call} of {steps:?}"));
+            // The process is gone, and the machine is not: a reader sees what it may rely on.
+            let killed = world.killed();
+            let reader = killed.connection(Arc::default());
+            let seen = reader.refresh().ok().and_then(|view| view.head());
+            drop(reader);
+            for (index, disk) in killed
+                .after_power_failure(effort.samples, call)
+                .into_iter()
+                .chain([world.killed()])
+                .enumerate()
+            {
+                tally.disks += 1;
+                let seen = if index == 0 { seen } else { seen };
+                holds(&disk, &played, seen);
+            }
+        }
+    }
+    tally
+}
+
+/// Checks that a disk still holds all that was acknowledged and seen, and no more than was in doubt.
+fn holds(world: &World, played: &Played, seen: Option<Head>) {
+    let writer = world.connection(Arc::default());
+    let probe = writer.execute(&Command {
+        domain: UUID,
+        action: Op::Define.action(200, Profile::Own.policy()),
+    });
+    let probe = probe.expect("the log goes on").seq;
+    drop(writer);
+    let mut heads = Vec::new();
+    let replayed = world.whole().replay(|entry, _| heads.push(entry.head));
+    replayed.expect("the log can be read");
+    let at = |seq: Seq| heads[usize::try_from(seq.get() - 1).expect("a short log")];
+    for head in played.acknowledged.iter().chain(&seen) {
+        assert_eq!(at(head.seq), *head);
+    }
+    if !played.unknown {
+        // Behind what was acknowledged there is the probe, and before the first record what begins a log.
+        let last = played.last().map_or(0, |head| head.seq.get());
+        assert!(
+            probe.get() <= last.max(1) + 1,
+            "{probe:?} after {last}, and nothing was in doubt"
+        );
+    }
+    assert_eq!(world.verdict(), Verdict::Unanchored);
+}
+
+/// Says where it happened, if a check fails.
+struct Context<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Context<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Crashes and faults, everywhere: small workloads in full, generated ones as many as a test run has time for.
+//!
+//! More of them: `MOMENTLOG_CRASH_CASES=200 cargo test --release -p momentlog-proptests --test crash -- --nocapture`.
+#![expect(clippy::print_stdout, reason = "the counts are the result")]
+
+use std::sync::Arc;
+
+use momentlog::store::RealDisk;
+use momentlog_proptests::{
+    Effort, Op, SimDisk, Step, crash_everywhere, disk_suite, fail_everywhere, steps,
+};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+const COMMANDS_MAX: usize = 10;
+
+fn cases() -> usize {
+    std::env::var("MOMENTLOG_CRASH_CASES").map_or(3, |cases| {
+        cases.parse().expect("MOMENTLOG_CRASH_CASES is a number")
+    })
+}
+
+/// Workloads that proptest generates from a seed that is printed.
+fn generated(seed: u8) -> impl Iterator<Item = Vec<Step>> {
+    println!("seed {seed}");
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    std::iter::repeat_with(move || {
+        steps(COMMANDS_MAX)
+            .new_tree(&mut runner)
+            .expect("workloads can be generated")
+            .current()
+    })
+}
+
+fn create(name: u8) -> Op {
+    Op::Create {
+        snapshot: false,
+        name: Some(name),
+        halt: false,
+    }
+}
+
+/// One of everything: several segments, a batch, tickets, images, an archive, reopening.
+fn one_of_each() -> Vec<Step> {
+    vec![
+        Step::Do(Op::Define),
+        Step::Do(create(0)),
+        Step::Image,
+        Step::Batch(vec![create(1), create(2)]),
+        Step::Reopen,
+        Step::Submit(vec![create(3), create(3), create(4)]),
+        Step::Archive,
+        Step::Do(create(5)),
+        Step::Reopen,
+        Step::Do(create(6)),
+    ]
+}
+
+#[test]
+fn the_real_and_the_simulated_disk_behave_alike() {
+    let dir = tempfile::tempdir().expect("a scratch directory can be made");
+    disk_suite(&RealDisk::new(dir.path().join("disk")));
+    disk_suite(&SimDisk::new("disk"));
+    let other = SimDisk::new("one").beside("two");
+    disk_suite(&other);
+    assert_eq!(Arc::new(other).contents().len(), 0);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
+    let effort = Effort {
+        samples: 16,
+        nested_every: 24,
+    };
+    let mut workloads = 0;
+    let mut total = crash_everywhere(&one_of_each(), effort);
+    for steps in generated(1).take(cases()) {
+        let tally = crash_everywhere(&steps, effort);
+        total.points += tally.points;
+        total.disks += tally.disks;
+        total.recoveries += tally.recoveries;
+        workloads += 1;
+    }
+    assert!(
+        total.points > 50 && total.disks > 500 && total.recoveries > 50,
+        "{total:?}"
+    );
+    println!("{workloads} generated workloads: {total:?}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whichever_call_fails() {
+    let effort = Effort {
+        samples: 4,
+        nested_every: u64::MAX,
+    };
+    let mut workloads = 0;
+    let mut total = fail_everywhere(&one_of_each(), effort);
+    for steps in generated(2).take(cases()) {
+        let tally = fail_everywhere(&steps, effort);
+        total.points += tally.points;
+        total.disks += tally.disks;
+        workloads += 1;
+    }
+    assert!(total.points > 200 && total.disks > 500, "{total:?}");
+    println!("{workloads} generated workloads: {total:?}");
+}
