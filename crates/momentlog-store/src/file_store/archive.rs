@@ -39,7 +39,6 @@ impl FileStore {
                 copy(self.disk.as_ref(), to, &segment_name(segment))?;
             }
         }
-        to.sync_dir().map_err(StoreError::io("sync", to.path()))?;
         let start = head::encode(START_MAGIC, log, expected);
         write_whole(self.disk.as_ref(), START, &start)?;
         self.remove_leftovers(Some(expected))?;
