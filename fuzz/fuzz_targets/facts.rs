@@ -1,6 +1,8 @@
 #![no_main]
-//! Any facts and texts in a log whose chain is whole.
+//! Facts and texts that somebody made up, in a log whose chain is whole.
 
-libfuzzer_sys::fuzz_target!(|drafts: Vec<(Vec<u8>, Vec<u8>)>| {
-    momentlog_proptests::untrusted::facts(&drafts)
-});
+libfuzzer_sys::fuzz_target!(
+    |made_up: Vec<momentlog_proptests::untrusted::MadeUpFacts>| {
+        momentlog_proptests::untrusted::facts(&made_up)
+    }
+);

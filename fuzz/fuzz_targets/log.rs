@@ -1,12 +1,6 @@
 #![no_main]
-//! Any bytes as the first segment of a log.
+//! A log with correct checksums and digests, and then changed.
 
-use std::sync::LazyLock;
-
-static SCRATCH: LazyLock<tempfile::TempDir> =
-    LazyLock::new(|| tempfile::tempdir().expect("a scratch directory can be made"));
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| momentlog_proptests::untrusted::log(
-    bytes,
-    SCRATCH.path()
-));
+libfuzzer_sys::fuzz_target!(|made_up: momentlog_proptests::untrusted::MadeUpLog| {
+    momentlog_proptests::untrusted::log(&made_up)
+});

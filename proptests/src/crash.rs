@@ -53,7 +53,7 @@ pub struct Effort {
 }
 
 /// Segments so short that workloads of a few commands fill several.
-const SMALL: Limits = Limits {
+pub(crate) const SMALL: Limits = Limits {
     segment_len_first: 1024,
     segment_len_max: 2048,
     fill_len_max: 512,
@@ -370,6 +370,29 @@ pub fn crash_everywhere(steps: &[Step], effort: Effort) -> Tally {
         }
     }
     tally
+}
+
+/// As [`crash_everywhere`] at one moment and for a few of the disks that may be left then: for fuzzers, which choose them.
+///
+/// # Panics
+///
+/// As there.
+pub fn crash_once(steps: &[Step], stop: u64, seed: u64) {
+    let world = World::new();
+    play(&world, steps, false);
+    let reference = Reference::of(&world);
+    let stop = stop % world.live.changes().max(1);
+    let world = World::new();
+    world.live.stop_at(stop);
+    let acknowledged = play(&world, steps, false).last();
+    let disks = world.after_power_failure(4, seed);
+    let mut random = Random(seed);
+    for _ in 0..3.min(disks.len()) {
+        let chosen = random.below(disks.len() as u64);
+        let disk = &disks[usize::try_from(chosen).expect("it is below a length")];
+        crash_while_recovering(disk, &reference, acknowledged);
+        check(&disk.killed(), &reference, acknowledged);
+    }
 }
 
 /// Stops the machine before each change of a recovery.

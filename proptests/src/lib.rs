@@ -30,7 +30,7 @@ mod sim_disk;
 mod suite;
 pub mod untrusted;
 
-pub use crash::{Effort, Step, Tally, crash_everywhere, fail_everywhere, steps};
+pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
 pub use model::{Model, Reason};
 pub use op::{Op, ops};

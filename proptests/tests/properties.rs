@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arbitrary::{Arbitrary, Unstructured};
 use momentlog::core::Profile;
 use momentlog::store::{FileStore, Limits, MemoryStore, RealDisk, Verdict};
 use momentlog::{Connection, ManualClock, Options};
+use momentlog_proptests::untrusted::{Edit, MadeUpFacts, MadeUpLog};
 use momentlog_proptests::{Op, connection, ops, run, untrusted};
 use proptest::prelude::*;
 
@@ -44,15 +46,20 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_opened_as_a_log_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        untrusted::log(&bytes, tempfile::tempdir().unwrap().path());
+    fn a_log_that_was_changed_is_opened_without_harm(made_up in made_up::<MadeUpLog>(600)) {
+        untrusted::log(&made_up);
     }
 
     #[test]
-    fn any_facts_are_replayed_without_harm(
-        drafts in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), prop::collection::vec(any::<u8>(), 0..9)), 0..4),
+    fn facts_that_were_made_up_are_replayed_without_harm(made_up in made_up::<Vec<MadeUpFacts>>(1200)) {
+        untrusted::facts(&made_up);
+    }
+
+    #[test]
+    fn an_image_that_was_changed_is_opened_without_harm(
+        ops in ops(12), edits in made_up::<Vec<Edit>>(80),
     ) {
-        untrusted::facts(&drafts);
+        untrusted::image(&ops, &edits);
     }
 
     #[test]
@@ -61,6 +68,13 @@ proptest! {
         untrusted::checkpoint_xml(&text);
         untrusted::domain_xml(&text);
     }
+}
+
+/// What a fuzz target makes of random bytes.
+fn made_up<T: for<'a> Arbitrary<'a> + std::fmt::Debug>(length: usize) -> impl Strategy<Value = T> {
+    prop::collection::vec(any::<u8>(), 0..length).prop_map(|bytes| {
+        T::arbitrary(&mut Unstructured::new(&bytes)).expect("there are always bytes enough")
+    })
 }
 
 /// Text made of the pieces that the three documents are made of, in any order, mostly broken.

@@ -1,0 +1,8 @@
+#![no_main]
+//! An image that somebody changed and gave correct checksums.
+
+use momentlog_proptests::{Op, untrusted};
+
+libfuzzer_sys::fuzz_target!(|input: (Vec<Op>, Vec<untrusted::Edit>)| {
+    untrusted::image(&input.0, &input.1)
+});
