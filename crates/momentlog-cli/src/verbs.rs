@@ -5,6 +5,7 @@ mod domain;
 mod moment;
 mod own;
 mod snapshot;
+mod store;
 
 use momentlog::Domain;
 
@@ -397,16 +398,30 @@ pub static VERBS: &[Verb] = &[
     verb(
         "receipt",
         "print a receipt of the log, for verify",
-        own::receipt,
+        store::receipt,
         false,
         &[],
     ),
     verb(
         "verify",
-        "verify the whole log, and against a receipt",
-        own::verify,
+        "verify the whole log, also against a receipt, and with its archive",
+        store::verify,
         false,
-        &[word("against")],
+        &[word("against"), named("archive"), flag("strict")],
+    ),
+    verb(
+        "image",
+        "make an image of the log, from which it is opened sooner",
+        store::image,
+        false,
+        &[],
+    ),
+    verb(
+        "archive",
+        "move all records up to now to a directory, and go on from an image and a bridge record",
+        store::archive,
+        true,
+        &[needed("to")],
     ),
     verb(
         "echo",

@@ -440,6 +440,10 @@ impl Engine {
     /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
     pub(crate) fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived> {
         vet(provenance)?;
+        if provenance.request_id.is_some() || provenance.expected_revision.is_some() {
+            let message = "archiving takes no request id and no revision".to_owned();
+            return Err(Error::argument(ErrorDomain::Domain, message));
+        }
         let mut inner = self.lock();
         if !self.is_exclusive() {
             self.catch_up(&mut inner)?;

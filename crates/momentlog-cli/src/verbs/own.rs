@@ -1,8 +1,8 @@
 //! momentlog's own verbs.
 
+use momentlog::Entry;
 use momentlog::core::{Change, MomentChange, MomentId, Policy};
-use momentlog::store::{Receipt, Seq};
-use momentlog::{Entry, store_directory};
+use momentlog::store::Seq;
 use serde_json::json;
 
 use super::the_domain;
@@ -45,11 +45,19 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
                 || entry.domain.is_some_and(|uuid| uuid.to_string() == wanted)
         });
         if about && Some(entry.head.seq) > after {
-            let what: Vec<String> = entry
+            let mut what: Vec<String> = entry
                 .events
                 .iter()
                 .map(|event| told(&event.change, &moments))
                 .collect();
+            if let Some(bridge) = &entry.bridge {
+                what.push(format!(
+                    "records {} to {} archived",
+                    bridge.first, bridge.last.seq
+                ));
+            } else if what.is_empty() {
+                what.push("log begun".to_owned());
+            }
             rows.push((entry, domain, what));
         }
     });
@@ -63,17 +71,12 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
         Format::Text => {
             let mut table = Table::new(&["Seq", "Time", "Actor", "Domain", "What", "Reason"]);
             for (entry, domain, what) in rows {
-                let what = if what.is_empty() {
-                    "log begun".to_owned()
-                } else {
-                    what.join("; ")
-                };
                 table.row(vec![
                     entry.head.seq.to_string(),
                     micros(entry.recorded),
                     escaped(&entry.actor),
                     domain.as_deref().map_or("-".to_owned(), escaped),
-                    escaped(&what),
+                    escaped(&what.join("; ")),
                     entry.reason.as_deref().map_or(String::new(), escaped),
                 ]);
             }
@@ -258,106 +261,6 @@ fn rules(policy: Policy) -> String {
     } else {
         on.join(", ")
     }
-}
-
-pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
-    let receipt = session.connection.receipt()?;
-    let receipt = receipt.ok_or_else(|| Failure::new("the log has no record yet"))?;
-    session.print(&format!("{receipt}\n"));
-    Ok(0)
-}
-
-pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
-    let directory = store_directory(&session.uri)?;
-    let directory =
-        directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
-    let receipt = match invocation.get("against") {
-        None => None,
-        Some(text) => {
-            let read = || super::read_file(text);
-            let text = if text.starts_with("momentlog1 ") {
-                text.to_owned()
-            } else {
-                read()?
-            };
-            Some(
-                text.parse::<Receipt>()
-                    .map_err(|error| Failure::new(error.to_string()))?,
-            )
-        }
-    };
-    let progress = indicatif::ProgressBar::new_spinner();
-    progress.enable_steady_tick(std::time::Duration::from_millis(100));
-    let found = momentlog::verify(&directory, None, receipt, &mut |records| {
-        if records % 4096 == 0 {
-            progress.set_message(format!("{records} records verified"));
-        }
-    });
-    progress.finish_and_clear();
-    let found = found?;
-    let verdict = found.verdict();
-    let log = &found.log;
-    let (domains, snapshots, checkpoints) = found.counts;
-    let head = log.head.map(|head| format!("{} {}", head.seq, head.digest));
-    let mut faults: Vec<String> = Vec::new();
-    faults.extend(log.error.as_ref().map(ToString::to_string));
-    let torn = |torn: &momentlog::store::TornTail| {
-        let path = torn.path.display();
-        format!(
-            "an interrupted write left bytes in {path} from offset {}, where record {} would be",
-            torn.offset, torn.seq
-        )
-    };
-    faults.extend(log.torn.as_ref().map(torn));
-    faults.extend(
-        found
-            .replay
-            .as_ref()
-            .map(|error| format!("{error}: {}", error.why)),
-    );
-    faults.extend(found.broken.as_ref().map(ToString::to_string));
-    faults.extend(
-        found
-            .breach
-            .as_ref()
-            .map(|(uuid, breach)| format!("domain {uuid} breaks its policy: {breach}")),
-    );
-    match session.format {
-        Format::Json => {
-            let report = json!({
-                "verdict": verdict.as_str(),
-                "status": verdict.exit_status(false),
-                "log": log.log.map(|id| id.to_string()),
-                "records": log.records,
-                "seq": log.head.map(|head| head.seq.get()),
-                "digest": log.head.map(|head| head.digest.to_string()),
-                "texts_erased": log.texts_erased,
-                "domains": domains,
-                "snapshots": snapshots,
-                "checkpoints": checkpoints,
-                "faults": faults,
-            });
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => {
-            let mut text = line("Verdict", verdict.as_str());
-            text += &line("Records", log.records);
-            text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
-            text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));
-            text += &line(
-                "State",
-                format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
-            );
-            if log.texts_erased > 0 {
-                text += &line("Erased texts", log.texts_erased);
-            }
-            for fault in &faults {
-                text += &line("Fault", escaped(fault));
-            }
-            session.print(&text);
-        }
-    }
-    Ok(verdict.exit_status(false))
 }
 
 pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {

@@ -1,0 +1,185 @@
+//! The verbs about the store itself: receipts, verification, images, archives.
+
+use std::path::Path;
+
+use momentlog::store::{Receipt, TornTail};
+use momentlog::{Verification, store_directory};
+use serde_json::json;
+
+use crate::grammar::{Answer, Invocation};
+use crate::layout::{escaped, info as line};
+use crate::session::{Failure, Format, Session};
+
+pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
+    let receipt = session.connection.receipt()?;
+    let receipt = receipt.ok_or_else(|| Failure::new("the log has no record yet"))?;
+    session.print(&format!("{receipt}\n"));
+    Ok(0)
+}
+
+pub fn image(session: &mut Session, invocation: &Invocation) -> Answer {
+    let head = session.connection_for(invocation)?.make_image()?;
+    match session.format {
+        Format::Json => session.print(&format!("{}\n", json!({ "seq": head.seq.get() }))),
+        Format::Text => session.say(&format!("Image of record {} made\n", head.seq)),
+    }
+    Ok(0)
+}
+
+pub fn archive(session: &mut Session, invocation: &Invocation) -> Answer {
+    let to = invocation.get("to").unwrap_or_default();
+    let spinner = spinner("archiving");
+    let archived = session.connection_for(invocation)?.archive(Path::new(to));
+    spinner.finish_and_clear();
+    let archived = archived?;
+    match session.format {
+        Format::Json => {
+            let report = json!({
+                "first": archived.first.get(),
+                "last": archived.last.seq.get(),
+                "digest": archived.last.digest.to_string(),
+                "bridge": archived.bridge.seq.get(),
+            });
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => session.say(&format!(
+            "Records {} to {} moved to {}; record {} stands for them\n",
+            archived.first,
+            archived.last.seq,
+            escaped(to),
+            archived.bridge.seq
+        )),
+    }
+    Ok(0)
+}
+
+pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
+    let directory = store_directory(&session.uri)?;
+    let directory =
+        directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
+    let receipt = match invocation.get("against") {
+        None => None,
+        Some(text) => Some(read_receipt(text)?),
+    };
+    let archive = invocation.get("archive").map(Path::new);
+    let strict = invocation.has("strict");
+    let spinner = spinner("verifying");
+    let found = momentlog::verify(&directory, archive, receipt, &mut |records| {
+        if records % 4096 == 0 {
+            spinner.set_message(format!("{records} records verified"));
+        }
+    });
+    spinner.finish_and_clear();
+    let found = found?;
+    let verdict = found.verdict();
+    let status = verdict.exit_status(strict);
+    let log = &found.log;
+    let (domains, snapshots, checkpoints) = found.counts;
+    let faults = faults(&found);
+    match session.format {
+        Format::Json => {
+            let report = json!({
+                "verdict": verdict.as_str(),
+                "status": status,
+                "log": log.log.map(|id| id.to_string()),
+                "records": log.records,
+                "archived": log.start.map(|start| start.seq.get()),
+                "seq": log.head.map(|head| head.seq.get()),
+                "digest": log.head.map(|head| head.digest.to_string()),
+                "texts_erased": log.texts_erased,
+                "images": found.images_sound,
+                "domains": domains,
+                "snapshots": snapshots,
+                "checkpoints": checkpoints,
+                "receipt_archived": log.receipt_archived,
+                "faults": faults,
+            });
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => {
+            let head = log.head.map(|head| format!("{} {}", head.seq, head.digest));
+            let mut text = line("Verdict", verdict.as_str());
+            text += &line("Records", log.records);
+            if let Some(start) = log.start {
+                let seq = start.seq;
+                text += &line("Archived", format!("records up to {seq}, not looked at"));
+            }
+            if log.receipt_archived {
+                text += &line("Receipt", "of a record that was archived: give --archive");
+            }
+            text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
+            text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));
+            text += &line(
+                "State",
+                format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
+            );
+            if found.images_sound > 0 {
+                text += &line(
+                    "Images",
+                    format!("{} agree with the log", found.images_sound),
+                );
+            }
+            if log.texts_erased > 0 {
+                text += &line("Erased texts", log.texts_erased);
+            }
+            for fault in &faults {
+                text += &line("Fault", escaped(fault));
+            }
+            session.print(&text);
+        }
+    }
+    Ok(status)
+}
+
+/// Reads a receipt as it is, or out of a file.
+fn read_receipt(text: &str) -> Result<Receipt, Failure> {
+    let text = if text.starts_with("momentlog1 ") {
+        text.to_owned()
+    } else {
+        super::read_file(text)?
+    };
+    text.parse::<Receipt>()
+        .map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Says everything that is wrong, a line each.
+fn faults(found: &Verification) -> Vec<String> {
+    let log = &found.log;
+    let torn = |torn: &TornTail| {
+        let path = torn.path.display();
+        format!(
+            "an interrupted write left bytes in {path} from offset {}, where record {} would be",
+            torn.offset, torn.seq
+        )
+    };
+    let mut faults: Vec<String> = Vec::new();
+    faults.extend(log.error.as_ref().map(ToString::to_string));
+    faults.extend(log.torn.as_ref().map(torn));
+    if log.head_torn {
+        faults.push(
+            "the file head says nothing: its writing was interrupted, or it is damaged".to_owned(),
+        );
+    }
+    faults.extend(
+        found
+            .replay
+            .as_ref()
+            .map(|error| format!("{error}: {}", error.why)),
+    );
+    faults.extend(found.images.iter().map(ToString::to_string));
+    faults.extend(found.broken.as_ref().map(ToString::to_string));
+    faults.extend(
+        found
+            .breach
+            .as_ref()
+            .map(|(uuid, breach)| format!("domain {uuid} breaks its policy: {breach}")),
+    );
+    faults
+}
+
+/// Shows on a terminal that something long goes on.
+fn spinner(doing: &'static str) -> indicatif::ProgressBar {
+    let spinner = indicatif::ProgressBar::new_spinner().with_message(doing);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
