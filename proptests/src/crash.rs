@@ -43,6 +43,14 @@ pub struct Tally {
     pub recoveries: u64,
 }
 
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.points += other.points;
+        self.disks += other.disks;
+        self.recoveries += other.recoveries;
+    }
+}
+
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {

@@ -24,10 +24,12 @@
 
 mod crash;
 mod disk_suite;
+pub mod kill;
 mod model;
 mod op;
 mod sim_disk;
 mod suite;
+mod tamper;
 pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
@@ -36,3 +38,4 @@ pub use model::{Model, Reason};
 pub use op::{Op, ops};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
 pub use suite::{connection, domain_def, run};
+pub use tamper::{Tampered, tamper_everywhere};

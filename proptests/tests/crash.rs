@@ -1,6 +1,6 @@
 //! Crashes and faults, everywhere: small workloads in full, generated ones as many as a test run has time for.
 //!
-//! More of them: `MOMENTLOG_CRASH_CASES=200 cargo test --release -p momentlog-proptests --test crash -- --nocapture`.
+//! In full: `cargo run --release -p momentlog-proptests --bin torture -- all`.
 #![expect(clippy::print_stdout, reason = "the counts are the result")]
 
 use std::sync::Arc;
@@ -14,11 +14,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 const COMMANDS_MAX: usize = 10;
 
-fn cases() -> usize {
-    std::env::var("MOMENTLOG_CRASH_CASES").map_or(3, |cases| {
-        cases.parse().expect("MOMENTLOG_CRASH_CASES is a number")
-    })
-}
+/// How many workloads are generated.
+const CASES: usize = 3;
 
 /// Workloads that proptest generates from a seed that is printed.
 fn generated(seed: u8) -> impl Iterator<Item = Vec<Step>> {
@@ -75,11 +72,8 @@ fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
     };
     let mut workloads = 0;
     let mut total = crash_everywhere(&one_of_each(), effort);
-    for steps in generated(1).take(cases()) {
-        let tally = crash_everywhere(&steps, effort);
-        total.points += tally.points;
-        total.disks += tally.disks;
-        total.recoveries += tally.recoveries;
+    for steps in generated(1).take(CASES) {
+        total += crash_everywhere(&steps, effort);
         workloads += 1;
     }
     assert!(
@@ -97,10 +91,8 @@ fn nothing_acknowledged_is_lost_whichever_call_fails() {
     };
     let mut workloads = 0;
     let mut total = fail_everywhere(&one_of_each(), effort);
-    for steps in generated(2).take(cases()) {
-        let tally = fail_everywhere(&steps, effort);
-        total.points += tally.points;
-        total.disks += tally.disks;
+    for steps in generated(2).take(CASES) {
+        total += fail_everywhere(&steps, effort);
         workloads += 1;
     }
     assert!(total.points > 200 && total.disks > 500, "{total:?}");

@@ -136,6 +136,15 @@ impl FileStore {
         self.head_torn
     }
 
+    /// The records of which there are files of images, sound or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`], or what the disk says.
+    pub fn images(&self) -> Result<Vec<Seq>, StoreError> {
+        image::images(self.disk.as_ref())
+    }
+
     fn check_writable(&self) -> Result<(), StoreError> {
         if self.poisoned {
             return Err(StoreError::Poisoned {

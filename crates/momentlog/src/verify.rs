@@ -30,6 +30,8 @@ pub struct Verification {
     pub images: Vec<ImageFault>,
     /// How many images are what the log makes of the records up to theirs.
     pub images_sound: usize,
+    /// How many files of images are passed over, because they are damaged or the log does not hold their record.
+    pub images_ignored: usize,
     /// How many domains, snapshots and checkpoints the state has.
     pub counts: (usize, usize, usize),
 }
@@ -93,7 +95,7 @@ pub fn verify_disk(
     receipt: Option<Receipt>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verification> {
-    let mut images = images_of(disk.clone())?;
+    let (mut images, images_ignored) = images_of(disk.clone())?;
     let mut store = match archive {
         Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
         None => FileStore::over(disk),
@@ -140,15 +142,21 @@ pub fn verify_disk(
         replay: replayer.replay,
         images: replayer.faults,
         images_sound: replayer.sound,
+        images_ignored,
     })
 }
 
 /// Images by their record: the digest of the body, and what it holds if that can be read.
 type Images = BTreeMap<Seq, ([u8; 32], Option<Ledger>)>;
 
-/// Returns all images that the store would open.
-fn images_of(disk: Arc<dyn Disk>) -> Result<Images> {
+/// Returns all images that the store would open, and how many it would not.
+fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize)> {
     let mut store = FileStore::over(disk);
+    let files = match store.images() {
+        Ok(files) => files.len(),
+        Err(StoreError::Missing { .. }) => return Ok((Images::new(), 0)),
+        Err(error) => return Err(error.into()),
+    };
     let mut images = Images::new();
     let mut most = None;
     loop {
@@ -164,7 +172,8 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<Images> {
             break;
         }
     }
-    Ok(images)
+    let ignored = files - images.len();
+    Ok((images, ignored))
 }
 
 /// Replays the records that verify, and compares images on the way.

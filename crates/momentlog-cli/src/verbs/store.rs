@@ -88,6 +88,7 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
                 "digest": log.head.map(|head| head.digest.to_string()),
                 "texts_erased": log.texts_erased,
                 "images": found.images_sound,
+                "images_ignored": found.images_ignored,
                 "domains": domains,
                 "snapshots": snapshots,
                 "checkpoints": checkpoints,
@@ -117,6 +118,12 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
                 text += &line(
                     "Images",
                     format!("{} agree with the log", found.images_sound),
+                );
+            }
+            if found.images_ignored > 0 {
+                text += &line(
+                    "Ignored images",
+                    format!("{}, damaged or of another log", found.images_ignored),
                 );
             }
             if log.texts_erased > 0 {

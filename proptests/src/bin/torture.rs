@@ -1,0 +1,106 @@
+//! The campaigns of `docs/durability.md` in full: `torture kill|crash|fault|tamper|all [--rounds N] [--cases N] [--seed N]`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that tells what it found"
+)]
+
+use std::error::Error;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use momentlog_proptests::{
+    Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, steps, tamper_everywhere,
+};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+const USAGE: &str =
+    "usage: torture kill|crash|fault|tamper|all [--rounds N] [--cases N] [--seed N]";
+
+/// Longest workload, in commands.
+const COMMANDS_MAX: usize = 12;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (what, rest) = words.split_first().ok_or(USAGE)?;
+    if let ("write" | "read", [uri]) = (*what, rest) {
+        return match *what {
+            "write" => kill::write_until_killed(uri),
+            _ => kill::read_until_killed(uri),
+        };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let (mut rounds, mut cases, mut seed) = (1000, 200, now);
+    for pair in rest.chunks(2) {
+        match pair {
+            ["--rounds", value] => rounds = value.parse()?,
+            ["--cases", value] => cases = value.parse()?,
+            ["--seed", value] => seed = value.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let all = *what == "all";
+    if !all && !["kill", "crash", "fault", "tamper"].contains(what) {
+        return Err(USAGE.into());
+    }
+    println!("seed {seed}");
+    if all || *what == "kill" {
+        let dir = tempfile::tempdir()?;
+        let begun = Instant::now();
+        let program = std::env::current_exe()?;
+        let kills = kill::kill_writers(&program, dir.path(), rounds, seed, &mut |round| {
+            if round % 100 == 0 {
+                eprintln!("{round} of {rounds} kills");
+            }
+        })?;
+        println!("{kills:?} in {:.0?}", begun.elapsed());
+    }
+    if all || *what == "crash" {
+        let effort = Effort {
+            samples: 64,
+            nested_every: 8,
+        };
+        campaign("crash", seed, cases, &|steps| {
+            crash_everywhere(steps, effort)
+        });
+    }
+    if all || *what == "fault" {
+        let effort = Effort {
+            samples: 16,
+            nested_every: u64::MAX,
+        };
+        campaign("fault", seed, cases, &|steps| {
+            fail_everywhere(steps, effort)
+        });
+    }
+    if all || *what == "tamper" {
+        let begun = Instant::now();
+        println!("{:?} in {:.0?}", tamper_everywhere(), begun.elapsed());
+    }
+    Ok(())
+}
+
+/// Runs a check over generated workloads, and adds up what it counted.
+fn campaign(name: &str, seed: u64, cases: usize, check: &dyn Fn(&[Step]) -> Tally) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let begun = Instant::now();
+    let mut total = Tally::default();
+    for case in 1..=cases {
+        let steps = steps(COMMANDS_MAX)
+            .new_tree(&mut runner)
+            .expect("workloads can be generated")
+            .current();
+        total += check(&steps);
+        if case % 10 == 0 {
+            eprintln!("{case} of {cases} workloads: {total:?}");
+        }
+    }
+    println!(
+        "{name}: {cases} workloads, {total:?} in {:.0?}",
+        begun.elapsed()
+    );
+}

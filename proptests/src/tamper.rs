@@ -1,0 +1,266 @@
+//! Changing a small log in every way: `verify` tells what is wrong, and where.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use momentlog::core::{Command, Profile};
+use momentlog::store::{
+    Draft, FileStore, Head, LogId, Place, Receipt, Record, Seq, Store, StoreError, Text, Verdict,
+    VerifyReport, decode_frame, encode_frame, verify,
+};
+use momentlog::{Connection, ManualClock, Options, verify_disk};
+
+use crate::op::Op;
+use crate::sim_disk::SimDisk;
+use crate::suite::UUID;
+
+const LOG: LogId = LogId(*b"log to tamper w.");
+const SEGMENT: &str = "00000000000000000001.seg";
+
+/// How many changes were made, and how many of them were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tampered {
+    /// Bits turned, one at a time, in every file that holds the log or says something of it.
+    pub flips: u64,
+    /// Those that `verify` found without a receipt, and said where.
+    pub flips_found: u64,
+    /// Ranges of bytes taken out.
+    pub cuts: u64,
+    /// Those that `verify` found with a receipt.
+    pub cuts_found: u64,
+    /// Records swapped, repeated, removed, taken from another log, or written anew with all that follows.
+    pub records: u64,
+    /// Those that `verify` found with a receipt.
+    pub records_found: u64,
+}
+
+/// Changes a small log in every way there is.
+///
+/// # Panics
+///
+/// If `verify` names another place or verdict than it should.
+pub fn tamper_everywhere() -> Tampered {
+    let mut tampered = Tampered::default();
+    flip_records(&mut tampered);
+    flip_files(&mut tampered);
+    cut(&mut tampered);
+    rearrange(&mut tampered);
+    tampered
+}
+
+fn draft(text: &str) -> Draft {
+    Draft {
+        facts: text.as_bytes().to_vec(),
+        texts: vec![Text::Plain {
+            salt: [9; 32],
+            bytes: b"t".to_vec(),
+        }],
+    }
+}
+
+/// A closed store of these records, and the frames of each.
+fn store(log: LogId, texts: &[&str]) -> (SimDisk, Vec<Record>) {
+    let disk = SimDisk::new("store");
+    let mut store = FileStore::over(Arc::new(disk.clone()));
+    store.begin(Duration::ZERO).expect("the disk is new");
+    let drafts = texts.iter().map(|text| draft(text)).collect();
+    let records = store.append(log, None, drafts).expect("the disk is sound");
+    drop(store);
+    (disk.killed(), records)
+}
+
+fn receipt(record: &Record) -> Receipt {
+    Receipt {
+        log: LOG,
+        head: record.head(),
+    }
+}
+
+fn report(disk: &SimDisk, receipt: Option<Receipt>) -> VerifyReport {
+    let mut store = FileStore::over(Arc::new(disk.clone()));
+    verify(&mut store, receipt, &mut |_| {}).expect("the disk is sound")
+}
+
+/// Where the report says that something is wrong: seq and offset.
+fn place(report: &VerifyReport) -> Option<(Seq, u64)> {
+    match (&report.error, &report.torn) {
+        (Some(StoreError::Damaged { seq, offset, .. }), _) => Some((*seq, *offset)),
+        (_, Some(torn)) => Some((torn.seq, torn.offset)),
+        _ => None,
+    }
+}
+
+/// Every bit of a segment: the report names the record that the bit belongs to.
+fn flip_records(tampered: &mut Tampered) {
+    let (disk, records) = store(LOG, &["one", "two", "three"]);
+    let bytes = disk.contents()[SEGMENT].clone();
+    let mut starts = Vec::new();
+    let mut offset = 0;
+    for _ in &records {
+        let at = usize::try_from(offset).expect("a small log");
+        let place = Place {
+            log: LOG,
+            segment: Seq::FIRST,
+            offset,
+        };
+        let (_, length) = decode_frame(&bytes[at..], place).expect("a frame stands there");
+        starts.push(offset);
+        offset += length as u64;
+    }
+    assert_eq!(offset, bytes.len() as u64, "a closed store has no zeros");
+    for bit in 0..8 * bytes.len() {
+        let flipped = disk.edited(SEGMENT, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        tampered.flips += 1;
+        let report = report(&flipped, None);
+        let index = starts.partition_point(|start| *start <= (bit / 8) as u64) - 1;
+        assert_eq!(report.verdict, Verdict::Damaged, "bit {bit}: {report:?}");
+        assert_eq!(
+            place(&report),
+            Some((records[index].seq, starts[index])),
+            "bit {bit}: {report:?}"
+        );
+        tampered.flips_found += 1;
+    }
+}
+
+/// Every bit of every file of a store that was archived once and has images.
+fn flip_files(tampered: &mut Tampered) {
+    let disk = SimDisk::new("store");
+    let archive = disk.beside("archive");
+    let store = Connection::over(
+        Box::new(FileStore::over(Arc::new(disk.clone()))),
+        Options {
+            clock: Arc::new(ManualClock::at_second(1)),
+            profile: Profile::Own,
+            ..Options::default()
+        },
+    );
+    let execute = |op: &Op| {
+        let action = op.action(1, Profile::Own.policy());
+        let domain = UUID;
+        store
+            .execute(&Command { domain, action })
+            .expect("it is accepted");
+    };
+    let create = |name| Op::Create {
+        snapshot: false,
+        name: Some(name),
+        halt: false,
+    };
+    execute(&Op::Define);
+    execute(&create(0));
+    store.archive_to(&archive).expect("there are records");
+    execute(&create(1));
+    store.make_image().expect("there are records");
+    drop(store);
+    let disk = disk.killed();
+    let sound = |disk: &SimDisk| {
+        let found = verify_disk(Arc::new(disk.clone()), None, None, &mut |_| {});
+        let found = found.expect("the disk is sound");
+        found.verdict() == Verdict::Unanchored && found.images_ignored == 0
+    };
+    assert!(sound(&disk));
+    for (name, bytes) in disk.contents() {
+        // It says who writes, for people.
+        if name == "lock" {
+            continue;
+        }
+        for bit in 0..8 * bytes.len() {
+            tampered.flips += 1;
+            let flipped = disk.edited(&name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            if !sound(&flipped) {
+                tampered.flips_found += 1;
+            }
+        }
+    }
+}
+
+/// Every range of bytes of a log of two records.
+fn cut(tampered: &mut Tampered) {
+    let (disk, records) = store(LOG, &["1", "2"]);
+    let length = disk.contents()[SEGMENT].len();
+    let last = receipt(records.last().expect("there are two"));
+    for from in 0..length {
+        for to in from + 1..=length {
+            tampered.cuts += 1;
+            let cut = disk.edited(SEGMENT, |bytes| {
+                bytes.drain(from..to);
+            });
+            // Also where the file `head` is gone, as after a power failure.
+            let bare = cut.without("head");
+            let found = report(&cut, None).verdict > Verdict::Unanchored
+                && report(&bare, Some(last)).verdict > Verdict::Unanchored;
+            tampered.cuts_found += u64::from(found);
+        }
+    }
+}
+
+/// Records in another order, of another log, and a tail that was written anew, checksums and digests included.
+fn rearrange(tampered: &mut Tampered) {
+    let texts = ["one", "two", "six", "ten"];
+    let (disk, records) = store(LOG, &texts);
+    let (other, _) = store(LogId([3; 16]), &texts);
+    let bytes = disk.contents()[SEGMENT].clone();
+    let theirs = other.contents()[SEGMENT].clone();
+    let length = bytes.len() / texts.len();
+    let part = |index: usize| bytes[index * length..(index + 1) * length].to_vec();
+    let last = receipt(records.last().expect("there are four"));
+    let mut try_bytes = |changed: Vec<u8>, expected: &[Verdict]| {
+        tampered.records += 1;
+        let disk = disk
+            .without("head")
+            .edited(SEGMENT, |bytes| *bytes = changed);
+        let verdict = report(&disk, Some(last)).verdict;
+        assert!(expected.contains(&verdict), "{verdict:?}, not {expected:?}");
+        tampered.records_found += u64::from(verdict > Verdict::Unanchored);
+    };
+    for order in 0..4_usize.pow(4) {
+        let order: Vec<usize> = (0..4).map(|place| order / 4_usize.pow(place) % 4).collect();
+        if order == [0, 1, 2, 3] {
+            continue;
+        }
+        let changed = order.iter().flat_map(|index| part(*index)).collect();
+        // The last record of a log may be one that was not written to its end.
+        try_bytes(changed, &[Verdict::Damaged, Verdict::Truncated]);
+    }
+    for kept in 0..4 {
+        let changed = bytes[..kept * length].to_vec();
+        try_bytes(changed, &[Verdict::Truncated]);
+        let mut changed = bytes.clone();
+        changed[kept * length..(kept + 1) * length]
+            .copy_from_slice(&theirs[kept * length..(kept + 1) * length]);
+        try_bytes(
+            changed,
+            &[Verdict::Damaged, Verdict::Truncated, Verdict::Forked],
+        );
+        let changed = [
+            &bytes[..kept * length],
+            &bytes[(kept + 1).min(4) * length..],
+        ]
+        .concat();
+        try_bytes(changed, &[Verdict::Damaged, Verdict::Truncated]);
+        // Written anew from here on, as somebody would who has the program.
+        let mut changed = bytes[..kept * length].to_vec();
+        let mut head = kept.checked_sub(1).map(|before| records[before].head());
+        for index in kept..4 {
+            let durable = head.map(|head: Head| head.seq);
+            let record = Record::new(LOG, head, durable, draft("new"));
+            let place = Place {
+                log: LOG,
+                segment: Seq::FIRST,
+                offset: (index * length) as u64,
+            };
+            head = Some(record.head());
+            changed.extend(encode_frame(&record, place));
+        }
+        try_bytes(changed.clone(), &[Verdict::Forked]);
+        let rewritten = disk
+            .without("head")
+            .edited(SEGMENT, |bytes| *bytes = changed);
+        assert_eq!(
+            report(&rewritten, None).verdict,
+            Verdict::Unanchored,
+            "only a receipt tells"
+        );
+    }
+}
