@@ -597,3 +597,58 @@ pub fn domain_xml(text: &str) {
 fn normal(name: &MomentName) -> String {
     name.as_str().replace("\r\n", "\n").replace('\r', "\n")
 }
+
+/// Returns the records of a log of at most `length` bytes that was made to cost as much as it can: a chain of snapshots,
+/// and then one in its middle moved up and down, over and over, which climbs half of the chain each time.
+pub fn costly_log(length: usize) -> Vec<Draft> {
+    let event = |out: &mut Vec<u8>, kind: u16, id: u64, parent: u64, body: &[u8]| {
+        out.extend(kind.to_le_bytes());
+        out.extend(1_u16.to_le_bytes());
+        out.extend(id.to_le_bytes());
+        out.extend(parent.to_le_bytes());
+        put_len(out, body.len());
+        out.extend([0; 4]);
+        out.extend(body);
+    };
+    let mut genesis = MadeUpFacts {
+        kind: 1,
+        domain: false,
+        previous: 0,
+        reason: None,
+        request: None,
+        events: Vec::new(),
+        texts: Vec::new(),
+        instead: None,
+    };
+    let first = genesis.to_bytes();
+    genesis.kind = 2;
+    genesis.domain = true;
+    let mut facts = genesis.to_bytes();
+    let mut domain = Vec::new();
+    put_domain(&mut domain, 0, 0, true);
+    domain.extend([1, 0, 0, 1, 1, 0]);
+    event(&mut facts, 0x0101, 0, 0, &domain);
+    let mut count = 1_u64;
+    let mut moments = 0;
+    while facts.len() < length / 2 {
+        moments += 1;
+        let mut body = vec![1];
+        put_str(&mut body, &format!("m{moments}"));
+        body.extend(100_i64.to_le_bytes());
+        body.extend([5, 0, 0, 0]);
+        put_len64(&mut body, 0);
+        body.extend([0, 0]);
+        event(&mut facts, 0x0201, moments, moments - 1, &body);
+        count += 1;
+    }
+    let middle = moments / 2;
+    while facts.len() + 28 < length {
+        let parent = middle - 1 - count % 2;
+        event(&mut facts, 0x0204, middle, parent, &[]);
+        count += 1;
+    }
+    let count = u32::try_from(count).expect("a log of a test is short");
+    facts[4..8].copy_from_slice(&count.to_le_bytes());
+    let plain = |facts: Vec<u8>| draft(&facts, b"<domain/>");
+    vec![plain(first), plain(facts)]
+}

@@ -1,7 +1,7 @@
 //! momentlog's own verbs.
 
 use momentlog::Entry;
-use momentlog::core::{Change, MomentChange, MomentId, Policy};
+use momentlog::core::{Change, MomentChange, MomentId, Policy, Scope};
 use momentlog::store::Seq;
 use serde_json::json;
 
@@ -28,7 +28,17 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
     let mut names = std::collections::HashMap::new();
     let mut moments: std::collections::HashMap<MomentId, String> = std::collections::HashMap::new();
     // A damaged log is shown up to the damage, and then the error.
-    let replayed = session.connection.replay(|entry, _| {
+    let replayed = session.connection.replay(|entry, view| {
+        if entry.bridge.is_some() {
+            // What was made before is named by what is left of it.
+            for domain in view.state().domains() {
+                names.insert(domain.uuid(), domain.name().to_string());
+                let snapshots = domain.snapshots().walk(Scope::All);
+                moments.extend(snapshots.map(|moment| (moment.id, moment.name.to_string())));
+                let checkpoints = domain.checkpoints().walk(Scope::All);
+                moments.extend(checkpoints.map(|moment| (moment.id, moment.name.to_string())));
+            }
+        }
         for event in &entry.events {
             if let Change::DomainDefined { def, .. } = &event.change {
                 names.insert(event.domain, def.name.to_string());

@@ -158,23 +158,7 @@ impl FileStore {
                 doing: "make an image of a log without records",
             });
         };
-        let (segment, offset) = end
-            .last
-            .map_or((0, 0), |(segment, offset)| (segment.get(), offset));
-        let mut bytes = Vec::with_capacity(HEADER_LEN + body.len() + CHECKSUM_LEN);
-        bytes.extend(MAGIC);
-        bytes.extend(FORMAT_VERSION.to_le_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(log.0);
-        bytes.extend(head.seq.get().to_le_bytes());
-        bytes.extend(head.digest.0);
-        bytes.extend(segment.to_le_bytes());
-        bytes.extend(offset.to_le_bytes());
-        bytes.extend((body.len() as u64).to_le_bytes());
-        let checksum = header_checksum(&bytes);
-        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
-        bytes.extend(body);
-        bytes.extend(crc32c::crc32c(body).to_le_bytes());
+        let bytes = encode(log, head, end.last, body);
         write_whole(self.disk.as_ref(), &image_name(head.seq), &bytes)?;
         let start = self.read_start()?.map(|(_, start)| start.seq);
         let mut old = images(self.disk.as_ref())?;
@@ -186,6 +170,26 @@ impl FileStore {
         }
         Ok(head)
     }
+}
+
+/// Returns the file of an image of `head`, whose frame stands at `place`: the segment and the offset in it.
+fn encode(log: LogId, head: Head, place: Option<(Seq, u64)>, body: &[u8]) -> Vec<u8> {
+    let (segment, offset) = place.map_or((0, 0), |(segment, offset)| (segment.get(), offset));
+    let mut bytes = Vec::with_capacity(HEADER_LEN + body.len() + CHECKSUM_LEN);
+    bytes.extend(MAGIC);
+    bytes.extend(FORMAT_VERSION.to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(log.0);
+    bytes.extend(head.seq.get().to_le_bytes());
+    bytes.extend(head.digest.0);
+    bytes.extend(segment.to_le_bytes());
+    bytes.extend(offset.to_le_bytes());
+    bytes.extend((body.len() as u64).to_le_bytes());
+    let checksum = header_checksum(&bytes);
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    bytes.extend(body);
+    bytes.extend(crc32c::crc32c(body).to_le_bytes());
+    bytes
 }
 
 /// Writes a file that is there as a whole or not at all.
@@ -221,4 +225,37 @@ pub(super) fn image_name(seq: Seq) -> String {
 /// Returns the seqs of all images on `disk`, ascending.
 pub(super) fn images(disk: &dyn Disk) -> Result<Vec<Seq>, StoreError> {
     crate::segment::numbered(disk, ".img")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{self, START_MAGIC};
+
+    /// Reads the lines of one key of `docs/format/images.txt`.
+    fn field(key: &str) -> Vec<u8> {
+        let text = include_str!("../../../../docs/format/images.txt");
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let hex = lines.filter(|(name, _)| *name == key);
+        hex.flat_map(|(_, hex)| {
+            hex.split(' ')
+                .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn an_image_and_start_are_written_as_the_page_says() {
+        let log = LogId(*b"0123456789abcdef");
+        let head = Head {
+            seq: Seq::new(4).unwrap(),
+            digest: Digest(std::array::from_fn(|index| {
+                u8::try_from(96 + index).unwrap()
+            })),
+        };
+        let file = [field("header"), field("body"), field("checksum")].concat();
+        let place = Some((Seq::FIRST, 640));
+        assert_eq!(encode(log, head, place, &field("body")), file);
+        assert_eq!(head::encode(START_MAGIC, log, head)[..], field("start"));
+    }
 }
