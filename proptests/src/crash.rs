@@ -367,7 +367,7 @@ pub fn crash_everywhere(steps: &[Step], effort: Effort) -> Tally {
         world.live.stop_at(stop);
         let acknowledged = play(&world, steps, false).last();
         tally.points += 1;
-        let _context = Context(|| eprintln!("stopped before change {stop} of {steps:?}"));
+        let _context = Context(|| format!("stopped before change {stop} of {steps:?}"));
         check(&world.killed(), &reference, acknowledged);
         for disk in world.after_power_failure(effort.samples, stop) {
             tally.disks += 1;
@@ -467,7 +467,7 @@ pub fn fail_everywhere(steps: &[Step], effort: Effort) -> Tally {
             let played = play(&world, steps, true);
             assert!(world.live.has_failed(), "the fault came");
             tally.points += 1;
-            let _context = Context(|| eprintln!("{fault:?} at call {call} of {steps:?}"));
+            let _context = Context(|| format!("{fault:?} at call {call} of {steps:?}"));
             // The process is gone, and the machine is not: a reader sees what it may rely on.
             let killed = world.killed();
             let reader = killed.connection(Arc::default());
@@ -512,12 +512,16 @@ fn holds(world: &World, played: &Played, seen: Option<Head>) {
 }
 
 /// Says where it happened, if a check fails.
-struct Context<F: Fn()>(F);
+struct Context<F: Fn() -> String>(F);
 
-impl<F: Fn()> Drop for Context<F> {
+impl<F: Fn() -> String> Drop for Context<F> {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a check that fails is told on the way out"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            (self.0)();
+            eprintln!("{}", (self.0)());
         }
     }
 }

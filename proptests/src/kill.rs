@@ -167,12 +167,12 @@ pub fn kill_writers(
         writer.kill()?;
         writer.wait()?;
         acknowledged.extend(answers.lines().collect::<io::Result<Vec<_>>>()?);
-        let mut seen = Vec::new();
+        let mut shown = Vec::new();
         for reader in &mut readers {
             reader.kill()?;
             reader.wait()?;
             let out = reader.stdout.take().expect("it is piped");
-            seen.extend(
+            shown.extend(
                 BufReader::new(out)
                     .lines()
                     .collect::<io::Result<Vec<_>>>()?,
@@ -181,7 +181,7 @@ pub fn kill_writers(
 
         let context = format!("round {round}, seed {seed}");
         if !path.exists() {
-            assert!(acknowledged.is_empty() && seen.is_empty(), "{context}");
+            assert!(acknowledged.is_empty() && shown.is_empty(), "{context}");
             continue;
         }
         let verified = momentlog::verify(&path, None, None, &mut |_| {});
@@ -209,7 +209,7 @@ pub fn kill_writers(
             let seq: u64 = line.trim().parse()?;
             assert!(found.contains_key(&seq), "{context}: record {seq} is lost");
         }
-        for line in &seen {
+        for line in &shown {
             let (seq, digest) = line.split_once(' ').expect("a reader prints both");
             let there = found.get(&seq.parse()?).map(String::as_str);
             assert_eq!(there, Some(digest), "{context}: record {seq} has vanished");
@@ -225,7 +225,7 @@ pub fn kill_writers(
         kills.rounds += 1;
         kills.acknowledged += acknowledged.len() as u64;
         kills.in_flight += in_flight;
-        kills.seen += seen.len() as u64;
+        kills.seen += shown.len() as u64;
         assert!(
             found.keys().copied().eq(1..=found.len() as u64),
             "{context}"

@@ -238,7 +238,7 @@ impl SimDisk {
             .enumerate()
             .flat_map(|(file, content)| (0..content.pending.len()).map(move |piece| (file, piece)))
             .collect();
-        let mut seen = HashSet::new();
+        let mut known = HashSet::new();
         let mut found = Vec::new();
         let names: usize = machine
             .directories
@@ -249,7 +249,7 @@ impl SimDisk {
             for names in 0..=names {
                 for as_long_as_meant in [false, true] {
                     let after = machine.landed(&pieces, &landing, names, as_long_as_meant);
-                    if seen.insert(after.fingerprint()) {
+                    if known.insert(after.fingerprint()) {
                         found.push(self.with(after));
                     }
                 }

@@ -3,7 +3,6 @@
 //! The test command takes 4 MiB of each. The full size is
 //! `MOMENTLOG_HOSTILE_MIB=64 cargo test --release -p momentlog-proptests --test hostile -- --nocapture --test-threads=1`.
 #![expect(
-    clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test that cannot go on fails, and the costs are the result"
 )]

@@ -310,7 +310,7 @@ impl<D> MomentList<D> {
         current: Option<MomentId>,
     ) -> Result<MomentList<D>, Broken> {
         let mut list = MomentList::new();
-        let mut last = std::collections::HashMap::new();
+        let mut youngest = std::collections::HashMap::new();
         for (moment, parent) in moments {
             let id = moment.id;
             if list.moments.contains_key(&id) {
@@ -323,7 +323,8 @@ impl<D> MomentList<D> {
                 return Err(Broken::Name(id));
             }
             list.moments.insert(id, Arc::new(moment));
-            list.links.link_last(id, parent, last.insert(parent, id));
+            list.links
+                .link_last(id, parent, youngest.insert(parent, id));
         }
         match current {
             Some(current) if !list.moments.contains_key(&current) => Err(Broken::Current(current)),

@@ -6,26 +6,27 @@
 //! Threads decide one after the other, each on what those before have decided, and then share one write: see
 //! [`crate::commit_queue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
 
+mod decide;
+mod record;
+mod retain;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use momentlog_core::{Change, DomainUuid, Event, State};
-use momentlog_store::{Disk, Draft, FRAME_LEN_MAX, Head, LogId, Seq, Store, StoreError};
-use sha2::{Digest as _, Sha256};
+use momentlog_core::{DomainUuid, Event};
+use momentlog_store::{LogId, Seq, Store, StoreError};
 
 use crate::commit_queue::{CommitQueue, Ticket};
-use crate::environment::{ACTOR_LEN_MAX, Options, Provenance, Revision};
+use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::ledger::{Bridge, Entry, Ledger, ReplayError, View};
-use crate::stored::{Content, Facts, REQUEST_ID_LEN_MAX, RequestKey, image};
-use crate::test_driver;
+use crate::ledger::{Entry, Ledger, ReplayError, View};
+use crate::stored::image;
+use decide::{Decided, decide_all, vet};
+use record::Job;
 
-/// After how many records an image is made.
-const IMAGE_EVERY: u64 = 100_000;
-
-/// How many records a closed store has at least after its last image, before another is worth its time.
-const IMAGE_ON_CLOSE: u64 = 1_000;
+pub(crate) use decide::Ask;
+pub use retain::Archived;
 
 /// How much may be handed in and not waited for.
 const HANDED_IN_MAX: usize = 1_024;
@@ -44,33 +45,6 @@ pub struct Outcome {
     pub repeated: bool,
 }
 
-/// What an archiving did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Archived {
-    /// The first record that was moved.
-    pub first: Seq,
-    /// The last one.
-    pub last: Head,
-    /// The record that stands for them from now on.
-    pub bridge: Head,
-}
-
-/// One accepted command on its way into the log.
-struct Pending {
-    domain: DomainUuid,
-    provenance: Provenance,
-    request: Option<RequestKey>,
-    events: Vec<Event>,
-}
-
-/// A command about one domain, as the layer above wants it decided.
-pub(crate) struct Ask<'a> {
-    pub(crate) domain: DomainUuid,
-    pub(crate) provenance: &'a Provenance,
-    /// Digest of what was asked, for a request id.
-    pub(crate) digest: [u8; 32],
-}
-
 /// The answer to what was handed in, as soon as all that it rests on is durable.
 #[derive(Debug)]
 pub(crate) struct Promise {
@@ -83,15 +57,6 @@ enum Answer {
     Recorded(Vec<Outcome>),
     Repeated(Seq),
     Refused(Error),
-}
-
-/// What one call wants written: its records, and the state after them.
-#[derive(Debug)]
-struct Job {
-    log: LogId,
-    drafts: Vec<Draft>,
-    /// Its head is not known before it is written.
-    view: View,
 }
 
 /// The one writer and all readers of a store in this process.
@@ -394,140 +359,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes an image of the log as it is now.
-    pub(crate) fn make_image(&self) -> Result<Head> {
-        let mut inner = self.lock();
-        if !self.is_exclusive() {
-            self.catch_up(&mut inner)?;
-            self.begin(&mut inner)?;
-        }
-        self.drain(&mut inner)?;
-        self.image_of(&mut inner)
-    }
-
-    fn image_of(&self, inner: &mut Inner) -> Result<Head> {
-        let body = image::encode(&mut inner.ledger).ok_or_else(|| {
-            let detail = "the log has nothing yet that an image could save";
-            Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
-        })?;
-        let made = self.store().put_image(&body);
-        // One that cannot be made is not tried again with every record.
-        let newest = inner.ledger.seq.map_or(0, Seq::get);
-        self.image.store(newest, Ordering::Relaxed);
-        Ok(made?)
-    }
-
-    /// Makes an image after every so many records. That it fails costs the next one who opens the store time, not data.
-    fn make_image_if_due(&self) {
-        let is_due = || {
-            let newest = self.view().head.map_or(0, |head| head.seq.get());
-            newest
-                >= self
-                    .image
-                    .load(Ordering::Relaxed)
-                    .saturating_add(IMAGE_EVERY)
-        };
-        if !is_due() {
-            return;
-        }
-        let mut inner = self.lock();
-        // Only one of the threads that saw it makes it.
-        if is_due() && self.is_exclusive() && self.drain(&mut inner).is_ok() {
-            note(self.image_of(&mut inner));
-        }
-    }
-
-    /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
-    pub(crate) fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived> {
-        vet(provenance)?;
-        if provenance.request_id.is_some() || provenance.expected_revision.is_some() {
-            let message = "archiving takes no request id and no revision".to_owned();
-            return Err(Error::argument(ErrorDomain::Domain, message));
-        }
-        let mut inner = self.lock();
-        if !self.is_exclusive() {
-            self.catch_up(&mut inner)?;
-            self.begin(&mut inner)?;
-        }
-        self.drain(&mut inner)?;
-        // Until all is done, the ledger is not what the log makes of it.
-        inner.stale = true;
-        let mut store = self.store();
-        let (Some(last), Some(log)) = (store.head(), store.log_id()) else {
-            let detail = "the log has no record yet";
-            return Err(Error::new(
-                ErrorCode::OperationInvalid,
-                ErrorDomain::Test,
-                detail,
-            ));
-        };
-        let start = store.start()?;
-        // The truth goes away, so what stands for it is made from the truth once more, and not from memory.
-        let mut ledger = self.ledger_at(store.as_mut(), None)?;
-        let mut fault = None;
-        store.read(ledger.view.head, &mut |record| {
-            if fault.is_none() {
-                match ledger.replay(&record) {
-                    Ok(entry) if entry.request_id.is_some() => {
-                        ledger.answers.insert(record.seq, record.facts.into());
-                    }
-                    Ok(_) => {}
-                    Err(error) => fault = Some(error),
-                }
-            }
-            Ok(())
-        })?;
-        if let Some(error) = fault {
-            return Err(unreadable(&error));
-        }
-        if ledger.view.state != inner.ledger.view.state {
-            let detail = "the log does not give the state that is in memory";
-            return Err(Error::new(
-                ErrorCode::InternalError,
-                ErrorDomain::Test,
-                detail,
-            ));
-        }
-        let body = image::encode(&mut ledger).ok_or_else(|| {
-            let detail = "the log has nothing yet that could be archived";
-            Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
-        })?;
-        store.put_image(&body)?;
-        let bridge = Bridge {
-            first: Seq::after(start.map(|start| start.seq)),
-            last,
-            image: Sha256::digest(&body).into(),
-        };
-        let seq = Seq::after(Some(last.seq));
-        let facts = Facts {
-            recorded: self.options.clock.now().max(ledger.recorded),
-            domain: None,
-            previous: None,
-            content: Content::Bridge {
-                actor: provenance.actor.clone(),
-                reason: provenance.reason.clone(),
-                bridge,
-            },
-        };
-        let mut salts = Salts::new(self);
-        let draft = ledger.dictionary.encode(seq, &facts, &mut || salts.next());
-        salts.check()?;
-        let record = store.archive(last, draft, to)?;
-        drop(store);
-        ledger.settle(seq, facts);
-        ledger.view.head = Some(record.head());
-        inner.ledger = ledger;
-        inner.stale = false;
-        self.image.store(last.seq.get(), Ordering::Relaxed);
-        inner.log = Some(log);
-        self.publish(inner.ledger.view.clone());
-        Ok(Archived {
-            first: bridge.first,
-            last,
-            bridge: record.head(),
-        })
-    }
-
     /// Returns the ledger from which the entries after `after` can be read: that of an image at or before it, that at the
     /// start of an archived log, or an empty one.
     fn ledger_at(&self, store: &mut dyn Store, after: Option<Seq>) -> Result<Ledger> {
@@ -573,110 +404,6 @@ impl Engine {
             seq,
             events,
             repeated: true,
-        })
-    }
-
-    /// Applies and encodes what was decided; the log has none of it yet.
-    fn record(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<(Job, Vec<Outcome>)> {
-        let recorded = self.record_all(inner, pending);
-        // What it has taught the ledger is in no record.
-        inner.stale |= recorded.is_err();
-        recorded
-    }
-
-    fn record_all(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<(Job, Vec<Outcome>)> {
-        let now = self.options.clock.now();
-        let mut contents = Vec::with_capacity(pending.len() + 2);
-        let profile = inner.ledger.view.state.profile();
-        if inner.ledger.seq.is_none() {
-            let mut id = [0; 16];
-            self.fill(&mut id)?;
-            inner.log = Some(LogId(id));
-            let writer = concat!("momentlog ", env!("CARGO_PKG_VERSION")).to_owned();
-            contents.push((None, Content::Genesis { profile, writer }));
-        }
-        if inner.ledger.seq <= Some(Seq::FIRST) {
-            // A crash may have come between the first record and this one.
-            inner.ledger.view.state = State::new(profile);
-            let events = test_driver::built_in(profile);
-            if let Some(event) = events.first() {
-                let content = Content::Command {
-                    actor: "momentlog".into(),
-                    reason: None,
-                    request: None,
-                    events: events.clone(),
-                };
-                contents.push((Some(event.domain), content));
-            }
-        }
-        let own = contents.len();
-        contents.extend(pending.into_iter().map(|pending| {
-            let Provenance { actor, reason, .. } = pending.provenance;
-            let content = Content::Command {
-                actor,
-                reason,
-                request: pending.request,
-                events: pending.events,
-            };
-            (Some(pending.domain), content)
-        }));
-        let log = inner.log.expect("a log with a record has an id");
-        let mut salts = Salts::new(self);
-        let mut drafts = Vec::with_capacity(contents.len());
-        let mut settled = Vec::with_capacity(contents.len());
-        let mut seq = inner.ledger.seq;
-        for (domain, content) in contents {
-            let next = Seq::after(seq);
-            seq = Some(next);
-            let facts = Facts {
-                recorded: now.max(inner.ledger.recorded),
-                domain,
-                previous: domain
-                    .and_then(|domain| inner.ledger.view.revisions.get(&domain).copied()),
-                content,
-            };
-            let draft = inner
-                .ledger
-                .dictionary
-                .encode(next, &facts, &mut || salts.next());
-            let length = draft.frame_len();
-            drafts.push(draft);
-            if length > FRAME_LEN_MAX {
-                return Err(StoreError::TooLarge { length }.into());
-            }
-            if let Content::Command { events, .. } = &facts.content {
-                apply(&mut inner.ledger.view.state, events)?;
-            }
-            if let Some(domain) = domain {
-                inner.ledger.view.revisions.insert(domain, next);
-            }
-            settled.push((next, facts));
-        }
-        salts.check()?;
-        let mut outcomes = Vec::with_capacity(settled.len());
-        for (index, (seq, facts)) in settled.into_iter().enumerate() {
-            let state = inner.ledger.view.state.clone();
-            let entry = inner.ledger.settle(seq, facts);
-            inner.ledger.view.state = state;
-            if index >= own {
-                outcomes.push(Outcome {
-                    seq,
-                    events: entry.events,
-                    repeated: false,
-                });
-            }
-        }
-        let view = inner.ledger.view.clone();
-        Ok((Job { log, drafts, view }, outcomes))
-    }
-
-    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
-        self.options.entropy.fill(bytes).map_err(|error| {
-            Error::new(
-                ErrorCode::SystemError,
-                ErrorDomain::Test,
-                format!("cannot get random bytes: {error}"),
-            )
         })
     }
 
@@ -751,13 +478,7 @@ impl Engine {
     /// Stops being the writer.
     fn close(&self, inner: &mut Inner) {
         if self.is_exclusive() && self.drain(inner).is_ok() {
-            let seq = inner.ledger.seq.map_or(0, Seq::get);
-            let since = seq.saturating_sub(self.image.load(Ordering::Relaxed));
-            let counters = inner.ledger.view.state.counters();
-            let moments = counters.next_moment.map_or(0, |next| next.get());
-            if since >= IMAGE_ON_CLOSE.max(moments / 4) {
-                note(self.image_of(inner));
-            }
+            self.make_image_if_worth_it(inner);
         }
         self.exclusive.store(false, Ordering::Release);
         self.store().end();
@@ -843,127 +564,6 @@ enum CannotRead {
     Replay(ReplayError),
 }
 
-enum Decided {
-    Accepted(Vec<Pending>),
-    Repeated(Seq),
-}
-
-/// Random bytes for the salts of texts, until they cannot be had.
-struct Salts<'a> {
-    engine: &'a Engine,
-    failed: Option<Error>,
-}
-
-impl<'a> Salts<'a> {
-    fn new(engine: &'a Engine) -> Salts<'a> {
-        Salts {
-            engine,
-            failed: None,
-        }
-    }
-
-    fn next(&mut self) -> [u8; 32] {
-        let mut salt = [0; 32];
-        if let Err(error) = self.engine.fill(&mut salt) {
-            self.failed = Some(error);
-        }
-        salt
-    }
-
-    fn check(self) -> Result<()> {
-        self.failed.map_or(Ok(()), Err)
-    }
-}
-
-/// Decides commands on the state that they make as they go; the ledger is as before after that.
-fn decide_all(
-    ledger: &mut Ledger,
-    asks: &[Ask<'_>],
-    decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
-) -> Result<Decided> {
-    let before = ledger.view.clone();
-    let mut pending = Vec::with_capacity(asks.len());
-    let mut decided = Ok(());
-    for (index, ask) in asks.iter().enumerate() {
-        decided = match decide_one(ledger, ask, &mut |view| decide(view, index)) {
-            Ok(One::Repeated(seq)) if asks.len() == 1 => return Ok(Decided::Repeated(seq)),
-            Ok(One::Repeated(_)) => unreachable!("a batch has no request id"),
-            // Nobody decides on what the last one makes.
-            Ok(One::Accepted(accepted)) if index + 1 == asks.len() => {
-                pending.push(accepted);
-                Ok(())
-            }
-            Ok(One::Accepted(accepted)) => {
-                let applied = apply(&mut ledger.view.state, &accepted.events);
-                pending.push(accepted);
-                applied
-            }
-            Err(error) => Err(error),
-        };
-        if decided.is_err() {
-            break;
-        }
-    }
-    ledger.view = before;
-    decided.map(|()| Decided::Accepted(pending))
-}
-
-enum One {
-    Accepted(Pending),
-    Repeated(Seq),
-}
-
-/// Checks request id and expected revision, then decides.
-fn decide_one(
-    ledger: &Ledger,
-    ask: &Ask<'_>,
-    decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
-) -> Result<One> {
-    let provenance = ask.provenance;
-    let request = provenance.request_id.clone().map(|id| RequestKey {
-        id,
-        digest: ask.digest,
-    });
-    if let Some(key) = &request
-        && let Some((seq, digest)) = ledger.requests.get(&key.id).copied()
-    {
-        if digest != key.digest {
-            let detail = format!(
-                "request id '{}' was used for another command, in record {seq}",
-                key.id
-            );
-            return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::Test, detail));
-        }
-        return Ok(One::Repeated(seq));
-    }
-    if let Some(expected) = provenance.expected_revision {
-        let found = ledger.view.revision(ask.domain);
-        if found != expected {
-            let text = |revision| match revision {
-                Revision::None => "none".to_owned(),
-                Revision::At(seq) => seq.to_string(),
-            };
-            let detail = format!(
-                "the domain has revision {}, not {}",
-                text(found),
-                text(expected)
-            );
-            return Err(Error::new(
-                ErrorCode::OperationAborted,
-                ErrorDomain::Test,
-                detail,
-            ));
-        }
-    }
-    let events = decide(&ledger.view)?;
-    Ok(One::Accepted(Pending {
-        domain: ask.domain,
-        provenance: provenance.clone(),
-        request,
-        events,
-    }))
-}
-
 /// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.
 fn load(
     store: &mut dyn Store,
@@ -980,66 +580,6 @@ fn load(
         }
     }
     Ok(None)
-}
-
-fn note(made: Result<Head>) {
-    if let Err(error) = made {
-        tracing::warn!(%error, "no image was made");
-    }
-}
-
-/// Applies decided events: that they do not fit would be our own bug, and nothing was written.
-fn apply(state: &mut State, events: &[Event]) -> Result<()> {
-    for event in events {
-        state.advance(event).map_err(|misfit| {
-            Error::new(
-                ErrorCode::InternalError,
-                ErrorDomain::Test,
-                format!("a decided event does not fit: {misfit}"),
-            )
-        })?;
-    }
-    debug_assert_eq!(
-        events
-            .iter()
-            .find_map(|event| check_around(state, event).err()),
-        None
-    );
-    Ok(())
-}
-
-/// Checks the rules around what an event changed.
-fn check_around(state: &State, event: &Event) -> std::result::Result<(), momentlog_core::Broken> {
-    use momentlog_core::MomentChange::{Created, CurrentSet, Deleted, Redefined, Reparented};
-    let Some(domain) = state.domain(event.domain) else {
-        return Ok(());
-    };
-    match &event.change {
-        Change::Snapshot(
-            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
-        )
-        | Change::Reverted { id, .. } => domain.snapshots().check_around(*id),
-        Change::Checkpoint(
-            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
-        ) => domain.checkpoints().check_around(*id),
-        Change::Snapshot(CurrentSet(Some(id))) => domain.snapshots().check_around(*id),
-        Change::Checkpoint(CurrentSet(Some(id))) => domain.checkpoints().check_around(*id),
-        _ => Ok(()),
-    }
-}
-
-fn vet(provenance: &Provenance) -> Result<()> {
-    let refuse = |message: String| Err(Error::argument(ErrorDomain::Domain, message));
-    if provenance.actor.len() > ACTOR_LEN_MAX {
-        return refuse(format!("the actor has more than {ACTOR_LEN_MAX} bytes"));
-    }
-    match provenance.request_id.as_deref() {
-        Some("") => refuse("the request id is empty".to_owned()),
-        Some(id) if id.len() > REQUEST_ID_LEN_MAX => refuse(format!(
-            "the request id has more than {REQUEST_ID_LEN_MAX} bytes"
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn is_missing(error: &Error) -> bool {

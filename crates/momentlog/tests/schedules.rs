@@ -1,4 +1,5 @@
 //! The queue of group commit under a scheduler that chooses who runs next: the file itself, on the scheduler's locks.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,13 +54,12 @@ impl World {
         let ticket = loop {
             let mut decided = self.decided.lock().unwrap();
             if decided.1 != self.queue.generation() {
-                decided.0 = self.durable.lock().unwrap().clone();
+                decided.0.clone_from(&self.durable.lock().unwrap());
                 decided.1 = self.queue.generation();
             }
             decided.0.push(item);
-            match self.queue.push(decided.1, item) {
-                Ok(ticket) => break ticket,
-                Err(commit_queue::Outdated) => {}
+            if let Ok(ticket) = self.queue.push(decided.1, item) {
+                break ticket;
             }
         };
         let answer = self.queue.wait(&ticket, &mut |items| self.write(items));

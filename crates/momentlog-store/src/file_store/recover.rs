@@ -262,8 +262,8 @@ impl FileStore {
             .rev()
             .find(|first| *first <= next);
         match first {
-            None | Some(Seq::FIRST) => return Ok(Cursor::START),
-            Some(first) if first == next => return Ok(Cursor::behind(after)),
+            None | Some(Seq::FIRST) => Ok(Cursor::START),
+            Some(first) if first == next => Ok(Cursor::behind(after)),
             Some(first) => {
                 let name = segment_name(first);
                 let mut bytes = [0; frame::HEADER_LEN];

@@ -370,7 +370,7 @@ fn threads_that_append_together_share_a_sync_and_lose_nothing() {
         }
     });
     let records = store.view().head().unwrap().seq.get();
-    assert_eq!(records as usize, 1 + THREADS * (EACH + 1));
+    assert_eq!(records, (1 + THREADS * (EACH + 1)) as u64);
     store.release();
     let found = verify(&scratch, None);
     assert_eq!(found.verdict(), Verdict::Unanchored, "{found:?}");

@@ -1,0 +1,173 @@
+//! What comes before the rules of a domain: request ids, expected revisions, batches.
+
+use momentlog_core::{Change, DomainUuid, Event, State};
+use momentlog_store::Seq;
+
+use crate::environment::{ACTOR_LEN_MAX, Provenance, Revision};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::ledger::{Ledger, View};
+use crate::stored::{REQUEST_ID_LEN_MAX, RequestKey};
+
+/// One accepted command on its way into the log.
+pub(super) struct Pending {
+    pub(super) domain: DomainUuid,
+    pub(super) provenance: Provenance,
+    pub(super) request: Option<RequestKey>,
+    pub(super) events: Vec<Event>,
+}
+
+/// A command about one domain, as the layer above wants it decided.
+pub(crate) struct Ask<'a> {
+    pub(crate) domain: DomainUuid,
+    pub(crate) provenance: &'a Provenance,
+    /// Digest of what was asked, for a request id.
+    pub(crate) digest: [u8; 32],
+}
+
+pub(super) enum Decided {
+    Accepted(Vec<Pending>),
+    Repeated(Seq),
+}
+
+/// Decides commands on the state that they make as they go; the ledger is as before after that.
+pub(super) fn decide_all(
+    ledger: &mut Ledger,
+    asks: &[Ask<'_>],
+    decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
+) -> Result<Decided> {
+    let before = ledger.view.clone();
+    let mut pending = Vec::with_capacity(asks.len());
+    let mut decided = Ok(());
+    for (index, ask) in asks.iter().enumerate() {
+        decided = match decide_one(ledger, ask, &mut |view| decide(view, index)) {
+            Ok(One::Repeated(seq)) if asks.len() == 1 => return Ok(Decided::Repeated(seq)),
+            Ok(One::Repeated(_)) => unreachable!("a batch has no request id"),
+            // Nobody decides on what the last one makes.
+            Ok(One::Accepted(accepted)) if index + 1 == asks.len() => {
+                pending.push(accepted);
+                Ok(())
+            }
+            Ok(One::Accepted(accepted)) => {
+                let applied = apply(&mut ledger.view.state, &accepted.events);
+                pending.push(accepted);
+                applied
+            }
+            Err(error) => Err(error),
+        };
+        if decided.is_err() {
+            break;
+        }
+    }
+    ledger.view = before;
+    decided.map(|()| Decided::Accepted(pending))
+}
+
+enum One {
+    Accepted(Pending),
+    Repeated(Seq),
+}
+
+/// Checks request id and expected revision, then decides.
+fn decide_one(
+    ledger: &Ledger,
+    ask: &Ask<'_>,
+    decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
+) -> Result<One> {
+    let provenance = ask.provenance;
+    let request = provenance.request_id.clone().map(|id| RequestKey {
+        id,
+        digest: ask.digest,
+    });
+    if let Some(key) = &request
+        && let Some((seq, digest)) = ledger.requests.get(&key.id).copied()
+    {
+        if digest != key.digest {
+            let detail = format!(
+                "request id '{}' was used for another command, in record {seq}",
+                key.id
+            );
+            return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::Test, detail));
+        }
+        return Ok(One::Repeated(seq));
+    }
+    if let Some(expected) = provenance.expected_revision {
+        let found = ledger.view.revision(ask.domain);
+        if found != expected {
+            let text = |revision| match revision {
+                Revision::None => "none".to_owned(),
+                Revision::At(seq) => seq.to_string(),
+            };
+            let detail = format!(
+                "the domain has revision {}, not {}",
+                text(found),
+                text(expected)
+            );
+            return Err(Error::new(
+                ErrorCode::OperationAborted,
+                ErrorDomain::Test,
+                detail,
+            ));
+        }
+    }
+    let events = decide(&ledger.view)?;
+    Ok(One::Accepted(Pending {
+        domain: ask.domain,
+        provenance: provenance.clone(),
+        request,
+        events,
+    }))
+}
+
+pub(super) fn vet(provenance: &Provenance) -> Result<()> {
+    let refuse = |message: String| Err(Error::argument(ErrorDomain::Domain, message));
+    if provenance.actor.len() > ACTOR_LEN_MAX {
+        return refuse(format!("the actor has more than {ACTOR_LEN_MAX} bytes"));
+    }
+    match provenance.request_id.as_deref() {
+        Some("") => refuse("the request id is empty".to_owned()),
+        Some(id) if id.len() > REQUEST_ID_LEN_MAX => refuse(format!(
+            "the request id has more than {REQUEST_ID_LEN_MAX} bytes"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Applies decided events: that they do not fit would be our own bug, and nothing was written.
+pub(super) fn apply(state: &mut State, events: &[Event]) -> Result<()> {
+    for event in events {
+        state.advance(event).map_err(|misfit| {
+            Error::new(
+                ErrorCode::InternalError,
+                ErrorDomain::Test,
+                format!("a decided event does not fit: {misfit}"),
+            )
+        })?;
+    }
+    debug_assert_eq!(
+        events
+            .iter()
+            .find_map(|event| check_around(state, event).err()),
+        None
+    );
+    Ok(())
+}
+
+/// Checks the rules around what an event changed.
+fn check_around(state: &State, event: &Event) -> std::result::Result<(), momentlog_core::Broken> {
+    use momentlog_core::MomentChange::{Created, CurrentSet, Deleted, Redefined, Reparented};
+    let Some(domain) = state.domain(event.domain) else {
+        return Ok(());
+    };
+    match &event.change {
+        Change::Snapshot(
+            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
+        )
+        | Change::Reverted { id, .. } => domain.snapshots().check_around(*id),
+        Change::Checkpoint(
+            Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
+        ) => domain.checkpoints().check_around(*id),
+        Change::Snapshot(CurrentSet(Some(id))) => domain.snapshots().check_around(*id),
+        Change::Checkpoint(CurrentSet(Some(id))) => domain.checkpoints().check_around(*id),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,289 @@
+//! Records that nobody decided, in a log whose chain is whole.
+
+use std::sync::Arc;
+
+use arbitrary::Arbitrary;
+use momentlog::core::{Command, Profile};
+use momentlog::store::{Draft, MemoryStore, Store, Text};
+use momentlog::{Connection, ManualClock};
+
+use super::{LOG, draft};
+use crate::op::Op;
+use crate::suite::{UUID, connection};
+
+/// Facts whose layout is that of `docs/format.md`, so that what is in them is reached.
+#[derive(Clone, Debug, Arbitrary)]
+pub struct MadeUpFacts {
+    /// The record kind.
+    pub kind: u8,
+    /// Whether it is about the domain of the suites.
+    pub domain: bool,
+    /// The record before about it.
+    pub previous: u8,
+    /// The reason, a text of a record before.
+    pub reason: Option<(u8, u8)>,
+    /// The request id.
+    pub request: Option<u8>,
+    /// The events.
+    pub events: Vec<MadeUpEvent>,
+    /// The texts.
+    pub texts: Vec<Vec<u8>>,
+    /// Bytes in place of all that.
+    pub instead: Option<Vec<u8>>,
+}
+
+/// An event whose layout is that of `docs/format.md`.
+#[derive(Clone, Debug, Arbitrary)]
+pub struct MadeUpEvent {
+    /// Which kind there is, modulo how many there are.
+    pub kind: u8,
+    /// The moment.
+    pub id: u8,
+    /// Its parent.
+    pub parent: u8,
+    /// A body of that kind, where the layout is known; its numbers and names are taken from here.
+    pub seed: [u8; 6],
+    /// Bytes in place of it.
+    pub body: Option<Vec<u8>>,
+}
+
+const KINDS: [u16; 16] = [
+    0x0101, 0x0102, 0x0103, 0x0104, 0x0105, 0x0201, 0x0202, 0x0203, 0x0204, 0x0205, 0x0206, 0x0301,
+    0x0302, 0x0303, 0x0304, 0x0305,
+];
+
+impl MadeUpFacts {
+    fn to_bytes(&self) -> Vec<u8> {
+        if let Some(instead) = &self.instead {
+            return instead.clone();
+        }
+        let kind = u16::from(self.kind % 4).max(1);
+        let mut provenance = Vec::new();
+        if kind == 1 {
+            provenance.push(self.kind % 3);
+            put_str(&mut provenance, "suite");
+        } else {
+            put_str(&mut provenance, "suite");
+            match self.reason {
+                Some((seq, index)) => {
+                    provenance.push(1);
+                    put_text_ref(&mut provenance, seq, index);
+                }
+                None => provenance.push(0),
+            }
+            match self.request {
+                Some(id) if kind == 2 => {
+                    provenance.push(1);
+                    put_str(&mut provenance, &format!("r{id}"));
+                    provenance.extend([id; 32]);
+                }
+                _ => provenance.push(0),
+            }
+        }
+        let mut bytes = Vec::new();
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(1_u16.to_le_bytes());
+        let events = u32::try_from(self.events.len()).expect("a fuzzer's input is short");
+        bytes.extend(if kind == 2 { events } else { 0 }.to_le_bytes());
+        bytes.extend(0_i64.to_le_bytes());
+        bytes.extend(if self.domain && kind == 2 {
+            *UUID.as_bytes()
+        } else {
+            [0; 16]
+        });
+        bytes.extend(u64::from(self.previous).to_le_bytes());
+        put_len(&mut bytes, provenance.len());
+        bytes.extend([0; 4]);
+        bytes.extend(provenance);
+        if kind == 2 {
+            for event in &self.events {
+                event.put(&mut bytes);
+            }
+        }
+        bytes
+    }
+}
+
+impl MadeUpEvent {
+    fn put(&self, out: &mut Vec<u8>) {
+        let kind = KINDS[self.kind as usize % KINDS.len()];
+        let body = self.body.clone().unwrap_or_else(|| self.made_up_body(kind));
+        out.extend(kind.to_le_bytes());
+        out.extend(1_u16.to_le_bytes());
+        out.extend(u64::from(self.id).to_le_bytes());
+        out.extend(u64::from(self.parent).to_le_bytes());
+        put_len(out, body.len());
+        out.extend([0; 4]);
+        out.extend(body);
+    }
+
+    #[expect(
+        clippy::many_single_char_names,
+        reason = "bytes that stand for whatever the body needs"
+    )]
+    fn made_up_body(&self, kind: u16) -> Vec<u8> {
+        let [a, b, c, d, e, f] = self.seed;
+        let mut body = Vec::new();
+        let power = |body: &mut Vec<u8>| body.extend([a % 9, b, 0]);
+        match kind {
+            0x0101 => {
+                put_domain(&mut body, a, b, c % 2 == 0);
+                body.extend([d & 1, e & 1, f & 1, 1, 1, 0]);
+            }
+            0x0102 | 0x0206 => power(&mut body),
+            0x0105 => body.extend([a & 1, b & 1, c & 1, d & 1, e & 1]),
+            0x0201 | 0x0202 | 0x0301 | 0x0302 => {
+                body.push(a & 1);
+                if kind & 0xff == 1 {
+                    put_str(&mut body, &format!("m{}", b % 16));
+                }
+                body.extend(100_i64.to_le_bytes());
+                if kind < 0x0300 {
+                    body.extend([c % 9, 0, 0]);
+                }
+                body.push(0);
+                put_len64(&mut body, 0);
+                let with_domain = d % 2 == 0;
+                body.push(u8::from(with_domain));
+                if with_domain {
+                    put_domain(&mut body, e, f, a % 4 == 0);
+                }
+                if kind < 0x0300 {
+                    body.push(0);
+                }
+            }
+            0x0203 | 0x0303 => {
+                body.push(a % 4);
+                let runs = u64::from(b % 3);
+                body.extend(runs.to_le_bytes());
+                for run in 0..runs {
+                    body.extend((u64::from(c) + 4 * run).to_le_bytes());
+                    body.extend((u64::from(d % 3)).to_le_bytes());
+                }
+                body.extend(u64::from(e % 4).to_le_bytes());
+                body.extend(u64::from(f).to_le_bytes());
+            }
+            _ => {}
+        }
+        body
+    }
+}
+
+fn put_len(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a fuzzer's input is short");
+    out.extend(length.to_le_bytes());
+}
+
+fn put_len64(out: &mut Vec<u8>, length: usize) {
+    out.extend((length as u64).to_le_bytes());
+}
+
+fn put_str(out: &mut Vec<u8>, text: &str) {
+    put_len64(out, text.len());
+    out.extend(text.as_bytes());
+}
+
+fn put_text_ref(out: &mut Vec<u8>, seq: u8, index: u8) {
+    out.extend(u64::from(seq).to_le_bytes());
+    out.extend(u32::from(index).to_le_bytes());
+}
+
+fn put_domain(out: &mut Vec<u8>, seq: u8, index: u8, facts: bool) {
+    put_text_ref(out, seq % 8, index % 2);
+    out.push(u8::from(facts));
+    if facts {
+        put_str(out, "vm");
+        out.extend(UUID.as_bytes());
+        out.extend(1024_u64.to_le_bytes());
+        put_len64(out, 0);
+    }
+}
+
+/// Replays a log whose chain is whole, but whose facts and texts somebody made up.
+///
+/// # Panics
+///
+/// If replay panics, or gives a state that breaks an invariant.
+pub fn facts(made_up: &[MadeUpFacts]) {
+    let mut store = MemoryStore::new();
+    for made_up in made_up {
+        let texts = made_up.texts.iter().map(|text| Text::Plain {
+            salt: [0; 32],
+            bytes: text.clone(),
+        });
+        let draft = Draft {
+            facts: made_up.to_bytes(),
+            texts: texts.collect(),
+        };
+        let head = store.head();
+        store
+            .append(LOG, head, vec![draft])
+            .expect("memory takes everything");
+    }
+    let connection: Connection = connection(Box::new(store), Arc::new(ManualClock::default()));
+    if let Ok(view) = connection.refresh() {
+        assert_eq!(view.state().check(), Ok(()));
+        // Also of a state that nobody would have decided, the log can go on.
+        let command = Command {
+            domain: UUID,
+            action: Op::Define.action(0, Profile::Own.policy()),
+        };
+        let _ = connection.execute(&command);
+        assert_eq!(connection.view().state().check(), Ok(()));
+    }
+}
+
+/// Returns the records of a log of at most `length` bytes that was made to cost as much as it can: a chain of snapshots,
+/// and then one in its middle moved up and down, over and over, which climbs half of the chain each time.
+pub fn costly_log(length: usize) -> Vec<Draft> {
+    let event = |out: &mut Vec<u8>, kind: u16, id: u64, parent: u64, body: &[u8]| {
+        out.extend(kind.to_le_bytes());
+        out.extend(1_u16.to_le_bytes());
+        out.extend(id.to_le_bytes());
+        out.extend(parent.to_le_bytes());
+        put_len(out, body.len());
+        out.extend([0; 4]);
+        out.extend(body);
+    };
+    let mut genesis = MadeUpFacts {
+        kind: 1,
+        domain: false,
+        previous: 0,
+        reason: None,
+        request: None,
+        events: Vec::new(),
+        texts: Vec::new(),
+        instead: None,
+    };
+    let first = genesis.to_bytes();
+    genesis.kind = 2;
+    genesis.domain = true;
+    let mut facts = genesis.to_bytes();
+    let mut domain = Vec::new();
+    put_domain(&mut domain, 0, 0, true);
+    domain.extend([1, 0, 0, 1, 1, 0]);
+    event(&mut facts, 0x0101, 0, 0, &domain);
+    let mut count = 1_u64;
+    let mut moments = 0;
+    while facts.len() < length / 2 {
+        moments += 1;
+        let mut body = vec![1];
+        put_str(&mut body, &format!("m{moments}"));
+        body.extend(100_i64.to_le_bytes());
+        body.extend([5, 0, 0, 0]);
+        put_len64(&mut body, 0);
+        body.extend([0, 0]);
+        event(&mut facts, 0x0201, moments, moments - 1, &body);
+        count += 1;
+    }
+    let middle = moments / 2;
+    while facts.len() + 28 < length {
+        let parent = middle - 1 - count % 2;
+        event(&mut facts, 0x0204, middle, parent, &[]);
+        count += 1;
+    }
+    let count = u32::try_from(count).expect("a log of a test is short");
+    facts[4..8].copy_from_slice(&count.to_le_bytes());
+    let plain = |facts: Vec<u8>| draft(&facts, b"<domain/>");
+    vec![plain(first), plain(facts)]
+}
