@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
-use momentlog::store::RealDisk;
+use momentlog::core::{Command, Profile};
+use momentlog::store::{FileStore, RealDisk, Verdict};
+use momentlog::{Connection, ErrorCode, ManualClock, verify_disk};
 use momentlog_proptests::{
-    Effort, Op, SimDisk, Step, crash_everywhere, disk_suite, fail_everywhere, steps,
+    Effort, Op, SimDisk, Step, connection, crash_everywhere, disk_suite, domain_def,
+    fail_everywhere, steps,
 };
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -97,4 +100,67 @@ fn nothing_acknowledged_is_lost_whichever_call_fails() {
     }
     assert!(total.points > 200 && total.disks > 500, "{total:?}");
     println!("{workloads} generated workloads: {total:?}");
+}
+
+#[test]
+fn a_full_disk_can_be_opened_and_read_and_goes_on_when_there_is_space() {
+    let clock = Arc::new(ManualClock::at_second(1));
+    let disk = SimDisk::new("store");
+    let open = || {
+        let store = FileStore::over(Arc::new(disk.clone()));
+        connection(Box::new(store), clock.clone())
+    };
+    let execute = |store: &Connection, op: &Op| {
+        let action = op.action(1, Profile::Own.policy());
+        let domain = domain_def().uuid;
+        store.execute(&Command { domain, action })
+    };
+    let store = open();
+    execute(&store, &Op::Define).expect("there is space");
+    let mut created = 0;
+    disk.set_full(true);
+    // What was allocated ahead is used up first.
+    let full = loop {
+        let op = if created % 2 == 0 {
+            create(0)
+        } else {
+            Op::Delete {
+                snapshot: false,
+                name: 0,
+                extent: 0,
+            }
+        };
+        match execute(&store, &op) {
+            Ok(_) => created += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(created > 0, "{full}");
+    assert_eq!(full.code(), ErrorCode::OperationTimeout, "{full}");
+    let head = store.view().head().expect("there are records");
+    let again = execute(&store, &create(1)).expect_err("the handle is poisoned");
+    assert!(again.message().contains("reopen the store"), "{again}");
+    drop(store);
+    // Reading needs no space.
+    let reader = open();
+    let view = reader.refresh().expect("it can be read");
+    assert_eq!(view.head(), Some(head));
+    assert_eq!(
+        reader.entries(None).expect("it can be read").len() as u64,
+        head.seq.get()
+    );
+    let found = verify_disk(Arc::new(disk.clone()), None, None, &mut |_| {});
+    let verdict = found.expect("it can be read").verdict();
+    assert!(
+        matches!(verdict, Verdict::Unanchored | Verdict::TornTail),
+        "{verdict:?}"
+    );
+    drop(reader);
+    disk.set_full(false);
+    let store = open();
+    execute(&store, &Op::Define).expect("there is space again");
+    assert_eq!(
+        store.view().head().map(|head| head.seq.get()),
+        Some(head.seq.get() + 1)
+    );
 }

@@ -4,6 +4,7 @@ mod archive;
 mod image;
 mod recover;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +206,7 @@ impl Store for FileStore {
         let sees_all = self.writer.is_some() && !self.poisoned;
         let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
         let mut lock = None;
-        let mut pending = Vec::new();
+        let mut pending = VecDeque::new();
         let mut served = reader.cursor;
         let bad = loop {
             let next = next_seq(reader.cursor.head);
@@ -227,11 +228,24 @@ impl Store for FileStore {
                         each(record)?;
                     }
                 }
-                Next::Record(record) => pending.push((record, reader.cursor)),
+                Next::Record(record) => {
+                    let durable = record.durable;
+                    pending.push_back((record, reader.cursor));
+                    // A frame tells which ones before it were synced.
+                    let synced = |(record, _): &(Record, Cursor)| Some(record.seq) <= durable;
+                    while pending.front().is_some_and(synced)
+                        && let Some((record, cursor)) = pending.pop_front()
+                    {
+                        served = cursor;
+                        if is_new(&record) {
+                            each(record)?;
+                        }
+                    }
+                }
             }
         };
         self.log = reader.log();
-        if let Some((_, first)) = pending.first() {
+        if let Some((_, first)) = pending.front() {
             // The last writer is gone and may have died between writing and syncing these.
             self.sync_from(first.segment)?;
         }

@@ -170,7 +170,9 @@ impl Engine {
         let seq = inner.ledger.seq.map_or(0, Seq::get);
         let since = seq.saturating_sub(self.image.load(Ordering::Relaxed));
         let counters = inner.ledger.view.state.counters();
-        let moments = counters.next_moment.map_or(0, momentlog_core::MomentId::get);
+        let moments = counters
+            .next_moment
+            .map_or(0, momentlog_core::MomentId::get);
         if since >= IMAGE_ON_CLOSE.max(moments / 4) {
             note(self.image_of(inner));
         }

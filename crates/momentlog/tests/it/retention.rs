@@ -1,10 +1,12 @@
 //! Images, archives, tickets, and threads that share a sync.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use momentlog::core::{Action, Command, CreateCheckpoint, MomentName};
-use momentlog::store::{FileStore, Receipt, Seq, Store, Verdict};
+use momentlog::core::{Action, Command, CreateCheckpoint, Extent, MomentKind, MomentName};
+use momentlog::store::{
+    Draft, FileStore, Head, LogId, Receipt, Record, Seq, Store, StoreError, Verdict,
+};
 use momentlog::{CheckpointListFlags, ImageFault, Options, Provenance};
 
 use super::*;
@@ -375,4 +377,118 @@ fn threads_that_append_together_share_a_sync_and_lose_nothing() {
     let found = verify(&scratch, None);
     assert_eq!(found.verdict(), Verdict::Unanchored, "{found:?}");
     assert_eq!(found.counts, (THREADS, 0, THREADS * EACH));
+}
+
+/// A table that several processes append to, as a database would be: it is never anybody's alone.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    rows: Arc<Mutex<Vec<Record>>>,
+    seen: Option<Head>,
+}
+
+impl Store for Table {
+    fn log_id(&self) -> Option<LogId> {
+        self.seen.map(|_| LogId([8; 16]))
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.seen
+    }
+
+    fn append(
+        &mut self,
+        _: LogId,
+        expected: Option<Head>,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut rows = self.rows.lock().unwrap();
+        let found = rows.last().map(Record::head);
+        if found != expected {
+            return Err(StoreError::Conflict { expected, found });
+        }
+        let first = rows.len();
+        for draft in drafts {
+            let head = rows.last().map(Record::head);
+            rows.push(Record::new(LogId([8; 16]), head, None, draft));
+        }
+        self.seen = rows.last().map(Record::head);
+        Ok(rows[first..].to_vec())
+    }
+
+    fn read(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let from = after.map_or(0, |head| head.seq.get());
+        let rows = self.rows.lock().unwrap().clone();
+        self.seen = rows.last().map(Record::head);
+        rows.into_iter()
+            .filter(|row| row.seq.get() > from)
+            .try_for_each(each)
+    }
+
+    fn begin(&mut self, _: std::time::Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn end(&mut self) {}
+
+    fn is_writer(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_store_that_others_write_as_well_is_decided_anew_when_they_come_first() {
+    const EACH: usize = 40;
+    let table = Table::default();
+    let open = || Connection::over(Box::new(table.clone()), Options::default());
+    let domain = open().define_domain_xml(DOMAIN).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = open();
+            let uuid = domain.uuid();
+            scope.spawn(move || {
+                let domain = store.lookup_domain_by_uuid(uuid).unwrap();
+                for index in 0..EACH {
+                    checkpoint(&domain, &format!("t{thread}-{index}")).unwrap();
+                }
+            });
+        }
+    });
+    let all = open();
+    assert_eq!(
+        names(&all.lookup_domain_by_name("vm").unwrap()).len(),
+        4 * EACH
+    );
+    assert_eq!(all.refresh().unwrap().state().check_policy(), Ok(()));
+    assert_eq!(told(all.make_image()).0, 38);
+}
+
+#[test]
+fn an_image_is_made_every_hundred_thousand_records() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let delete = Command {
+        domain: domain.uuid(),
+        action: Action::Delete {
+            kind: MomentKind::Checkpoint,
+            name: MomentName::new("a").unwrap(),
+            extent: Extent::One,
+        },
+    };
+    let pair = [create(&domain, "a"), delete];
+    let batch: Vec<Command> = pair.into_iter().cycle().take(10_000).collect();
+    for _ in 0..9 {
+        store.execute_all(&batch).unwrap();
+    }
+    assert_eq!(files(&scratch.path(), ".img").len(), 0);
+    store.execute_all(&batch).unwrap();
+    let images = files(&scratch.path(), ".img");
+    assert_eq!(images.len(), 1, "{images:?}");
+    assert!(
+        images[0].ends_with("00000000000000100002.img"),
+        "{images:?}"
+    );
 }
