@@ -8,11 +8,12 @@ use momentlog::store::{
     Draft, FileStore, Head, LogId, Place, Receipt, Record, Seq, Store, StoreError, Text, Verdict,
     VerifyReport, decode_frame, encode_frame, verify,
 };
-use momentlog::{Connection, ManualClock, Options, verify_disk};
+use momentlog::{Connection, ImageFault, ManualClock, verify_disk};
 
+use crate::crash::SMALL;
 use crate::op::Op;
 use crate::sim_disk::SimDisk;
-use crate::suite::UUID;
+use crate::suite::{UUID, connection};
 
 const LOG: LogId = LogId(*b"log to tamper w.");
 const SEGMENT: &str = "00000000000000000001.seg";
@@ -45,6 +46,7 @@ pub fn tamper_everywhere() -> Tampered {
     flip_files(&mut tampered);
     cut(&mut tampered);
     rearrange(&mut tampered);
+    take_away_the_beginning();
     tampered
 }
 
@@ -123,34 +125,70 @@ fn flip_records(tampered: &mut Tampered) {
     }
 }
 
+fn open(disk: &SimDisk) -> Connection {
+    let store = FileStore::with_limits(Arc::new(disk.clone()), SMALL);
+    connection(Box::new(store), Arc::new(ManualClock::at_second(1)))
+}
+
+fn execute(store: &Connection, op: &Op) {
+    let action = op.action(1, Profile::Own.policy());
+    let domain = UUID;
+    store
+        .execute(&Command { domain, action })
+        .expect("it is accepted");
+}
+
+fn create(name: u8) -> Op {
+    Op::Create {
+        snapshot: false,
+        name: Some(name),
+        halt: false,
+    }
+}
+
+/// The first segment removed, and a file that says that it was archived, with an image that is what the log gave.
+fn take_away_the_beginning() {
+    let disk = SimDisk::new("store");
+    let store = open(&disk);
+    execute(&store, &Op::Define);
+    let second = loop {
+        execute(&store, &Op::Define);
+        store.make_image().expect("there are records");
+        let names = disk.contents().into_keys();
+        let segments: Vec<String> = names.filter(|name| name.ends_with(".seg")).collect();
+        if let [_, second] = &segments[..] {
+            break second.clone();
+        }
+    };
+    drop(store);
+    let frame = disk.contents()[&second].clone();
+    let last = u64::from_le_bytes(frame[32..40].try_into().expect("8 bytes")) - 1;
+    let mut start = b"\x8amtstrt\n\x01\0\0\0\0\0\0\0".to_vec();
+    start.extend(&frame[16..32]);
+    start.extend(last.to_le_bytes());
+    start.extend(&frame[40..72]);
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&start[..12]), &start[16..]);
+    start[12..16].copy_from_slice(&checksum.to_le_bytes());
+    let forged = disk
+        .killed()
+        .without(SEGMENT)
+        .edited("start", |bytes| *bytes = start);
+    let found = verify_disk(Arc::new(forged), None, None, &mut |_| {});
+    let found = found.expect("the disk is sound");
+    let last = Seq::new(last).expect("a record");
+    assert_eq!(found.verdict(), Verdict::Damaged, "{found:?}");
+    assert_eq!(found.images, [ImageFault::NoBridge(last)]);
+}
+
 /// Every bit of every file of a store that was archived once and has images.
 fn flip_files(tampered: &mut Tampered) {
     let disk = SimDisk::new("store");
     let archive = disk.beside("archive");
-    let store = Connection::over(
-        Box::new(FileStore::over(Arc::new(disk.clone()))),
-        Options {
-            clock: Arc::new(ManualClock::at_second(1)),
-            profile: Profile::Own,
-            ..Options::default()
-        },
-    );
-    let execute = |op: &Op| {
-        let action = op.action(1, Profile::Own.policy());
-        let domain = UUID;
-        store
-            .execute(&Command { domain, action })
-            .expect("it is accepted");
-    };
-    let create = |name| Op::Create {
-        snapshot: false,
-        name: Some(name),
-        halt: false,
-    };
-    execute(&Op::Define);
-    execute(&create(0));
+    let store = open(&disk);
+    execute(&store, &Op::Define);
+    execute(&store, &create(0));
     store.archive_to(&archive).expect("there are records");
-    execute(&create(1));
+    execute(&store, &create(1));
     store.make_image().expect("there are records");
     drop(store);
     let disk = disk.killed();
