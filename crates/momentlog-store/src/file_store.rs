@@ -87,6 +87,16 @@ struct Writer {
     sealed: bool,
 }
 
+/// What one look at the log found.
+struct Scan {
+    /// What `head` said before it.
+    published: Option<(LogId, Head)>,
+    /// The last record that was given out, or behind which it began.
+    served: Option<Head>,
+    /// A torn tail, or damage.
+    judged: Result<Option<TornTail>, StoreError>,
+}
+
 /// The segment that is being written.
 #[derive(Debug)]
 struct OpenSegment {
@@ -185,89 +195,21 @@ impl Store for FileStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let disk = self.disk.clone();
-        check_directory(disk.as_ref())?;
-        let published = self.published()?;
-        if let Some((log, start)) = self.read_start()? {
-            self.log = self.log.or(Some(log));
-            if after.is_none_or(|after| after.seq < start.seq) {
-                let path = disk.path().into();
-                return Err(StoreError::Archived { path, start });
-            }
-        }
-        let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor_before(after)?)?;
-        if reader.is_empty() && published.is_none() && self.writer.is_none() {
-            return Err(StoreError::Missing {
-                path: disk.path().into(),
-            });
-        }
-        let is_new = |record: &Record| after.is_none_or(|after| record.seq > after.seq);
-        // What a failed sync left behind is nobody's to serve, although this handle wrote it.
-        let sees_all = self.writer.is_some() && !self.poisoned;
-        let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
-        let mut lock = None;
-        let mut pending = VecDeque::new();
-        let mut served = reader.cursor;
-        let bad = loop {
-            let next = next_seq(reader.cursor.head);
-            if !is_durable(next) {
-                let lock = match lock {
-                    Some(lock) => lock,
-                    None => *lock.insert(self.lock_status()?),
-                };
-                if self.poisoned || lock.held || lock.unsettled {
-                    break None;
+        let mut after = after;
+        let mut published = None;
+        while let Some(scan) = self.scan(after, each)? {
+            // What looks torn or damaged may only be old: a writer may have come and gone while it was read. It counts if
+            // a second look finds the same, and no writer has published anything in between.
+            let is_sound = matches!(scan.judged, Ok(None));
+            if is_sound || published == Some(scan.published) {
+                let torn = scan.judged?;
+                if self.writer.is_none() {
+                    self.torn = torn;
                 }
+                break;
             }
-            match reader.next()? {
-                Next::End => break None,
-                Next::Bad(damage) => break Some(damage),
-                Next::Record(record) if is_durable(record.seq) => {
-                    served = reader.cursor;
-                    if is_new(&record) {
-                        each(record)?;
-                    }
-                }
-                Next::Record(record) => {
-                    let durable = record.durable;
-                    pending.push_back((record, reader.cursor));
-                    // A frame tells which ones before it were synced.
-                    let synced = |(record, _): &(Record, Cursor)| Some(record.seq) <= durable;
-                    while pending.front().is_some_and(synced)
-                        && let Some((record, cursor)) = pending.pop_front()
-                    {
-                        served = cursor;
-                        if is_new(&record) {
-                            each(record)?;
-                        }
-                    }
-                }
-            }
-        };
-        self.log = reader.log();
-        if let Some((_, first)) = pending.front() {
-            // The last writer is gone and may have died between writing and syncing these.
-            self.sync_from(first.segment)?;
-        }
-        for (record, cursor) in pending {
-            served = cursor;
-            if is_new(&record) {
-                each(record)?;
-            }
-        }
-        if served.head.map(|head| head.seq) >= self.cursor.head.map(|head| head.seq) {
-            self.cursor = served;
-        }
-        // A frame that a writer has only begun is no damage, also if that writer came after the first look.
-        let in_flight = self.poisoned
-            || lock.is_some_and(|lock: lock::Status| lock.held)
-            || (bad.is_some() && self.lock_status()?.held);
-        if !in_flight {
-            let end = reader.cursor;
-            let torn = self.judge(&mut reader, end, bad, published)?;
-            if self.writer.is_none() {
-                self.torn = torn;
-            }
+            published = Some(scan.published);
+            after = scan.served;
         }
         Ok(())
     }
@@ -396,6 +338,103 @@ impl Store for FileStore {
 }
 
 impl FileStore {
+    /// Gives out what there is behind `after`, once, and says how the log ends; nothing if somebody is
+    /// writing there.
+    fn scan(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
+    ) -> Result<Option<Scan>, StoreError> {
+        let disk = self.disk.clone();
+        check_directory(disk.as_ref())?;
+        let published = self.published()?;
+        if let Some((log, start)) = self.read_start()? {
+            self.log = self.log.or(Some(log));
+            if after.is_none_or(|after| after.seq < start.seq) {
+                let path = disk.path().into();
+                return Err(StoreError::Archived { path, start });
+            }
+        }
+        let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor_before(after)?)?;
+        if reader.is_empty() && published.is_none() && self.writer.is_none() {
+            return Err(StoreError::Missing {
+                path: disk.path().into(),
+            });
+        }
+        let is_new = |record: &Record| after.is_none_or(|after| record.seq > after.seq);
+        // What a failed sync left behind is nobody's to serve, although this handle wrote it.
+        let sees_all = self.writer.is_some() && !self.poisoned;
+        let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
+        let mut lock = None;
+        let mut pending = VecDeque::new();
+        let mut served = reader.cursor;
+        let bad = loop {
+            let next = next_seq(reader.cursor.head);
+            if !is_durable(next) {
+                let lock = match lock {
+                    Some(lock) => lock,
+                    None => *lock.insert(self.lock_status()?),
+                };
+                if self.poisoned || lock.held || lock.unsettled {
+                    break None;
+                }
+            }
+            match reader.next()? {
+                Next::End => break None,
+                Next::Bad(damage) => break Some(damage),
+                Next::Record(record) if is_durable(record.seq) => {
+                    served = reader.cursor;
+                    if is_new(&record) {
+                        each(record)?;
+                    }
+                }
+                Next::Record(record) => {
+                    let durable = record.durable;
+                    pending.push_back((record, reader.cursor));
+                    // A frame tells which ones before it were synced.
+                    let synced = |(record, _): &(Record, Cursor)| Some(record.seq) <= durable;
+                    while pending.front().is_some_and(synced)
+                        && let Some((record, cursor)) = pending.pop_front()
+                    {
+                        served = cursor;
+                        if is_new(&record) {
+                            each(record)?;
+                        }
+                    }
+                }
+            }
+        };
+        self.log = reader.log();
+        if let Some((_, first)) = pending.front() {
+            // The last writer is gone and may have died between writing and syncing these.
+            self.sync_from(first.segment)?;
+        }
+        for (record, cursor) in pending {
+            served = cursor;
+            if is_new(&record) {
+                each(record)?;
+            }
+        }
+        if served.head.map(|head| head.seq) >= self.cursor.head.map(|head| head.seq) {
+            self.cursor = served;
+        }
+        // A frame that a writer has only begun is no damage, also if that writer came after the first look.
+        if self.poisoned || lock.is_some_and(|lock: lock::Status| lock.held) {
+            return Ok(None);
+        }
+        let end = reader.cursor;
+        let judged = match self.judge(&mut reader, end, bad, published) {
+            Err(damaged @ StoreError::Damaged { .. }) => Err(damaged),
+            judged => Ok(judged?),
+        };
+        let is_sound = matches!(judged, Ok(None));
+        Ok((is_sound || !self.lock_status()?.held).then_some(Scan {
+            published,
+            served: served.head,
+            judged,
+        }))
+    }
+
     /// Writes and syncs the records; on an error that leaves open what was written, poisons the handle.
     fn append_all(
         &mut self,

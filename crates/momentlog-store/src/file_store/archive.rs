@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::image::{image_name, images, write_whole};
-use super::{FileStore, HEAD, START, TEMPORARY};
+use super::{FileStore, HEAD, START, TEMPORARY, unknown};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::head::{self, START_MAGIC};
 use crate::lock::LOCK;
-use crate::segment::{segment_name, segments};
+use crate::segment::{Cursor, segment_name, segments};
 use crate::{Draft, Head, Record, Seq, Store, StoreError};
 
 impl FileStore {
-    /// Appends `bridge` as the first record of a new segment, copies the segments before to `to`, and then lets the log
-    /// begin with it. Only after all of that is durable, the segments are removed.
+    /// Copies all segments to `to`, appends `bridge` as the first record of a new one, and then lets the log begin with it.
+    /// Only after all of that is durable, the segments are removed.
     pub(super) fn move_to(
         &mut self,
         expected: Head,
@@ -23,29 +23,64 @@ impl FileStore {
     ) -> Result<Record, StoreError> {
         self.check_writable()?;
         prepare(to)?;
-        let (Some(writer), Some(log)) = (&mut self.writer, self.log) else {
+        let (Some(writer), Some(log)) = (&self.writer, self.log) else {
             return Err(StoreError::Unsupported {
                 doing: "archive without being the writer",
             });
         };
-        writer.sealed = true;
-        let record = self
-            .append(log, Some(expected), vec![bridge])?
-            .pop()
-            .expect("one draft gives one record");
+        let found = writer.end.head;
+        if found != Some(expected) {
+            let expected = Some(expected);
+            return Err(StoreError::Conflict { expected, found });
+        }
+        let end = writer.end;
+        self.trim(end)?;
         let first = self.read_start()?.map(|(_, start)| start.seq);
         for segment in segments(self.disk.as_ref())? {
             if Some(segment) > first && segment <= expected.seq {
                 copy(self.disk.as_ref(), to, &segment_name(segment))?;
             }
         }
+        if let Some(writer) = &mut self.writer {
+            writer.sealed = true;
+        }
+        let record = self
+            .append(log, Some(expected), vec![bridge])?
+            .pop()
+            .expect("one draft gives one record");
+        // From here on the bridge is recorded, and what fails leaves open what it bridges.
         let start = head::encode(START_MAGIC, log, expected);
-        write_whole(self.disk.as_ref(), START, &start)?;
-        self.remove_leftovers(Some(expected))?;
+        let moved = write_whole(self.disk.as_ref(), START, &start)
+            .and_then(|()| self.remove_leftovers(Some(expected)));
+        if let Err(error) = moved {
+            self.poisoned = true;
+            return Err(unknown(error));
+        }
         if let Some(writer) = &mut self.writer {
             writer.segments = 1;
         }
         Ok(record)
+    }
+
+    /// Takes the zeros behind the last record away, so that the segment is what an archive keeps.
+    fn trim(&mut self, end: Cursor) -> Result<(), StoreError> {
+        let name = segment_name(end.segment);
+        let path = self.path(&name);
+        let open = self
+            .writer
+            .as_mut()
+            .and_then(|writer| writer.segment.as_mut());
+        match open {
+            Some(open) => {
+                open.filled = end.offset;
+                open.file.set_len(end.offset)
+            }
+            None => self
+                .disk
+                .open(&name, Access::Write)
+                .and_then(|file| file.set_len(end.offset)),
+        }
+        .map_err(StoreError::io("write", path))
     }
 
     /// Removes what an interrupted archiving or image left: files that the log does not need.
@@ -86,16 +121,20 @@ fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Copies one segment, unless the archive has it already from an attempt that was interrupted.
+/// Copies one segment, unless the archive has it already, or a shorter one, from an attempt that was interrupted.
 fn copy(from: &dyn Disk, to: &dyn Disk, name: &str) -> Result<(), StoreError> {
     let bytes = read_whole(from, name)?;
     match to.open(name, Access::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(to, name, &bytes),
         Err(error) => Err(StoreError::io("open", to.path().join(name))(error)),
-        Ok(_) if read_whole(to, name)? == bytes => Ok(()),
         Ok(_) => {
-            let source = io::Error::other("another file of that name is there");
-            Err(StoreError::io("archive to", to.path().join(name))(source))
+            let there = read_whole(to, name)?;
+            if !bytes.starts_with(&there) {
+                let source = io::Error::other("another file of that name is there");
+                return Err(StoreError::io("archive to", to.path().join(name))(source));
+            }
+            // Written once more even if it is whole: nobody knows whether it was synced.
+            write_whole(to, name, &bytes)
         }
     }
 }
