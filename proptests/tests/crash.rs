@@ -51,6 +51,7 @@ fn one_of_each() -> Vec<Step> {
         Step::Reopen,
         Step::Submit(vec![create(3), create(3), create(4)]),
         Step::Archive,
+        Step::Archive,
         Step::Do(create(5)),
         Step::Reopen,
         Step::Do(create(6)),

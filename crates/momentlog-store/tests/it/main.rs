@@ -3,6 +3,7 @@
 
 mod append;
 mod damage;
+mod races;
 mod safety;
 mod vectors;
 
