@@ -1,7 +1,8 @@
 //! Real processes that write and read one store, and are killed again and again.
 //!
 //! A writer process has several threads and prints a line for every answer; a reader process prints a line for every
-//! record that it sees. After each kill, what was printed must be in the log.
+//! record that it sees. A second writer waits for the first one's lock. After each kill, what was printed must be in the
+//! log.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -29,8 +30,10 @@ const RECORDS_MAX: u64 = 6_000;
 /// What a run of kills found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kills {
-    /// Kills of a writer process.
+    /// Rounds, each with two reader processes that are killed last.
     pub rounds: u64,
+    /// Writer processes that were killed, one of them while the other waited to take over.
+    pub writers: u64,
     /// Records that were acknowledged, and are there.
     pub acknowledged: u64,
     /// Records that were on their way, and are there as a whole.
@@ -154,19 +157,25 @@ pub fn kill_writers(
         let mut readers: Vec<Child> = (0..READERS)
             .map(|_| spawn(program, "read", &uri))
             .collect::<io::Result<_>>()?;
-        let mut writer = spawn(program, "write", &uri)?;
-        let mut answers = BufReader::new(writer.stdout.take().expect("it is piped"));
         let mut acknowledged = Vec::new();
-        // Right after an answer, somewhere in between, and sometimes before the first one.
-        for _ in 0..random.below(60) {
-            let mut line = String::new();
-            answers.read_line(&mut line)?;
-            acknowledged.push(line);
-        }
-        std::thread::sleep(Duration::from_micros(random.below(3_000)));
-        writer.kill()?;
-        writer.wait()?;
+        // The first writer has the lock, and the second one waits for it; sometimes neither gets far.
+        let mut first = spawn(program, "write", &uri)?;
+        let mut answers = BufReader::new(first.stdout.take().expect("it is piped"));
+        let patience = random.below(60);
+        acknowledged.extend(some_lines(&mut answers, patience)?);
+        let mut second = match patience {
+            0 => None,
+            _ => Some(spawn(program, "write", &uri)?),
+        };
+        acknowledged.extend(some_lines(&mut answers, patience / 2)?);
+        kill_after(&mut first, random.below(3_000))?;
         acknowledged.extend(answers.lines().collect::<io::Result<Vec<_>>>()?);
+        if let Some(second) = &mut second {
+            let mut answers = BufReader::new(second.stdout.take().expect("it is piped"));
+            acknowledged.extend(some_lines(&mut answers, random.below(20))?);
+            kill_after(second, random.below(3_000))?;
+            acknowledged.extend(answers.lines().collect::<io::Result<Vec<_>>>()?);
+        }
         let mut shown = Vec::new();
         for reader in &mut readers {
             reader.kill()?;
@@ -217,12 +226,13 @@ pub fn kill_writers(
         let new = (found.len() - known.len()) as u64;
         let in_flight = new.saturating_sub(acknowledged.len() as u64);
         // The first record has no answer of its own.
-        let most = u64::from(THREADS) + u64::from(known.is_empty());
+        let most = 2 * u64::from(THREADS) + u64::from(known.is_empty());
         assert!(
             in_flight <= most,
             "{context}: {in_flight} more than answered"
         );
         kills.rounds += 1;
+        kills.writers += 1 + u64::from(second.is_some());
         kills.acknowledged += acknowledged.len() as u64;
         kills.in_flight += in_flight;
         kills.seen += shown.len() as u64;
@@ -234,6 +244,23 @@ pub fn kill_writers(
         progress(round + 1);
     }
     Ok(kills)
+}
+
+fn some_lines(from: &mut impl io::BufRead, count: u64) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for _ in 0..count {
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+fn kill_after(child: &mut Child, micros: u64) -> io::Result<()> {
+    std::thread::sleep(Duration::from_micros(micros));
+    child.kill()?;
+    child.wait()?;
+    Ok(())
 }
 
 fn spawn(program: &Path, word: &str, uri: &str) -> io::Result<Child> {
