@@ -382,7 +382,8 @@ pub fn crash_everywhere(steps: &[Step], effort: Effort) -> Tally {
     tally
 }
 
-/// As [`crash_everywhere`] at one moment and for one of the disks that may be left then: for fuzzers, which choose them.
+/// As [`crash_everywhere`] at one moment, for one of the disks that may be left then, and at one moment of its recovery:
+/// for fuzzers, which choose them.
 /// Of the steps it plays the first six, and of each batch the first three commands.
 ///
 /// # Panics
@@ -404,46 +405,63 @@ pub fn crash_once(steps: &[Step], stop: u64, seed: u64) {
     world.live.stop_at(stop);
     let acknowledged = play(&world, steps, false).last();
     let disks = world.after_power_failure(2, seed);
-    let chosen = Random(seed).below(disks.len() as u64);
+    let mut random = Random(seed);
+    let chosen = random.below(disks.len() as u64);
     let disk = &disks[usize::try_from(chosen).expect("it is below a length")];
-    crash_while_recovering(disk, &reference, acknowledged);
+    recover_until(disk, random.below(16), 2, &reference, acknowledged);
     check(&disk.killed(), &reference, acknowledged);
 }
 
-/// Stops the machine before each change of a recovery.
+/// Stops the machine before each change of a recovery; returns how many there are.
 fn crash_while_recovering(world: &World, reference: &Reference, acknowledged: Option<Head>) -> u64 {
-    for stop in 0.. {
-        let recovering = world.killed();
-        recovering.live.stop_at(stop);
-        let reader = recovering.connection(Arc::default());
-        let seen = reader.refresh().ok().and_then(|view| view.head());
-        drop(reader);
-        let writer = recovering.connection(Arc::default());
-        let command = Command {
-            domain: UUID,
-            action: Op::Define.action(200, Profile::Own.policy()),
-        };
-        let answered = writer.execute(&command).ok().and(writer.view().head());
-        drop(writer);
-        if !recovering.live.is_stopped() {
-            return stop;
-        }
-        // What a reader has seen is as good as what a writer was told.
-        let kept = seen.max_by_seq(acknowledged);
-        for disk in recovering.after_power_failure(4, stop) {
-            let again = disk.connection(Arc::default());
-            let head = again.refresh().ok().and_then(|view| view.head());
-            let seq = |head: Option<Head>| head.map_or(0, |head| head.seq.get());
-            assert!(seq(head) >= seq(kept.max_by_seq(answered)), "{head:?}");
-            if let Some(kept) = kept {
-                let index = usize::try_from(kept.seq.get() - 1).expect("a short log");
-                assert_eq!(reference.heads[index], kept);
-            }
-            drop(again);
-            goes_on(&disk, head);
-        }
+    (0..)
+        .find(|stop| recover_until(world, *stop, usize::MAX, reference, acknowledged))
+        .expect("a recovery ends")
+}
+
+/// Recovers, but stops before one change; returns whether that was never reached. Of the disks that may be left then it
+/// tries the first few.
+fn recover_until(
+    world: &World,
+    stop: u64,
+    disks: usize,
+    reference: &Reference,
+    acknowledged: Option<Head>,
+) -> bool {
+    let recovering = world.killed();
+    recovering.live.stop_at(stop);
+    let reader = recovering.connection(Arc::default());
+    let seen = reader.refresh().ok().and_then(|view| view.head());
+    drop(reader);
+    let writer = recovering.connection(Arc::default());
+    let command = Command {
+        domain: UUID,
+        action: Op::Define.action(200, Profile::Own.policy()),
+    };
+    let answered = writer.execute(&command).ok().and(writer.view().head());
+    drop(writer);
+    if !recovering.live.is_stopped() {
+        return true;
     }
-    unreachable!("a recovery ends")
+    // What a reader has seen is as good as what a writer was told.
+    let kept = seen.max_by_seq(acknowledged);
+    for disk in recovering
+        .after_power_failure(4, stop)
+        .into_iter()
+        .take(disks)
+    {
+        let again = disk.connection(Arc::default());
+        let head = again.refresh().ok().and_then(|view| view.head());
+        let seq = |head: Option<Head>| head.map_or(0, |head| head.seq.get());
+        assert!(seq(head) >= seq(kept.max_by_seq(answered)), "{head:?}");
+        if let Some(kept) = kept {
+            let index = usize::try_from(kept.seq.get() - 1).expect("a short log");
+            assert_eq!(reference.heads[index], kept);
+        }
+        drop(again);
+        goes_on(&disk, head);
+    }
+    false
 }
 
 trait MaxBySeq {

@@ -155,7 +155,9 @@ fn take_away_the_beginning() {
         execute(&store, &Op::Define);
         store.make_image().expect("there are records");
         let names = disk.contents().into_keys();
-        let segments: Vec<String> = names.filter(|name| name.ends_with(".seg")).collect();
+        let segments: Vec<String> = names
+            .filter(|name| name.strip_suffix(".seg").is_some())
+            .collect();
         if let [_, second] = &segments[..] {
             break second.clone();
         }

@@ -23,6 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod commit_queue;
 mod disk;
 mod error;
 mod file_store;
@@ -32,8 +33,10 @@ mod lock;
 mod record;
 mod segment;
 mod store;
+mod sync;
 mod verify;
 
+pub use commit_queue::{CommitQueue, Outdated, Ticket};
 pub use disk::{Access, Disk, DiskFile, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Written};
 pub use file_store::{FileStore, Limits, Rejoined, TornTail};

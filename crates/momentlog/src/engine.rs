@@ -4,7 +4,7 @@
 //! and an answer, a refusal included, is never given on a state that is not durable.
 //!
 //! Threads decide one after the other, each on what those before have decided, and then share one write: see
-//! [`crate::commit_queue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
+//! [`CommitQueue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
 
 mod decide;
 mod record;
@@ -15,9 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use momentlog_core::{DomainUuid, Event};
-use momentlog_store::{LogId, Seq, Store, StoreError};
+use momentlog_store::{CommitQueue, LogId, Seq, Store, StoreError, Ticket};
 
-use crate::commit_queue::{CommitQueue, Ticket};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::{Entry, Ledger, ReplayError, View};

@@ -24,7 +24,6 @@
 //! and those that take flags also with libvirt's bits, under the name with `_raw`.
 
 mod checkpoint;
-mod commit_queue;
 mod connection;
 mod domain;
 mod engine;
@@ -35,7 +34,6 @@ mod ledger;
 mod listing;
 mod snapshot;
 mod stored;
-mod sync;
 mod test_driver;
 mod verify;
 

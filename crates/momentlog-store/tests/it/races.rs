@@ -37,7 +37,7 @@ impl Disk for Overtaken {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(name, access)?;
-        if !name.ends_with(".seg") {
+        if name.strip_suffix(".seg").is_none() {
             return Ok(file);
         }
         Ok(Box::new(OvertakenFile {

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Work in the order in which it was decided.
+/// Work in the order in which it was decided, written by whoever needs an answer first and finds nobody writing.
 #[derive(Debug)]
-pub(crate) struct CommitQueue<T, E> {
+pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
     settled: Condvar,
 }
@@ -28,7 +28,7 @@ struct State<T, E> {
 
 /// Stands for work that was handed in, until it is settled. Equal tickets are clones.
 #[derive(Debug)]
-pub(crate) struct Ticket<E>(Arc<OnceLock<Settled<E>>>);
+pub struct Ticket<E>(Arc<OnceLock<Settled<E>>>);
 
 /// What became of a piece of work.
 #[derive(Debug)]
@@ -40,11 +40,19 @@ enum Settled<E> {
 }
 
 /// A write has failed since the work was decided. Nothing was handed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outdated;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a write has failed since this was decided")]
+pub struct Outdated;
+
+impl<T, E> Default for CommitQueue<T, E> {
+    fn default() -> CommitQueue<T, E> {
+        CommitQueue::new()
+    }
+}
 
 impl<T, E> CommitQueue<T, E> {
-    pub(crate) fn new() -> CommitQueue<T, E> {
+    /// Returns an empty queue.
+    pub fn new() -> CommitQueue<T, E> {
         CommitQueue {
             state: Mutex::new(State {
                 waiting: Vec::new(),
@@ -57,17 +65,26 @@ impl<T, E> CommitQueue<T, E> {
     }
 
     /// How many writes have failed so far. Work decided in an earlier generation is not taken.
-    pub(crate) fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.lock().generation
     }
 
     /// How much is waiting to be written.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.lock().waiting.len()
     }
 
+    /// Whether nothing is waiting to be written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Hands in work that was decided in `generation`, behind everything that was handed in before.
-    pub(crate) fn push(&self, generation: u64, item: T) -> Result<Ticket<E>, Outdated> {
+    ///
+    /// # Errors
+    ///
+    /// [`Outdated`]: a write has failed since.
+    pub fn push(&self, generation: u64, item: T) -> Result<Ticket<E>, Outdated> {
         let mut state = self.lock();
         if state.generation != generation {
             return Err(Outdated);
@@ -79,7 +96,7 @@ impl<T, E> CommitQueue<T, E> {
     }
 
     /// The ticket that is settled last of all that were handed in; `None` if nothing is unsettled.
-    pub(crate) fn last(&self) -> Option<Ticket<E>> {
+    pub fn last(&self) -> Option<Ticket<E>> {
         let last = self.lock().last.clone();
         last.filter(|ticket| ticket.0.get().is_none())
     }
@@ -87,7 +104,15 @@ impl<T, E> CommitQueue<T, E> {
     /// Waits until the work is settled, and writes it, with all else that waits, if nobody does.
     ///
     /// `write` gets the work in the order in which it was handed in. If it fails, so does all that is waiting.
-    pub(crate) fn wait(
+    ///
+    /// # Errors
+    ///
+    /// What `write` returned for the group.
+    ///
+    /// # Panics
+    ///
+    /// If the thread that wrote for this one panicked.
+    pub fn wait(
         &self,
         ticket: &Ticket<E>,
         write: &mut dyn FnMut(Vec<T>) -> Result<(), E>,

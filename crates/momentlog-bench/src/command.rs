@@ -1,0 +1,111 @@
+//! Row 4: the whole typed command, from `decide` to the sync, with many live moments.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use momentlog::core::{
+    Action, Command, CreateCheckpoint, DomainDef, DomainDisk, DomainUuid, MomentName, SourceKind,
+};
+use momentlog::store::{CommitQueue, Draft, FileStore, LogId, RealDisk, Store as _, StoreError};
+use momentlog::{Connection, Options};
+
+use crate::Failed;
+use crate::measure::{Effort, Side, Table, Target, threads};
+
+/// Threads that wait for their commands.
+const THREADS: usize = 64;
+
+const DOMAIN: DomainUuid = DomainUuid::from_bytes([0xb1; 16]);
+
+fn create(name: u64) -> Command {
+    Command {
+        domain: DOMAIN,
+        action: Action::CreateCheckpoint(CreateCheckpoint {
+            name: MomentName::new(&format!("checkpoint-{name}")),
+            description: None,
+            now: i64::try_from(name).expect("a short run"),
+            disks: Vec::new(),
+        }),
+    }
+}
+
+/// A store with a domain of two disks and so many checkpoints.
+fn store(path: &Path, live: usize) -> Result<Connection, Failed> {
+    let store = Connection::over(
+        Box::new(FileStore::new(RealDisk::new(path))),
+        Options::default(),
+    );
+    let disk = |target: &str| DomainDisk {
+        target: target.into(),
+        kind: SourceKind::File,
+        source: Some(format!("/images/{target}.qcow2").into()),
+        readonly: false,
+        snapshot: None,
+    };
+    let def = DomainDef {
+        name: "vm".into(),
+        uuid: DOMAIN,
+        memory_kib: 1 << 20,
+        disks: vec![disk("vda"), disk("vdb")],
+        xml: "<domain type='kvm'>\n  <name>vm</name>\n</domain>\n".into(),
+    };
+    store.execute(&Command {
+        domain: DOMAIN,
+        action: Action::Define(Arc::new(def)),
+    })?;
+    let all: Vec<Command> = (0..live as u64).map(create).collect();
+    for batch in all.chunks(10_000) {
+        store.execute_all(batch)?;
+    }
+    Ok(store)
+}
+
+pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
+    let ours = store(&dir.join("command"), effort.live)?;
+    let next = AtomicU64::new(effort.live as u64);
+    // Row 2 once more, beside it, with payloads of the same length.
+    let mut payloads = FileStore::new(RealDisk::new(dir.join("command-payloads")));
+    payloads.begin(std::time::Duration::ZERO)?;
+    let payloads = std::sync::Mutex::new(payloads);
+    let queue: CommitQueue<Draft, StoreError> = CommitQueue::new();
+    let mut sides = [
+        Side {
+            name: "momentlog",
+            turn: Box::new(|time| {
+                threads(THREADS, time, |_| {
+                    let name = next.fetch_add(1, Ordering::Relaxed);
+                    Ok(ours.execute(&create(name)).map(|_| 1)?)
+                })
+            }),
+        },
+        Side {
+            name: "payloads only (row 2)",
+            turn: Box::new(|time| {
+                threads(THREADS, time, |_| {
+                    let draft = Draft {
+                        facts: vec![7; 250],
+                        texts: Vec::new(),
+                    };
+                    let ticket = queue.push(0, draft)?;
+                    let written = queue.wait(&ticket, &mut |drafts| {
+                        let mut store = payloads
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let head = store.head();
+                        let log = LogId(*b"log of the bench");
+                        store.append(log, head, drafts).map(|_| ())
+                    });
+                    Ok(written.map(|()| 1)?)
+                })
+            }),
+        },
+    ];
+    let target = Target {
+        peer: "payloads only (row 2)",
+        ratio: 0.7,
+    };
+    let work = format!("4 whole command, {THREADS} threads, {} live", effort.live);
+    table.compare(&work, effort, &mut sides, &[target])?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Compares momentlog with other stores and the bare disk: both sides on the same work, in turn, in one run.
+//!
+//! `momentlog-bench [--short] [--dir DIR] [--markdown FILE]`. `docs/performance.md` explains each row.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints what it measured"
+)]
+
+mod append;
+mod command;
+mod measure;
+mod peers;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use measure::{Effort, Table};
+
+/// Why a measurement was not made.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "usage: momentlog-bench [--short] [--dir DIR] [--markdown FILE]";
+
+fn main() -> Result<(), Failed> {
+    let mut effort = Effort {
+        rounds: 9,
+        round: Duration::from_millis(600),
+        live: 100_000,
+    };
+    let (mut dir, mut markdown) = (PathBuf::from("."), None);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--short" => {
+                effort = Effort {
+                    rounds: 3,
+                    round: Duration::from_millis(200),
+                    live: 10_000,
+                }
+            }
+            "--dir" => dir = words.next().ok_or(USAGE)?.into(),
+            "--markdown" => markdown = Some(PathBuf::from(words.next().ok_or(USAGE)?)),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let begun = Instant::now();
+    // On the disk that is asked for: the system's temporary directory is often memory.
+    let scratch = tempfile::Builder::new()
+        .prefix("momentlog-bench-")
+        .tempdir_in(&dir)?;
+    let mut table = Table::default();
+    append::rows(scratch.path(), effort, &mut table)?;
+    command::rows(scratch.path(), effort, &mut table)?;
+    println!("{}", table.to_text());
+    eprintln!("{:.0?} in all", begun.elapsed());
+    if let Some(path) = markdown {
+        std::fs::write(path, table.to_markdown())?;
+    }
+    Ok(())
+}
