@@ -414,7 +414,7 @@ pub fn crash_once(steps: &[Step], stop: u64, seed: u64) {
 
 /// Stops the machine before each change of a recovery; returns how many there are.
 fn crash_while_recovering(world: &World, reference: &Reference, acknowledged: Option<Head>) -> u64 {
-    (0..)
+    (0..u64::MAX)
         .find(|stop| recover_until(world, *stop, usize::MAX, reference, acknowledged))
         .expect("a recovery ends")
 }

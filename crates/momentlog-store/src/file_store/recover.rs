@@ -25,7 +25,7 @@ impl FileStore {
     pub(super) fn published(&mut self) -> Result<Option<(LogId, Head)>, StoreError> {
         self.head_torn = false;
         // A torn read of a head that is being written does not pass its checksum; the next try does.
-        for _ in 0..32 {
+        for _ in 0..8 {
             match self.mark(HEAD, HEAD_MAGIC)? {
                 Mark::At(log, head) => return Ok(Some((log, head))),
                 Mark::None => return Ok(None),
