@@ -16,7 +16,7 @@ use crate::measure::{Effort, Side, Table, Target, threads};
 /// Threads that wait for their commands.
 const THREADS: usize = 64;
 
-const DOMAIN: DomainUuid = DomainUuid::from_bytes([0xb1; 16]);
+pub(crate) const DOMAIN: DomainUuid = DomainUuid::from_bytes([0xb1; 16]);
 
 fn create(name: u64) -> Command {
     Command {
@@ -31,7 +31,7 @@ fn create(name: u64) -> Command {
 }
 
 /// A store with a domain of two disks and so many checkpoints.
-fn store(path: &Path, live: usize) -> Result<Connection, Failed> {
+pub(crate) fn store(path: &Path, live: usize) -> Result<Connection, Failed> {
     let store = Connection::over(
         Box::new(FileStore::new(RealDisk::new(path))),
         Options::default(),

@@ -11,6 +11,7 @@ mod append;
 mod command;
 mod measure;
 mod peers;
+mod state;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ fn main() -> Result<(), Failed> {
         rounds: 9,
         round: Duration::from_millis(600),
         live: 100_000,
+        many: 1_000_000,
     };
     let (mut dir, mut markdown) = (PathBuf::from("."), None);
     let mut words = std::env::args().skip(1);
@@ -37,6 +39,7 @@ fn main() -> Result<(), Failed> {
                     rounds: 3,
                     round: Duration::from_millis(200),
                     live: 10_000,
+                    many: 20_000,
                 }
             }
             "--dir" => dir = words.next().ok_or(USAGE)?.into(),
@@ -52,6 +55,7 @@ fn main() -> Result<(), Failed> {
     let mut table = Table::default();
     append::rows(scratch.path(), effort, &mut table)?;
     command::rows(scratch.path(), effort, &mut table)?;
+    state::rows(scratch.path(), effort, &mut table)?;
     println!("{}", table.to_text());
     eprintln!("{:.0?} in all", begun.elapsed());
     if let Some(path) = markdown {

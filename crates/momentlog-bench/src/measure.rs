@@ -13,6 +13,18 @@ pub(crate) struct Effort {
     pub(crate) round: Duration,
     /// Live moments where the work needs some.
     pub(crate) live: usize,
+    /// Live moments where the work is about how many there are.
+    pub(crate) many: usize,
+}
+
+impl Effort {
+    /// For turns that take as long as they take.
+    pub(crate) fn slow(self) -> Effort {
+        Effort {
+            rounds: self.rounds.min(3),
+            ..self
+        }
+    }
 }
 
 /// One side: does one piece of work, and says how many events that was.

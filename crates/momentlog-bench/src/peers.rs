@@ -141,3 +141,45 @@ impl Redb {
         Ok(())
     }
 }
+
+/// A table of events in SQLite, and the map that reading them all gives.
+pub(crate) struct SqliteEvents(rusqlite::Connection);
+
+/// What is kept of one moment: its number, its parent, its time.
+type Folded = std::collections::HashMap<String, (i64, i64, i64)>;
+
+impl SqliteEvents {
+    pub(crate) fn new(path: &Path, count: u64) -> Result<SqliteEvents, Failed> {
+        let mut connection = rusqlite::Connection::open(path)?;
+        connection.execute_batch(
+            "PRAGMA journal_mode=WAL; \
+             CREATE TABLE event(seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, moment INTEGER NOT NULL, \
+             parent INTEGER NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL, body BLOB NOT NULL);",
+        )?;
+        let body = vec![7_u8; 120];
+        let transaction = connection.transaction()?;
+        {
+            let mut insert = transaction
+                .prepare("INSERT INTO event VALUES (?1, 769, ?1, ?1 - 1, ?2, ?1, ?3)")?;
+            for seq in 1..=count {
+                insert.execute((i64::try_from(seq)?, format!("checkpoint-{seq}"), &body))?;
+            }
+        }
+        transaction.commit()?;
+        Ok(SqliteEvents(connection))
+    }
+
+    /// Reads all events in order, with their bodies, and folds them into a map by name.
+    pub(crate) fn fold(&self) -> Result<Folded, Failed> {
+        let mut select = self
+            .0
+            .prepare("SELECT moment, parent, name, created, body FROM event ORDER BY seq")?;
+        let mut rows = select.query([])?;
+        let mut folded = Folded::new();
+        while let Some(row) = rows.next()? {
+            std::hint::black_box(row.get_ref(4)?.as_blob()?.len());
+            folded.insert(row.get(2)?, (row.get(0)?, row.get(1)?, row.get(3)?));
+        }
+        Ok(folded)
+    }
+}
