@@ -246,7 +246,8 @@ impl Connection {
             action: action(def.clone()),
         };
         // Not the uuid: a domain without one gets another each time.
-        self.decide_as(def.uuid, digest(function, &[xml]), &mut |view| {
+        let asked = self.asked(|| digest(function, &[xml]));
+        self.decide_as(def.uuid, asked, &mut |view| {
             Ok(view.state().decide(&command)?)
         })?;
         Ok(Domain::new(self, def.uuid, &def.name))
@@ -259,7 +260,7 @@ impl Connection {
     /// The [`Refusal`], as libvirt tells it (it is also the error's source); what the store says.
     pub fn execute(&self, command: &Command) -> Result<Outcome> {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
-        let asked = command_digest(command);
+        let asked = self.asked(|| command_digest(command));
         self.decide_as(command.domain, asked, &mut |view| {
             Ok(view.state().decide(command)?)
         })
@@ -277,7 +278,7 @@ impl Connection {
         let ask = Ask {
             domain: command.domain,
             provenance: &self.provenance,
-            digest: command_digest(command),
+            digest: self.asked(|| command_digest(command)),
         };
         let promise = self
             .engine
@@ -298,7 +299,7 @@ impl Connection {
         self.deny_read_only("execute_all", ErrorDomain::Domain)?;
         let asks: Vec<_> = commands
             .iter()
-            .map(|command| (command.domain, command_digest(command)))
+            .map(|command| (command.domain, self.asked(|| command_digest(command))))
             .collect();
         self.engine
             .execute_all(&self.provenance, &asks, &mut |view, index| {
@@ -451,11 +452,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns the digest of what is asked, if a request id needs one.
+    pub(crate) fn asked(&self, digest: impl FnOnce() -> [u8; 32]) -> Option<[u8; 32]> {
+        self.provenance.request_id.as_ref().map(|_| digest())
+    }
+
     /// Decides and records a change under this connection's provenance.
     pub(crate) fn decide_as(
         &self,
         domain: DomainUuid,
-        digest: [u8; 32],
+        digest: Option<[u8; 32]>,
         decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
     ) -> Result<Outcome> {
         self.engine.execute(

@@ -268,7 +268,9 @@ impl Domain {
             | Flags::VALIDATE;
         unsupported(flags, known.bits(), FUNCTION)?;
         let fresh = self.connection.fresh_uuid()?;
-        let asked = self.digest(FUNCTION, &[xml, &flags.to_string()]);
+        let asked = self
+            .connection
+            .asked(|| self.digest(FUNCTION, &[xml, &flags.to_string()]));
         let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
@@ -334,7 +336,9 @@ impl Domain {
         }
         unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
         let fresh = self.connection.fresh_uuid()?;
-        let asked = self.digest(FUNCTION, &[xml, &flags.to_string()]);
+        let asked = self
+            .connection
+            .asked(|| self.digest(FUNCTION, &[xml, &flags.to_string()]));
         let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
@@ -642,7 +646,7 @@ impl Domain {
     /// Decides a command about this domain, whose content may depend on the domain as it is.
     pub(crate) fn decide(
         &self,
-        asked: [u8; 32],
+        asked: Option<[u8; 32]>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
         self.connection
@@ -656,7 +660,9 @@ impl Domain {
 
     /// Decides a command whose content is known.
     pub(crate) fn act(&self, function: &str, flags: u32, action: &Action) -> Result<()> {
-        let asked = self.digest(function, &[&format!("{action:?}"), &flags.to_string()]);
+        let asked = self
+            .connection
+            .asked(|| self.digest(function, &[&format!("{action:?}"), &flags.to_string()]));
         self.decide(asked, &mut |_| Ok(action.clone())).map(|_| ())
     }
 

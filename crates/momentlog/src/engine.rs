@@ -229,7 +229,7 @@ impl Engine {
     pub(crate) fn execute_all(
         &self,
         provenance: &Provenance,
-        commands: &[(DomainUuid, [u8; 32])],
+        commands: &[(DomainUuid, Option<[u8; 32]>)],
         decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
     ) -> Result<Vec<Outcome>> {
         if provenance.request_id.is_some() && commands.len() > 1 {

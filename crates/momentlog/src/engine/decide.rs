@@ -20,8 +20,8 @@ pub(super) struct Pending {
 pub(crate) struct Ask<'a> {
     pub(crate) domain: DomainUuid,
     pub(crate) provenance: &'a Provenance,
-    /// Digest of what was asked, for a request id.
-    pub(crate) digest: [u8; 32],
+    /// Digest of what was asked, where there is a request id.
+    pub(crate) digest: Option<[u8; 32]>,
 }
 
 pub(super) enum Decided {
@@ -74,10 +74,11 @@ fn decide_one(
     decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
 ) -> Result<One> {
     let provenance = ask.provenance;
-    let request = provenance.request_id.clone().map(|id| RequestKey {
-        id,
-        digest: ask.digest,
-    });
+    let request = provenance
+        .request_id
+        .clone()
+        .zip(ask.digest)
+        .map(|(id, digest)| RequestKey { id, digest });
     if let Some(key) = &request
         && let Some((seq, digest)) = ledger.requests.get(&key.id).copied()
     {
