@@ -167,6 +167,29 @@ impl State {
 }
 
 impl Domain {
+    /// Returns the moment whose change takes more steps than are left; see [`State::work`].
+    pub(crate) fn exceeds(&self, changes: &[Change], left: u64) -> Option<MomentName> {
+        fn name<D>(list: &MomentList<D>, change: &MomentChange<D>) -> Option<MomentName> {
+            match change {
+                MomentChange::Redefined { id, .. }
+                | MomentChange::Reparented { id, .. }
+                | MomentChange::Deleted { id, .. } => {
+                    list.get(*id).map(|moment| moment.name.clone())
+                }
+                MomentChange::Created { .. } | MomentChange::CurrentSet(_) => None,
+            }
+        }
+        changes.iter().find_map(|change| match change {
+            Change::Snapshot(change) if cost(&self.snapshots, change, left).is_none() => {
+                name(&self.snapshots, change)
+            }
+            Change::Checkpoint(change) if cost(&self.checkpoints, change, left).is_none() => {
+                name(&self.checkpoints, change)
+            }
+            _ => None,
+        })
+    }
+
     fn define(&mut self, def: &Arc<crate::DomainDef>, live: bool) {
         if live {
             self.next_def = self.persistent.then(|| self.inactive_def().clone());
@@ -298,7 +321,7 @@ fn change_list<D: Clone>(
 }
 
 /// Returns the steps that an event costs beyond O(log n), or `None` if they are more than `left`.
-pub(crate) fn cost<D>(list: &MomentList<D>, change: &MomentChange<D>, left: u64) -> Option<u64> {
+fn cost<D>(list: &MomentList<D>, change: &MomentChange<D>, left: u64) -> Option<u64> {
     let steps = match change {
         MomentChange::Redefined { id, parent, .. } | MomentChange::Reparented { id, parent } => {
             match list.can_hang(*id, *parent, left) {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::apply::{cost, descendants, extent_of};
+use crate::apply::{descendants, extent_of};
 use crate::checkpoint;
 use crate::snapshot::Alignment;
 use crate::{
@@ -124,29 +124,6 @@ impl State {
 }
 
 impl Domain {
-    /// Returns the moment whose change takes more steps than are left; see [`State::work`].
-    fn exceeds(&self, changes: &[Change], left: u64) -> Option<MomentName> {
-        fn name<D>(list: &MomentList<D>, change: &MomentChange<D>) -> Option<MomentName> {
-            match change {
-                MomentChange::Redefined { id, .. }
-                | MomentChange::Reparented { id, .. }
-                | MomentChange::Deleted { id, .. } => {
-                    list.get(*id).map(|moment| moment.name.clone())
-                }
-                MomentChange::Created { .. } | MomentChange::CurrentSet(_) => None,
-            }
-        }
-        changes.iter().find_map(|change| match change {
-            Change::Snapshot(change) if cost(&self.snapshots, change, left).is_none() => {
-                name(&self.snapshots, change)
-            }
-            Change::Checkpoint(change) if cost(&self.checkpoints, change, left).is_none() => {
-                name(&self.checkpoints, change)
-            }
-            _ => None,
-        })
-    }
-
     /// Checks whether a moment of this kind may be created or redefined at all, before anything is known of it.
     ///
     /// # Errors

@@ -268,9 +268,7 @@ impl Domain {
             | Flags::VALIDATE;
         unsupported(flags, known.bits(), FUNCTION)?;
         let fresh = self.connection.fresh_uuid()?;
-        let asked = self
-            .connection
-            .asked(|| self.digest(FUNCTION, &[xml, &flags.to_string()]));
+        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
         let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
@@ -336,9 +334,7 @@ impl Domain {
         }
         unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
         let fresh = self.connection.fresh_uuid()?;
-        let asked = self
-            .connection
-            .asked(|| self.digest(FUNCTION, &[xml, &flags.to_string()]));
+        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
         let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
@@ -660,9 +656,7 @@ impl Domain {
 
     /// Decides a command whose content is known.
     pub(crate) fn act(&self, function: &str, flags: u32, action: &Action) -> Result<()> {
-        let asked = self
-            .connection
-            .asked(|| self.digest(function, &[&format!("{action:?}"), &flags.to_string()]));
+        let asked = self.asked(function, || [format!("{action:?}"), flags.to_string()]);
         self.decide(asked, &mut |_| Ok(action.clone())).map(|_| ())
     }
 
@@ -673,12 +667,12 @@ impl Domain {
         }
     }
 
-    fn digest(&self, function: &str, parts: &[&str]) -> [u8; 32] {
-        let uuid = self.uuid.to_string();
-        let parts: Vec<&str> = std::iter::once(uuid.as_str())
-            .chain(parts.iter().copied())
-            .collect();
-        digest(function, &parts)
+    /// Returns the digest of a call about this domain, if a request id needs one.
+    fn asked(&self, function: &str, parts: impl FnOnce() -> [String; 2]) -> Option<[u8; 32]> {
+        self.connection.asked(|| {
+            let [first, second] = parts();
+            digest(function, &[&self.uuid.to_string(), &first, &second])
+        })
     }
 
     pub(crate) fn deny_secrets(
