@@ -95,6 +95,9 @@ fn nothing_acknowledged_is_lost_whichever_call_fails() {
     };
     let mut workloads = 0;
     let mut total = fail_everywhere(&one_of_each(), effort);
+    // Nothing comes after the archiving that would hide what its failure leaves.
+    let archived = [Step::Do(Op::Define), Step::Do(create(0)), Step::Archive];
+    total += fail_everywhere(&archived, effort);
     for steps in generated(2).take(CASES) {
         total += fail_everywhere(&steps, effort);
         workloads += 1;
