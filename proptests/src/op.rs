@@ -173,9 +173,9 @@ impl Op {
             } => Action::RedefineSnapshot(Redefine {
                 name: name(*number),
                 parent: parent.map(name),
+                created: now,
                 def: SnapshotDef {
                     description: None,
-                    created: now,
                     state: state(*code),
                     memory: if state(*code).is_memoryless() {
                         Memory::No
@@ -197,9 +197,9 @@ impl Op {
             } => Action::RedefineCheckpoint(Redefine {
                 name: name(*number),
                 parent: parent.map(name),
+                created: now,
                 def: CheckpointDef {
                     description: None,
-                    created: now,
                     disks: Vec::new(),
                     domain: domain.then(domain_def),
                 },

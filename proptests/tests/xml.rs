@@ -74,13 +74,11 @@ fn checkpoint() -> impl Strategy<Value = CheckpointDef> {
     });
     (
         prop::option::of(text()),
-        time(),
         prop::collection::vec(disk, 0..4),
         prop::option::of(domain()),
     )
-        .prop_map(|(description, created, disks, domain)| CheckpointDef {
+        .prop_map(|(description, disks, domain)| CheckpointDef {
             description: description.map(Arc::from),
-            created,
             disks,
             domain,
         })
@@ -127,29 +125,20 @@ fn snapshot() -> impl Strategy<Value = SnapshotDef> {
         path().prop_map(Memory::External)
     ];
     let domains = (prop::option::of(domain()), prop::option::of(domain()));
-    (
-        prop::option::of(text()),
-        time(),
-        state,
-        memory,
-        disks,
-        domains,
-    )
-        .prop_map(
-            |(description, created, state, memory, disks, (domain, inactive))| SnapshotDef {
-                description: description.map(Arc::from),
-                created,
-                state,
-                memory: if state.is_memoryless() {
-                    Memory::No
-                } else {
-                    memory
-                },
-                disks,
-                inactive_domain: inactive.filter(|_| domain.is_some()),
-                domain,
+    (prop::option::of(text()), state, memory, disks, domains).prop_map(
+        |(description, state, memory, disks, (domain, inactive))| SnapshotDef {
+            description: description.map(Arc::from),
+            state,
+            memory: if state.is_memoryless() {
+                Memory::No
+            } else {
+                memory
             },
-        )
+            disks,
+            inactive_domain: inactive.filter(|_| domain.is_some()),
+            domain,
+        },
+    )
 }
 
 proptest! {
@@ -157,9 +146,10 @@ proptest! {
     fn a_checkpoint_reads_as_it_was_written(
         name in checkpoint_name(),
         parent in prop::option::of(checkpoint_name()),
+        created in time(),
         def in checkpoint(),
     ) {
-        let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), def: &def }, true, true);
+        let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), created, def: &def }, true, true);
         let read = read_checkpoint_redefine(&written, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         // A bitmap called as the checkpoint is written out.
         let mut wanted = def.clone();
@@ -168,19 +158,20 @@ proptest! {
                 disk.tracking = DiskTracking::Bitmap(Some(name.as_str().into()));
             }
         }
-        prop_assert_eq!((read.name, read.parent, read.def), (name, parent, wanted), "{}", written);
+        prop_assert_eq!((read.name, read.parent, read.created, read.def), (name, parent, created, wanted), "{}", written);
     }
 
     #[test]
     fn a_snapshot_reads_as_it_was_written(
         name in snapshot_name(),
         parent in prop::option::of(snapshot_name()),
+        created in time(),
         def in snapshot(),
     ) {
-        let view = SnapshotView { name: &name, parent: parent.as_ref(), def: &def, domain: FRESH };
+        let view = SnapshotView { name: &name, parent: parent.as_ref(), created, def: &def, domain: FRESH };
         let written = write_snapshot(view, true);
         let read = read_snapshot_redefine(&written, false, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
-        prop_assert_eq!((read.name, read.parent, read.def), (name, parent, def), "{}", written);
+        prop_assert_eq!((read.name, read.parent, read.created, read.def), (name, parent, created, def), "{}", written);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const THREADS: usize = 64;
 
 pub(crate) const DOMAIN: DomainUuid = DomainUuid::from_bytes([0xb1; 16]);
 
-fn create(name: u64) -> Command {
+pub(crate) fn create(name: u64) -> Command {
     Command {
         domain: DOMAIN,
         action: Action::CreateCheckpoint(CreateCheckpoint {

@@ -1,6 +1,6 @@
 //! Compares momentlog with other stores and the bare disk: both sides on the same work, in turn, in one run.
 //!
-//! `momentlog-bench [--short] [--dir DIR] [--markdown FILE]`. `docs/performance.md` explains each row.
+//! `momentlog-bench [--short] [--only PART] [--dir DIR] [--markdown FILE]`. `docs/performance.md` explains each row.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,11 +9,13 @@
 
 mod append;
 mod command;
+mod hot;
+mod libvirt;
 mod measure;
 mod peers;
 mod state;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use measure::{Effort, Table};
@@ -21,7 +23,17 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|libvirt] [--dir DIR] [--markdown FILE]";
+
+/// Measures some rows, with files in a directory.
+type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
+
+const PARTS: [(&str, Rows); 4] = [
+    ("append", append::rows),
+    ("command", command::rows),
+    ("state", state::rows),
+    ("libvirt", libvirt::rows),
+];
 
 fn main() -> Result<(), Failed> {
     let mut effort = Effort {
@@ -30,7 +42,8 @@ fn main() -> Result<(), Failed> {
         live: 100_000,
         many: 1_000_000,
     };
-    let (mut dir, mut markdown) = (PathBuf::from("."), None);
+    let mut instructions = false;
+    let (mut dir, mut markdown, mut only) = (PathBuf::from("."), None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -42,10 +55,22 @@ fn main() -> Result<(), Failed> {
                     many: 20_000,
                 }
             }
+            "--only" => only = Some(words.next().ok_or(USAGE)?),
             "--dir" => dir = words.next().ok_or(USAGE)?.into(),
+            "--hot" => {
+                let name = words.next().ok_or(USAGE)?;
+                let mut number = || words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE);
+                return hot::run(&name, number()?, number()?);
+            }
+            "--instructions" => instructions = true,
             "--markdown" => markdown = Some(PathBuf::from(words.next().ok_or(USAGE)?)),
             _ => return Err(USAGE.into()),
         }
+    }
+    if instructions {
+        let text = hot::instructions()?;
+        println!("{text}");
+        return Ok(markdown.map_or(Ok(()), |path| std::fs::write(path, text))?);
     }
     let begun = Instant::now();
     // On the disk that is asked for: the system's temporary directory is often memory.
@@ -53,9 +78,11 @@ fn main() -> Result<(), Failed> {
         .prefix("momentlog-bench-")
         .tempdir_in(&dir)?;
     let mut table = Table::default();
-    append::rows(scratch.path(), effort, &mut table)?;
-    command::rows(scratch.path(), effort, &mut table)?;
-    state::rows(scratch.path(), effort, &mut table)?;
+    for (part, rows) in PARTS {
+        if only.as_deref().is_none_or(|only| only == part) {
+            rows(scratch.path(), effort, &mut table)?;
+        }
+    }
     println!("{}", table.to_text());
     eprintln!("{:.0?} in all", begun.elapsed());
     if let Some(path) = markdown {

@@ -55,7 +55,10 @@ struct Row {
 
 /// All rows so far.
 #[derive(Debug, Default)]
-pub(crate) struct Table(Vec<Row>);
+pub(crate) struct Table {
+    rows: Vec<Row>,
+    missing: Vec<String>,
+}
 
 impl Table {
     /// Lets the sides take turns, the first of which is ours, and adds a row for each target.
@@ -83,24 +86,34 @@ impl Table {
         for target in targets {
             let index = sides.iter().position(|side| side.name == target.peer);
             let theirs = &rates[index.ok_or("a target names a side")?];
-            let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
-            let sorted = sorted(&ratios);
-            self.0.push(Row {
-                work: work.to_owned(),
-                ours: median(&ours),
-                peer: target.peer,
-                theirs: median(theirs),
-                ratio: [median(&ratios), sorted[0], sorted[sorted.len() - 1]],
-                target: target.ratio,
-            });
+            self.rounds(work, &ours, theirs, *target);
         }
         Ok(median(&ours))
+    }
+
+    /// Adds a row of the rates that both sides reached in turn.
+    pub(crate) fn rounds(&mut self, work: &str, ours: &[f64], theirs: &[f64], target: Target) {
+        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
+        let sorted = sorted(&ratios);
+        self.rows.push(Row {
+            work: work.to_owned(),
+            ours: median(ours),
+            peer: target.peer,
+            theirs: median(theirs),
+            ratio: [median(&ratios), sorted[0], sorted[sorted.len() - 1]],
+            target: target.ratio,
+        });
+    }
+
+    /// Says why some rows are not there.
+    pub(crate) fn missing(&mut self, rows: &str, why: &str) {
+        self.missing.push(format!("Rows {rows} are missing: {why}"));
     }
 
     /// Adds a row of two rates that were measured before in this run.
     pub(crate) fn relate(&mut self, work: &str, ours: f64, theirs: f64, target: Target) {
         let ratio = ours / theirs;
-        self.0.push(Row {
+        self.rows.push(Row {
             work: work.to_owned(),
             ours,
             peer: target.peer,
@@ -116,7 +129,7 @@ impl Table {
             "{:<42} {:>10} {:<30} {:>10} {:>7} {:>15} {:>7}\n",
             "work", "events/s", "against", "events/s", "ratio", "spread", "target"
         );
-        for row in &self.0 {
+        for row in &self.rows {
             let [ratio, least, most] = row.ratio;
             text += &format!(
                 "{:<42} {:>10.0} {:<30} {:>10.0} {:>6.2}x {:>6.2} to {:>5.2} {:>5.2}x {}\n",
@@ -131,6 +144,9 @@ impl Table {
                 row.verdict()
             );
         }
+        for missing in &self.missing {
+            text += &format!("{missing}\n");
+        }
         text
     }
 
@@ -140,7 +156,7 @@ impl Table {
             "| work | momentlog, events/s | against | events/s | ratio | spread | to reach | |\n\
             |---|---|---|---|---|---|---|---|\n"
                 .to_owned();
-        for row in &self.0 {
+        for row in &self.rows {
             let [ratio, least, most] = row.ratio;
             text += &format!(
                 "| {} | {:.0} | {} | {:.0} | {ratio:.2} | {least:.2}–{most:.2} | {} | {} |\n",
@@ -151,6 +167,9 @@ impl Table {
                 row.target,
                 row.verdict()
             );
+        }
+        for missing in &self.missing {
+            text += &format!("\n{missing}\n");
         }
         text
     }

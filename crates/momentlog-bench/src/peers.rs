@@ -1,10 +1,13 @@
-//! The other sides: the bare disk, SQLite and redb.
+//! The other sides: the bare disk, SQLite and redb, and trees and maps in memory.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use crate::Failed;
 
@@ -47,13 +50,16 @@ impl Raw {
 pub(crate) struct RawGroup {
     raw: Raw,
     state: Mutex<Waiting>,
-    settled: Condvar,
+    /// Groups wait here in turn, so that those of the next one sleep on when one is written.
+    settled: [Condvar; 2],
 }
 
 #[derive(Default)]
 struct Waiting {
     bytes: Vec<u8>,
-    handed_in: u64,
+    /// Number of the group that is open.
+    open: u64,
+    /// How many groups are written.
     written: u64,
     led: bool,
 }
@@ -63,33 +69,34 @@ impl RawGroup {
         Ok(RawGroup {
             raw: Raw::new(path)?,
             state: Mutex::default(),
-            settled: Condvar::new(),
+            settled: Default::default(),
         })
     }
 
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), Failed> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.bytes.extend(bytes);
-        state.handed_in += 1;
-        let mine = state.handed_in;
-        while state.written < mine {
+        let mine = state.open;
+        let place = |group: u64| &self.settled[usize::from(group % 2 == 1)];
+        while state.written <= mine {
             if state.led {
-                state = self
-                    .settled
+                state = place(mine)
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             state.led = true;
+            state.open += 1;
             let group = std::mem::take(&mut state.bytes);
-            let last = state.handed_in;
             drop(state);
             let written = self.raw.append(&group);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.led = false;
+            state.written = mine + 1;
+            place(mine).notify_all();
+            // One of the next group must wake up to write it.
+            place(mine + 1).notify_one();
             written?;
-            state.written = last;
-            self.settled.notify_all();
         }
         Ok(())
     }
@@ -142,44 +149,253 @@ impl Redb {
     }
 }
 
-/// A table of events in SQLite, and the map that reading them all gives.
-pub(crate) struct SqliteEvents(rusqlite::Connection);
+/// One event as the peers keep it: what a record of ours says of the same creation.
+#[derive(Serialize, Deserialize)]
+struct StoredEvent {
+    recorded: i64,
+    domain: [u8; 16],
+    previous: u64,
+    actor: String,
+    moment: u64,
+    parent: u64,
+    current: bool,
+    name: String,
+    created: i64,
+    description: Option<String>,
+    disks: Vec<(String, u8, Option<String>)>,
+    definition: (u64, u32),
+}
 
-/// What is kept of one moment: its number, its parent, its time.
-type Folded = std::collections::HashMap<String, (i64, i64, i64)>;
+/// What is kept of one moment, in owned structures as an ordinary program has them.
+#[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "what a queryable state holds, whether it is asked for or not"
+)]
+pub(crate) struct OwnedMoment {
+    id: u64,
+    parent: u64,
+    children: u32,
+    created: i64,
+    description: Option<String>,
+    disks: Vec<(String, u8, Option<String>)>,
+    definition: (u64, u32),
+}
+
+/// Moments by name, and names by id, which parents are found by.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    moments: HashMap<Arc<str>, OwnedMoment>,
+    names: HashMap<u64, Arc<str>>,
+    current: u64,
+}
+
+impl Owned {
+    fn fold(&mut self, body: &[u8]) -> Result<(), Failed> {
+        let config = bincode::config::legacy();
+        let (event, _): (StoredEvent, _) = bincode::serde::decode_from_slice(body, config)?;
+        let parent = self.names.get(&event.parent);
+        if let Some(parent) = parent.and_then(|name| self.moments.get_mut(name)) {
+            parent.children += 1;
+        }
+        let name: Arc<str> = event.name.into();
+        self.names.insert(event.moment, name.clone());
+        self.moments.insert(
+            name,
+            OwnedMoment {
+                id: event.moment,
+                parent: event.parent,
+                children: 0,
+                created: event.created,
+                description: event.description,
+                disks: event.disks,
+                definition: event.definition,
+            },
+        );
+        if event.current {
+            self.current = event.moment;
+        }
+        Ok(())
+    }
+}
+
+/// The body of the event that makes a moment.
+fn stored_event(moment: u64) -> Result<Vec<u8>, Failed> {
+    let disk = |name: &str| (name.to_owned(), 1, None);
+    let event = StoredEvent {
+        recorded: i64::try_from(moment)?,
+        domain: [0xb1; 16],
+        previous: moment,
+        actor: "root".to_owned(),
+        moment,
+        parent: moment - 1,
+        current: true,
+        name: format!("checkpoint-{moment}"),
+        created: i64::try_from(moment)?,
+        description: None,
+        disks: vec![disk("vda"), disk("vdb")],
+        definition: (2, 0),
+    };
+    Ok(bincode::serde::encode_to_vec(
+        &event,
+        bincode::config::legacy(),
+    )?)
+}
+
+/// A table of events in SQLite.
+pub(crate) struct SqliteEvents(rusqlite::Connection);
 
 impl SqliteEvents {
     pub(crate) fn new(path: &Path, count: u64) -> Result<SqliteEvents, Failed> {
         let mut connection = rusqlite::Connection::open(path)?;
         connection.execute_batch(
             "PRAGMA journal_mode=WAL; \
-             CREATE TABLE event(seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, moment INTEGER NOT NULL, \
-             parent INTEGER NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL, body BLOB NOT NULL);",
+             CREATE TABLE event(seq INTEGER PRIMARY KEY, body BLOB NOT NULL);",
         )?;
-        let body = vec![7_u8; 120];
         let transaction = connection.transaction()?;
         {
-            let mut insert = transaction
-                .prepare("INSERT INTO event VALUES (?1, 769, ?1, ?1 - 1, ?2, ?1, ?3)")?;
+            let mut insert = transaction.prepare("INSERT INTO event VALUES (?1, ?2)")?;
             for seq in 1..=count {
-                insert.execute((i64::try_from(seq)?, format!("checkpoint-{seq}"), &body))?;
+                insert.execute((i64::try_from(seq)?, stored_event(seq)?))?;
             }
         }
         transaction.commit()?;
         Ok(SqliteEvents(connection))
     }
 
-    /// Reads all events in order, with their bodies, and folds them into a map by name.
-    pub(crate) fn fold(&self) -> Result<Folded, Failed> {
-        let mut select = self
-            .0
-            .prepare("SELECT moment, parent, name, created, body FROM event ORDER BY seq")?;
+    /// Reads all events in order, decodes them, and folds them into a state.
+    pub(crate) fn fold(&self) -> Result<Owned, Failed> {
+        let mut select = self.0.prepare("SELECT body FROM event ORDER BY seq")?;
         let mut rows = select.query([])?;
-        let mut folded = Folded::new();
+        let mut owned = Owned::default();
         while let Some(row) = rows.next()? {
-            std::hint::black_box(row.get_ref(4)?.as_blob()?.len());
-            folded.insert(row.get(2)?, (row.get(0)?, row.get(1)?, row.get(3)?));
+            owned.fold(row.get_ref(0)?.as_blob()?)?;
         }
-        Ok(folded)
+        Ok(owned)
+    }
+}
+
+/// The same events in a bare log: length, CRC-32C, body.
+pub(crate) struct BareLog(PathBuf);
+
+impl BareLog {
+    pub(crate) fn new(path: &Path, count: u64) -> Result<BareLog, Failed> {
+        let mut bytes = Vec::new();
+        for seq in 1..=count {
+            let body = stored_event(seq)?;
+            bytes.extend(u32::try_from(body.len())?.to_le_bytes());
+            bytes.extend(crc32c::crc32c(&body).to_le_bytes());
+            bytes.extend(body);
+        }
+        std::fs::write(path, bytes)?;
+        Ok(BareLog(path.into()))
+    }
+
+    /// Reads, checks and decodes all events in order, and folds them into a state.
+    pub(crate) fn fold(&self) -> Result<Owned, Failed> {
+        let bytes = std::fs::read(&self.0)?;
+        let mut rest = &bytes[..];
+        let mut owned = Owned::default();
+        while let Some((head, after)) = rest.split_first_chunk::<8>() {
+            let (length, checksum) = head.split_at(4);
+            let length = u32::from_le_bytes(length.try_into()?);
+            let (body, after) = after.split_at(length as usize);
+            if crc32c::crc32c(body).to_le_bytes() != *checksum {
+                return Err("a checksum is wrong".into());
+            }
+            owned.fold(body)?;
+            rest = after;
+        }
+        Ok(owned)
+    }
+}
+
+/// A tree as many would build it: from names to nodes, each with the set of its children's names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameTree(im::HashMap<Arc<str>, Arc<NameNode>>);
+
+#[derive(Clone, Debug)]
+struct NameNode {
+    #[expect(
+        dead_code,
+        reason = "what a node holds, whether it is asked for or not"
+    )]
+    parent: Option<Arc<str>>,
+    children: im::OrdSet<Arc<str>>,
+    #[expect(
+        dead_code,
+        reason = "what a node holds, whether it is asked for or not"
+    )]
+    definition: Arc<str>,
+}
+
+impl NameTree {
+    /// Puts a moment below another, or makes it a root.
+    pub(crate) fn create(&mut self, name: &str, parent: Option<&str>, definition: &Arc<str>) {
+        let name: Arc<str> = name.into();
+        let parent: Option<Arc<str>> = parent.map(Arc::from);
+        if let Some(parent) = parent.as_ref().and_then(|parent| self.0.get_mut(parent)) {
+            Arc::make_mut(parent).children.insert(name.clone());
+        }
+        let node = NameNode {
+            parent,
+            children: im::OrdSet::new(),
+            definition: definition.clone(),
+        };
+        self.0.insert(name, Arc::new(node));
+    }
+}
+
+/// A tree that is changed in place, and therefore has one version: nodes by number, and numbers by name.
+#[derive(Debug, Default)]
+pub(crate) struct MutableTree {
+    numbers: HashMap<Arc<str>, usize>,
+    nodes: Vec<MutableNode>,
+}
+
+#[derive(Debug)]
+struct MutableNode {
+    #[expect(
+        dead_code,
+        reason = "what a node holds, whether it is asked for or not"
+    )]
+    parent: Option<usize>,
+    first: Option<usize>,
+    #[expect(
+        dead_code,
+        reason = "what a node holds, whether it is asked for or not"
+    )]
+    next: Option<usize>,
+    previous: Option<usize>,
+    children: usize,
+    #[expect(
+        dead_code,
+        reason = "what a node holds, whether it is asked for or not"
+    )]
+    definition: Arc<str>,
+}
+
+impl MutableTree {
+    /// Puts a moment in front of the children of another, or makes it a root.
+    pub(crate) fn create(&mut self, name: &str, parent: Option<usize>, definition: &Arc<str>) {
+        let own = self.nodes.len();
+        let mut next = None;
+        if let Some(parent) = parent {
+            let parent = &mut self.nodes[parent];
+            parent.children += 1;
+            next = parent.first.replace(own);
+        }
+        if let Some(next) = next {
+            self.nodes[next].previous = Some(own);
+        }
+        self.nodes.push(MutableNode {
+            parent,
+            first: None,
+            next,
+            previous: None,
+            children: 0,
+            definition: definition.clone(),
+        });
+        self.numbers.insert(name.into(), own);
     }
 }

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::sync::Arc;
 use std::time::Instant;
 
-use momentlog::core::{Change, Event, Moment, MomentChange, MomentName, State};
+use momentlog::core::{Change, Event, Moment, MomentChange, MomentId, MomentName, State};
 use momentlog::store::{FileStore, RealDisk};
 use momentlog::{Connection, Options};
 
 use crate::Failed;
 use crate::command::{DOMAIN, store};
 use crate::measure::{Effort, Side, Table, Target, until};
-use crate::peers::SqliteEvents;
+use crate::peers::{BareLog, MutableTree, NameTree, SqliteEvents};
 
 pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     let path = dir.join("state");
@@ -21,24 +22,30 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     let connection = store(&path, effort.many)?;
     let after = resident_bytes();
     memory(after.saturating_sub(before), effort, table);
-    reading(&connection, effort, table)?;
-    applying(&connection, effort, table)?;
     // Reading the records again is what an image saves.
     let bare = dir.join("state-without-image");
     connection.release();
     copy(&path, &bare, |name| !is_image(name))?;
     connection.make_image()?;
     drop(connection);
-    opening(&path, &bare, effort, table)?;
+    let small = dir.join("small");
+    drop(store(&small, 1000)?);
+    for path in [&small, &path] {
+        reading(&open(path)?, effort, table)?;
+    }
+    for below in [Below::Current, Below::Any] {
+        applying(&open(&path)?, below, effort, table)?;
+    }
+    opening(dir, &path, effort, table)?;
     replaying(dir, &bare, effort, table)?;
-    starting(dir, &path, effort, table)
+    starting(&small, &path, effort, table)
 }
 
-fn is_image(name: &str) -> bool {
+pub(crate) fn is_image(name: &str) -> bool {
     name.strip_suffix(".img").is_some()
 }
 
-fn copy(from: &Path, to: &Path, keep: impl Fn(&str) -> bool) -> Result<(), Failed> {
+pub(crate) fn copy(from: &Path, to: &Path, keep: impl Fn(&str) -> bool) -> Result<(), Failed> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().mode(0o700).create(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -52,7 +59,7 @@ fn copy(from: &Path, to: &Path, keep: impl Fn(&str) -> bool) -> Result<(), Faile
     Ok(())
 }
 
-fn open(path: &Path) -> Result<Connection, Failed> {
+pub(crate) fn open(path: &Path) -> Result<Connection, Failed> {
     let store = FileStore::new(RealDisk::new(path));
     let options = Options {
         read_only: true,
@@ -63,7 +70,9 @@ fn open(path: &Path) -> Result<Connection, Failed> {
     Ok(connection)
 }
 
-/// Row 5: the log into the queryable state, against SQLite reading the same events and folding them into a map.
+const SQLITE: &str = "SQLite, read, decoded, folded";
+
+/// Row 5: the log into the queryable state, against SQLite reading the same events and folding them into maps.
 fn replaying(dir: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     let many = effort.many as u64;
     let sqlite = SqliteEvents::new(&dir.join("replay.sqlite"), many)?;
@@ -76,7 +85,7 @@ fn replaying(dir: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Resu
             }),
         },
         Side {
-            name: "SQLite, read and folded",
+            name: SQLITE,
             turn: Box::new(|_| {
                 black_box(sqlite.fold()?);
                 Ok(many)
@@ -84,7 +93,7 @@ fn replaying(dir: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Resu
         },
     ];
     let target = Target {
-        peer: "SQLite, read and folded",
+        peer: SQLITE,
         ratio: 4.0,
     };
     let work = format!("5 replay of {many} events, chain verified");
@@ -92,10 +101,14 @@ fn replaying(dir: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Resu
     Ok(())
 }
 
-/// Row 6: opening from an image, against replay, and against reading and checksumming the file of the image.
-fn opening(path: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
+/// Row 6: opening from an image, against folding a bare log into owned structures, and against reading and checksumming
+/// the file of the image.
+fn opening(dir: &Path, path: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
+    const OWNED: &str = "bare log into owned structures";
+    const READ: &str = "read and CRC-32C of the image";
     let many = effort.many as u64;
     let image = newest_image(path)?;
+    let bare = BareLog::new(&dir.join("bare.log"), many)?;
     let mut sides = [
         Side {
             name: "momentlog",
@@ -105,14 +118,14 @@ fn opening(path: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Resul
             }),
         },
         Side {
-            name: "replay",
+            name: OWNED,
             turn: Box::new(|_| {
-                black_box(open(bare)?);
+                black_box(bare.fold()?);
                 Ok(many)
             }),
         },
         Side {
-            name: "read and CRC-32C of the image",
+            name: READ,
             turn: Box::new(|_| {
                 black_box(crc32c::crc32c(&std::fs::read(&image)?));
                 Ok(many)
@@ -121,11 +134,11 @@ fn opening(path: &Path, bare: &Path, effort: Effort, table: &mut Table) -> Resul
     ];
     let targets = [
         Target {
-            peer: "replay",
+            peer: OWNED,
             ratio: 8.0,
         },
         Target {
-            peer: "read and CRC-32C of the image",
+            peer: READ,
             ratio: 0.5,
         },
     ];
@@ -146,65 +159,120 @@ fn newest_image(path: &Path) -> Result<PathBuf, Failed> {
     Ok(images.pop().ok_or("there is no image")?)
 }
 
-/// Row 7: one event on a large state whose version before is held, against a map that is changed in place.
-fn applying(connection: &Connection, effort: Effort, table: &mut Table) -> Result<(), Failed> {
-    let view = connection.view();
-    let domain = view.state().domain(DOMAIN).ok_or("the domain is there")?;
-    let def = domain
-        .checkpoints()
-        .current()
-        .ok_or("there are checkpoints")?
-        .def
-        .clone();
-    let mut held: State = view.state().clone();
-    let mut parent = domain.checkpoints().current_id();
-    let mut map: HashMap<String, (u64, u64)> = domain
-        .checkpoints()
-        .walk(momentlog::core::Scope::All)
-        .map(|moment| (moment.name.to_string(), (moment.id.get(), 0)))
-        .collect();
-    let mut number = map.len() as u64;
+/// Where new moments hang.
+#[derive(Clone, Copy, Debug)]
+enum Below {
+    /// Each below the one before.
+    Current,
+    /// Each below any that is there.
+    Any,
+}
+
+impl Below {
+    /// The number of the parent of moment `number`; both count from 1.
+    fn parent(self, number: u64) -> u64 {
+        match self {
+            Below::Current => number - 1,
+            Below::Any => number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (number - 1) + 1,
+        }
+    }
+}
+
+/// Row 7: one event on a large state whose version before is held, against a tree that is changed in place, and against
+/// a persistent map from names to nodes with sets of children.
+fn applying(
+    connection: &Connection,
+    below: Below,
+    effort: Effort,
+    table: &mut Table,
+) -> Result<(), Failed> {
+    const IN_PLACE: &str = "tree changed in place";
+    const BY_NAME: &str = "map from name to node";
+    let many = effort.many as u64;
+    let mut held: State = connection.view().state().clone();
+    let domain = held.domain(DOMAIN).ok_or("the domain is there")?;
+    let current = domain.checkpoints().current();
+    let def = current.ok_or("there are checkpoints")?.def.clone();
+    let definition: Arc<str> = "a definition that all share".into();
+    let (mut mutable, mut named) = (MutableTree::default(), NameTree::default());
+    let name = |number: u64| format!("checkpoint-{}", number - 1);
+    mutable.create(&name(1), None, &definition);
+    named.create(&name(1), None, &definition);
+    for number in 2..=many {
+        let parent = usize::try_from(number - 2)?;
+        mutable.create(&name(number), Some(parent), &definition);
+        named.create(&name(number), Some(&name(number - 1)), &definition);
+    }
+    let mut numbers = [many; 2];
+    let mut next = |side: usize| {
+        numbers[side] += 1;
+        numbers[side]
+    };
+    let next = std::cell::RefCell::new(&mut next);
     let mut sides = [
         Side {
             name: "momentlog",
             turn: Box::new(|time| {
                 until(time, || {
                     let id = held.next_moment().ok_or("there are ids")?;
-                    let name = format!("applied-{id}");
-                    let next = held.apply(&Event {
-                        domain: DOMAIN,
-                        change: Change::Checkpoint(MomentChange::Created {
-                            id,
-                            parent,
-                            name: MomentName::new(&name).ok_or("it is a name")?,
-                            def: def.clone(),
-                            current: true,
-                        }),
-                    })?;
-                    parent = Some(id);
+                    let change = Change::Checkpoint(MomentChange::Created {
+                        id,
+                        parent: MomentId::new(below.parent(id.get())),
+                        name: MomentName::new(&name(id.get())).ok_or("it is a name")?,
+                        created: 7,
+                        def: def.clone(),
+                        current: true,
+                    });
                     // The version before is held until the one after is there.
-                    held = next;
+                    held = held.apply(&Event {
+                        domain: DOMAIN,
+                        change,
+                    })?;
                     Ok(1)
                 })
             }),
         },
         Side {
-            name: "HashMap, changed in place",
+            name: IN_PLACE,
             turn: Box::new(|time| {
                 until(time, || {
-                    number += 1;
-                    map.insert(format!("applied-{number}"), (number, number - 1));
+                    let number = (next.borrow_mut())(0);
+                    let parent = usize::try_from(below.parent(number) - 1)?;
+                    mutable.create(&name(number), Some(parent), &definition);
+                    Ok(1)
+                })
+            }),
+        },
+        Side {
+            name: BY_NAME,
+            turn: Box::new(|time| {
+                until(time, || {
+                    let number = (next.borrow_mut())(1);
+                    let mut after = named.clone();
+                    let parent = name(below.parent(number));
+                    after.create(&name(number), Some(&parent), &definition);
+                    named = after;
                     Ok(1)
                 })
             }),
         },
     ];
-    let target = Target {
-        peer: "HashMap, changed in place",
-        ratio: 0.1,
+    let targets = [
+        Target {
+            peer: IN_PLACE,
+            ratio: 0.1,
+        },
+        Target {
+            peer: BY_NAME,
+            ratio: 3.0,
+        },
+    ];
+    let place = match below {
+        Below::Current => "the current one",
+        Below::Any => "any",
     };
-    let work = format!("7 one event at {} moments", effort.many);
-    table.compare(&work, effort, &mut sides, &[target])?;
+    let work = format!("7 create below {place} of {many}");
+    table.compare(&work, effort, &mut sides, &targets)?;
     Ok(())
 }
 
@@ -217,7 +285,7 @@ fn reading(connection: &Connection, effort: Effort, table: &mut Table) -> Result
         .domain(DOMAIN)
         .ok_or("the domain is there")?
         .checkpoints();
-    let moments: Vec<&Moment<_>> = list.walk(momentlog::core::Scope::All).collect();
+    let moments: Vec<Moment<'_, _>> = list.walk(momentlog::core::Scope::All).collect();
     let map: HashMap<&str, u64> = moments
         .iter()
         .map(|moment| (moment.name.as_str(), moment.id.get()))
@@ -231,7 +299,7 @@ fn reading(connection: &Connection, effort: Effort, table: &mut Table) -> Result
         moments[places[next[which]]]
     };
     let take = std::cell::RefCell::new(&mut take);
-    let some = |work: &dyn Fn(&Moment<momentlog::core::CheckpointDef>), which: usize| {
+    let some = |work: &dyn Fn(Moment<'_, momentlog::core::CheckpointDef>), which: usize| {
         for _ in 0..AT_ONCE {
             work((take.borrow_mut())(which));
         }
@@ -333,14 +401,12 @@ fn resident_bytes() -> u64 {
 }
 
 /// Row 18: from the start of the program to its first answer.
-fn starting(dir: &Path, large: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
-    let small = dir.join("small");
-    drop(store(&small, 1000)?);
+fn starting(small: &Path, large: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     let program = std::env::current_exe()?.with_file_name("momentlog");
     if !program.exists() {
         return Err(format!("{} is not built", program.display()).into());
     }
-    for (path, count, most) in [(&*small, 1000, 0.005), (large, effort.many, 0.2)] {
+    for (path, count, most) in [(small, 1000, 0.005), (large, effort.many, 0.2)] {
         let mut seconds = Vec::new();
         for _ in 0..effort.rounds {
             let begun = Instant::now();

@@ -124,7 +124,7 @@ fn run(arguments: Arguments) -> u8 {
         }
     };
     let mut session = Session::new(connection, uri, arguments.quiet, arguments.format);
-    match (arguments.file, arguments.command.as_slice()) {
+    let status = match (arguments.file, arguments.command.as_slice()) {
         (Some(file), []) => match std::fs::read_to_string(&file) {
             Ok(text) => session.run_script(&text),
             Err(error) => complain(&[format!("Failed to open file '{}': {error}", file.display())]),
@@ -135,7 +135,11 @@ fn run(arguments: Arguments) -> u8 {
         (None, []) if std::io::stdin().is_terminal() => shell::interactive(&mut session),
         (None, []) => shell::from_input(&mut session),
         (None, words) => session.run_words(words),
-    }
+    };
+    session.connection.release();
+    // The process ends: taking a large state apart first would only take time.
+    std::mem::forget(session);
+    status
 }
 
 /// A store in the user's data directory.

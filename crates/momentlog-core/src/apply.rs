@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::moment_list::CannotHang;
 use crate::state::WORK_PER_EVENT;
 use crate::{
-    Change, Domain, DomainUuid, Event, Extent, IdRuns, Moment, MomentChange, MomentId, MomentList,
+    Change, Domain, DomainUuid, Event, Extent, IdRuns, MomentChange, MomentId, MomentList,
     MomentName, Power, RunState, Scope, State,
 };
 
@@ -214,7 +214,7 @@ impl Domain {
 }
 
 /// Changes one list; returns the counter of ids and the steps left after that. Every check comes before the first change.
-fn change_list<D: Clone>(
+fn change_list<D>(
     list: &mut MomentList<D>,
     change: &MomentChange<D>,
     (next, left): (Option<MomentId>, u64),
@@ -233,24 +233,17 @@ fn change_list<D: Clone>(
             id,
             parent,
             name,
+            created,
             def,
             current,
         } => {
             if Some(*id) != next {
                 return Err(Misfit::NotNext { found: *id, next });
             }
-            if list.find(Some(name.as_str())).is_some() {
+            may_hang(*id, *parent)?;
+            if !list.link(*id, *parent, name.clone(), *created, def.clone()) {
                 return Err(Misfit::NameOfMoment(name.clone()));
             }
-            may_hang(*id, *parent)?;
-            list.link(
-                Moment {
-                    id: *id,
-                    name: name.clone(),
-                    def: def.clone(),
-                },
-                *parent,
-            );
             if *current {
                 list.set_current(Some(*id));
             }
@@ -259,13 +252,14 @@ fn change_list<D: Clone>(
         MomentChange::Redefined {
             id,
             parent,
+            created,
             def,
             current,
         } => {
             listed(*id)?;
             spent = may_hang(*id, *parent)?;
             list.relink(*id, *parent);
-            list.redefine(*id, def.clone());
+            list.redefine(*id, *created, def.clone());
             if *current {
                 list.set_current(Some(*id));
             }

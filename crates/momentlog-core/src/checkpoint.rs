@@ -12,8 +12,6 @@ pub type CheckpointList = MomentList<CheckpointDef>;
 pub struct CheckpointDef {
     /// Free text for people.
     pub description: Option<Arc<str>>,
-    /// When the checkpoint was made, in seconds since 1970.
-    pub created: i64,
     /// The disks; all of the domain's, in its order, once they were aligned with it.
     pub disks: Vec<CheckpointDisk>,
     /// The domain as it was defined then.

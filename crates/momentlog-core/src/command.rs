@@ -136,6 +136,8 @@ pub struct Redefine<D> {
     pub name: MomentName,
     /// The parent; none makes it a root.
     pub parent: Option<MomentName>,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
     /// The definition, with disks as they were given.
     pub def: D,
     /// Whether to make it current. Checkpoints ignore it: there the rule decides.

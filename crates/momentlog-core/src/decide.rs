@@ -210,7 +210,7 @@ impl Domain {
                 MomentKind::Checkpoint => {
                     let change = set_current(&self.checkpoints, *kind, name.as_ref())?;
                     match self.checkpoints.current() {
-                        Some(leaf) if self.policy.chain && name.as_ref() != Some(&leaf.name) => {
+                        Some(leaf) if self.policy.chain && name.as_ref() != Some(leaf.name) => {
                             return Err(Refusal::LeafIsCurrent {
                                 current: leaf.name.clone(),
                             });
@@ -318,19 +318,20 @@ impl Domain {
         };
         let disks = alignment.align(&create.disks, &self.def)?;
         free(&self.snapshots, &name)?;
+        let def = SnapshotDef {
+            description: create.description.clone(),
+            state: SnapshotState::Run(state),
+            memory,
+            disks,
+            domain: Some(self.def.clone()),
+            inactive_domain: None,
+        };
         let created = Change::Snapshot(MomentChange::Created {
             id,
             parent: self.snapshots.current_id(),
             name,
-            def: SnapshotDef {
-                description: create.description.clone(),
-                created: create.now,
-                state: SnapshotState::Run(state),
-                memory,
-                disks,
-                domain: Some(self.def.clone()),
-                inactive_domain: None,
-            },
+            created: create.now,
+            def: MomentList::share(def, self.snapshots.current()),
             current: true,
         });
         let halted = Power {
@@ -389,10 +390,14 @@ impl Domain {
         };
         def.disks = alignment.align(&def.disks, domain)?;
         let current = redefine.current;
+        let created = redefine.created;
+        let like = existing.or_else(|| self.snapshots.get(parent?));
+        let def = MomentList::share(def, like);
         Ok(match existing {
             Some(moment) => MomentChange::Redefined {
                 id: moment.id,
                 parent,
+                created,
                 def,
                 current,
             },
@@ -400,6 +405,7 @@ impl Domain {
                 id: next,
                 parent,
                 name: name.clone(),
+                created,
                 def,
                 current,
             },
@@ -421,16 +427,18 @@ impl Domain {
         checkpoint_name(&name)?;
         let disks = checkpoint::align_disks(&create.disks, &self.def)?;
         free(&self.checkpoints, &name)?;
+        let def = CheckpointDef {
+            description: create.description.clone(),
+            disks,
+            domain: Some(self.def.clone()),
+        };
+        let current = self.checkpoints.current();
         Ok(MomentChange::Created {
             id,
-            parent: self.checkpoints.current_id(),
+            parent: current.map(|current| current.id),
             name,
-            def: CheckpointDef {
-                description: create.description.clone(),
-                created: create.now,
-                disks,
-                domain: Some(self.def.clone()),
-            },
+            created: create.now,
+            def: MomentList::share(def, current),
             current: true,
         })
     }
@@ -462,10 +470,15 @@ impl Domain {
             None => true,
             leaf => parent == leaf,
         };
-        Ok(match self.checkpoints.find(Some(name.as_str())) {
+        let created = redefine.created;
+        let existing = self.checkpoints.find(Some(name.as_str()));
+        let like = existing.or_else(|| self.checkpoints.get(parent?));
+        let def = MomentList::share(def, like);
+        Ok(match existing {
             Some(moment) => MomentChange::Redefined {
                 id: moment.id,
                 parent,
+                created,
                 def,
                 current,
             },
@@ -473,6 +486,7 @@ impl Domain {
                 id: next,
                 parent,
                 name: name.clone(),
+                created,
                 def,
                 current,
             },
@@ -501,13 +515,8 @@ impl Domain {
             return Ok(());
         };
         let stays = match self.checkpoints.find(Some(name.as_str())) {
-            Some(moment) => {
-                self.checkpoints
-                    .parent(moment.id)
-                    .map(|parent| &parent.name)
-                    == parent
-            }
-            None => parent == Some(&leaf.name),
+            Some(moment) => self.checkpoints.parent(moment.id).map(|parent| parent.name) == parent,
+            None => parent == Some(leaf.name),
         };
         if stays {
             Ok(())
@@ -574,7 +583,7 @@ fn found<'a, D>(
     list: &'a MomentList<D>,
     kind: MomentKind,
     name: &MomentName,
-) -> Result<&'a Moment<D>, Refusal> {
+) -> Result<Moment<'a, D>, Refusal> {
     list.find(Some(name.as_str()))
         .ok_or_else(|| Refusal::NoMoment {
             kind,

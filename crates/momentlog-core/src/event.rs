@@ -63,8 +63,10 @@ pub enum MomentChange<D> {
         parent: Option<MomentId>,
         /// Its name.
         name: MomentName,
+        /// When it was made, in seconds since 1970.
+        created: i64,
         /// Its definition.
-        def: D,
+        def: Arc<D>,
         /// Whether it is current now.
         current: bool,
     },
@@ -74,8 +76,10 @@ pub enum MomentChange<D> {
         id: MomentId,
         /// Its parent, the same or another.
         parent: Option<MomentId>,
+        /// When it was made, in seconds since 1970.
+        created: i64,
         /// Its definition.
-        def: D,
+        def: Arc<D>,
         /// Whether it is current now; otherwise current did not change.
         current: bool,
     },

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
-use std::sync::Arc;
+
+use smol_str::SmolStr;
 
 /// Number of one moment within a store. Never reused, and allocated in order from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +41,7 @@ impl fmt::Display for MomentId {
 /// libvirt sets no other limit to a snapshot's name; a checkpoint's name follows
 /// [`MomentName::is_checkpoint_name`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MomentName(Arc<str>);
+pub struct MomentName(SmolStr);
 
 impl MomentName {
     /// Returns the name, or `None` if `text` is empty or holds a NUL.
@@ -48,7 +49,7 @@ impl MomentName {
         if text.is_empty() || text.contains('\0') {
             return None;
         }
-        Some(MomentName(text.into()))
+        Some(MomentName(SmolStr::new(text)))
     }
 
     /// The name as text.

@@ -2,14 +2,22 @@
 //!
 //! One list serves both kinds. Snapshots and checkpoints differ only in the definition `D` that they keep.
 
+mod check;
 mod links;
+mod names;
+mod restore;
+mod table;
 mod walk;
 
 use std::sync::Arc;
 
 use crate::{MomentId, MomentName};
 use links::Links;
+use names::Names;
+use table::{Slot, Table};
 
+pub use check::Broken;
+pub use restore::Placed;
 pub use walk::{LeafFilter, Scope, Walk};
 
 /// Moments of one kind and one domain, as a forest.
@@ -19,24 +27,42 @@ pub use walk::{LeafFilter, Scope, Walk};
 ///
 /// 1. Every parent is in the list.  2. No moment is its own ancestor.
 /// 3. The children of a moment, read along their sibling links, are exactly the moments that name it as parent, each once.
-/// 4. The name index is the inverse of the names.  5. Current is in the list.
+/// 4. The name index is the inverse of the names.  5. Current is in the list.  6. Ids ascend with slots.
+/// 7. The number of leaves is that of moments without children.
 #[derive(Debug)]
 pub struct MomentList<D> {
-    moments: im::OrdMap<MomentId, Arc<Moment<D>>>,
-    names: im::HashMap<MomentName, MomentId>,
+    /// In the order in which moments came; one that is gone leaves its slot empty until the list is made anew.
+    rows: Table<Row<D>>,
     links: Links,
-    current: Option<MomentId>,
+    names: Names,
+    current: Option<Slot>,
+    len: usize,
+    /// The id in the last slot.
+    last: Option<MomentId>,
+}
+
+/// What is kept of a moment besides its links.
+#[derive(Debug)]
+struct Row<D> {
+    id: MomentId,
+    name: MomentName,
+    created: i64,
+    /// None once the moment is gone.
+    def: Option<Arc<D>>,
 }
 
 /// One moment: its identity and its definition. Where it hangs is the list's business.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment<D> {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Moment<'a, D> {
     /// The id, unique in the store.
     pub id: MomentId,
     /// The name, unique in the list.
-    pub name: MomentName,
-    /// The definition.
-    pub def: D,
+    pub name: &'a MomentName,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// The definition. Moments with equal definitions may share one.
+    pub def: &'a Arc<D>,
+    slot: Slot,
 }
 
 /// Why a moment cannot hang below the parent that was asked for; libvirt's three refusals.
@@ -71,7 +97,7 @@ enum Climb {
     /// It is none of them, found in so many steps.
     Free(u64),
     /// It is the parent of this one.
-    Cycle(MomentId),
+    Cycle(Slot),
     /// Nothing yet: there are more ancestors than steps were allowed.
     TooFar,
 }
@@ -85,110 +111,85 @@ pub(crate) enum CannotHang {
     TooFar,
 }
 
-/// Which rule of a list is broken, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// A parent is not in the list.
-    #[error("the parent {parent} of moment {moment} is not in the list")]
-    ParentMissing {
-        /// The child.
-        moment: MomentId,
-        /// The id that is not listed.
-        parent: MomentId,
-    },
-    /// A moment cannot be reached from a root: it is its own ancestor, or hangs below one that is.
-    #[error("only {reached} of {len} moments hang below a root")]
-    Cycle {
-        /// How many the walk reached.
-        reached: usize,
-        /// How many the list has.
-        len: usize,
-    },
-    /// Sibling links and parents disagree at this moment.
-    #[error("the links around moment {0} disagree")]
-    Links(MomentId),
-    /// The count of children is not that of the sibling links.
-    #[error("moment {0:?} counts another number of children than it has")]
-    ChildCount(Option<MomentId>),
-    /// The name index does not lead back to the moment.
-    #[error("the name of moment {0} does not lead to it")]
-    Name(MomentId),
-    /// The columns do not hold the same ids.
-    #[error("the columns of the list hold different moments")]
-    Columns,
-    /// Current is not in the list.
-    #[error("the current moment {0} is not in the list")]
-    Current(MomentId),
-    /// An id is not below the store's counter.
-    #[error("moment {0} is not below the counter of ids")]
-    Counter(MomentId),
-    /// An id stands in two lists of one store.
-    #[error("moment {0} is listed twice")]
-    Twice(MomentId),
-    /// Two domains have one uuid or one name.
-    #[error("domain {0} is there twice, or its name is")]
-    Domain(crate::DomainUuid),
-}
-
 impl<D> MomentList<D> {
     /// Returns an empty list.
     pub fn new() -> MomentList<D> {
         MomentList {
-            moments: im::OrdMap::new(),
-            names: im::HashMap::new(),
+            rows: Table::default(),
             links: Links::default(),
+            names: Names::default(),
             current: None,
+            len: 0,
+            last: None,
         }
     }
 
     /// Number of moments.
     pub fn len(&self) -> usize {
-        self.moments.len()
+        self.len
     }
 
     /// Whether there is no moment.
     pub fn is_empty(&self) -> bool {
-        self.moments.is_empty()
+        self.len == 0
     }
 
-    /// Returns the moment with this id.
-    pub fn get(&self, id: MomentId) -> Option<&Moment<D>> {
-        self.moments.get(&id).map(Arc::as_ref)
+    /// Returns the moment with this id. O(log n); O(1) where ids are as even as a store gives them out.
+    pub fn get(&self, id: MomentId) -> Option<Moment<'_, D>> {
+        self.moment(self.slot_of(id)?)
     }
 
     /// Returns the moment of this name; an absent name finds nothing. Follows `virDomainMomentFindByName`.
-    pub fn find(&self, name: Option<&str>) -> Option<&Moment<D>> {
-        let id = self.names.get(name?)?;
-        self.get(*id)
+    pub fn find(&self, name: Option<&str>) -> Option<Moment<'_, D>> {
+        let name = name?;
+        self.moment(self.names.find(name, &self.rows)?)
+    }
+
+    /// The ids of all moments, ascending.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = MomentId> {
+        let listed = self.rows.iter().filter(|(_, row)| row.def.is_some());
+        listed.map(|(_, row)| row.id)
+    }
+
+    /// The highest id of a moment that is or was here, since the list was made anew.
+    pub(crate) fn last_id(&self) -> Option<MomentId> {
+        self.last
     }
 
     /// Returns the current moment.
-    pub fn current(&self) -> Option<&Moment<D>> {
-        self.get(self.current?)
+    pub fn current(&self) -> Option<Moment<'_, D>> {
+        self.moment(self.current?)
     }
 
     /// Returns the id of the current moment.
     pub fn current_id(&self) -> Option<MomentId> {
-        self.current
+        self.current().map(|moment| moment.id)
     }
 
     /// Returns the parent, or `None` for a root and for a moment that is not listed.
-    pub fn parent(&self, id: MomentId) -> Option<&Moment<D>> {
-        self.get(self.links.of(id)?.parent?)
+    pub fn parent(&self, id: MomentId) -> Option<Moment<'_, D>> {
+        self.moment(self.links.of(self.slot_of(id)?)?.parent?)
     }
 
     /// Number of direct children of a moment, or of roots.
     pub fn child_count(&self, parent: Option<MomentId>) -> usize {
-        self.links.children(parent).count
+        let slot = match parent {
+            None => None,
+            Some(parent) => match self.slot_of(parent) {
+                None => return 0,
+                slot => slot,
+            },
+        };
+        self.links.children(slot).count as usize
     }
 
     /// Returns the single leaf, if the whole list is one unbranched chain. Follows `virDomainMomentFindLeaf`.
-    pub fn leaf(&self) -> Option<&Moment<D>> {
+    pub fn leaf(&self) -> Option<Moment<'_, D>> {
         let mut at = None;
         loop {
             let children = self.links.children(at);
             match (children.count, children.first) {
-                (0, _) => return self.get(at?),
+                (0, _) => return self.moment(at?),
                 (1, Some(only)) => at = Some(only),
                 _ => return None,
             }
@@ -210,10 +211,25 @@ impl<D> MomentList<D> {
         scope: Scope,
         leaves: LeafFilter,
         keep: impl Fn(&D) -> bool + 'a,
-    ) -> impl Iterator<Item = &'a Moment<D>> {
+    ) -> impl Iterator<Item = Moment<'a, D>> {
         self.walk(scope).filter(move |moment| {
-            leaves.keeps(self.child_count(Some(moment.id)) == 0) && keep(&moment.def)
+            leaves.keeps(self.links.children(Some(moment.slot)).count == 0) && keep(moment.def)
         })
+    }
+
+    /// Number of moments of `scope` that pass the leaf filter. O(1) for the whole list.
+    pub fn count(&self, scope: Scope, leaves: LeafFilter) -> usize {
+        let (all, leaf) = (self.len, self.links.leaves());
+        match (scope, leaves) {
+            (_, LeafFilter::Nothing) => 0,
+            (Scope::All, LeafFilter::Any) => all,
+            (Scope::All, LeafFilter::Leaves) => leaf,
+            (Scope::All, LeafFilter::Inner) => all - leaf,
+            (Scope::Roots, LeafFilter::Any) => self.child_count(None),
+            (Scope::ChildrenOf(id), LeafFilter::Any) => self.child_count(Some(id)),
+            (scope, LeafFilter::Any) => self.walk(scope).count(),
+            (scope, leaves) => self.list(scope, leaves, |_| true).count(),
+        }
     }
 
     /// Returns the id of the parent that a moment called `name` may hang below.
@@ -242,24 +258,20 @@ impl<D> MomentList<D> {
             });
         };
         if let Some(moment) = self.find(Some(name.as_str()))
-            && let Climb::Cycle(ancestor) = self.climb(moment.id, found.id, u64::MAX)
+            && let Climb::Cycle(ancestor) = self.climb(moment.slot, found.slot, u64::MAX)
         {
-            let ancestor = self
-                .get(ancestor)
-                .expect("an ancestor is listed")
-                .name
-                .clone();
+            let ancestor = self.moment(ancestor).expect("an ancestor is listed");
             return Err(ParentRefused::Cycle {
-                ancestor,
+                ancestor: ancestor.name.clone(),
                 name: name.clone(),
             });
         }
         Ok(Some(found.id))
     }
 
-    /// Looks for `id` among the ancestors of `parent`, in at most `steps` steps.
-    fn climb(&self, id: MomentId, parent: MomentId, steps: u64) -> Climb {
-        let Some(links) = self.links.of(id) else {
+    /// Looks for `slot` among the ancestors of `parent`, in at most `steps` steps.
+    fn climb(&self, slot: Slot, parent: Slot, steps: u64) -> Climb {
+        let Some(links) = self.links.of(slot) else {
             return Climb::Free(0);
         };
         if links.children.count == 0 || links.parent == Some(parent) {
@@ -270,7 +282,7 @@ impl<D> MomentList<D> {
             let Some(above) = self.links.of(at).and_then(|links| links.parent) else {
                 return Climb::Free(step);
             };
-            if above == id {
+            if above == slot {
                 return Climb::Cycle(at);
             }
             at = above;
@@ -289,162 +301,177 @@ impl<D> MomentList<D> {
         let Some(parent) = parent else {
             return Ok(0);
         };
-        if parent == id || !self.moments.contains_key(&parent) {
-            return Err(CannotHang::Parent);
-        }
-        match self.climb(id, parent, steps) {
+        let found = self.slot_of(parent).filter(|_| parent != id);
+        let parent = found.ok_or(CannotHang::Parent)?;
+        let Some(slot) = self.slot_of(id) else {
+            return Ok(0);
+        };
+        match self.climb(slot, parent, steps) {
             Climb::Free(steps) => Ok(steps),
             Climb::Cycle(_) => Err(CannotHang::Parent),
             Climb::TooFar => Err(CannotHang::TooFar),
         }
     }
 
-    /// Returns the list of these moments, as [`walk`](Self::walk) gives them: each with its parent, which came before it,
-    /// and siblings newest link first.
-    ///
-    /// # Errors
-    ///
-    /// The [`Broken`] rule: an id or a name comes twice, or a parent or `current` is not there.
-    pub fn restore(
-        moments: impl IntoIterator<Item = (Moment<D>, Option<MomentId>)>,
-        current: Option<MomentId>,
-    ) -> Result<MomentList<D>, Broken> {
-        let mut list = MomentList::new();
-        let mut youngest = std::collections::HashMap::new();
-        for (moment, parent) in moments {
-            let id = moment.id;
-            if list.moments.contains_key(&id) {
-                return Err(Broken::Twice(id));
-            }
-            if let Some(parent) = parent.filter(|parent| !list.moments.contains_key(parent)) {
-                return Err(Broken::ParentMissing { moment: id, parent });
-            }
-            if list.names.insert(moment.name.clone(), id).is_some() {
-                return Err(Broken::Name(id));
-            }
-            list.moments.insert(id, Arc::new(moment));
-            list.links
-                .link_last(id, parent, youngest.insert(parent, id));
-        }
-        match current {
-            Some(current) if !list.moments.contains_key(&current) => Err(Broken::Current(current)),
-            _ => {
-                list.current = current;
-                Ok(list)
-            }
+    /// Returns a definition for a moment: that of a moment like it, if they are equal.
+    pub(crate) fn share(def: D, like: Option<Moment<'_, D>>) -> Arc<D>
+    where
+        D: PartialEq,
+    {
+        match like {
+            Some(like) if **like.def == def => like.def.clone(),
+            _ => Arc::new(def),
         }
     }
 
-    /// Checks every rule of the list. O(n log n).
-    ///
-    /// # Errors
-    ///
-    /// The first rule that is [`Broken`], in their order.
-    pub fn check(&self) -> Result<(), Broken> {
-        self.links.check()?;
-        if self.links.len() != self.moments.len() || self.names.len() != self.moments.len() {
-            return Err(Broken::Columns);
-        }
-        for (id, moment) in &self.moments {
-            if moment.id != *id || self.links.of(*id).is_none() {
-                return Err(Broken::Columns);
-            }
-            if self.names.get(&moment.name) != Some(id) {
-                return Err(Broken::Name(*id));
-            }
-        }
-        match self.current {
-            Some(current) if !self.moments.contains_key(&current) => Err(Broken::Current(current)),
-            _ => Ok(()),
-        }
+    /// Returns the moment in a slot, unless it is gone.
+    fn moment(&self, slot: Slot) -> Option<Moment<'_, D>> {
+        let Row {
+            id,
+            name,
+            created,
+            def,
+        } = self.rows.get(slot)?;
+        Some(Moment {
+            id: *id,
+            name,
+            created: *created,
+            def: def.as_ref()?,
+            slot,
+        })
     }
 
-    /// Checks the rules around one moment: itself, its parent and its neighbours. O(log n).
+    /// Returns the slot of a listed moment.
     ///
-    /// A moment that is no longer listed must have left nothing behind under its id.
-    ///
-    /// # Errors
-    ///
-    /// The rule that is [`Broken`].
-    pub fn check_around(&self, id: MomentId) -> Result<(), Broken> {
-        self.links.check_around(id)?;
-        match (self.moments.get(&id), self.links.of(id)) {
-            (Some(moment), Some(_)) if self.names.get(&moment.name) != Some(&id) => {
-                Err(Broken::Name(id))
-            }
-            (Some(_), Some(_)) => Ok(()),
-            (None, None) if self.current == Some(id) => Err(Broken::Current(id)),
-            (None, None) => Ok(()),
-            _ => Err(Broken::Columns),
+    /// Ids ascend, mostly evenly, so the place is guessed from the ends a few times before the middle is taken.
+    fn slot_of(&self, id: MomentId) -> Option<Slot> {
+        const GUESSES: usize = 4;
+        let id_at = |index| self.rows.get(Slot::at(index)).map(|row| row.id.get());
+        let (mut low, mut high) = (0, self.rows.len().checked_sub(1)?);
+        let mut last = self.last?.get();
+        if id.get() == last {
+            let slot = Slot::at(high);
+            return self.moment(slot).map(|_| slot);
         }
+        for step in 0.. {
+            let first = id_at(low)?;
+            if low > high || !(first..=last).contains(&id.get()) {
+                return None;
+            }
+            let at = if step < GUESSES {
+                low + part(high - low, id.get() - first, last - first)
+            } else {
+                low + (high - low) / 2
+            };
+            match id_at(at)?.cmp(&id.get()) {
+                std::cmp::Ordering::Equal => {
+                    let slot = Slot::at(at);
+                    return self.moment(slot).map(|_| slot);
+                }
+                std::cmp::Ordering::Less => low = at + 1,
+                std::cmp::Ordering::Greater => {
+                    high = at.checked_sub(1)?;
+                    last = id_at(high)?;
+                }
+            }
+        }
+        None
     }
 }
 
+/// Returns `whole * above / below`, which is at most `whole`; 0 of nothing.
+fn part(whole: usize, above: u64, below: u64) -> usize {
+    let part = u128::from(above) * whole as u128 / u128::from(below.max(1));
+    usize::try_from(part).map_or(whole, |part| part.min(whole))
+}
+
 /// Changes, for `apply` alone. Each is called with what was checked before; none of them decides.
-impl<D: Clone> MomentList<D> {
-    /// Links a brand-new moment below `parent`, as its first child. Follows `virDomainMomentLinkParent`.
-    pub(crate) fn link(&mut self, moment: Moment<D>, parent: Option<MomentId>) {
-        let id = moment.id;
-        self.names.insert(moment.name.clone(), id);
-        self.moments.insert(id, Arc::new(moment));
-        self.links.link(id, parent);
+impl<D> MomentList<D> {
+    /// Links a brand-new moment, whose id is above all others, below `parent`, as its first child. Follows
+    /// `virDomainMomentLinkParent`. Returns whether the name was free, and does nothing if not.
+    pub(crate) fn link(
+        &mut self,
+        id: MomentId,
+        parent: Option<MomentId>,
+        name: MomentName,
+        created: i64,
+        def: Arc<D>,
+    ) -> bool {
+        let slot = Slot::at(self.rows.len());
+        if !self.names.insert(&name, slot, &self.rows) {
+            return false;
+        }
+        let parent = parent.map(|parent| self.listed(parent));
+        self.links.push(parent);
+        self.rows.push(Row {
+            id,
+            name,
+            created,
+            def: Some(def),
+        });
+        self.len += 1;
+        self.last = Some(id);
         debug_assert_eq!(self.check_around(id), Ok(()));
+        true
     }
 
     /// Unlinks a moment and links it below `parent`, as its first child; its own children stay with it.
     pub(crate) fn relink(&mut self, id: MomentId, parent: Option<MomentId>) {
-        self.links.unlink(id);
-        self.links.link(id, parent);
+        let slot = self.listed(id);
+        let parent = parent.map(|parent| self.listed(parent));
+        self.links.unlink(slot);
+        self.links.link(slot, parent);
         debug_assert_eq!(self.check_around(id), Ok(()));
     }
 
     /// Replaces a moment's definition.
-    pub(crate) fn redefine(&mut self, id: MomentId, def: D) {
-        let moment = self
-            .moments
-            .get_mut(&id)
-            .expect("a redefined moment is listed");
-        let name = moment.name.clone();
-        *moment = Arc::new(Moment { id, name, def });
+    pub(crate) fn redefine(&mut self, id: MomentId, created: i64, def: Arc<D>) {
+        let slot = self.listed(id);
+        self.rows.update(slot, |row| {
+            row.created = created;
+            row.def = Some(def);
+        });
     }
 
     /// Removes one moment; its children, if any, go in front of its siblings as a block, in their order.
     pub(crate) fn remove(&mut self, id: MomentId) {
-        let parent = self
-            .links
-            .of(id)
-            .expect("a removed moment is listed")
-            .parent;
-        self.links.move_children(id, parent);
-        self.links.unlink(id);
-        self.forget(id);
+        let slot = self.listed(id);
+        let parent = self.links.of(slot).and_then(|link| link.parent);
+        self.links.move_children(slot, parent);
+        self.links.unlink(slot);
+        self.forget(slot);
         debug_assert_eq!(self.check_around(id), Ok(()));
+        self.make_anew_if_sparse();
     }
 
     /// Removes all descendants of a moment, which `descendants` must be.
     pub(crate) fn remove_descendants(&mut self, id: MomentId, descendants: &[MomentId]) {
-        self.links.drop_children(id);
+        self.links.drop_children(self.listed(id));
         for descendant in descendants {
-            self.forget(*descendant);
+            self.forget(self.listed(*descendant));
         }
         debug_assert_eq!(self.check_around(id), Ok(()));
+        self.make_anew_if_sparse();
     }
 
     /// Makes a listed moment current, or none.
     pub(crate) fn set_current(&mut self, current: Option<MomentId>) {
-        debug_assert!(current.is_none_or(|id| self.moments.contains_key(&id)));
-        self.current = current;
+        self.current = current.map(|id| self.listed(id));
     }
 
-    /// Takes a moment that nothing links to any more out of the columns.
-    fn forget(&mut self, id: MomentId) {
-        let moment = self
-            .moments
-            .remove(&id)
-            .expect("a forgotten moment is listed");
-        self.names.remove(&moment.name);
-        self.links.forget(id);
-        if self.current == Some(id) {
+    fn listed(&self, id: MomentId) -> Slot {
+        self.slot_of(id).expect("a changed moment is listed")
+    }
+
+    /// Empties the slot of a moment that nothing links to any more.
+    fn forget(&mut self, slot: Slot) {
+        let name = self.rows.get(slot).map(|row| row.name.clone());
+        let name = name.expect("a forgotten moment is listed");
+        self.names.remove(&name, slot, &self.rows);
+        self.rows.update(slot, |row| row.def = None);
+        self.links.forget(slot);
+        self.len -= 1;
+        if self.current == Some(slot) {
             self.current = None;
         }
     }
@@ -456,21 +483,58 @@ impl<D> Default for MomentList<D> {
     }
 }
 
-// Derived `Clone` would ask for `D: Clone`, which sharing does not need.
+// Derived, these would ask the same of `D`, which sharing does not need.
 impl<D> Clone for MomentList<D> {
     fn clone(&self) -> MomentList<D> {
         MomentList {
-            moments: self.moments.clone(),
-            names: self.names.clone(),
+            rows: self.rows.clone(),
             links: self.links.clone(),
+            names: self.names.clone(),
             current: self.current,
+            len: self.len,
+            last: self.last,
         }
     }
 }
 
+impl<D> Clone for Row<D> {
+    fn clone(&self) -> Row<D> {
+        Row {
+            id: self.id,
+            name: self.name.clone(),
+            created: self.created,
+            def: self.def.clone(),
+        }
+    }
+}
+
+impl<D> Clone for Moment<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D> Copy for Moment<'_, D> {}
+
+/// Two lists are equal if they hold the same moments, each below the same parent and among its siblings in the same order.
 impl<D: PartialEq> PartialEq for MomentList<D> {
     fn eq(&self, other: &MomentList<D>) -> bool {
-        self.current == other.current && self.moments == other.moments && self.links == other.links
+        let parent_of = |list: &MomentList<D>, moment: Moment<'_, D>| {
+            let parent = list.links.of(moment.slot).and_then(|link| link.parent);
+            parent
+                .and_then(|parent| list.moment(parent))
+                .map(|parent| parent.id)
+        };
+        self.len == other.len
+            && self.current_id() == other.current_id()
+            && self
+                .walk(Scope::All)
+                .zip(other.walk(Scope::All))
+                .all(|(own, its)| {
+                    (own.id, own.name, own.created) == (its.id, its.name, its.created)
+                        && own.def == its.def
+                        && parent_of(self, own) == parent_of(other, its)
+                })
     }
 }
 

@@ -14,8 +14,6 @@ pub type SnapshotList = MomentList<SnapshotDef>;
 pub struct SnapshotDef {
     /// Free text for people.
     pub description: Option<Arc<str>>,
-    /// When the snapshot was made, in seconds since 1970.
-    pub created: i64,
     /// What the guest was doing then.
     pub state: SnapshotState,
     /// Where its memory is kept.

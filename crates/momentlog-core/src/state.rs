@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Broken, Domain, DomainUuid, MomentId, MomentList, PolicyBreach, Profile};
+use crate::{Broken, Domain, DomainUuid, MomentId, PolicyBreach, Profile};
 
 /// The state of a whole store at one point of its history.
 ///
@@ -64,16 +64,14 @@ impl State {
             work: counters.work,
             ..State::new(counters.profile)
         };
-        let mut seen = std::collections::HashSet::new();
         for domain in domains {
-            state.check_ids(&domain.snapshots, &mut seen)?;
-            state.check_ids(&domain.checkpoints, &mut seen)?;
             let (uuid, name) = (domain.uuid, domain.name.clone());
             let twice = state.names.insert(name, uuid).is_some();
             if state.domains.insert(uuid, Arc::new(domain)).is_some() || twice {
                 return Err(Broken::Domain(uuid));
             }
         }
+        state.check_ids()?;
         Ok(state)
     }
 
@@ -127,30 +125,31 @@ impl State {
     ///
     /// The first rule that is [`Broken`].
     pub fn check(&self) -> Result<(), Broken> {
-        let mut seen = std::collections::HashSet::new();
         for domain in self.domains.values() {
             domain.snapshots.check()?;
             domain.checkpoints.check()?;
-            self.check_ids(&domain.snapshots, &mut seen)?;
-            self.check_ids(&domain.checkpoints, &mut seen)?;
         }
-        Ok(())
+        self.check_ids()
     }
 
-    fn check_ids<D>(
-        &self,
-        list: &MomentList<D>,
-        seen: &mut std::collections::HashSet<MomentId>,
-    ) -> Result<(), Broken> {
-        for moment in list.walk(crate::Scope::All) {
-            if self.next_moment.is_some_and(|next| moment.id >= next) {
-                return Err(Broken::Counter(moment.id));
-            }
-            if !seen.insert(moment.id) {
-                return Err(Broken::Twice(moment.id));
+    /// Checks that the ids of all moments differ and are below the counter. In each list they ascend.
+    fn check_ids(&self) -> Result<(), Broken> {
+        let domains = || self.domains.values();
+        let lists = domains().flat_map(|domain| [domain.snapshots.len(), domain.checkpoints.len()]);
+        if lists.filter(|len| *len > 0).count() > 1 {
+            let mut ids: Vec<MomentId> = domains().flat_map(|domain| domain.ids()).collect();
+            // Each list has them in order, so that this merges.
+            ids.sort();
+            if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(Broken::Twice(pair[0]));
             }
         }
-        Ok(())
+        let last =
+            domains().flat_map(|domain| [domain.snapshots.last_id(), domain.checkpoints.last_id()]);
+        match (last.max().flatten(), self.next_moment) {
+            (Some(last), Some(next)) if last >= next => Err(Broken::Counter(last)),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what `decide` guarantees for decided histories: every domain meets its own policy.
@@ -168,6 +167,11 @@ impl State {
 }
 
 impl Domain {
+    /// The ids of all its moments, of each kind ascending.
+    fn ids(&self) -> impl Iterator<Item = MomentId> {
+        self.snapshots.ids().chain(self.checkpoints.ids())
+    }
+
     /// Checks that the domain meets its own policy. O(checkpoints) under `chain`.
     ///
     /// # Errors

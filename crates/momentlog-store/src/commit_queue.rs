@@ -4,33 +4,41 @@
 //! meanwhile is the next group. Nothing is answered before it is settled. The tests run this file under a scheduler that
 //! tries the interleavings, so it takes its locks from [`crate::sync`].
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, Condvar, Latch, Mutex, MutexGuard, Ordering};
 
 /// Work in the order in which it was decided, written by whoever needs an answer first and finds nobody writing.
 #[derive(Debug)]
 pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
-    settled: Condvar,
+    /// Tells the one who will write next that nobody writes any more.
+    turn: Condvar,
 }
 
 #[derive(Debug)]
 struct State<T, E> {
-    waiting: Vec<(T, Ticket<E>)>,
-    /// Whether a leader is writing.
-    led: bool,
-    /// What was handed in last.
-    last: Option<Ticket<E>>,
+    waiting: Vec<T>,
+    /// The group of all that is waiting.
+    open: Ticket<E>,
+    /// The group that is being written.
+    writing: Option<Ticket<E>>,
     /// How many writes have failed: what was decided before one of them was decided on what is not there.
     generation: u64,
 }
 
-/// Stands for work that was handed in, until it is settled. Equal tickets are clones.
+/// Stands for a group of work that was handed in, until it is settled.
 #[derive(Debug)]
-pub struct Ticket<E>(Arc<OnceLock<Settled<E>>>);
+pub struct Ticket<E>(Arc<Group<E>>);
 
-/// What became of a piece of work.
+#[derive(Debug)]
+struct Group<E> {
+    /// Whether somebody writes it, or will.
+    led: AtomicBool,
+    settled: Latch<Settled<E>>,
+}
+
+/// What became of a group of work.
 #[derive(Debug)]
 enum Settled<E> {
     Written,
@@ -56,11 +64,11 @@ impl<T, E> CommitQueue<T, E> {
         CommitQueue {
             state: Mutex::new(State {
                 waiting: Vec::new(),
-                led: false,
-                last: None,
+                open: Ticket::new(),
+                writing: None,
                 generation: 0,
             }),
-            settled: Condvar::new(),
+            turn: Condvar::new(),
         }
     }
 
@@ -85,20 +93,36 @@ impl<T, E> CommitQueue<T, E> {
     ///
     /// [`Outdated`]: a write has failed since.
     pub fn push(&self, generation: u64, item: T) -> Result<Ticket<E>, Outdated> {
+        self.push_with(generation, |_| item)
+    }
+
+    /// As [`push`](Self::push), of what `make` makes, which sees what is waiting. Until it returns, nobody takes that.
+    ///
+    /// # Errors
+    ///
+    /// [`Outdated`]: a write has failed since, and `make` was not called.
+    pub fn push_with(
+        &self,
+        generation: u64,
+        make: impl FnOnce(&mut [T]) -> T,
+    ) -> Result<Ticket<E>, Outdated> {
         let mut state = self.lock();
         if state.generation != generation {
             return Err(Outdated);
         }
-        let ticket = Ticket(Arc::new(OnceLock::new()));
-        state.last = Some(ticket.clone());
-        state.waiting.push((item, ticket.clone()));
-        Ok(ticket)
+        let item = make(&mut state.waiting);
+        state.waiting.push(item);
+        Ok(state.open.clone())
     }
 
     /// The ticket that is settled last of all that were handed in; `None` if nothing is unsettled.
     pub fn last(&self) -> Option<Ticket<E>> {
-        let last = self.lock().last.clone();
-        last.filter(|ticket| ticket.0.get().is_none())
+        let state = self.lock();
+        if state.waiting.is_empty() {
+            state.writing.clone()
+        } else {
+            Some(state.open.clone())
+        }
     }
 
     /// Waits until the work is settled, and writes it, with all else that waits, if nobody does.
@@ -117,33 +141,45 @@ impl<T, E> CommitQueue<T, E> {
         ticket: &Ticket<E>,
         write: &mut dyn FnMut(Vec<T>) -> Result<(), E>,
     ) -> Result<(), Arc<E>> {
+        let group = &ticket.0;
+        if !group.led.swap(true, Ordering::AcqRel) {
+            self.lead(ticket, write);
+        }
+        match group.settled.wait() {
+            Settled::Written => Ok(()),
+            Settled::Failed(error) => Err(error),
+            Settled::Lost => panic!("the thread that wrote for this one panicked"),
+        }
+    }
+
+    /// Writes the open group as soon as nobody else writes, unless that has failed.
+    fn lead(&self, ticket: &Ticket<E>, write: &mut dyn FnMut(Vec<T>) -> Result<(), E>) {
         let mut state = self.lock();
         loop {
-            match ticket.0.get() {
-                Some(Settled::Written) => return Ok(()),
-                Some(Settled::Failed(error)) => return Err(error.clone()),
-                Some(Settled::Lost) => panic!("the thread that wrote for this one panicked"),
-                None if state.led => {
-                    state = self
-                        .settled
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                None => {
-                    state.led = true;
-                    let (items, tickets) = std::mem::take(&mut state.waiting).into_iter().unzip();
-                    drop(state);
-                    let mut lead = Lead {
-                        queue: self,
-                        tickets,
-                        outcome: None,
-                    };
-                    lead.outcome = Some(write(items).map_err(Arc::new));
-                    drop(lead);
-                    state = self.lock();
-                }
+            if ticket.0.settled.get().is_some() {
+                return;
             }
+            if state.writing.is_none() {
+                break;
+            }
+            state = self
+                .turn
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
+        let items = std::mem::take(&mut state.waiting);
+        let group = std::mem::replace(&mut state.open, Ticket::new());
+        state.writing = Some(group.clone());
+        drop(state);
+        let mut lead = Lead {
+            queue: self,
+            group,
+            outcome: Settled::Lost,
+        };
+        lead.outcome = match write(items) {
+            Ok(()) => Settled::Written,
+            Err(error) => Settled::Failed(Arc::new(error)),
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
@@ -154,35 +190,51 @@ impl<T, E> CommitQueue<T, E> {
 /// A leader's turn; dropping it settles its group, also if the leader panicked.
 struct Lead<'a, T, E> {
     queue: &'a CommitQueue<T, E>,
-    tickets: Vec<Ticket<E>>,
-    outcome: Option<Result<(), Arc<E>>>,
+    group: Ticket<E>,
+    outcome: Settled<E>,
 }
 
 impl<T, E> Drop for Lead<'_, T, E> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
-        state.led = false;
-        if !matches!(self.outcome, Some(Ok(()))) {
+        state.writing = None;
+        let mut abandoned = Vec::new();
+        if !matches!(self.outcome, Settled::Written) {
             state.generation += 1;
-            let waiting = std::mem::take(&mut state.waiting);
-            self.tickets
-                .extend(waiting.into_iter().map(|(_, ticket)| ticket));
+            abandoned = std::mem::take(&mut state.waiting);
+            let open = std::mem::replace(&mut state.open, Ticket::new());
+            open.0.settled.set(self.outcome.clone());
         }
-        for ticket in &self.tickets {
-            let settled = match &self.outcome {
-                Some(Ok(())) => Settled::Written,
-                Some(Err(error)) => Settled::Failed(error.clone()),
-                None => Settled::Lost,
-            };
-            // Only the leader of its group settles a ticket.
-            let _ = ticket.0.set(settled);
-        }
-        self.queue.settled.notify_all();
+        drop(state);
+        // Without the lock: it may be much.
+        drop(abandoned);
+        // Who writes next goes on first, and those who have their answer after that.
+        self.queue.turn.notify_one();
+        self.group.0.settled.set(self.outcome.clone());
+    }
+}
+
+impl<E> Ticket<E> {
+    fn new() -> Ticket<E> {
+        Ticket(Arc::new(Group {
+            led: AtomicBool::new(false),
+            settled: Latch::new(),
+        }))
     }
 }
 
 impl<E> Clone for Ticket<E> {
     fn clone(&self) -> Ticket<E> {
         Ticket(self.0.clone())
+    }
+}
+
+impl<E> Clone for Settled<E> {
+    fn clone(&self) -> Settled<E> {
+        match self {
+            Settled::Written => Settled::Written,
+            Settled::Failed(error) => Settled::Failed(error.clone()),
+            Settled::Lost => Settled::Lost,
+        }
     }
 }

@@ -12,7 +12,35 @@ use shuttle::thread;
 mod commit_queue;
 
 mod sync {
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+    /// As the real one, of what the scheduler knows.
+    #[derive(Debug)]
+    pub(crate) struct Latch<T>(Mutex<Option<T>>, Condvar);
+
+    impl<T: Clone> Latch<T> {
+        pub(crate) fn new() -> Latch<T> {
+            Latch(Mutex::new(None), Condvar::new())
+        }
+
+        pub(crate) fn set(&self, value: T) {
+            self.0.lock().unwrap().get_or_insert(value);
+            self.1.notify_all();
+        }
+
+        pub(crate) fn get(&self) -> Option<T> {
+            self.0.lock().unwrap().clone()
+        }
+
+        pub(crate) fn wait(&self) -> T {
+            let mut value = self.0.lock().unwrap();
+            while value.is_none() {
+                value = self.1.wait(value).unwrap();
+            }
+            value.clone().unwrap()
+        }
+    }
 }
 
 use commit_queue::CommitQueue;

@@ -49,9 +49,10 @@ pub fn read_checkpoint_redefine(
     xml: &str,
     fresh: DomainUuid,
 ) -> Result<Redefine<CheckpointDef>, XmlError> {
-    let (source, root) = parse(xml)?;
+    let (source, mut root) = parse(xml)?;
     let kind = MomentKind::Checkpoint.as_str();
-    let wrong = |rule: MomentRule| source.error(root.offset, rule);
+    let offset = root.offset;
+    let wrong = |rule: MomentRule| source.error(offset, rule);
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
@@ -64,18 +65,18 @@ pub fn read_checkpoint_redefine(
         .child("parent")
         .and_then(|parent| parent.child_text("name"));
     let domain = root
-        .child("domain")
+        .take("domain")
         .map(|domain| domain_def(&source, domain, fresh))
         .transpose()?;
     let def = CheckpointDef {
         description: root.child_text("description").map(Arc::from),
-        created,
         disks: disks(&root),
         domain: domain.map(Arc::new),
     };
     Ok(Redefine {
         name,
         parent: parent.and_then(|parent| MomentName::new(&parent)),
+        created,
         def,
         current: false,
     })
@@ -112,14 +113,21 @@ pub struct CheckpointView<'a> {
     pub name: &'a MomentName,
     /// The name of its parent.
     pub parent: Option<&'a MomentName>,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
     /// Its definition.
     pub def: &'a CheckpointDef,
 }
 
 /// Returns the checkpoint's XML, byte for byte as libvirt formats it. Follows `virDomainCheckpointGetXMLDesc`.
 pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secure: bool) -> String {
-    let CheckpointView { name, parent, def } = checkpoint;
-    let mut writer = Writer::default();
+    let CheckpointView {
+        name,
+        parent,
+        created,
+        def,
+    } = checkpoint;
+    let mut writer = Writer::new();
     writer.open("domaincheckpoint", &[]);
     writer.text("name", name.as_str());
     writer.text(
@@ -131,8 +139,8 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
         writer.text("name", parent.as_str());
         writer.close("parent");
     }
-    if def.created != 0 {
-        writer.text("creationTime", &def.created.to_string());
+    if created != 0 {
+        writer.text("creationTime", &created.to_string());
     }
     if !def.disks.is_empty() {
         writer.open("disks", &[]);

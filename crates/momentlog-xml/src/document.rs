@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
+use smol_str::SmolStr;
 
 use crate::error::{DocumentKind, Position, Rule, XmlError};
 
@@ -24,10 +25,10 @@ pub const XML_ELEMENTS_MAX: usize = 1 << 18;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Element {
     /// The name as written, prefix included.
-    pub(crate) name: String,
+    pub(crate) name: SmolStr,
     /// Whether the element is in a namespace. libvirt's own are not, and it sees no other.
     pub(crate) namespaced: bool,
-    pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) attributes: Vec<(SmolStr, SmolStr)>,
     pub(crate) children: Vec<Node>,
     /// Offset of its `<` in the text.
     pub(crate) offset: usize,
@@ -68,6 +69,16 @@ impl Element {
         self.elements().find(|element| element.name == name)
     }
 
+    /// Takes the first child of this name out.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Element> {
+        let is_it = |node: &Node| matches!(node, Node::Element(child) if !child.namespaced && child.name == name);
+        let at = self.children.iter().position(is_it)?;
+        match self.children.remove(at) {
+            Node::Element(child) => Some(child),
+            Node::Text(_) | Node::Comment(_) => None,
+        }
+    }
+
     /// The text of the first child of this name; an empty one counts as absent.
     pub(crate) fn child_text(&self, name: &str) -> Option<String> {
         self.child(name)
@@ -77,6 +88,9 @@ impl Element {
 
     /// All text inside, in order.
     pub(crate) fn text(&self) -> String {
+        if let [Node::Text(text)] = &self.children[..] {
+            return text.clone();
+        }
         let mut text = String::new();
         let mut stack = vec![self.children.iter()];
         while let Some(nodes) = stack.last_mut() {
@@ -144,10 +158,13 @@ impl Source<'_> {
                 format!("document is longer than {XML_LEN_MAX} bytes"),
             ));
         }
-        if let Some((offset, char)) = self
-            .text
-            .char_indices()
-            .find(|(_, char)| !is_xml_char(*char))
+        // Most texts are of such bytes alone, which is soon seen.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n');
+        if !self.text.bytes().all(is_plain)
+            && let Some((offset, char)) = self
+                .text
+                .char_indices()
+                .find(|(_, char)| !is_xml_char(*char))
         {
             return Err(self.malformed(
                 offset,
@@ -300,11 +317,11 @@ impl Builder<'_> {
                 "the document has more than {XML_ELEMENTS_MAX} elements"
             ));
         }
-        let name = start.name().as_ref().to_owned();
+        let name = SmolStr::new(start.name().as_ref());
         if !is_xml_name(&name) {
             return malformed(format!("'{name}' is not the name of an element"));
         }
-        let mut attributes: Vec<(String, String)> = Vec::new();
+        let mut attributes: Vec<(SmolStr, SmolStr)> = Vec::new();
         for attribute in start.attributes() {
             let attribute =
                 attribute.map_err(|error| self.source.malformed(offset, error.to_string()))?;
@@ -313,7 +330,7 @@ impl Builder<'_> {
                     "an element has more than {XML_ATTRIBUTES_MAX} attributes"
                 ));
             }
-            let key = attribute.key.as_ref().to_owned();
+            let key = SmolStr::new(attribute.key.as_ref());
             if !is_xml_name(&key) {
                 return malformed(format!("'{key}' is not the name of an attribute"));
             }
@@ -327,7 +344,7 @@ impl Builder<'_> {
                     "the value of attribute '{key}' holds a character that is not allowed"
                 ));
             }
-            attributes.push((key, value.into_owned()));
+            attributes.push((key, SmolStr::new(value)));
         }
         let mut element = Element {
             name,

@@ -45,7 +45,7 @@ pub fn read_domain(xml: &str, fresh: DomainUuid) -> Result<DomainDef, XmlError> 
     };
     let root = source.parse()?;
     source.expect_root(&root)?;
-    domain_def(&source, &root, fresh)
+    domain_def(&source, root, fresh)
 }
 
 /// Returns the domain's XML: the inactive form, or that of a running domain under its `id`.
@@ -67,10 +67,11 @@ pub fn write_domain(def: &DomainDef, id: Option<u32>, secure: bool) -> String {
 /// Reads the element into a definition. Follows libvirt's order: name, uuid, type, os type, then the rest.
 pub(crate) fn domain_def(
     source: &Source<'_>,
-    root: &Element,
+    mut root: Element,
     fresh: DomainUuid,
 ) -> Result<DomainDef, XmlError> {
-    let wrong = |rule: DomainRule| source.error(root.offset, rule);
+    let offset = root.offset;
+    let wrong = |rule: DomainRule| source.error(offset, rule);
     let name = root
         .child_text("name")
         .ok_or_else(|| wrong(DomainRule::NameMissing))?;
@@ -101,15 +102,14 @@ pub(crate) fn domain_def(
             kib(memory).ok_or_else(|| source.error(memory.offset, DomainRule::Memory))?
         }
     };
-    let disks = disks(source, root)?;
+    let disks = disks(source, &root)?;
     let uuid_missing = uuid.is_none();
     let uuid = uuid.unwrap_or(fresh);
-    let mut kept = root.clone();
-    kept.attributes.retain(|(key, _)| key != "id");
+    root.attributes.retain(|(key, _)| key != "id");
     if uuid_missing {
-        insert_uuid(&mut kept, uuid);
+        insert_uuid(&mut root, uuid);
     }
-    let xml = canonical(&kept).into();
+    let xml = canonical(&root).into();
     Ok(DomainDef {
         name: name.into(),
         uuid,
@@ -128,7 +128,7 @@ fn insert_uuid(root: &mut Element, uuid: DomainUuid) {
         .position(is_name)
         .map_or(0, |at| at + 1);
     let element = Element {
-        name: "uuid".to_owned(),
+        name: "uuid".into(),
         namespaced: false,
         attributes: Vec::new(),
         children: vec![Node::Text(uuid.to_string())],

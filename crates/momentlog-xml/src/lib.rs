@@ -9,9 +9,10 @@
 //! use momentlog_xml::{CheckpointView, read_checkpoint, write_checkpoint};
 //!
 //! let request = read_checkpoint("<domaincheckpoint><name>nightly</name></domaincheckpoint>")?;
-//! let def = CheckpointDef { description: None, created: 1_700_000_000, disks: request.disks, domain: None };
+//! let def = CheckpointDef { description: None, disks: request.disks, domain: None };
 //! let name = request.name.unwrap();
-//! let xml = write_checkpoint(CheckpointView { name: &name, parent: None, def: &def }, true, false);
+//! let view = CheckpointView { name: &name, parent: None, created: 1_700_000_000, def: &def };
+//! let xml = write_checkpoint(view, true, false);
 //! assert!(xml.contains("  <creationTime>1700000000</creationTime>\n"));
 //!
 //! let error = read_checkpoint("<domaincheckpoint>\n  <bogus/>\n</domaincheckpoint>").unwrap_err();

@@ -62,9 +62,10 @@ pub fn read_snapshot_redefine(
     validate: bool,
     fresh: DomainUuid,
 ) -> Result<Redefine<SnapshotDef>, XmlError> {
-    let (source, root) = parse(xml, validate)?;
+    let (source, mut root) = parse(xml, validate)?;
     let kind = MomentKind::Snapshot.as_str();
-    let wrong = |rule: MomentRule| source.error(root.offset, rule);
+    let offset = root.offset;
+    let wrong = |rule: MomentRule| source.error(offset, rule);
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
@@ -80,9 +81,9 @@ pub fn read_snapshot_redefine(
         .child_text("state")
         .ok_or_else(|| wrong(MomentRule::StateMissing))?;
     let state = SnapshotState::from_word(&word).ok_or_else(|| wrong(MomentRule::State(word)))?;
-    let domain = embedded(&source, &root, "domain", fresh)?;
+    let domain = embedded(&source, &mut root, "domain", fresh)?;
     let inactive_domain = match domain {
-        Some(_) => embedded(&source, &root, "inactiveDomain", fresh)?,
+        Some(_) => embedded(&source, &mut root, "inactiveDomain", fresh)?,
         None => None,
     };
     let default = if state.is_memoryless() {
@@ -95,7 +96,6 @@ pub fn read_snapshot_redefine(
     let description = root.child_text("description").map(Arc::from);
     let def = SnapshotDef {
         description,
-        created,
         state,
         memory,
         disks,
@@ -105,6 +105,7 @@ pub fn read_snapshot_redefine(
     Ok(Redefine {
         name,
         parent: parent.and_then(|parent| MomentName::new(&parent)),
+        created,
         def,
         current: false,
     })
@@ -123,10 +124,10 @@ fn parse(xml: &str, validate: bool) -> Result<(Source<'_>, Element), XmlError> {
     Ok((source, root))
 }
 
-/// Returns the first embedded domain, if any of them has a type: only then libvirt takes it for a definition.
+/// Takes the first embedded domain out, if any of them has a type: only then libvirt takes it for a definition.
 fn embedded(
     source: &Source<'_>,
-    root: &Element,
+    root: &mut Element,
     name: &str,
     fresh: DomainUuid,
 ) -> Result<Option<Arc<DomainDef>>, XmlError> {
@@ -135,12 +136,14 @@ fn embedded(
             .attribute("type")
             .is_some_and(|kind| !kind.is_empty())
     });
-    let Some(first) = root.child(name).filter(|_| typed) else {
+    if !typed {
+        return Ok(None);
+    }
+    let Some(mut first) = root.take(name) else {
         return Ok(None);
     };
-    let mut element = first.clone();
-    "domain".clone_into(&mut element.name);
-    domain_def(source, &element, fresh).map(|def| Some(Arc::new(def)))
+    first.name = "domain".into();
+    domain_def(source, first, fresh).map(|def| Some(Arc::new(def)))
 }
 
 /// Reads a number as C's `strtoll` does: blanks and a sign may come first, nothing may follow.
@@ -262,6 +265,8 @@ pub struct SnapshotView<'a> {
     pub name: &'a MomentName,
     /// The name of its parent.
     pub parent: Option<&'a MomentName>,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
     /// Its definition.
     pub def: &'a SnapshotDef,
     /// The domain it belongs to.
@@ -273,10 +278,11 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
     let SnapshotView {
         name,
         parent,
+        created,
         def,
         domain,
     } = snapshot;
-    let mut writer = Writer::default();
+    let mut writer = Writer::new();
     writer.open("domainsnapshot", &[]);
     writer.text("name", name.as_str());
     writer.text(
@@ -289,8 +295,8 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
         writer.text("name", parent.as_str());
         writer.close("parent");
     }
-    if def.created != 0 {
-        writer.text("creationTime", &def.created.to_string());
+    if created != 0 {
+        writer.text("creationTime", &created.to_string());
     }
     match &def.memory {
         Memory::No => writer.empty("memory", &[("snapshot", "no")]),

@@ -1,17 +1,25 @@
 //! Writing XML as libvirt does: two blanks a level, single quotes, no declaration.
 
-use std::fmt::Write as _;
-
 use crate::document::{Element, Node, is_blank};
 
 /// XML that is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer {
     out: String,
     depth: usize,
 }
 
+/// Bytes that most documents fit in.
+const USUAL_LEN: usize = 512;
+
 impl Writer {
+    pub(crate) fn new() -> Writer {
+        Writer {
+            out: String::with_capacity(USUAL_LEN),
+            depth: 0,
+        }
+    }
+
     pub(crate) fn finish(self) -> String {
         self.out
     }
@@ -26,7 +34,7 @@ impl Writer {
     pub(crate) fn close(&mut self, name: &str) {
         self.depth -= 1;
         self.indent();
-        let _ = writeln!(self.out, "</{name}>");
+        self.end(name);
     }
 
     /// Writes an element without content.
@@ -39,7 +47,7 @@ impl Writer {
         if !text.is_empty() {
             self.tag(name, &[], ">");
             escape(&mut self.out, text);
-            let _ = writeln!(self.out, "</{name}>");
+            self.end(name);
         }
     }
 
@@ -60,13 +68,20 @@ impl Writer {
 
     fn tag(&mut self, name: &str, attributes: &[(&str, &str)], end: &str) {
         self.indent();
-        let _ = write!(self.out, "<{name}");
+        self.out.push('<');
+        self.out.push_str(name);
         for (key, value) in attributes {
-            let _ = write!(self.out, " {key}='");
+            begin_attribute(&mut self.out, key);
             escape(&mut self.out, value);
             self.out.push('\'');
         }
         self.out.push_str(end);
+    }
+
+    fn end(&mut self, name: &str) {
+        self.out.push_str("</");
+        self.out.push_str(name);
+        self.out.push_str(">\n");
     }
 
     fn indent(&mut self) {
@@ -76,18 +91,28 @@ impl Writer {
 
 /// Appends text as libvirt escapes it, in attributes and elements alike. Control characters are dropped.
 fn escape(out: &mut String, text: &str) {
-    for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\'' => out.push_str("&apos;"),
-            '"' => out.push_str("&quot;"),
-            '\t' | '\n' | '\r' => out.push(char),
-            char if char < ' ' => {}
-            char => out.push(char),
-        }
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped = match byte {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'\'' => "&apos;",
+            b'"' => "&quot;",
+            b'\t' | b'\n' | b'\r' | b' '.. => continue,
+            _ => "",
+        };
+        out.push_str(&text[written..at]);
+        out.push_str(escaped);
+        written = at + 1;
     }
+    out.push_str(&text[written..]);
+}
+
+fn begin_attribute(out: &mut String, key: &str) {
+    out.push(' ');
+    out.push_str(key);
+    out.push_str("='");
 }
 
 /// Returns the offset of the next line of a canonical text that begins with markup, after its line break.
@@ -114,7 +139,7 @@ fn next_line_of_markup(text: &str) -> Option<usize> {
 ///
 /// An element that holds text is written on one line as it is, so that reading it gives the same text again.
 pub(crate) fn canonical(root: &Element) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(USUAL_LEN);
     let mut stack: Vec<(&Element, std::slice::Iter<'_, Node>, bool)> = Vec::new();
     let holds_text = |element: &Element| {
         element
@@ -123,9 +148,10 @@ pub(crate) fn canonical(root: &Element) -> String {
             .any(|node| matches!(node, Node::Text(_)))
     };
     let begin = |out: &mut String, element: &Element| {
-        let _ = write!(out, "<{}", element.name);
+        out.push('<');
+        out.push_str(&element.name);
         for (key, value) in &element.attributes {
-            let _ = write!(out, " {key}='");
+            begin_attribute(out, key);
             escape_canonical(out, value, true);
             out.push('\'');
         }
@@ -158,7 +184,9 @@ pub(crate) fn canonical(root: &Element) -> String {
             Some(Node::Text(text)) => escape_canonical(&mut out, text, is_blank(text)),
             Some(Node::Comment(comment)) => {
                 line(&mut out, depth);
-                let _ = write!(out, "<!--{comment}-->");
+                out.push_str("<!--");
+                out.push_str(comment);
+                out.push_str("-->");
             }
             Some(Node::Element(child)) => {
                 line(&mut out, depth);
@@ -174,7 +202,9 @@ pub(crate) fn canonical(root: &Element) -> String {
             None => {
                 line(&mut out, depth - 1);
                 stack.pop();
-                let _ = write!(out, "</{}>", element.name);
+                out.push_str("</");
+                out.push_str(&element.name);
+                out.push('>');
             }
         }
     }

@@ -82,11 +82,12 @@ impl Checkpoint {
             let parent = domain
                 .checkpoints()
                 .parent(moment.id)
-                .map(|parent| &parent.name);
+                .map(|parent| parent.name);
             let view = CheckpointView {
-                name: &moment.name,
+                name: moment.name,
                 parent,
-                def: &moment.def,
+                created: moment.created,
+                def: moment.def,
             };
             Ok(write_checkpoint(
                 view,
@@ -195,7 +196,7 @@ impl Checkpoint {
 
     fn with<T>(
         &self,
-        read: impl FnOnce(&DomainState, &Moment<CheckpointDef>) -> Result<T>,
+        read: impl FnOnce(&DomainState, Moment<'_, CheckpointDef>) -> Result<T>,
     ) -> Result<T> {
         self.domain.with(
             |domain| match domain.checkpoints().find(Some(self.name.as_str())) {

@@ -399,7 +399,7 @@ impl Connection {
     }
 
     /// Makes an image of the log as it is now, from which it is opened sooner, and returns the record that it is of.
-    /// Images are also made on close and every 100,000 records; losing one costs nothing but time.
+    /// Images are also made on close and every 500,000 records; losing one costs nothing but time.
     ///
     /// # Errors
     ///

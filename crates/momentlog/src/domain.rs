@@ -459,7 +459,7 @@ impl Domain {
     /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn snapshot_num_raw(&self, flags: u32) -> Result<usize> {
         let listing = SnapshotListing::new(flags, "virDomainSnapshotNum")?;
-        self.with(|domain| Ok(listing.of_domain(domain).count()))
+        self.with(|domain| Ok(listing.count_of_domain(domain)))
     }
 
     /// Names of the snapshots that pass the filters. Follows `virDomainSnapshotListNames`, with an array that is long

@@ -8,6 +8,7 @@
 
 mod decide;
 mod record;
+mod replay;
 mod retain;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -277,8 +278,7 @@ impl Engine {
                 Err(error) => Answer::Refused(error),
                 Ok(Decided::Repeated(seq)) => Answer::Repeated(seq),
                 Ok(Decided::Accepted(pending)) => {
-                    let (job, outcomes) = self.record(&mut inner, pending)?;
-                    let Ok(ticket) = self.queue.push(inner.generation, job) else {
+                    let Some((ticket, outcomes)) = self.record(&mut inner, pending)? else {
                         continue;
                     };
                     let promise = Promise {
@@ -345,7 +345,7 @@ impl Engine {
             drafts.extend(job.drafts);
             last = Some((job.log, job.view));
         }
-        let Some((log, mut view)) = last else {
+        let Some((log, view)) = last else {
             return Ok(());
         };
         let records = {
@@ -353,8 +353,14 @@ impl Engine {
             let expected = store.head();
             store.append(log, expected, drafts)?
         };
-        view.head = records.last().map(momentlog_store::Record::head);
-        self.publish(view);
+        match view {
+            Some(mut view) => {
+                view.head = records.last().map(momentlog_store::Record::head);
+                self.publish(view);
+            }
+            // The ledger is replayed anew before anybody reads.
+            None => self.exclusive.store(false, Ordering::Release),
+        }
         Ok(())
     }
 
@@ -518,6 +524,14 @@ impl Engine {
                 inner.stale = true;
                 return Err(unreadable(&error));
             }
+            Err(CannotRead::Thread(error)) => {
+                let detail = format!("cannot start a thread that replays: {error}");
+                return Err(Error::new(
+                    ErrorCode::SystemError,
+                    ErrorDomain::Test,
+                    detail,
+                ));
+            }
         }
         self.publish(inner.ledger.view.clone());
         Ok(())
@@ -535,18 +549,7 @@ impl Engine {
             self.image.store(seq, Ordering::Relaxed);
             inner.ledger = ledger;
         }
-        let ledger = &mut inner.ledger;
-        let mut fault = None;
-        let read = store.read(ledger.view.head, &mut |record| {
-            if fault.is_none() {
-                fault = ledger.replay(&record).err();
-            }
-            Ok(())
-        });
-        match fault {
-            Some(error) => Err(CannotRead::Replay(error)),
-            None => read.map_err(CannotRead::Store),
-        }
+        replay::read_on(store, &mut inner.ledger)
     }
 }
 
@@ -561,6 +564,7 @@ impl Drop for Engine {
 enum CannotRead {
     Store(StoreError),
     Replay(ReplayError),
+    Thread(std::io::Error),
 }
 
 /// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.

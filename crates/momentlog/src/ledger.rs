@@ -172,7 +172,7 @@ impl Ledger {
         } = self;
         *seq == other.seq
             && *view == other.view
-            && *dictionary == other.dictionary
+            && dictionary.agrees_with(&other.dictionary)
             && *requests == other.requests
             && *recorded == other.recorded
     }
@@ -207,17 +207,21 @@ impl Ledger {
                 expected: self.view.head,
             }));
         }
-        if let Content::Command { events, .. } = &facts.content {
-            if self.seq == Some(Seq::FIRST) {
-                // What was there already is what this record makes.
-                self.view.state = State::new(self.view.state.profile());
+        match &facts.content {
+            Content::Genesis { profile, .. } => self.view.state = View::empty(*profile).state,
+            Content::Command { events, .. } => {
+                if self.seq == Some(Seq::FIRST) {
+                    // What was there already is what this record makes.
+                    self.view.state = State::new(self.view.state.profile());
+                }
+                for event in events {
+                    self.view
+                        .state
+                        .advance(event)
+                        .map_err(|error| fault(error.into()))?;
+                }
             }
-            for event in events {
-                self.view
-                    .state
-                    .advance(event)
-                    .map_err(|error| fault(error.into()))?;
-            }
+            Content::Bridge { .. } => {}
         }
         let entry = self.settle(record.seq, facts);
         self.view.head = Some(record.head());
@@ -249,10 +253,7 @@ impl Ledger {
             bridge: None,
         };
         match facts.content {
-            Content::Genesis { profile, writer } => {
-                self.view.state = View::empty(profile).state;
-                entry.actor = writer.into();
-            }
+            Content::Genesis { writer, .. } => entry.actor = writer.into(),
             Content::Bridge {
                 actor,
                 reason,

@@ -62,6 +62,20 @@ impl SnapshotListing {
             .map(|moment| moment.name.clone())
     }
 
+    /// Number of what [`of_domain`](Self::of_domain) lists.
+    pub(crate) fn count_of_domain(&self, domain: &DomainState) -> usize {
+        self.count_of_scope(domain, if self.wide { Scope::Roots } else { Scope::All })
+    }
+
+    /// Number of what [`of_scope`](Self::of_scope) lists.
+    pub(crate) fn count_of_scope(&self, domain: &DomainState, scope: Scope) -> usize {
+        if self.flags == 0 {
+            domain.snapshots().count(scope, self.leaves)
+        } else {
+            self.of_scope(domain, scope).count()
+        }
+    }
+
     /// The filter that only snapshots have: run state and location.
     fn keeps(&self, def: &SnapshotDef) -> bool {
         use SnapshotListFlags as Flags;

@@ -1,7 +1,7 @@
 //! Snapshot handles.
 
 use momentlog_core::{
-    Action, Domain as DomainState, Extent, Moment, MomentKind, MomentName, Resume, Scope,
+    Action, Domain as DomainState, Extent, Moment, MomentId, MomentKind, MomentName, Resume, Scope,
     SnapshotDef,
 };
 use momentlog_xml::{SnapshotView, write_snapshot};
@@ -69,11 +69,12 @@ impl Snapshot {
             let parent = domain
                 .snapshots()
                 .parent(moment.id)
-                .map(|parent| &parent.name);
+                .map(|parent| parent.name);
             let view = SnapshotView {
-                name: &moment.name,
+                name: moment.name,
                 parent,
-                def: &moment.def,
+                created: moment.created,
+                def: moment.def,
                 domain: domain.uuid(),
             };
             Ok(write_snapshot(view, secure))
@@ -186,8 +187,11 @@ impl Snapshot {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn num_children_raw(&self, flags: u32) -> Result<usize> {
-        self.children(flags, "virDomainSnapshotNumChildren")
-            .map(|names| names.len())
+        let listing = SnapshotListing::new(flags, "virDomainSnapshotNumChildren")?;
+        self.with(|domain, moment| {
+            let scope = below(&listing, moment.id);
+            Ok(listing.count_of_scope(domain, scope))
+        })
     }
 
     /// Names of the children that pass the filters, or of everything below. Follows
@@ -212,11 +216,7 @@ impl Snapshot {
     fn children(&self, flags: u32, function: &str) -> Result<Vec<MomentName>> {
         let listing = SnapshotListing::new(flags, function)?;
         self.with(|domain, moment| {
-            let scope = if listing.wide {
-                Scope::DescendantsOf(moment.id)
-            } else {
-                Scope::ChildrenOf(moment.id)
-            };
+            let scope = below(&listing, moment.id);
             Ok(listing.of_scope(domain, scope).collect())
         })
     }
@@ -302,7 +302,7 @@ impl Snapshot {
 
     fn with<T>(
         &self,
-        read: impl FnOnce(&DomainState, &Moment<SnapshotDef>) -> Result<T>,
+        read: impl FnOnce(&DomainState, Moment<'_, SnapshotDef>) -> Result<T>,
     ) -> Result<T> {
         self.domain.with(
             |domain| match domain.snapshots().find(Some(self.name.as_str())) {
@@ -326,5 +326,14 @@ pub(crate) fn extent(flags: u32, prefix: &str, domain: ErrorDomain) -> Result<Ex
         (true, false) => Ok(Extent::Subtree),
         (false, true) => Ok(Extent::ChildrenOnly),
         (false, false) => Ok(Extent::One),
+    }
+}
+
+/// Direct children, or everything below.
+fn below(listing: &SnapshotListing, id: MomentId) -> Scope {
+    if listing.wide {
+        Scope::DescendantsOf(id)
+    } else {
+        Scope::ChildrenOf(id)
     }
 }

@@ -14,9 +14,8 @@ use momentlog_core::{
     MomentName, Power, Profile, RunState, SnapshotDef,
 };
 use momentlog_store::{Draft, Record, Seq, Text};
-use serde::Deserialize;
 
-use body::{TextRef, decode_body};
+use body::{TextRef, decode_body, decode_first};
 use encode::Encoder;
 
 use crate::ledger::Bridge;
@@ -133,14 +132,51 @@ pub(crate) struct RequestKey {
 }
 
 /// Texts and domain definitions that records refer to, learnt in the order of the log.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dictionary {
     by_place: HashMap<TextRef, Arc<str>>,
     by_text: HashMap<Arc<str>, TextRef>,
     domains: HashMap<TextRef, Arc<DomainDef>>,
+    snapshots: Recent<SnapshotDef>,
+    checkpoints: Recent<CheckpointDef>,
+    /// The actor of the last record that was read.
+    actor: Option<Arc<str>>,
+}
+
+/// Definitions of moments that were read, by their bytes, so that equal ones are read once and shared.
+#[derive(Clone, Debug)]
+struct Recent<D>(HashMap<Box<[u8]>, Arc<D>>);
+
+/// How many definitions are kept to be shared, and how long their bytes may be.
+const RECENT_MAX: usize = 1024;
+const RECENT_LEN_MAX: usize = 4096;
+
+impl<D> Recent<D> {
+    fn keep(&mut self, bytes: &[u8], def: &Arc<D>) {
+        if bytes.len() > RECENT_LEN_MAX {
+            return;
+        }
+        if self.0.len() == RECENT_MAX {
+            self.0.clear();
+        }
+        self.0.insert(bytes.into(), def.clone());
+    }
+}
+
+impl<D> Default for Recent<D> {
+    fn default() -> Recent<D> {
+        Recent(HashMap::new())
+    }
 }
 
 impl Dictionary {
+    /// Whether both have learnt the same.
+    pub(crate) fn agrees_with(&self, other: &Dictionary) -> bool {
+        self.by_place == other.by_place
+            && self.by_text == other.by_text
+            && self.domains == other.domains
+    }
+
     /// Returns the draft of the record `seq` with these facts. `salt` gives the salt of each new text.
     pub(crate) fn encode(
         &mut self,
@@ -255,14 +291,16 @@ impl Dictionary {
             }
         } else {
             let (actor, reason, request) = body::decode_provenance(provenance)?;
+            let actor = self.actor(actor);
             let reason = reason
                 .map(|reason| self.text(record.seq, reason))
                 .transpose()?;
             let domain = domain.ok_or(DecodeError::OutOfPlace(record.seq))?;
             let mut events = Vec::new();
+            let plain = record.texts.is_empty();
             for _ in 0..u32_at(head, 4) {
                 let change;
-                (change, rest) = self.decode_event(record.seq, rest)?;
+                (change, rest) = self.decode_event(record.seq, plain, rest)?;
                 events.push(Event { domain, change });
             }
             Content::Command {
@@ -284,6 +322,14 @@ impl Dictionary {
         }
     }
 
+    /// Returns an actor's name, which is mostly that of the record before.
+    fn actor(&mut self, name: &str) -> Arc<str> {
+        match &self.actor {
+            Some(actor) if **actor == *name => actor.clone(),
+            _ => self.actor.insert(name.into()).clone(),
+        }
+    }
+
     fn learn(&mut self, text: Arc<str>, place: TextRef) {
         self.by_place.insert(place, text.clone());
         self.by_text.entry(text).or_insert(place);
@@ -299,9 +345,11 @@ impl Dictionary {
         self.by_place.get(&place).cloned().ok_or(missing)
     }
 
+    /// Reads the event at the front of `bytes`. In a `plain` record, which has no texts, bytes mean the same as in any other.
     fn decode_event<'a>(
         &mut self,
         seq: Seq,
+        plain: bool,
         bytes: &'a [u8],
     ) -> Result<(Change, &'a [u8]), DecodeError> {
         let head = bytes
@@ -335,26 +383,14 @@ impl Dictionary {
                 power: body::decode_power(body)?,
             },
             _ if number & 0xff00 == kind::SNAPSHOT => {
-                let def = |stored| self.snapshot(seq, stored);
-                Change::Snapshot(decode_moment(
-                    number & 0xff,
-                    id,
-                    parent,
-                    body,
-                    unknown,
-                    def,
-                )?)
+                let def = |bytes: &[u8]| self.recent_snapshot(seq, plain, bytes);
+                let number = number & 0xff;
+                Change::Snapshot(decode_moment(number, id, parent, body, unknown, def)?)
             }
             _ if number & 0xff00 == kind::CHECKPOINT => {
-                let def = |stored| self.checkpoint(seq, stored);
-                Change::Checkpoint(decode_moment(
-                    number & 0xff,
-                    id,
-                    parent,
-                    body,
-                    unknown,
-                    def,
-                )?)
+                let def = |bytes: &[u8]| self.recent_checkpoint(seq, plain, bytes);
+                let number = number & 0xff;
+                Change::Checkpoint(decode_moment(number, id, parent, body, unknown, def)?)
             }
             _ => return Err(unknown),
         };
@@ -380,12 +416,49 @@ impl Dictionary {
         let xml = self.text(seq, place)?;
         if let Some(facts) = stored.facts {
             self.domains.insert(place, Arc::new(facts.into_def(xml)?));
+            // The bytes of a definition may mean another domain now.
+            self.snapshots = Recent::default();
+            self.checkpoints = Recent::default();
         }
         let missing = DecodeError::Text {
             seq: place.seq,
             index: place.index,
         };
         self.domains.get(&place).cloned().ok_or(missing)
+    }
+
+    fn recent_snapshot(
+        &mut self,
+        seq: Seq,
+        plain: bool,
+        bytes: &[u8],
+    ) -> Result<Arc<SnapshotDef>, DecodeError> {
+        if plain && let Some(def) = self.snapshots.0.get(bytes) {
+            return Ok(def.clone());
+        }
+        let stored: body::Snapshot<'_> = decode_body(bytes, "definition of a snapshot")?;
+        let def = Arc::new(self.snapshot(seq, stored)?);
+        if plain {
+            self.snapshots.keep(bytes, &def);
+        }
+        Ok(def)
+    }
+
+    fn recent_checkpoint(
+        &mut self,
+        seq: Seq,
+        plain: bool,
+        bytes: &[u8],
+    ) -> Result<Arc<CheckpointDef>, DecodeError> {
+        if plain && let Some(def) = self.checkpoints.0.get(bytes) {
+            return Ok(def.clone());
+        }
+        let stored: body::Checkpoint<'_> = decode_body(bytes, "definition of a checkpoint")?;
+        let def = Arc::new(self.checkpoint(seq, stored)?);
+        if plain {
+            self.checkpoints.keep(bytes, &def);
+        }
+        Ok(def)
     }
 
     fn snapshot(
@@ -407,7 +480,6 @@ impl Dictionary {
             .transpose()?;
         Ok(SnapshotDef {
             description: description.filter(|text| !text.is_empty()),
-            created: stored.created,
             state: body::state_from(stored.state)?,
             memory: body::memory_from(stored.memory, stored.memory_file)?,
             disks: stored
@@ -435,7 +507,6 @@ impl Dictionary {
             .transpose()?;
         Ok(CheckpointDef {
             description: description.filter(|text| !text.is_empty()),
-            created: stored.created,
             disks: stored
                 .disks
                 .into_iter()
@@ -446,37 +517,40 @@ impl Dictionary {
     }
 }
 
-/// Reads a change of either kind of moment; `def` reads what is stored of its definition.
-fn decode_moment<'a, S: Deserialize<'a>, D>(
+/// Reads a change of either kind of moment; `def` reads its definition.
+fn decode_moment<D>(
     number: u16,
     id: Option<MomentId>,
     parent: Option<MomentId>,
-    body: &'a [u8],
+    body: &[u8],
     unknown: DecodeError,
-    def: impl FnOnce(S) -> Result<D, DecodeError>,
+    def: impl FnOnce(&[u8]) -> Result<Arc<D>, DecodeError>,
 ) -> Result<MomentChange<D>, DecodeError> {
     let needed = id.ok_or(DecodeError::Word {
         what: "moment id",
         value: 0,
     });
+    let mut rest = body;
     match number {
         kind::CREATED => {
-            let stored: body::Created<'_, S> = decode_body(body, "creation")?;
+            let head: body::Created<'_> = decode_first(&mut rest, "creation")?;
             Ok(MomentChange::Created {
                 id: needed?,
                 parent,
-                name: MomentName::new(stored.name).ok_or(DecodeError::Body("name of a moment"))?,
-                def: def(stored.def)?,
-                current: stored.current,
+                name: MomentName::new(head.name).ok_or(DecodeError::Body("name of a moment"))?,
+                created: head.time,
+                def: def(rest)?,
+                current: head.current,
             })
         }
         kind::REDEFINED => {
-            let stored: body::Redefined<S> = decode_body(body, "redefinition")?;
+            let head: body::Redefined = decode_first(&mut rest, "redefinition")?;
             Ok(MomentChange::Redefined {
                 id: needed?,
                 parent,
-                def: def(stored.def)?,
-                current: stored.current,
+                created: head.time,
+                def: def(rest)?,
+                current: head.current,
             })
         }
         kind::DELETED => {

@@ -133,6 +133,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             let view = CheckpointView {
                 name: &read.name,
                 parent: read.parent.as_ref(),
+                created: read.created,
                 def: &read.def,
             };
             write_checkpoint(view, true, false)
@@ -149,6 +150,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             let view = SnapshotView {
                 name: &read.name,
                 parent: read.parent.as_ref(),
+                created: read.created,
                 def: &read.def,
                 domain: nobody,
             };

@@ -209,6 +209,6 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         list,
         found,
         &["Name", "Creation Time"],
-        |def| (def.created, None),
+        |_| None,
     )
 }

@@ -36,20 +36,20 @@ pub fn check_listing(invocation: &Invocation, filters: &[&str]) -> Result<(), Fa
 }
 
 /// Shows moments as the list verbs do: as a tree, as names, or as a table. `header` names the columns of the kind, and
-/// `columns` gives a moment's time, and its state where the kind has one.
+/// `state` gives a moment's state, where the kind has one.
 pub fn show<D>(
     session: &mut Session,
     invocation: &Invocation,
     list: &MomentList<D>,
     mut names: Vec<MomentName>,
     header: &[&'static str],
-    columns: impl Fn(&D) -> (i64, Option<&'static str>),
+    state: impl Fn(&D) -> Option<&'static str>,
 ) -> Answer {
     if !invocation.has("topological") {
         names.sort_by_key(|name| name.as_str().to_ascii_lowercase());
     }
     let moment = |name: &MomentName| list.find(Some(name.as_str()));
-    let parent = |name: &MomentName| list.parent(moment(name)?.id).map(|parent| &parent.name);
+    let parent = |name: &MomentName| list.parent(moment(name)?.id).map(|parent| parent.name);
     if invocation.has("tree") {
         // A moment whose parent is not listed is a root of what is shown.
         let places: HashMap<&MomentName, usize> = names.iter().zip(0..).collect();
@@ -74,11 +74,10 @@ pub fn show<D>(
         let Some(moment) = moment(name) else {
             continue;
         };
-        let (created, state) = columns(&moment.def);
         // virsh leaves out what its XML gives no time for.
-        if created != 0 {
-            let mut cells = vec![name.to_string(), time(created)];
-            cells.extend(state.map(str::to_owned));
+        if moment.created != 0 {
+            let mut cells = vec![name.to_string(), time(moment.created)];
+            cells.extend(state(moment.def).map(str::to_owned));
             if invocation.has("parent") {
                 cells.push(parent(name).map_or(String::new(), ToString::to_string));
             }

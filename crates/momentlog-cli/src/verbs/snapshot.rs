@@ -202,7 +202,7 @@ fn with_def<T>(
         .domain(domain.uuid())?
         .snapshots()
         .find(Some(name.as_str()))?;
-    Some(read(&moment.def))
+    Some(read(moment.def))
 }
 
 pub fn delete(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -390,6 +390,6 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         list,
         found,
         &["Name", "Creation Time", "State"],
-        |def| (def.created, Some(def.state.as_str())),
+        |def| Some(def.state.as_str()),
     )
 }

@@ -51,13 +51,13 @@ fn snapshot(text: &str) -> Action {
 fn redefined(text: &str, parent: Option<&str>) -> Action {
     let def = CheckpointDef {
         description: None,
-        created: 5,
         disks: vec![],
         domain: None,
     };
     Action::RedefineCheckpoint(Redefine {
         name: name(text),
         parent: parent.map(name),
+        created: 5,
         def,
         current: false,
     })
@@ -383,7 +383,6 @@ fn an_event_that_does_not_fit_is_an_error_and_changes_nothing() {
     };
     let def = CheckpointDef {
         description: None,
-        created: 5,
         disks: vec![],
         domain: None,
     };
@@ -391,7 +390,8 @@ fn an_event_that_does_not_fit_is_an_error_and_changes_nothing() {
         id: id(number),
         parent,
         name: name(text),
-        def: def.clone(),
+        created: 5,
+        def: Arc::new(def.clone()),
         current: false,
     };
     assert_eq!(

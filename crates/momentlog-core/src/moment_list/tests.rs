@@ -16,14 +16,8 @@ fn list(moments: &str) -> MomentList<()> {
             .split_once('<')
             .map_or((word, None), |(child, parent)| (child, Some(parent)));
         let parent = list.find(parent).map(|moment| moment.id);
-        list.link(
-            Moment {
-                id: id(index as u64 + 1),
-                name: name(child),
-                def: (),
-            },
-            parent,
-        );
+        let def = Arc::new(());
+        list.link(id(index as u64 + 1), parent, name(child), 0, def);
     }
     assert_eq!(list.check(), Ok(()));
     list
@@ -133,10 +127,17 @@ fn the_leaf_is_that_of_a_single_chain() {
 fn both_leaf_filters_together_keep_nothing() {
     let list = list(FOREST);
     let count = |leaves, no_leaves| {
-        list.list(Scope::All, LeafFilter::from_bits(leaves, no_leaves), |()| {
-            true
-        })
-        .count()
+        let leaves = LeafFilter::from_bits(leaves, no_leaves);
+        for scope in [
+            Scope::All,
+            Scope::Roots,
+            Scope::ChildrenOf(id(1)),
+            Scope::DescendantsOf(id(2)),
+        ] {
+            let listed = list.list(scope, leaves, |()| true).count();
+            assert_eq!(list.count(scope, leaves), listed, "{scope:?} {leaves:?}");
+        }
+        list.count(Scope::All, leaves)
     };
     assert_eq!(
         (
@@ -158,32 +159,182 @@ fn a_clone_keeps_its_version() {
     assert_eq!(before.check(), Ok(()));
 }
 
+/// Two of three moments; the last is gone.
+fn list_with_one_gone() -> MomentList<()> {
+    let mut list = list("a b<a c<b");
+    list.remove(id(3));
+    list
+}
+
 #[test]
 fn each_broken_rule_is_named() {
     let sound = list("a b<a c<b");
+    let (b, c) = (Slot::at(1), Slot::at(2));
 
     let mut list = sound.clone();
-    list.current = Some(id(9));
-    assert_eq!(list.check(), Err(Broken::Current(id(9))));
+    list.current = Some(Slot::at(8));
+    assert_eq!(list.check(), Err(Broken::Current));
+    assert_eq!(list.check_around(id(9)), Err(Broken::Current));
 
     let mut list = sound.clone();
-    list.names.remove(&name("b"));
-    list.names.insert(name("x"), id(2));
+    list.rows.update(b, |row| row.name = name("a"));
     assert_eq!(list.check(), Err(Broken::Name(id(2))));
     assert_eq!(list.check_around(id(2)), Err(Broken::Name(id(2))));
 
     let mut list = sound.clone();
-    list.links.forget(id(2));
+    list.rows.update(b, |row| row.id = id(1));
+    assert_eq!(list.check(), Err(Broken::Order(id(1))));
+
+    let mut list = sound.clone();
+    list.links.push(None);
+    assert_eq!(list.check(), Err(Broken::Columns));
+
+    // A slot that was given up, and then counts as a leaf.
+    let mut list = list_with_one_gone();
+    list.links.forget(c);
+    assert!(matches!(list.check(), Err(Broken::Leaves { .. })));
+
+    let mut list = sound.clone();
+    list.links.forget(b);
     assert!(list.check().is_err());
 
     // b and c hang below each other: all lists of children are sound, but no root leads there.
     let mut list = sound.clone();
-    list.links.unlink(id(2));
-    list.links.link(id(2), Some(id(3)));
+    list.links.unlink(b);
+    list.links.link(b, Some(c));
     assert_eq!(list.check(), Err(Broken::Cycle { reached: 1, len: 3 }));
 
     let mut list = sound.clone();
-    list.links.drop_children(id(2));
+    list.links.drop_children(b);
     assert!(matches!(list.check(), Err(Broken::Cycle { .. })));
     assert_eq!(list.check_around(id(3)), Err(Broken::Links(id(3))));
+}
+
+/// As many moments as take several chunks, of which most go again.
+#[test]
+fn a_list_that_lost_most_of_its_moments_is_made_anew() {
+    let mut list = MomentList::new();
+    let mut versions = Vec::new();
+    for number in 1..=10_000 {
+        let parent = (number > 1).then(|| id(number / 2));
+        list.link(
+            id(number),
+            parent.filter(|_| number > 1),
+            name(&number.to_string()),
+            0,
+            Arc::new(number),
+        );
+        if number % 1000 == 0 {
+            versions.push(list.clone());
+        }
+    }
+    let before = list.clone();
+    for number in (1..=10_000).filter(|number| number % 100 != 0) {
+        list.remove(id(number));
+        if number % 1000 == 1 {
+            assert_eq!(list.check(), Ok(()));
+            versions.push(list.clone());
+        }
+    }
+    assert_eq!(list.check(), Ok(()));
+    assert_eq!((list.len(), list.walk(Scope::All).count()), (100, 100));
+    assert!(
+        list.rows.len() < 400,
+        "{} slots for 100 moments",
+        list.rows.len()
+    );
+    let found = list
+        .find(Some("9900"))
+        .map(|moment| (moment.id, **moment.def));
+    assert_eq!(found, Some((id(9900), 9900)));
+    assert_eq!(list.get(id(9901)), None);
+    assert_eq!(before.len(), 10_000);
+    for version in &versions {
+        assert_eq!(version.check(), Ok(()));
+    }
+}
+
+#[test]
+fn a_list_is_restored_as_it_was_placed() {
+    let mut sound = list(FOREST);
+    sound.relink(find(&sound, "a1"), None);
+    sound.remove(find(&sound, "a"));
+    sound.set_current(Some(find(&sound, "b1")));
+    let (placed, current) = sound.placed();
+    let placed: Vec<_> = placed.collect();
+    let restored = MomentList::restore(placed.clone(), current).unwrap();
+    assert_eq!(restored, sound);
+    assert_eq!(restored.check(), Ok(()));
+    for (index, moment) in placed.iter().enumerate() {
+        let wrong = |change: &dyn Fn(&mut Placed<()>)| {
+            let mut placed = placed.clone();
+            change(&mut placed[index]);
+            MomentList::restore(placed, current).unwrap_err()
+        };
+        let own = u32::try_from(index).unwrap();
+        wrong(&|placed| placed.parent = Some(own));
+        wrong(&|placed| placed.parent = Some(99));
+        wrong(&|placed| placed.next = Some(own));
+        wrong(&|placed| placed.next = Some(99));
+        if moment.next.is_some() {
+            wrong(&|placed| placed.next = None);
+        }
+        if index > 0 {
+            let mut twice = placed.clone();
+            twice[index].name = placed[0].name.clone();
+            let twice = MomentList::restore(twice, current).unwrap();
+            assert_eq!(twice.check(), Err(Broken::Name(moment.id)));
+            assert_eq!(wrong(&|placed| placed.id = id(1)), Broken::Order(id(1)));
+        }
+    }
+    assert_eq!(MomentList::restore(placed, Some(99)), Err(Broken::Current));
+}
+
+/// A few look-ups read all rows, the next makes the index, and versions that share it change on their own.
+#[test]
+fn names_are_found_before_and_after_they_are_indexed() {
+    let sound = list(FOREST);
+    let (placed, current) = sound.placed();
+    let placed: Vec<_> = placed.collect();
+    for looked in [0, 1, 3, 4, 10] {
+        let before = MomentList::restore(placed.clone(), current).unwrap();
+        for _ in 0..looked {
+            assert_eq!(find(&before, "b1"), id(7));
+            assert_eq!(before.find(Some("x")), None);
+        }
+        let mut after = before.clone();
+        after.remove(id(7));
+        assert!(after.link(id(8), None, name("x"), 0, Arc::new(())));
+        assert!(!after.link(id(9), None, name("x"), 0, Arc::new(())));
+        assert_eq!((after.find(Some("b1")), find(&after, "x")), (None, id(8)));
+        assert_eq!((find(&before, "b1"), before.find(Some("x"))), (id(7), None));
+        assert_eq!((before.check(), after.check()), (Ok(()), Ok(())));
+    }
+}
+
+#[test]
+fn ids_with_any_gaps_are_found() {
+    let mut list = MomentList::new();
+    let numbers: Vec<u64> = (0..200)
+        .map(|at: u64| 1 + at + at.pow(7))
+        .chain([u64::MAX])
+        .collect();
+    for number in &numbers {
+        list.link(
+            id(*number),
+            None,
+            name(&number.to_string()),
+            0,
+            Arc::new(()),
+        );
+    }
+    for number in &numbers {
+        assert_eq!(
+            list.get(id(*number)).map(|moment| moment.id),
+            Some(id(*number))
+        );
+        let absent = number.saturating_add(1);
+        let found = list.get(id(absent)).map(|moment| moment.id);
+        assert_eq!(found, numbers.contains(&absent).then(|| id(absent)));
+    }
 }

@@ -1,5 +1,6 @@
 //! Walking the forest without recursion.
 
+use super::table::Slot;
 use super::{Moment, MomentList};
 use crate::MomentId;
 
@@ -57,9 +58,9 @@ impl LeafFilter {
 #[derive(Debug)]
 pub struct Walk<'a, D> {
     list: &'a MomentList<D>,
-    within: Option<MomentId>,
+    within: Option<Slot>,
     deep: bool,
-    at: Option<MomentId>,
+    at: Option<Slot>,
 }
 
 impl<'a, D> Walk<'a, D> {
@@ -70,21 +71,32 @@ impl<'a, D> Walk<'a, D> {
             Scope::ChildrenOf(id) => (Some(id), false),
             Scope::DescendantsOf(id) => (Some(id), true),
         };
+        let slot = within.map(|id| list.slot_of(id));
         Walk {
             list,
-            within,
+            within: slot.flatten(),
             deep,
-            at: list.links.children(within).first,
+            at: match slot {
+                // Nothing hangs below a moment that is not there.
+                Some(None) => None,
+                within => list.links.children(within.flatten()).first,
+            },
         }
     }
 }
 
 impl<'a, D> Iterator for Walk<'a, D> {
-    type Item = &'a Moment<D>;
+    type Item = Moment<'a, D>;
 
-    fn next(&mut self) -> Option<&'a Moment<D>> {
-        let id = self.at?;
-        self.at = self.list.links.after(id, self.within, self.deep);
-        self.list.get(id)
+    fn next(&mut self) -> Option<Moment<'a, D>> {
+        let slot = self.at?;
+        self.at = self.list.links.after(slot, self.within, self.deep);
+        self.list.moment(slot)
+    }
+
+    /// Counts along the links alone.
+    fn count(self) -> usize {
+        let after = |slot: &Slot| self.list.links.after(*slot, self.within, self.deep);
+        std::iter::successors(self.at, after).count()
     }
 }

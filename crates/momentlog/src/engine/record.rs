@@ -1,13 +1,13 @@
 //! From decided events to drafts of records.
 
 use momentlog_core::State;
-use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError};
+use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError, Ticket};
 
 use super::decide::{Pending, apply};
 use super::{Engine, Inner, Outcome};
 use crate::environment::Provenance;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::ledger::View;
+use crate::ledger::{Ledger, View};
 use crate::stored::{Content, Facts};
 use crate::test_driver;
 
@@ -16,24 +16,58 @@ use crate::test_driver;
 pub(super) struct Job {
     pub(super) log: LogId,
     pub(super) drafts: Vec<Draft>,
-    /// Its head is not known before it is written.
-    pub(super) view: View,
+    /// Its head is not known before it is written. Only the last job of a group has it; none if that could not be applied,
+    /// which nothing but a bug of ours brings about.
+    pub(super) view: Option<View>,
+}
+
+/// Records that are encoded, and not yet applied.
+pub(super) struct Encoded {
+    log: LogId,
+    drafts: Vec<Draft>,
+    facts: Vec<(Seq, Facts)>,
+    /// How many of them come before what was asked for.
+    before: usize,
 }
 
 impl Engine {
-    /// Applies and encodes what was decided; the log has none of it yet.
+    /// Applies what was decided and hands it in; the log has none of it yet. `None` if a write has failed meanwhile.
     pub(super) fn record(
         &self,
         inner: &mut Inner,
         pending: Vec<Pending>,
-    ) -> Result<(Job, Vec<Outcome>)> {
-        let recorded = self.record_all(inner, pending);
+    ) -> Result<Option<(Ticket<StoreError>, Vec<Outcome>)>> {
+        let encoded = self.encode(inner, pending);
         // What it has taught the ledger is in no record.
-        inner.stale |= recorded.is_err();
-        recorded
+        inner.stale |= encoded.is_err();
+        let Encoded {
+            log,
+            drafts,
+            facts,
+            before,
+        } = encoded?;
+        let mut applied = Ok(Vec::new());
+        let pushed = self.queue.push_with(inner.generation, |waiting| {
+            // Nobody needs the state before this one any more, so that it is changed in place.
+            if let Some(last) = waiting.last_mut() {
+                last.view = None;
+            }
+            applied = apply_all(&mut inner.ledger, facts);
+            let fits = applied.is_ok();
+            Job {
+                log,
+                drafts: if fits { drafts } else { Vec::new() },
+                view: fits.then(|| inner.ledger.view.clone()),
+            }
+        });
+        inner.stale |= applied.is_err();
+        let Ok(ticket) = pushed else {
+            return Ok(None);
+        };
+        Ok(Some((ticket, applied?.split_off(before))))
     }
 
-    fn record_all(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<(Job, Vec<Outcome>)> {
+    fn encode(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<Encoded> {
         let now = self.options.clock.now();
         let mut contents = Vec::with_capacity(pending.len() + 2);
         let profile = inner.ledger.view.state.profile();
@@ -58,7 +92,7 @@ impl Engine {
                 contents.push((Some(event.domain), content));
             }
         }
-        let own = contents.len();
+        let before = contents.len();
         contents.extend(pending.into_iter().map(|pending| {
             let Provenance { actor, reason, .. } = pending.provenance;
             let content = Content::Command {
@@ -72,7 +106,7 @@ impl Engine {
         let log = inner.log.expect("a log with a record has an id");
         let mut salts = Salts::new(self);
         let mut drafts = Vec::with_capacity(contents.len());
-        let mut settled = Vec::with_capacity(contents.len());
+        let mut encoded = Vec::with_capacity(contents.len());
         let mut seq = inner.ledger.seq;
         for (domain, content) in contents {
             let next = Seq::after(seq);
@@ -93,30 +127,18 @@ impl Engine {
             if length > FRAME_LEN_MAX {
                 return Err(StoreError::TooLarge { length }.into());
             }
-            if let Content::Command { events, .. } = &facts.content {
-                apply(&mut inner.ledger.view.state, events)?;
-            }
             if let Some(domain) = domain {
                 inner.ledger.view.revisions.insert(domain, next);
             }
-            settled.push((next, facts));
+            encoded.push((next, facts));
         }
         salts.check()?;
-        let mut outcomes = Vec::with_capacity(settled.len());
-        for (index, (seq, facts)) in settled.into_iter().enumerate() {
-            let state = inner.ledger.view.state.clone();
-            let entry = inner.ledger.settle(seq, facts);
-            inner.ledger.view.state = state;
-            if index >= own {
-                outcomes.push(Outcome {
-                    seq,
-                    events: entry.events,
-                    repeated: false,
-                });
-            }
-        }
-        let view = inner.ledger.view.clone();
-        Ok((Job { log, drafts, view }, outcomes))
+        Ok(Encoded {
+            log,
+            drafts,
+            facts: encoded,
+            before,
+        })
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
@@ -128,6 +150,22 @@ impl Engine {
             )
         })
     }
+}
+
+/// Applies records that are encoded, and says what they did.
+fn apply_all(ledger: &mut Ledger, facts: Vec<(Seq, Facts)>) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::with_capacity(facts.len());
+    for (seq, facts) in facts {
+        if let Content::Command { events, .. } = &facts.content {
+            apply(&mut ledger.view.state, events)?;
+        }
+        outcomes.push(Outcome {
+            seq,
+            events: ledger.settle(seq, facts).events,
+            repeated: false,
+        });
+    }
+    Ok(outcomes)
 }
 
 /// Random bytes for the salts of texts, until they cannot be had.

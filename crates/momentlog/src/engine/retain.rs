@@ -14,7 +14,7 @@ use crate::ledger::Bridge;
 use crate::stored::{Content, Facts, image};
 
 /// After how many records an image is made.
-const IMAGE_EVERY: u64 = 100_000;
+const IMAGE_EVERY: u64 = 500_000;
 
 /// How many records a closed store has at least after its last image, before another is worth its time.
 const IMAGE_ON_CLOSE: u64 = 1_000;

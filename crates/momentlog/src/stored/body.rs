@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Memory,
-    MomentName, Policy, Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
+    CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Memory, Policy,
+    Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
 };
 use momentlog_store::{Digest, Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,24 @@ const LIMIT: usize = 64 << 20;
 pub(crate) const REQUEST_ID_LEN_MAX: usize = 64;
 
 pub(super) fn encode_body<T: Serialize>(body: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(body, bincode::config::legacy())
-        .expect("stored types always encode")
+    let mut out = Vec::new();
+    put_body(body, &mut out);
+    out
+}
+
+/// Writes a body behind what is there.
+pub(super) fn put_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+    bincode::serde::encode_into_writer(body, Appender(out), bincode::config::legacy())
+        .expect("stored types always encode");
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl bincode::enc::write::Writer for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 pub(super) fn decode_body<'a, T: Deserialize<'a>>(
@@ -134,9 +150,9 @@ pub(super) fn provenance(
     })
 }
 
-type DecodedProvenance = (Arc<str>, Option<TextRef>, Option<RequestKey>);
+type DecodedProvenance<'a> = (&'a str, Option<TextRef>, Option<RequestKey>);
 
-pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance, DecodeError> {
+pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance<'_>, DecodeError> {
     let stored: Provenance<'_> = decode_body(bytes, "provenance")?;
     let request = match stored.request {
         Some((id, _)) if id.is_empty() || id.len() > REQUEST_ID_LEN_MAX => {
@@ -147,7 +163,7 @@ pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance, Decod
             digest,
         }),
     };
-    Ok((stored.actor.into(), stored.reason, request))
+    Ok((stored.actor, stored.reason, request))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -248,10 +264,6 @@ impl From<StoredPolicy> for Policy {
     }
 }
 
-pub(super) fn policy(policy: Policy) -> Vec<u8> {
-    encode_body(&StoredPolicy::from(policy))
-}
-
 pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
     decode_body::<StoredPolicy>(bytes, "policy").map(Policy::from)
 }
@@ -279,10 +291,6 @@ impl TryFrom<StoredPower> for Power {
     fn try_from(StoredPower { state, reason, id }: StoredPower) -> Result<Power, DecodeError> {
         power_from(state, reason, id)
     }
-}
-
-pub(super) fn power(power: Power) -> Vec<u8> {
-    encode_body(&StoredPower::from(power))
 }
 
 pub(super) fn decode_power(bytes: &[u8]) -> Result<Power, DecodeError> {
@@ -359,38 +367,23 @@ impl<'a> DomainFacts<'a> {
     }
 }
 
+/// What the body of a new moment begins with; its definition follows.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Created<'a, D> {
+pub(super) struct Created<'a> {
     pub(super) current: bool,
     pub(super) name: &'a str,
-    pub(super) def: D,
+    pub(super) time: i64,
 }
 
+/// What the body of a redefined moment begins with; its definition follows.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Redefined<D> {
+pub(super) struct Redefined {
     pub(super) current: bool,
-    pub(super) def: D,
-}
-
-/// Encodes a moment that is new, under its name, or one that is not.
-pub(super) fn created_or_redefined<D: Serialize>(
-    name: Option<&MomentName>,
-    current: bool,
-    def: D,
-) -> Vec<u8> {
-    match name {
-        Some(name) => encode_body(&Created {
-            current,
-            name: name.as_str(),
-            def,
-        }),
-        None => encode_body(&Redefined { current, def }),
-    }
+    pub(super) time: i64,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Snapshot<'a> {
-    pub(super) created: i64,
     pub(super) state: u8,
     pub(super) memory: u8,
     pub(super) memory_file: Option<&'a str>,
@@ -440,7 +433,6 @@ impl TryFrom<StoredSnapshotDisk<'_>> for SnapshotDisk {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Checkpoint<'a> {
-    pub(super) created: i64,
     pub(super) description: Option<TextRef>,
     #[serde(borrow)]
     pub(super) disks: Vec<StoredCheckpointDisk<'a>>,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Change, CheckpointDef, DomainDef, Extent, MomentChange, MomentId, MomentName, SnapshotDef,
+    Change, CheckpointDef, DomainDef, Extent, MomentChange, MomentId, SnapshotDef,
 };
 use momentlog_store::Seq;
 
-use super::body::{self, TextRef, encode_body};
-use super::{BODY_VERSION, Dictionary, kind, length};
+use super::body::{self, TextRef, put_body};
+use super::{BODY_VERSION, Dictionary, EVENT_LEN, kind, length};
 
 /// Writes one record's events, and collects the texts that no record before has.
 pub(super) struct Encoder<'a> {
@@ -48,7 +48,6 @@ impl Encoder<'_> {
     pub(super) fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
         let (memory, memory_file) = body::memory_of(&def.memory);
         body::Snapshot {
-            created: def.created,
             state: body::state_of(def.state),
             memory,
             memory_file,
@@ -64,7 +63,6 @@ impl Encoder<'_> {
 
     pub(super) fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
         body::Checkpoint {
-            created: def.created,
             description: def.description.as_ref().map(|text| self.text(text)),
             disks: def.disks.iter().map(Into::into).collect(),
             domain: def.domain.as_ref().map(|domain| self.domain(domain)),
@@ -72,80 +70,93 @@ impl Encoder<'_> {
     }
 
     pub(super) fn event(&mut self, change: &Change, out: &mut Vec<u8>) {
-        let (number, id, parent, body) = match change {
+        let begin = out.len();
+        out.extend([0; EVENT_LEN]);
+        let (number, id, parent) = match change {
             Change::DomainDefined { def, policy, live } => {
                 let stored = body::DomainDefined {
                     domain: self.domain(def),
                     policy: (*policy).into(),
                     live: *live,
                 };
-                (kind::DOMAIN_DEFINED, None, None, encode_body(&stored))
+                put_body(&stored, out);
+                (kind::DOMAIN_DEFINED, None, None)
             }
-            Change::StateChanged(power) => (kind::STATE_CHANGED, None, None, body::power(*power)),
-            Change::MadeTransient => (kind::MADE_TRANSIENT, None, None, Vec::new()),
-            Change::DomainRemoved => (kind::DOMAIN_REMOVED, None, None, Vec::new()),
-            Change::PolicySet(policy) => (kind::POLICY_SET, None, None, body::policy(*policy)),
+            Change::StateChanged(power) => {
+                put_body(&body::StoredPower::from(*power), out);
+                (kind::STATE_CHANGED, None, None)
+            }
+            Change::MadeTransient => (kind::MADE_TRANSIENT, None, None),
+            Change::DomainRemoved => (kind::DOMAIN_REMOVED, None, None),
+            Change::PolicySet(policy) => {
+                put_body(&body::StoredPolicy::from(*policy), out);
+                (kind::POLICY_SET, None, None)
+            }
             Change::Reverted { id, power } => {
-                (kind::REVERTED, Some(*id), None, body::power(*power))
+                put_body(&body::StoredPower::from(*power), out);
+                (kind::REVERTED, Some(*id), None)
             }
             Change::Snapshot(change) => {
-                let encode =
-                    |encoder: &mut Self, name: Option<&MomentName>, current, def: &SnapshotDef| {
-                        let def = encoder.snapshot(def);
-                        body::created_or_redefined(name, current, def)
-                    };
-                self.moment(kind::SNAPSHOT, change, encode)
+                self.moment(kind::SNAPSHOT, change, out, |encoder, def, out| {
+                    put_body(&encoder.snapshot(def), out);
+                })
             }
             Change::Checkpoint(change) => {
-                let encode = |encoder: &mut Self,
-                              name: Option<&MomentName>,
-                              current,
-                              def: &CheckpointDef| {
-                    let def = encoder.checkpoint(def);
-                    body::created_or_redefined(name, current, def)
-                };
-                self.moment(kind::CHECKPOINT, change, encode)
+                self.moment(kind::CHECKPOINT, change, out, |encoder, def, out| {
+                    put_body(&encoder.checkpoint(def), out);
+                })
             }
         };
-        out.extend(number.to_le_bytes());
-        out.extend(BODY_VERSION.to_le_bytes());
-        out.extend(id.map_or(0, MomentId::get).to_le_bytes());
-        out.extend(parent.map_or(0, MomentId::get).to_le_bytes());
-        out.extend(length(body.len()).to_le_bytes());
-        out.extend([0; 4]);
-        out.extend(body);
+        let body_len = length(out.len() - begin - EVENT_LEN);
+        let head = &mut out[begin..begin + EVENT_LEN];
+        head[..2].copy_from_slice(&number.to_le_bytes());
+        head[2..4].copy_from_slice(&BODY_VERSION.to_le_bytes());
+        head[4..12].copy_from_slice(&id.map_or(0, MomentId::get).to_le_bytes());
+        head[12..20].copy_from_slice(&parent.map_or(0, MomentId::get).to_le_bytes());
+        head[20..24].copy_from_slice(&body_len.to_le_bytes());
     }
 
+    /// Writes the body of a change of either kind of moment; `put` writes a definition.
     fn moment<D>(
         &mut self,
         base: u16,
         change: &MomentChange<D>,
-        encode: impl Fn(&mut Self, Option<&MomentName>, bool, &D) -> Vec<u8>,
-    ) -> (u16, Option<MomentId>, Option<MomentId>, Vec<u8>) {
+        out: &mut Vec<u8>,
+        put: impl Fn(&mut Self, &D, &mut Vec<u8>),
+    ) -> (u16, Option<MomentId>, Option<MomentId>) {
         match change {
             MomentChange::Created {
                 id,
                 parent,
                 name,
+                created,
                 def,
                 current,
-            } => (
-                base + kind::CREATED,
-                Some(*id),
-                *parent,
-                encode(self, Some(name), *current, def),
-            ),
+            } => {
+                let head = body::Created {
+                    current: *current,
+                    name: name.as_str(),
+                    time: *created,
+                };
+                put_body(&head, out);
+                put(self, def, out);
+                (base + kind::CREATED, Some(*id), *parent)
+            }
             MomentChange::Redefined {
                 id,
                 parent,
+                created,
                 def,
                 current,
-            } => (
-                base + kind::REDEFINED,
-                Some(*id),
-                *parent,
-                encode(self, None, *current, def),
-            ),
+            } => {
+                let head = body::Redefined {
+                    current: *current,
+                    time: *created,
+                };
+                put_body(&head, out);
+                put(self, def, out);
+                (base + kind::REDEFINED, Some(*id), *parent)
+            }
             MomentChange::Deleted {
                 id,
                 extent,
@@ -167,14 +178,13 @@ impl Encoder<'_> {
                     children_moved: *children_moved,
                     current: current.map_or(0, MomentId::get),
                 };
-                (base + kind::DELETED, Some(*id), None, encode_body(&stored))
+                put_body(&stored, out);
+                (base + kind::DELETED, Some(*id), None)
             }
             MomentChange::Reparented { id, parent } => {
-                (base + kind::REPARENTED, Some(*id), *parent, Vec::new())
+                (base + kind::REPARENTED, Some(*id), *parent)
             }
-            MomentChange::CurrentSet(current) => {
-                (base + kind::CURRENT_SET, None, *current, Vec::new())
-            }
+            MomentChange::CurrentSet(current) => (base + kind::CURRENT_SET, None, *current),
         }
     }
 }

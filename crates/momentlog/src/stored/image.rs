@@ -2,11 +2,12 @@
 //!
 //! `docs/format.md` lists its parts. They are written and read one by one, so neither needs a second copy of it all.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Broken, CheckpointDef, Counters, Domain, DomainParts, DomainUuid, Moment, MomentId, MomentList,
-    MomentName, Power, Scope, SnapshotDef, State,
+    Broken, Counters, Domain, DomainParts, DomainUuid, MomentId, MomentList, MomentName, Placed,
+    Power, State,
 };
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -15,11 +16,14 @@ use super::body::{
     self, StoredPolicy, StoredPower, TextRef, decode_first, encode_body, profile_from, profile_of,
 };
 use super::encode::Encoder;
-use super::{DecodeError, Dictionary};
+use super::{DecodeError, Dictionary, length, u32_at, u64_at};
 use crate::ledger::{Ledger, View};
 
-/// The version of this layout.
-const VERSION: u32 = 1;
+/// The version of this layout. Version 1, which keeps each moment with its definition, is still read.
+const VERSION: u32 = 2;
+
+/// Bytes of one moment besides its name.
+const ROW_LEN: usize = 32;
 
 /// Why an image is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,12 +71,13 @@ struct StoredDomain<'a> {
     checkpoints: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredMoment<'a, D> {
+/// What version 1 keeps of a moment before its definition.
+#[derive(Deserialize)]
+struct MomentV1<'a> {
     id: u64,
     parent: u64,
     name: &'a str,
-    def: D,
+    created: i64,
 }
 
 /// Returns the image of a ledger; `None` if something in it is not recorded yet, as in a log of one record.
@@ -86,7 +91,7 @@ pub(crate) fn encode(ledger: &mut Ledger) -> Option<Vec<u8>> {
 
 fn encode_parts(
     ledger: &mut Ledger,
-    definitions: &std::collections::HashMap<TextRef, Arc<momentlog_core::DomainDef>>,
+    definitions: &HashMap<TextRef, Arc<momentlog_core::DomainDef>>,
 ) -> Option<Vec<u8>> {
     let seq = Seq::after(ledger.seq);
     let state = &ledger.view.state;
@@ -124,19 +129,17 @@ fn encode_parts(
             persistent: domain.is_persistent(),
             power: domain.power().into(),
             policy: domain.policy().into(),
-            current_snapshot: domain.snapshots().current_id().map_or(0, MomentId::get),
+            current_snapshot: current_of(domain.snapshots()),
             snapshots: domain.snapshots().len() as u64,
-            current_checkpoint: domain.checkpoints().current_id().map_or(0, MomentId::get),
+            current_checkpoint: current_of(domain.checkpoints()),
             checkpoints: domain.checkpoints().len() as u64,
         }));
-        let mut put = |moment: &Moment<SnapshotDef>, parent| {
-            out.extend(stored(moment, parent, encoder.snapshot(&moment.def)));
-        };
-        each(domain.snapshots(), &mut put);
-        let mut put = |moment: &Moment<CheckpointDef>, parent| {
-            out.extend(stored(moment, parent, encoder.checkpoint(&moment.def)));
-        };
-        each(domain.checkpoints(), &mut put);
+        put_list(domain.snapshots(), &mut out, |def| {
+            encode_body(&encoder.snapshot(def))
+        });
+        put_list(domain.checkpoints(), &mut out, |def| {
+            encode_body(&encoder.checkpoint(def))
+        });
     }
     let unrecorded = encoder.texts;
     if !unrecorded.is_empty() {
@@ -168,21 +171,45 @@ fn encode_parts(
     Some(out)
 }
 
-/// Calls `put` with every moment and its parent, in the order from which the list can be restored.
-fn each<D>(list: &MomentList<D>, put: &mut dyn FnMut(&Moment<D>, u64)) {
-    for moment in list.walk(Scope::All) {
-        let parent = list.parent(moment.id).map_or(0, |parent| parent.id.get());
-        put(moment, parent);
-    }
+/// The place of the current moment, counted from 1; 0 if there is none.
+fn current_of<D>(list: &MomentList<D>) -> u64 {
+    let (_, current) = list.placed();
+    current.map_or(0, |position| u64::from(position) + 1)
 }
 
-fn stored<D, S: Serialize>(moment: &Moment<D>, parent: u64, def: S) -> Vec<u8> {
-    encode_body(&StoredMoment {
-        id: moment.id.get(),
-        parent,
-        name: moment.name.as_str(),
-        def,
-    })
+/// Writes a list: each definition once, then a row for each moment, then all names.
+fn put_list<D>(list: &MomentList<D>, out: &mut Vec<u8>, mut encode: impl FnMut(&D) -> Vec<u8>) {
+    let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut by_pointer: HashMap<*const D, u32> = HashMap::new();
+    let mut definitions = Vec::new();
+    let mut rows = Vec::with_capacity(ROW_LEN * list.len());
+    let mut names = String::new();
+    for moment in list.placed().0 {
+        // Definitions that are shared need no second look.
+        let def = *by_pointer
+            .entry(Arc::as_ptr(&moment.def))
+            .or_insert_with(|| {
+                let bytes = encode(&moment.def);
+                let next = length(by_bytes.len());
+                *by_bytes.entry(bytes).or_insert_with_key(|bytes| {
+                    definitions.extend_from_slice(bytes);
+                    next
+                })
+            });
+        let place = |position: Option<u32>| position.map_or(0, |position| position + 1);
+        rows.extend(moment.id.get().to_le_bytes());
+        rows.extend(moment.created.to_le_bytes());
+        rows.extend(place(moment.parent).to_le_bytes());
+        rows.extend(place(moment.next).to_le_bytes());
+        rows.extend(def.to_le_bytes());
+        rows.extend(length(moment.name.as_str().len()).to_le_bytes());
+        names.push_str(moment.name.as_str());
+    }
+    out.extend((by_bytes.len() as u64).to_le_bytes());
+    out.extend(definitions);
+    out.extend(rows);
+    out.extend((names.len() as u64).to_le_bytes());
+    out.extend(names.as_bytes());
 }
 
 /// Returns the ledger that an image of the record `head` holds.
@@ -195,7 +222,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let rest = &mut rest;
     // The version is read before what follows it, which another version may have otherwise.
     let version: u32 = decode_first(&mut &bytes[..], "image")?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(ImageError::Version(version));
     }
     let start: Start = decode_first(rest, "image")?;
@@ -208,7 +235,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let seq = Seq::after(Some(head.seq));
     let mut domains = Vec::new();
     for _ in 0..start.domains {
-        domains.push(decode_domain(rest, seq, &mut dictionary)?);
+        domains.push(decode_domain(rest, version, seq, &mut dictionary)?);
     }
     let state = State::restore(
         Counters {
@@ -259,6 +286,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
 
 fn decode_domain(
     rest: &mut &[u8],
+    version: u32,
     seq: Seq,
     dictionary: &mut Dictionary,
 ) -> Result<Domain, ImageError> {
@@ -268,12 +296,28 @@ fn decode_domain(
         .next_def
         .map(|def| dictionary.domain(seq, def))
         .transpose()?;
-    let snapshots = decode_list(rest, stored.snapshots, stored.current_snapshot, |def| {
-        dictionary.snapshot(seq, def)
-    })?;
-    let checkpoints = decode_list(rest, stored.checkpoints, stored.current_checkpoint, |def| {
-        dictionary.checkpoint(seq, def)
-    })?;
+    let snapshot = |rest: &mut &[u8]| {
+        let stored = decode_first(rest, "definition of a snapshot")?;
+        dictionary.snapshot(seq, stored)
+    };
+    let snapshots = decode_list(
+        rest,
+        version,
+        stored.snapshots,
+        stored.current_snapshot,
+        snapshot,
+    )?;
+    let checkpoint = |rest: &mut &[u8]| {
+        let stored = decode_first(rest, "definition of a checkpoint")?;
+        dictionary.checkpoint(seq, stored)
+    };
+    let checkpoints = decode_list(
+        rest,
+        version,
+        stored.checkpoints,
+        stored.current_checkpoint,
+        checkpoint,
+    )?;
     Ok(DomainParts {
         uuid: DomainUuid::from_bytes(stored.uuid),
         name: stored.name.into(),
@@ -288,41 +332,139 @@ fn decode_domain(
     .into())
 }
 
-fn decode_list<'a, S: Deserialize<'a>, D>(
-    rest: &mut &'a [u8],
+/// Reads a list of either kind; `decode` reads one definition.
+fn decode_list<D: PartialEq>(
+    rest: &mut &[u8],
+    version: u32,
     count: u64,
     current: u64,
-    mut def: impl FnMut(S) -> Result<D, DecodeError>,
+    decode: impl FnMut(&mut &[u8]) -> Result<D, DecodeError>,
 ) -> Result<MomentList<D>, ImageError> {
+    if version == 1 {
+        return decode_list_v1(rest, count, current, decode);
+    }
+    let definitions = decode_definitions(rest, decode)?;
+    let bytes = usize::try_from(count)
+        .ok()
+        .and_then(|count| count.checked_mul(ROW_LEN));
+    let (rows, after) = bytes
+        .and_then(|bytes| rest.split_at_checked(bytes))
+        .ok_or(DecodeError::Length("list"))?;
+    *rest = after;
+    let mut names: &str = decode_first(rest, "names")?;
     let mut failed = None;
-    let moments = (0..count).map_while(|_| match decode_moment(rest, &mut def) {
-        Ok(moment) => Some(moment),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
+    let moments = rows.chunks_exact(ROW_LEN).map_while(|row| {
+        let placed = decode_row(row, &mut names, &definitions);
+        placed.map_err(|error| failed = Some(error)).ok()
     });
-    let list = MomentList::restore(moments, MomentId::new(current));
+    let current = match current.checked_sub(1).map(u32::try_from) {
+        None => None,
+        Some(Ok(position)) if u64::from(position) < count => Some(position),
+        Some(_) => return Err(Broken::Current.into()),
+    };
+    let list = MomentList::restore(moments, current);
     match failed {
         Some(error) => Err(error.into()),
+        None if !names.is_empty() => Err(DecodeError::Length("names").into()),
         None => Ok(list?),
     }
 }
 
-fn decode_moment<'a, S: Deserialize<'a>, D>(
-    rest: &mut &'a [u8],
-    def: &mut impl FnMut(S) -> Result<D, DecodeError>,
-) -> Result<(Moment<D>, Option<MomentId>), DecodeError> {
-    let stored: StoredMoment<'_, S> = decode_first(rest, "moment")?;
-    let moment = Moment {
-        id: MomentId::new(stored.id).ok_or(DecodeError::Word {
-            what: "moment id",
-            value: 0,
-        })?,
-        name: MomentName::new(stored.name).ok_or(DecodeError::Body("name of a moment"))?,
-        def: def(stored.def)?,
+fn decode_definitions<D>(
+    rest: &mut &[u8],
+    mut decode: impl FnMut(&mut &[u8]) -> Result<D, DecodeError>,
+) -> Result<Vec<Arc<D>>, DecodeError> {
+    let count: u64 = decode_first(rest, "definitions")?;
+    let mut definitions = Vec::new();
+    for _ in 0..count {
+        definitions.push(Arc::new(decode(rest)?));
+    }
+    Ok(definitions)
+}
+
+/// Reads one row, and takes its name from the front of `names`.
+fn decode_row<D>(
+    row: &[u8],
+    names: &mut &str,
+    definitions: &[Arc<D>],
+) -> Result<Placed<D>, DecodeError> {
+    let (name, after) = names
+        .split_at_checked(u32_at(row, 28) as usize)
+        .ok_or(DecodeError::Length("names"))?;
+    *names = after;
+    let def = definitions.get(u32_at(row, 24) as usize);
+    Ok(Placed {
+        id: moment_id(u64_at(row, 0))?,
+        name: MomentName::new(name).ok_or(DecodeError::Body("name of a moment"))?,
+        created: u64_at(row, 8).cast_signed(),
+        def: def
+            .ok_or(DecodeError::Body("definition of a moment"))?
+            .clone(),
+        parent: u32_at(row, 16).checked_sub(1),
+        next: u32_at(row, 20).checked_sub(1),
+    })
+}
+
+/// Reads a list of version 1: moments in the order of a walk, each with its parent's id and its definition.
+fn decode_list_v1<D: PartialEq>(
+    rest: &mut &[u8],
+    count: u64,
+    current: u64,
+    mut decode: impl FnMut(&mut &[u8]) -> Result<D, DecodeError>,
+) -> Result<MomentList<D>, ImageError> {
+    let mut moments: Vec<(Placed<D>, Option<MomentId>)> = Vec::new();
+    for _ in 0..count {
+        let stored: MomentV1<'_> = decode_first(rest, "moment")?;
+        let name = MomentName::new(stored.name).ok_or(DecodeError::Body("name of a moment"))?;
+        let def = decode(rest)?;
+        let def = match moments.last() {
+            Some((last, _)) if *last.def == def => last.def.clone(),
+            _ => Arc::new(def),
+        };
+        let placed = Placed {
+            id: moment_id(stored.id)?,
+            name,
+            created: stored.created,
+            def,
+            parent: None,
+            next: None,
+        };
+        moments.push((placed, MomentId::new(stored.parent)));
+    }
+    // Siblings come newest first: each is followed by the next one of the same parent.
+    let mut next: HashMap<MomentId, MomentId> = HashMap::new();
+    let mut youngest = HashMap::new();
+    for (placed, parent) in &moments {
+        if let Some(before) = youngest.insert(*parent, placed.id) {
+            next.insert(before, placed.id);
+        }
+    }
+    moments.sort_by_key(|(placed, _)| placed.id);
+    let ids: Vec<MomentId> = moments.iter().map(|(placed, _)| placed.id).collect();
+    let position = |id: MomentId| {
+        let found = ids.binary_search(&id).ok();
+        found.and_then(|position| u32::try_from(position).ok())
     };
-    Ok((moment, MomentId::new(stored.parent)))
+    for (placed, parent) in &mut moments {
+        placed.next = next.get(&placed.id).copied().and_then(position);
+        if let Some(parent) = *parent {
+            let found = position(parent).ok_or(Broken::ParentMissing(placed.id))?;
+            placed.parent = Some(found);
+        }
+    }
+    let current = match MomentId::new(current) {
+        None => None,
+        Some(current) => Some(position(current).ok_or(Broken::Current)?),
+    };
+    let placed = moments.into_iter().map(|(placed, _)| placed);
+    Ok(MomentList::restore(placed, current)?)
+}
+
+fn moment_id(number: u64) -> Result<MomentId, DecodeError> {
+    MomentId::new(number).ok_or(DecodeError::Word {
+        what: "moment id",
+        value: 0,
+    })
 }
 
 fn seq_from(value: u64) -> Result<Seq, DecodeError> {

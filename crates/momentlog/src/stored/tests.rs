@@ -70,14 +70,13 @@ fn domain() -> Arc<DomainDef> {
     })
 }
 
-fn checkpoint(created: i64, description: Option<&str>, tracking: DiskTracking) -> CheckpointDef {
+fn checkpoint(description: Option<&str>, tracking: DiskTracking) -> CheckpointDef {
     let disk = |name: &str, tracking| CheckpointDisk {
         name: name.into(),
         tracking,
     };
     CheckpointDef {
         description: description.map(Arc::from),
-        created,
         disks: vec![disk("vda", tracking), disk("sda", DiskTracking::No)],
         domain: Some(domain()),
     }
@@ -124,7 +123,6 @@ fn meanings() -> Vec<Content> {
     };
     let snapshot = SnapshotDef {
         description: None,
-        created: 9,
         state: SnapshotState::Run(RunState::Running),
         memory: Memory::External("/m".into()),
         disks: vec![
@@ -143,16 +141,14 @@ fn meanings() -> Vec<Content> {
     };
     let redefined = CheckpointDef {
         description: None,
-        created: -9,
         disks: vec![CheckpointDisk {
             name: "/x".into(),
             tracking: DiskTracking::Bitmap(None),
         }],
         domain: None,
     };
-    let monday = checkpoint(7, Some("a description"), DiskTracking::Bitmap(None));
+    let monday = checkpoint(Some("a description"), DiskTracking::Bitmap(None));
     let tuesday = checkpoint(
-        8,
         Some("a description"),
         DiskTracking::Bitmap(Some("bm".into())),
     );
@@ -167,20 +163,23 @@ fn meanings() -> Vec<Content> {
             id: id(1),
             parent: None,
             name: name("monday"),
-            def: monday,
+            created: 7,
+            def: Arc::new(monday),
             current: true,
         })],
         vec![Change::Checkpoint(MomentChange::Created {
             id: id(2),
             parent: one,
             name: name("tuesday"),
-            def: tuesday,
+            created: 8,
+            def: Arc::new(tuesday),
             current: true,
         })],
         vec![Change::Checkpoint(MomentChange::Redefined {
             id: id(2),
             parent: one,
-            def: redefined,
+            created: -9,
+            def: Arc::new(redefined),
             current: true,
         })],
         vec![Change::Checkpoint(deleted(1, Extent::One, &[1], 1, two))],
@@ -206,7 +205,8 @@ fn meanings() -> Vec<Content> {
                 id: id(3),
                 parent: None,
                 name: name("s"),
-                def: snapshot,
+                created: 9,
+                def: Arc::new(snapshot),
                 current: true,
             }),
             power(RunState::Shutoff, 7, None),
@@ -214,7 +214,8 @@ fn meanings() -> Vec<Content> {
         vec![Change::Snapshot(MomentChange::Redefined {
             id: id(3),
             parent: None,
-            def: disk_only,
+            created: 9,
+            def: Arc::new(disk_only),
             current: false,
         })],
         vec![Change::Reverted {
@@ -438,15 +439,20 @@ fn image_field(key: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_back() {
-    let body = image_field("body");
+fn both_images_of_the_page_decode_to_their_meaning_and_the_newer_encodes_back() {
+    for version in ["body", "body-2"] {
+        the_image_means(&image_field(version));
+    }
+}
+
+fn the_image_means(body: &[u8]) {
     let head = Head {
         seq: Seq::new(4).unwrap(),
         digest: Digest(std::array::from_fn(|index| {
             u8::try_from(96 + index).unwrap()
         })),
     };
-    let mut ledger = image::decode(head, &body).unwrap();
+    let mut ledger = image::decode(head, body).unwrap();
     let state = ledger.view().state();
     assert_eq!(state.check(), Ok(()));
     assert_eq!(state.work(), 16_777_216 + 3 * 256);
@@ -464,12 +470,17 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_back() {
     );
     assert_eq!(ledger.requests["r1"].0.get(), 3);
     assert_eq!(&*ledger.answers[&Seq::new(3).unwrap()], [1, 2, 3, 4]);
-    assert_eq!(image::encode(&mut ledger).unwrap(), body);
+    assert_eq!(image::encode(&mut ledger).unwrap(), image_field("body-2"));
 }
 
 #[test]
 fn an_image_cut_anywhere_or_with_more_behind_it_is_refused() {
-    let body = image_field("body");
+    for version in ["body", "body-2"] {
+        refuses_cuts_of(&image_field(version));
+    }
+}
+
+fn refuses_cuts_of(body: &[u8]) {
     let head = Head {
         seq: Seq::new(4).unwrap(),
         digest: Digest::ZERO,
@@ -477,9 +488,9 @@ fn an_image_cut_anywhere_or_with_more_behind_it_is_refused() {
     for length in 0..body.len() {
         assert!(image::decode(head, &body[..length]).is_err(), "{length}");
     }
-    let longer = [&body[..], &[0]].concat();
+    let longer = [body, &[0]].concat();
     assert!(image::decode(head, &longer).is_err());
-    let newer = [&2_u32.to_le_bytes(), &body[4..]].concat();
+    let newer = [&9_u32.to_le_bytes(), &body[4..]].concat();
     let refused = image::decode(head, &newer).map(|_| ());
-    assert_eq!(refused, Err(image::ImageError::Version(2)));
+    assert_eq!(refused, Err(image::ImageError::Version(9)));
 }

@@ -467,7 +467,7 @@ fn a_store_that_others_write_as_well_is_decided_anew_when_they_come_first() {
 }
 
 #[test]
-fn an_image_is_made_every_hundred_thousand_records() {
+fn an_image_is_made_every_half_million_records() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
     let delete = Command {
@@ -480,7 +480,7 @@ fn an_image_is_made_every_hundred_thousand_records() {
     };
     let pair = [create(&domain, "a"), delete];
     let batch: Vec<Command> = pair.into_iter().cycle().take(10_000).collect();
-    for _ in 0..9 {
+    for _ in 0..49 {
         store.execute_all(&batch).unwrap();
     }
     assert_eq!(files(&scratch.path(), ".img").len(), 0);
@@ -488,7 +488,7 @@ fn an_image_is_made_every_hundred_thousand_records() {
     let images = files(&scratch.path(), ".img");
     assert_eq!(images.len(), 1, "{images:?}");
     assert!(
-        images[0].ends_with("00000000000000100002.img"),
+        images[0].ends_with("00000000000000500002.img"),
         "{images:?}"
     );
 }

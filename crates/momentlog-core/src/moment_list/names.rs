@@ -1,0 +1,203 @@
+//! Finding slots by name: an index of hashes, whose hits the caller checks against the names.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::{HashTable, hash_table};
+
+use super::Row;
+use super::table::{Slot, Table};
+use crate::MomentName;
+
+/// Added entries that a version has at least before it takes them into its table, and of how many entries one.
+const ADDED_MIN: usize = 256;
+const ADDED_PART: usize = 32;
+
+/// Part of a name's hash, and where the name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    tag: u32,
+    slot: Slot,
+}
+
+impl Entry {
+    /// The tag spread over a whole hash, as the table wants it.
+    fn hash(self) -> u64 {
+        u64::from(self.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Slots by the hash of their names. A clone shares what both have.
+///
+/// An entry may outlive its moment, so every hit is compared with the row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    table: Arc<Lazy>,
+    /// Entries that are not in the table.
+    added: im::OrdSet<Entry>,
+    hasher: RandomState,
+}
+
+/// How often all rows are looked at for a name before it is worth making the table, which takes longer than that.
+const SCANS: u32 = 8;
+
+/// The table, which is made of all rows when it is worth it. A program that asks little needs none.
+#[derive(Debug, Default)]
+struct Lazy {
+    made: OnceLock<HashTable<Entry>>,
+    scans: AtomicU32,
+}
+
+impl Clone for Lazy {
+    fn clone(&self) -> Lazy {
+        Lazy {
+            made: self.made.clone(),
+            scans: AtomicU32::new(SCANS),
+        }
+    }
+}
+
+impl Names {
+    /// Returns the slot of the moment of this name.
+    pub(super) fn find<D>(&self, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
+        if self.table.made.get().is_none()
+            && self.table.scans.fetch_add(1, Ordering::Relaxed) < SCANS
+        {
+            let mut slots = rows.iter().map(|(slot, _)| slot);
+            return slots.find(|slot| has_name(rows, *slot, name));
+        }
+        self.find_tag(self.tag(name), name, rows)
+    }
+
+    fn find_tag<D>(&self, tag: u32, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
+        let first = Entry {
+            tag,
+            slot: Slot::at(0),
+        };
+        let is_it = |entry: &Entry| entry.tag == tag && has_name(rows, entry.slot, name);
+        let known = self.made(rows).find(first.hash(), is_it);
+        if known.is_some() || self.added.is_empty() {
+            return known.map(|entry| entry.slot);
+        }
+        self.added
+            .range(first..)
+            .take_while(|entry| entry.tag == tag)
+            .find(|entry| is_it(entry))
+            .map(|entry| entry.slot)
+    }
+
+    /// Inserts the name of a row that is about to come, unless another has it already; returns whether it did.
+    pub(super) fn insert<D>(
+        &mut self,
+        name: &MomentName,
+        slot: Slot,
+        rows: &Table<Row<D>>,
+    ) -> bool {
+        self.made(rows);
+        let name = name.as_str();
+        let tag = self.tag(name);
+        let entry = Entry { tag, slot };
+        if self.added.is_empty()
+            && let Some(table) = Arc::get_mut(&mut self.table).and_then(|lazy| lazy.made.get_mut())
+        {
+            let is_it = |other: &Entry| other.tag == tag && has_name(rows, other.slot, name);
+            return match table.entry(entry.hash(), is_it, |entry| entry.hash()) {
+                hash_table::Entry::Occupied(_) => false,
+                hash_table::Entry::Vacant(vacant) => {
+                    vacant.insert(entry);
+                    true
+                }
+            };
+        }
+        if self.find_tag(tag, name, rows).is_some() {
+            return false;
+        }
+        self.added.insert(entry);
+        if self.added.len() > ADDED_MIN + self.made(rows).len() / ADDED_PART {
+            self.take_in();
+        }
+        true
+    }
+
+    /// Removes the name of a row that is about to go. An entry that others share stays until the list is made anew.
+    pub(super) fn remove<D>(&mut self, name: &MomentName, slot: Slot, rows: &Table<Row<D>>) {
+        self.made(rows);
+        let entry = Entry {
+            tag: self.tag(name.as_str()),
+            slot,
+        };
+        if self.added.remove(&entry).is_none()
+            && let Some(table) = Arc::get_mut(&mut self.table).and_then(|lazy| lazy.made.get_mut())
+            && let Ok(found) = table.find_entry(entry.hash(), |other| *other == entry)
+        {
+            found.remove();
+        }
+    }
+
+    fn take_in(&mut self) {
+        let added = std::mem::take(&mut self.added);
+        if let Some(table) = Arc::make_mut(&mut self.table).made.get_mut() {
+            for entry in added {
+                table.insert_unique(entry.hash(), entry, |entry| entry.hash());
+            }
+        }
+    }
+
+    /// The table of all rows, as they were when the list was made: it is made before the first of them changes.
+    fn made<D>(&self, rows: &Table<Row<D>>) -> &HashTable<Entry> {
+        self.table.made.get_or_init(|| {
+            let entry = |(slot, row): (Slot, &Row<D>)| Entry {
+                tag: self.tag(row.name.as_str()),
+                slot,
+            };
+            let entries: Vec<Entry> = rows.iter().map(entry).collect();
+            let mut table = HashTable::with_capacity(entries.len());
+            for entry in by_place(&entries, table.num_buckets()) {
+                table.insert_unique(entry.hash(), entry, |entry| entry.hash());
+            }
+            table
+        })
+    }
+
+    fn tag(&self, name: &str) -> u32 {
+        u32::try_from(self.hasher.hash_one(name) >> 32).expect("half of a hash")
+    }
+}
+
+/// Whether the moment in a slot is there and has this name.
+fn has_name<D>(rows: &Table<Row<D>>, slot: Slot, name: &str) -> bool {
+    rows.get(slot)
+        .is_some_and(|row| row.def.is_some() && row.name.as_str() == name)
+}
+
+/// Returns entries roughly in the order in which they lie in a table of so many places: far faster to insert than in any
+/// other, because each part of the table is then visited once.
+fn by_place(entries: &[Entry], places: usize) -> Vec<Entry> {
+    const PARTS: usize = 256;
+    // A table has a power of two of places, and begins to look at the one that the low bits of a hash give.
+    let mask = (places as u64).saturating_sub(1);
+    let shift = mask.count_ones().saturating_sub(PARTS.trailing_zeros());
+    let place = |entry: &Entry| {
+        let part = (entry.hash() & mask) >> shift;
+        usize::try_from(part).map_or(0, |part| part % PARTS)
+    };
+    let mut ends = [0; PARTS];
+    for entry in entries {
+        ends[place(entry)] += 1;
+    }
+    let mut end = 0;
+    for part in &mut ends {
+        end += *part;
+        *part = end;
+    }
+    let mut sorted = entries.to_vec();
+    // Each part is filled from its end, and keeps the order of slots.
+    for entry in entries.iter().rev() {
+        let end = &mut ends[place(entry)];
+        *end -= 1;
+        sorted[*end] = *entry;
+    }
+    sorted
+}

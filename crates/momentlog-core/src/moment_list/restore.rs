@@ -1,0 +1,119 @@
+//! A list as plain rows, to keep it in an image, and back.
+
+use std::sync::Arc;
+
+use super::links::{Link, Links};
+use super::names::Names;
+use super::table::Slot;
+use super::{Broken, MomentList, Row, Table};
+use crate::{MomentId, MomentName};
+
+/// Slots without a moment that a list has at least, and more than moments, when it is made anew.
+const SPARSE_MIN: usize = 64;
+
+/// A moment and its place in a list, for an image: positions count the moments of the list from 0, by ascending id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed<D> {
+    /// The id.
+    pub id: MomentId,
+    /// The name.
+    pub name: MomentName,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// The definition.
+    pub def: Arc<D>,
+    /// Position of the parent; none for a root.
+    pub parent: Option<u32>,
+    /// Position of the sibling after it, which was linked before it.
+    pub next: Option<u32>,
+}
+
+impl<D> MomentList<D> {
+    /// Returns all moments by ascending id, with their places, and the position of the current one.
+    pub fn placed(&self) -> (impl Iterator<Item = Placed<D>>, Option<u32>) {
+        let mut position = 0;
+        // What stands for a slot without a moment is never used: nothing links to it.
+        let positions: Vec<u32> = self
+            .rows
+            .iter()
+            .map(|(_, row)| {
+                let own = position;
+                position += u32::from(row.def.is_some());
+                own
+            })
+            .collect();
+        let current = self.current.map(|slot| positions[slot.index()]);
+        let placed = self.rows.iter().filter_map(move |(slot, row)| {
+            let link = self.links.of(slot)?;
+            let position = |slot: Slot| positions[slot.index()];
+            Some(Placed {
+                id: row.id,
+                name: row.name.clone(),
+                created: row.created,
+                def: row.def.clone()?,
+                parent: link.parent.map(position),
+                next: link.next.map(position),
+            })
+        });
+        (placed, current)
+    }
+
+    /// Returns the list of these moments, by ascending id.
+    ///
+    /// # Errors
+    ///
+    /// The [`Broken`] rule. Names are indexed when one is looked for, and not compared before: of two moments of one name,
+    /// which [`check`](Self::check) finds, the first has it.
+    pub fn restore(
+        moments: impl IntoIterator<Item = Placed<D>>,
+        current: Option<u32>,
+    ) -> Result<MomentList<D>, Broken> {
+        let list = MomentList::from_rows(moments, current);
+        list.check_links()?;
+        Ok(list)
+    }
+
+    fn from_rows(
+        moments: impl IntoIterator<Item = Placed<D>>,
+        current: Option<u32>,
+    ) -> MomentList<D> {
+        let slot = |position: u32| Slot::at(position as usize);
+        let moments = moments.into_iter();
+        let count = moments.size_hint().1.unwrap_or(0);
+        let (mut rows, mut links) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for placed in moments {
+            links.push(Link {
+                parent: placed.parent.map(slot),
+                next: placed.next.map(slot),
+                ..Link::default()
+            });
+            rows.push(Row {
+                id: placed.id,
+                name: placed.name,
+                created: placed.created,
+                def: Some(placed.def),
+            });
+        }
+        let rows = Table::from(rows);
+        MomentList {
+            last: (rows.len().checked_sub(1))
+                .and_then(|last| rows.get(Slot::at(last)))
+                .map(|row| row.id),
+            len: rows.len(),
+            links: Links::restore(links),
+            rows,
+            names: Names::default(),
+            current: current.map(slot),
+        }
+    }
+
+    /// Gives up the slots of moments that are gone, once they are more than those that are there.
+    pub(super) fn make_anew_if_sparse(&mut self) {
+        let gone = self.rows.len() - self.len;
+        if gone > SPARSE_MIN + self.len {
+            let (placed, current) = self.placed();
+            *self = MomentList::from_rows(placed, current);
+            debug_assert_eq!(self.check_links(), Ok(()));
+        }
+    }
+}
