@@ -4,6 +4,8 @@
 //! names were racy and have `list_all` in their place; current and is-current would only name the leaf of the chain;
 //! has-metadata is always so; and nobody reverts to a checkpoint, one restores a backup.
 
+use std::sync::Arc;
+
 use momentlog_core::{
     Action, CheckpointDef, Domain as DomainState, Moment, MomentKind, MomentName, Refusal, Scope,
 };
@@ -22,12 +24,13 @@ use crate::snapshot::extent;
 /// Follows `virDomainCheckpointPtr`.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    domain: Domain,
+    /// Shared by all handles of one listing.
+    domain: Arc<Domain>,
     name: MomentName,
 }
 
 impl Checkpoint {
-    pub(crate) fn new(domain: &Domain, name: MomentName) -> Checkpoint {
+    pub(crate) fn new(domain: &Arc<Domain>, name: MomentName) -> Checkpoint {
         Checkpoint {
             domain: domain.clone(),
             name,

@@ -44,6 +44,11 @@ impl Domain {
         }
     }
 
+    /// The handle as those of its moments hold it.
+    fn shared(&self) -> Arc<Domain> {
+        Arc::new(self.clone())
+    }
+
     /// The name that the domain had when it was looked up. Follows `virDomainGetName`.
     pub fn name(&self) -> &str {
         &self.name
@@ -288,7 +293,7 @@ impl Domain {
         })?;
         let name = made_name(&outcome).or(named);
         Ok(Snapshot::new(
-            self,
+            &self.shared(),
             name.expect("a snapshot that was made has a name"),
         ))
     }
@@ -349,7 +354,7 @@ impl Domain {
         })?;
         let name = made_name(&outcome).or(named);
         Ok(Checkpoint::new(
-            self,
+            &self.shared(),
             name.expect("a checkpoint that was made has a name"),
         ))
     }
@@ -365,7 +370,7 @@ impl Domain {
             .connection
             .execute(&self.command(Action::CreateSnapshot(create)))?;
         Ok(Snapshot::new(
-            self,
+            &self.shared(),
             made_name(&outcome).expect("a snapshot that was made has a name"),
         ))
     }
@@ -381,7 +386,7 @@ impl Domain {
             .connection
             .execute(&self.command(Action::CreateCheckpoint(create)))?;
         Ok(Checkpoint::new(
-            self,
+            &self.shared(),
             made_name(&outcome).expect("a checkpoint that was made has a name"),
         ))
     }
@@ -436,11 +441,12 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_snapshots_raw(&self, flags: u32) -> Result<Vec<Snapshot>> {
-        let names = self.snapshot_names(flags, "virDomainListAllSnapshots")?;
-        Ok(names
-            .into_iter()
-            .map(|name| Snapshot::new(self, name))
-            .collect())
+        let listing = SnapshotListing::new(flags, "virDomainListAllSnapshots")?;
+        let shared = self.shared();
+        self.with(|domain| {
+            let names = listing.of_domain(domain);
+            Ok(names.map(|name| Snapshot::new(&shared, name)).collect())
+        })
     }
 
     /// Number of snapshots that pass the filters. Follows `virDomainSnapshotNum`.
@@ -478,11 +484,7 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn snapshot_list_names_raw(&self, flags: u32) -> Result<Vec<MomentName>> {
-        self.snapshot_names(flags, "virDomainSnapshotListNames")
-    }
-
-    fn snapshot_names(&self, flags: u32, function: &str) -> Result<Vec<MomentName>> {
-        let listing = SnapshotListing::new(flags, function)?;
+        let listing = SnapshotListing::new(flags, "virDomainSnapshotListNames")?;
         self.with(|domain| Ok(listing.of_domain(domain).collect()))
     }
 
@@ -503,7 +505,7 @@ impl Domain {
     pub fn snapshot_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Snapshot> {
         unsupported(flags, 0, "virDomainSnapshotLookupByName")?;
         self.with(|domain| match domain.snapshots().find(Some(name)) {
-            Some(moment) => Ok(Snapshot::new(self, moment.name.clone())),
+            Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
             None => Err(no_moment(MomentKind::Snapshot, name)),
         })
     }
@@ -544,7 +546,7 @@ impl Domain {
     pub fn snapshot_current_raw(&self, flags: u32) -> Result<Snapshot> {
         unsupported(flags, 0, "virDomainSnapshotCurrent")?;
         self.with(|domain| match domain.snapshots().current() {
-            Some(moment) => Ok(Snapshot::new(self, moment.name.clone())),
+            Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
             None => {
                 let detail = "the domain does not have a current snapshot";
                 Err(Error::new(
@@ -577,10 +579,11 @@ impl Domain {
         } else {
             Scope::All
         };
+        let shared = self.shared();
         self.with(|domain| {
             let found = domain.checkpoints().list(scope, listing.leaves, |_| true);
             Ok(found
-                .map(|moment| Checkpoint::new(self, moment.name.clone()))
+                .map(|moment| Checkpoint::new(&shared, moment.name.clone()))
                 .collect())
         })
     }
@@ -602,19 +605,19 @@ impl Domain {
     pub fn checkpoint_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Checkpoint> {
         unsupported(flags, 0, "virDomainCheckpointLookupByName")?;
         self.with(|domain| match domain.checkpoints().find(Some(name)) {
-            Some(moment) => Ok(Checkpoint::new(self, moment.name.clone())),
+            Some(moment) => Ok(Checkpoint::new(&self.shared(), moment.name.clone())),
             None => Err(no_moment(MomentKind::Checkpoint, name)),
         })
     }
 
     /// Returns a handle for a snapshot that may not be there; calls say so.
     pub fn snapshot_handle(&self, name: MomentName) -> Snapshot {
-        Snapshot::new(self, name)
+        Snapshot::new(&self.shared(), name)
     }
 
     /// Returns a handle for a checkpoint that may not be there; calls say so.
     pub fn checkpoint_handle(&self, name: MomentName) -> Checkpoint {
-        Checkpoint::new(self, name)
+        Checkpoint::new(&self.shared(), name)
     }
 
     /// Calls `read` with the domain as it is now.

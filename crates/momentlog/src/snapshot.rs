@@ -1,5 +1,7 @@
 //! Snapshot handles.
 
+use std::sync::Arc;
+
 use momentlog_core::{
     Action, Domain as DomainState, Extent, Moment, MomentId, MomentKind, MomentName, Resume, Scope,
     SnapshotDef,
@@ -18,12 +20,13 @@ use crate::listing::SnapshotListing;
 /// Follows `virDomainSnapshotPtr`.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    domain: Domain,
+    /// Shared by all handles of one listing.
+    domain: Arc<Domain>,
     name: MomentName,
 }
 
 impl Snapshot {
-    pub(crate) fn new(domain: &Domain, name: MomentName) -> Snapshot {
+    pub(crate) fn new(domain: &Arc<Domain>, name: MomentName) -> Snapshot {
         Snapshot {
             domain: domain.clone(),
             name,

@@ -407,6 +407,14 @@ impl Dictionary {
         })
     }
 
+    /// Takes note of what the XML at `place` means from now on.
+    fn define(&mut self, place: TextRef, def: Arc<DomainDef>) {
+        self.domains.insert(place, def);
+        // The bytes of a definition may mean another domain now.
+        self.snapshots = Recent::default();
+        self.checkpoints = Recent::default();
+    }
+
     fn domain(
         &mut self,
         seq: Seq,
@@ -415,10 +423,7 @@ impl Dictionary {
         let place = stored.xml.seen_from(seq);
         let xml = self.text(seq, place)?;
         if let Some(facts) = stored.facts {
-            self.domains.insert(place, Arc::new(facts.into_def(xml)?));
-            // The bytes of a definition may mean another domain now.
-            self.snapshots = Recent::default();
-            self.checkpoints = Recent::default();
+            self.define(place, Arc::new(facts.into_def(xml)?));
         }
         let missing = DecodeError::Text {
             seq: place.seq,

@@ -38,7 +38,7 @@ impl Encoder<'_> {
         let facts = match known {
             Some(known) if Arc::ptr_eq(known, def) || known == def => None,
             _ => {
-                self.dictionary.domains.insert(place, def.clone());
+                self.dictionary.define(place, def.clone());
                 Some(body::DomainFacts::of(def))
             }
         };

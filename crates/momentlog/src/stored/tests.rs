@@ -426,6 +426,63 @@ fn another_reader_of_the_same_encoding_reads_the_bodies() {
     assert_eq!(read, ("alice".to_owned(), None, None));
 }
 
+#[test]
+fn a_definition_that_was_read_before_means_the_domain_that_its_xml_means_now() {
+    let create = |number, def: &Arc<DomainDef>| Content::Command {
+        actor: "alice".into(),
+        reason: None,
+        request: None,
+        events: vec![Event {
+            domain: uuid(),
+            change: Change::Checkpoint(MomentChange::Created {
+                id: id(number),
+                parent: None,
+                name: name(&format!("c{number}")),
+                created: 5,
+                def: Arc::new(CheckpointDef {
+                    description: None,
+                    disks: Vec::new(),
+                    domain: Some(def.clone()),
+                }),
+                current: true,
+            }),
+        }],
+    };
+    let other = Arc::new(DomainDef {
+        memory_kib: 1,
+        ..DomainDef::clone(&domain())
+    });
+    let (mut one, mut two) = (Dictionary::default(), Dictionary::default());
+    // The first tells the text, the second is read and kept, the fourth has the bytes of the second and means another
+    // domain, because the third, which only the first dictionary has written, says so.
+    let meant = [domain(), domain(), other.clone(), other];
+    for (number, def) in (2..).zip(&meant) {
+        let seq = Seq::new(number).unwrap();
+        let facts = Facts {
+            recorded: 0,
+            domain: Some(uuid()),
+            previous: None,
+            content: create(number, def),
+        };
+        let (writes, reads) = if number == 4 {
+            (&mut one, &mut two)
+        } else {
+            (&mut two, &mut one)
+        };
+        let draft = writes.encode(seq, &facts, &mut || [0; 32]);
+        let previous = Some(Head {
+            seq: Seq::new(number - 1).unwrap(),
+            digest: Digest::ZERO,
+        });
+        let record = Record::new(LogId([0; 16]), previous, None, draft);
+        assert_eq!(
+            reads.decode(&record).unwrap().content,
+            facts.content,
+            "{number}"
+        );
+    }
+}
+
 /// Reads the lines of one key of `docs/format/images.txt`.
 fn image_field(key: &str) -> Vec<u8> {
     let text = include_str!("../../../../docs/format/images.txt");
