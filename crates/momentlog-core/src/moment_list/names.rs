@@ -62,22 +62,30 @@ impl Clone for Lazy {
 impl Names {
     /// Returns the slot of the moment of this name.
     pub(super) fn find<D>(&self, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
-        if self.table.made.get().is_none()
-            && self.table.scans.fetch_add(1, Ordering::Relaxed) < SCANS
-        {
-            let mut slots = rows.iter().map(|(slot, _)| slot);
-            return slots.find(|slot| has_name(rows, *slot, name));
-        }
-        self.find_tag(self.tag(name), name, rows)
+        let table = match self.table.made.get() {
+            Some(table) => table,
+            None if self.table.scans.fetch_add(1, Ordering::Relaxed) < SCANS => {
+                let mut slots = rows.iter().map(|(slot, _)| slot);
+                return slots.find(|slot| has_name(rows, *slot, name));
+            }
+            None => self.made(rows),
+        };
+        self.find_in(table, self.tag(name), name, rows)
     }
 
-    fn find_tag<D>(&self, tag: u32, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
+    fn find_in<D>(
+        &self,
+        table: &HashTable<Entry>,
+        tag: u32,
+        name: &str,
+        rows: &Table<Row<D>>,
+    ) -> Option<Slot> {
         let first = Entry {
             tag,
             slot: Slot::at(0),
         };
         let is_it = |entry: &Entry| entry.tag == tag && has_name(rows, entry.slot, name);
-        let known = self.made(rows).find(first.hash(), is_it);
+        let known = table.find(first.hash(), is_it);
         if known.is_some() || self.added.is_empty() {
             return known.map(|entry| entry.slot);
         }
@@ -111,7 +119,7 @@ impl Names {
                 }
             };
         }
-        if self.find_tag(tag, name, rows).is_some() {
+        if self.find_in(self.made(rows), tag, name, rows).is_some() {
             return false;
         }
         self.added.insert(entry);

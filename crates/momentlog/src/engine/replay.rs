@@ -1,6 +1,6 @@
 //! Replaying many records: one thread reads and verifies them, another applies them.
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use momentlog_store::{Record, Store, Text};
@@ -35,20 +35,24 @@ pub(super) fn read_on(store: &mut dyn Store, ledger: &mut Ledger) -> Result<(), 
             bytes = 0;
             if let Some(ledger) = ledger.take() {
                 let (sender, receiver) = sync_channel(LOTS);
-                match thread::Builder::new().spawn_scoped(scope, move || apply(ledger, &receiver)) {
-                    Ok(thread) => other = Some((sender, thread)),
+                let (back, used) = channel();
+                let apply = move || apply(ledger, &receiver, &back);
+                match thread::Builder::new().spawn_scoped(scope, apply) {
+                    Ok(thread) => other = Some((sender, used, thread)),
                     Err(error) => refused = Some(error),
                 }
             }
             let lot = std::mem::take(&mut lot);
-            if let Some((sender, _)) = &other {
+            if let Some((sender, used, _)) = &other {
                 // It has stopped at a record that does not fit, if it does not listen any more.
                 let _ = sender.send(lot);
+                // Memory is given back where it was taken.
+                used.try_iter().for_each(drop);
             }
             Ok(())
         });
         let fault = match (other, ledger) {
-            (Some((sender, thread)), _) => {
+            (Some((sender, _, thread)), _) => {
                 let _ = sender.send(lot);
                 drop(sender);
                 thread
@@ -66,9 +70,17 @@ pub(super) fn read_on(store: &mut dyn Store, ledger: &mut Ledger) -> Result<(), 
     })
 }
 
-/// Applies lots as they come; returns the fault at which it stopped.
-fn apply(ledger: &mut Ledger, lots: &Receiver<Vec<Record>>) -> Option<ReplayError> {
-    lots.iter().find_map(|lot| replay(ledger, &lot))
+/// Applies lots as they come, and gives them back; returns the fault at which it stopped.
+fn apply(
+    ledger: &mut Ledger,
+    lots: &Receiver<Vec<Record>>,
+    back: &Sender<Vec<Record>>,
+) -> Option<ReplayError> {
+    lots.iter().find_map(|lot| {
+        let fault = replay(ledger, &lot);
+        let _ = back.send(lot);
+        fault
+    })
 }
 
 fn replay(ledger: &mut Ledger, records: &[Record]) -> Option<ReplayError> {
