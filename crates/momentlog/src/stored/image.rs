@@ -344,14 +344,13 @@ fn decode_list<D: PartialEq>(
         return decode_list_v1(rest, count, current, decode);
     }
     let definitions = decode_definitions(rest, decode)?;
-    let bytes = usize::try_from(count)
-        .ok()
-        .and_then(|count| count.checked_mul(ROW_LEN));
-    let (rows, after) = bytes
-        .and_then(|bytes| rest.split_at_checked(bytes))
-        .ok_or(DecodeError::Length("list"))?;
-    *rest = after;
-    let mut names: &str = decode_first(rest, "names")?;
+    let rows = count
+        .checked_mul(ROW_LEN as u64)
+        .and_then(|bytes| take(rest, bytes));
+    let rows = rows.ok_or(DecodeError::Length("list"))?;
+    let bytes: u64 = decode_first(rest, "names")?;
+    let names = take(rest, bytes).ok_or(DecodeError::Length("names"))?;
+    let mut names = std::str::from_utf8(names).map_err(|_| DecodeError::Utf8)?;
     let mut failed = None;
     let moments = rows.chunks_exact(ROW_LEN).map_while(|row| {
         let placed = decode_row(row, &mut names, &definitions);
@@ -368,6 +367,13 @@ fn decode_list<D: PartialEq>(
         None if !names.is_empty() => Err(DecodeError::Length("names").into()),
         None => Ok(list?),
     }
+}
+
+/// Takes so many bytes from the front, if there are as many.
+fn take<'a>(rest: &mut &'a [u8], bytes: u64) -> Option<&'a [u8]> {
+    let (taken, after) = rest.split_at_checked(usize::try_from(bytes).ok()?)?;
+    *rest = after;
+    Some(taken)
 }
 
 fn decode_definitions<D>(

@@ -530,6 +530,40 @@ fn the_image_means(body: &[u8]) {
     assert_eq!(image::encode(&mut ledger).unwrap(), image_field("body-2"));
 }
 
+/// All names together may be longer than any one text.
+#[test]
+fn an_image_of_long_names_is_read() {
+    let head = Head {
+        seq: Seq::new(4).unwrap(),
+        digest: Digest::ZERO,
+    };
+    let mut ledger = image::decode(head, &image_field("body-2")).unwrap();
+    let def = {
+        let state = ledger.view().state();
+        let monday = state.domain(uuid()).unwrap().checkpoints().get(id(1));
+        monday.unwrap().def.clone()
+    };
+    for number in 3..6 {
+        let change = Change::Checkpoint(MomentChange::Created {
+            id: id(number),
+            parent: None,
+            name: name(&number.to_string().repeat(24 << 20)),
+            created: 5,
+            def: def.clone(),
+            current: false,
+        });
+        let event = Event {
+            domain: uuid(),
+            change,
+        };
+        ledger.view.state.advance(&event).unwrap();
+    }
+    let body = image::encode(&mut ledger).unwrap();
+    assert!(body.len() > 72 << 20);
+    let again = image::decode(head, &body).unwrap();
+    assert!(again.view().state() == ledger.view().state());
+}
+
 #[test]
 fn an_image_cut_anywhere_or_with_more_behind_it_is_refused() {
     for version in ["body", "body-2"] {
