@@ -71,8 +71,25 @@ impl<D> MomentList<D> {
         Ok(())
     }
 
-    /// Checks every rule but that of names.
-    pub(super) fn check_links(&self) -> Result<(), Broken> {
+    /// Checks that no two moments of a restored list have one name, and makes the index of names. O(n).
+    ///
+    /// # Errors
+    ///
+    /// [`Broken::Name`].
+    pub fn check_names(&self) -> Result<(), Broken> {
+        let twice = self
+            .names
+            .twice(&self.rows)
+            .and_then(|slot| self.moment(slot));
+        twice.map_or(Ok(()), |moment| Err(Broken::Name(moment.id)))
+    }
+
+    /// Checks every rule but that of names. O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is [`Broken`].
+    pub fn check_links(&self) -> Result<(), Broken> {
         if self.links.len() != self.rows.len() {
             return Err(Broken::Columns);
         }

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::{HashTable, hash_table};
@@ -40,37 +39,26 @@ pub(super) struct Names {
     hasher: RandomState,
 }
 
-/// How often all rows are looked at for a name before it is worth making the table, which takes longer than that.
-const SCANS: u32 = 8;
+/// The table, which is made of all rows when it is needed.
+#[derive(Clone, Debug, Default)]
+struct Lazy(OnceLock<Made>);
 
-/// The table, which is made of all rows when it is worth it. A program that asks little needs none.
-#[derive(Debug, Default)]
-struct Lazy {
-    made: OnceLock<HashTable<Entry>>,
-    scans: AtomicU32,
-}
-
-impl Clone for Lazy {
-    fn clone(&self) -> Lazy {
-        Lazy {
-            made: self.made.clone(),
-            scans: AtomicU32::new(SCANS),
-        }
-    }
+#[derive(Clone, Debug)]
+struct Made {
+    table: HashTable<Entry>,
+    /// A slot whose name one before it has as well.
+    twice: Option<Slot>,
 }
 
 impl Names {
+    /// Makes the table, and returns a slot whose name one before it has as well.
+    pub(super) fn twice<D>(&self, rows: &Table<Row<D>>) -> Option<Slot> {
+        self.made(rows).twice
+    }
+
     /// Returns the slot of the moment of this name.
     pub(super) fn find<D>(&self, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
-        let table = match self.table.made.get() {
-            Some(table) => table,
-            None if self.table.scans.fetch_add(1, Ordering::Relaxed) < SCANS => {
-                let mut slots = rows.iter().map(|(slot, _)| slot);
-                return slots.find(|slot| has_name(rows, *slot, name));
-            }
-            None => self.made(rows),
-        };
-        self.find_in(table, self.tag(name), name, rows)
+        self.find_in(&self.made(rows).table, self.tag(name), name, rows)
     }
 
     fn find_in<D>(
@@ -108,7 +96,8 @@ impl Names {
         let tag = self.tag(name);
         let entry = Entry { tag, slot };
         if self.added.is_empty()
-            && let Some(table) = Arc::get_mut(&mut self.table).and_then(|lazy| lazy.made.get_mut())
+            && let Some(Made { table, .. }) =
+                Arc::get_mut(&mut self.table).and_then(|lazy| lazy.0.get_mut())
         {
             let is_it = |other: &Entry| other.tag == tag && has_name(rows, other.slot, name);
             return match table.entry(entry.hash(), is_it, |entry| entry.hash()) {
@@ -119,11 +108,12 @@ impl Names {
                 }
             };
         }
-        if self.find_in(self.made(rows), tag, name, rows).is_some() {
+        let table = &self.made(rows).table;
+        if self.find_in(table, tag, name, rows).is_some() {
             return false;
         }
         self.added.insert(entry);
-        if self.added.len() > ADDED_MIN + self.made(rows).len() / ADDED_PART {
+        if self.added.len() > ADDED_MIN + self.made(rows).table.len() / ADDED_PART {
             self.take_in();
         }
         true
@@ -137,7 +127,8 @@ impl Names {
             slot,
         };
         if self.added.remove(&entry).is_none()
-            && let Some(table) = Arc::get_mut(&mut self.table).and_then(|lazy| lazy.made.get_mut())
+            && let Some(Made { table, .. }) =
+                Arc::get_mut(&mut self.table).and_then(|lazy| lazy.0.get_mut())
             && let Ok(found) = table.find_entry(entry.hash(), |other| *other == entry)
         {
             found.remove();
@@ -146,7 +137,7 @@ impl Names {
 
     fn take_in(&mut self) {
         let added = std::mem::take(&mut self.added);
-        if let Some(table) = Arc::make_mut(&mut self.table).made.get_mut() {
+        if let Some(Made { table, .. }) = Arc::make_mut(&mut self.table).0.get_mut() {
             for entry in added {
                 table.insert_unique(entry.hash(), entry, |entry| entry.hash());
             }
@@ -154,18 +145,27 @@ impl Names {
     }
 
     /// The table of all rows, as they were when the list was made: it is made before the first of them changes.
-    fn made<D>(&self, rows: &Table<Row<D>>) -> &HashTable<Entry> {
-        self.table.made.get_or_init(|| {
+    fn made<D>(&self, rows: &Table<Row<D>>) -> &Made {
+        self.table.0.get_or_init(|| {
+            let name = |slot| rows.get(slot).map(|row| row.name.as_str());
             let entry = |(slot, row): (Slot, &Row<D>)| Entry {
                 tag: self.tag(row.name.as_str()),
                 slot,
             };
             let entries: Vec<Entry> = rows.iter().map(entry).collect();
             let mut table = HashTable::with_capacity(entries.len());
+            let mut twice = None;
             for entry in by_place(&entries, table.num_buckets()) {
-                table.insert_unique(entry.hash(), entry, |entry| entry.hash());
+                let is_same =
+                    |other: &Entry| other.tag == entry.tag && name(other.slot) == name(entry.slot);
+                match table.entry(entry.hash(), is_same, |entry| entry.hash()) {
+                    hash_table::Entry::Occupied(_) => twice = Some(entry.slot),
+                    hash_table::Entry::Vacant(vacant) => {
+                        vacant.insert(entry);
+                    }
+                }
             }
-            table
+            Made { table, twice }
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::links::{Link, Links};
 use super::names::Names;
 use super::table::Slot;
-use super::{Broken, MomentList, Row, Table};
+use super::{MomentList, Row, Table};
 use crate::{MomentId, MomentName};
 
 /// Slots without a moment that a list has at least, and more than moments, when it is made anew.
@@ -58,22 +58,9 @@ impl<D> MomentList<D> {
         (placed, current)
     }
 
-    /// Returns the list of these moments, by ascending id.
-    ///
-    /// # Errors
-    ///
-    /// The [`Broken`] rule. Names are indexed when one is looked for, and not compared before: of two moments of one name,
-    /// which [`check`](Self::check) finds, the first has it.
+    /// Returns the list of these moments, by ascending id. It is not checked: [`check_links`](Self::check_links) and
+    /// [`check_names`](Self::check_names) do that, which two threads can call at once.
     pub fn restore(
-        moments: impl IntoIterator<Item = Placed<D>>,
-        current: Option<u32>,
-    ) -> Result<MomentList<D>, Broken> {
-        let list = MomentList::from_rows(moments, current);
-        list.check_links()?;
-        Ok(list)
-    }
-
-    fn from_rows(
         moments: impl IntoIterator<Item = Placed<D>>,
         current: Option<u32>,
     ) -> MomentList<D> {
@@ -112,7 +99,7 @@ impl<D> MomentList<D> {
         let gone = self.rows.len() - self.len;
         if gone > SPARSE_MIN + self.len {
             let (placed, current) = self.placed();
-            *self = MomentList::from_rows(placed, current);
+            *self = MomentList::restore(placed, current);
             debug_assert_eq!(self.check_links(), Ok(()));
         }
     }

@@ -333,7 +333,7 @@ fn decode_domain(
 }
 
 /// Reads a list of either kind; `decode` reads one definition.
-fn decode_list<D: PartialEq>(
+fn decode_list<D: PartialEq + Send + Sync>(
     rest: &mut &[u8],
     version: u32,
     count: u64,
@@ -365,8 +365,30 @@ fn decode_list<D: PartialEq>(
     match failed {
         Some(error) => Err(error.into()),
         None if !names.is_empty() => Err(DecodeError::Length("names").into()),
-        None => Ok(list?),
+        None => checked(list),
     }
+}
+
+/// Returns a restored list if it is sound. A second thread looks at the names of a long one.
+fn checked<D: Send + Sync>(list: MomentList<D>) -> Result<MomentList<D>, ImageError> {
+    const LONG: usize = 10_000;
+    if list.len() < LONG {
+        list.check_links()?;
+        list.check_names()?;
+        return Ok(list);
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || list.check_names());
+        let links = list.check_links();
+        let names = match thread {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => list.check_names(),
+        };
+        links.and(names)
+    })?;
+    Ok(list)
 }
 
 /// Takes so many bytes from the front, if there are as many.
@@ -412,7 +434,7 @@ fn decode_row<D>(
 }
 
 /// Reads a list of version 1: moments in the order of a walk, each with its parent's id and its definition.
-fn decode_list_v1<D: PartialEq>(
+fn decode_list_v1<D: PartialEq + Send + Sync>(
     rest: &mut &[u8],
     count: u64,
     current: u64,
@@ -463,7 +485,7 @@ fn decode_list_v1<D: PartialEq>(
         Some(current) => Some(position(current).ok_or(Broken::Current)?),
     };
     let placed = moments.into_iter().map(|(placed, _)| placed);
-    Ok(MomentList::restore(placed, current)?)
+    checked(MomentList::restore(placed, current))
 }
 
 fn moment_id(number: u64) -> Result<MomentId, DecodeError> {

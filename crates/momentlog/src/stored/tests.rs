@@ -530,6 +530,26 @@ fn the_image_means(body: &[u8]) {
     assert_eq!(image::encode(&mut ledger).unwrap(), image_field("body-2"));
 }
 
+#[test]
+fn an_image_with_two_moments_of_one_name_is_refused() {
+    let head = Head {
+        seq: Seq::new(4).unwrap(),
+        digest: Digest::ZERO,
+    };
+    let mut body = image_field("body-2");
+    let names = body
+        .windows(13)
+        .position(|bytes| bytes == b"mondaytuesday")
+        .unwrap();
+    // The length of the second name, that of both, and what the second is now.
+    body[names - 12] = 6;
+    body[names - 8] = 12;
+    body.splice(names + 6..names + 13, *b"monday");
+    let refused = image::decode(head, &body).map(|_| ());
+    let twice = momentlog_core::Broken::Name(id(2));
+    assert_eq!(refused, Err(image::ImageError::Broken(twice)));
+}
+
 /// All names together may be longer than any one text.
 #[test]
 fn an_image_of_long_names_is_read() {
