@@ -7,13 +7,13 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::Command as Process;
 
-use momentlog::core::{Change, Event, LeafFilter, MomentChange, MomentName, Scope, State};
+use momentlog::core::{CheckpointList, LeafFilter, Scope, State};
 use momentlog::store::{Draft, FileStore, LogId, RealDisk, Store as _};
 use momentlog::{CheckpointListFlags, CheckpointXmlFlags, Connection};
 
 use crate::Failed;
 use crate::command::{DOMAIN, create, store};
-use crate::state::open;
+use crate::state::{created, open};
 
 /// One operation, done so often on a store of so many moments.
 type Operation = fn(&Path, moments: usize, times: usize) -> Result<(), Failed>;
@@ -143,18 +143,7 @@ fn apply(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
     let (mut parent, def) = (Some(current.id), current.def.clone());
     for _ in 0..times {
         let id = held.next_moment().ok_or("there are ids")?;
-        let change = Change::Checkpoint(MomentChange::Created {
-            id,
-            parent,
-            name: MomentName::new(&format!("applied-{id}")).ok_or("it is a name")?,
-            created: 7,
-            def: def.clone(),
-            current: true,
-        });
-        held = held.apply(&Event {
-            domain: DOMAIN,
-            change,
-        })?;
+        held = created(&held, &format!("applied-{id}"), parent, &def)?;
         parent = Some(id);
     }
     Ok(())
@@ -188,32 +177,30 @@ fn reopened(path: &Path, moments: usize) -> Result<Connection, Failed> {
     open(path)
 }
 
-fn find(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
+/// Reads the checkpoints of a store that was opened again.
+fn reading(path: &Path, moments: usize, read: impl FnOnce(&CheckpointList)) -> Result<(), Failed> {
     let view = reopened(path, moments)?.view();
-    let list = view
-        .state()
-        .domain(DOMAIN)
-        .ok_or("the domain is there")?
-        .checkpoints();
-    let names: Vec<_> = list.walk(Scope::All).map(|moment| moment.name).collect();
-    for name in names.iter().cycle().take(times) {
-        black_box(list.find(Some(name.as_str())));
-    }
+    let domain = view.state().domain(DOMAIN).ok_or("the domain is there")?;
+    read(domain.checkpoints());
     Ok(())
 }
 
+fn find(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
+    reading(path, moments, |list| {
+        let names: Vec<_> = list.walk(Scope::All).map(|moment| moment.name).collect();
+        for name in names.iter().cycle().take(times) {
+            black_box(list.find(Some(name.as_str())));
+        }
+    })
+}
+
 fn parent(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
-    let view = reopened(path, moments)?.view();
-    let list = view
-        .state()
-        .domain(DOMAIN)
-        .ok_or("the domain is there")?
-        .checkpoints();
-    let ids: Vec<_> = list.walk(Scope::All).map(|moment| moment.id).collect();
-    for id in ids.iter().cycle().take(times) {
-        black_box(list.parent(*id));
-    }
-    Ok(())
+    reading(path, moments, |list| {
+        let ids: Vec<_> = list.walk(Scope::All).map(|moment| moment.id).collect();
+        for id in ids.iter().cycle().take(times) {
+            black_box(list.parent(*id));
+        }
+    })
 }
 
 fn list(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
@@ -226,16 +213,11 @@ fn list(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
 }
 
 fn leaves(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
-    let view = reopened(path, moments)?.view();
-    let list = view
-        .state()
-        .domain(DOMAIN)
-        .ok_or("the domain is there")?
-        .checkpoints();
-    for _ in 0..times {
-        black_box(list.list(Scope::All, LeafFilter::Leaves, |_| true).count());
-    }
-    Ok(())
+    reading(path, moments, |list| {
+        for _ in 0..times {
+            black_box(list.list(Scope::All, LeafFilter::Leaves, |_| true).count());
+        }
+    })
 }
 
 fn redefine(_: &Path, _: usize, times: usize) -> Result<(), Failed> {

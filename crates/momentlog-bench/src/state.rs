@@ -7,7 +7,9 @@ use std::process::Command as Process;
 use std::sync::Arc;
 use std::time::Instant;
 
-use momentlog::core::{Change, Event, Moment, MomentChange, MomentId, MomentName, State};
+use momentlog::core::{
+    Change, CheckpointDef, Event, Moment, MomentChange, MomentId, MomentName, State,
+};
 use momentlog::store::{FileStore, RealDisk};
 use momentlog::{Connection, Options};
 
@@ -178,6 +180,27 @@ impl Below {
     }
 }
 
+/// Returns a state with one checkpoint more.
+pub(crate) fn created(
+    state: &State,
+    name: &str,
+    parent: Option<MomentId>,
+    def: &Arc<CheckpointDef>,
+) -> Result<State, Failed> {
+    let change = Change::Checkpoint(MomentChange::Created {
+        id: state.next_moment().ok_or("there are ids")?,
+        parent,
+        name: MomentName::new(name).ok_or("it is a name")?,
+        created: 7,
+        def: def.clone(),
+        current: true,
+    });
+    Ok(state.apply(&Event {
+        domain: DOMAIN,
+        change,
+    })?)
+}
+
 /// Row 7: one event on a large state whose version before is held, against a tree that is changed in place, and against
 /// a persistent map from names to nodes with sets of children.
 fn applying(
@@ -215,19 +238,9 @@ fn applying(
             turn: Box::new(|time| {
                 until(time, || {
                     let id = held.next_moment().ok_or("there are ids")?;
-                    let change = Change::Checkpoint(MomentChange::Created {
-                        id,
-                        parent: MomentId::new(below.parent(id.get())),
-                        name: MomentName::new(&name(id.get())).ok_or("it is a name")?,
-                        created: 7,
-                        def: def.clone(),
-                        current: true,
-                    });
+                    let parent = MomentId::new(below.parent(id.get()));
                     // The version before is held until the one after is there.
-                    held = held.apply(&Event {
-                        domain: DOMAIN,
-                        change,
-                    })?;
+                    held = created(&held, &name(id.get()), parent, &def)?;
                     Ok(1)
                 })
             }),
@@ -299,7 +312,7 @@ fn reading(connection: &Connection, effort: Effort, table: &mut Table) -> Result
         moments[places[next[which]]]
     };
     let take = std::cell::RefCell::new(&mut take);
-    let some = |work: &dyn Fn(Moment<'_, momentlog::core::CheckpointDef>), which: usize| {
+    let some = |work: &dyn Fn(Moment<'_, CheckpointDef>), which: usize| {
         for _ in 0..AT_ONCE {
             work((take.borrow_mut())(which));
         }
