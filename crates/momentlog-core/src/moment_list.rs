@@ -141,8 +141,7 @@ impl<D> MomentList<D> {
 
     /// Returns the moment of this name; an absent name finds nothing. Follows `virDomainMomentFindByName`.
     pub fn find(&self, name: Option<&str>) -> Option<Moment<'_, D>> {
-        let name = name?;
-        self.moment(self.names.find(name, &self.rows)?)
+        self.names.find(name?, &self.rows)
     }
 
     /// The ids of all moments, ascending.
@@ -326,19 +325,7 @@ impl<D> MomentList<D> {
 
     /// Returns the moment in a slot, unless it is gone.
     fn moment(&self, slot: Slot) -> Option<Moment<'_, D>> {
-        let Row {
-            id,
-            name,
-            created,
-            def,
-        } = self.rows.get(slot)?;
-        Some(Moment {
-            id: *id,
-            name,
-            created: *created,
-            def: def.as_ref()?,
-            slot,
-        })
+        moment_at(&self.rows, slot)
     }
 
     /// Returns the slot of a listed moment.
@@ -377,6 +364,23 @@ impl<D> MomentList<D> {
         }
         None
     }
+}
+
+/// Returns the moment in a slot, unless it is gone.
+fn moment_at<D>(rows: &Table<Row<D>>, slot: Slot) -> Option<Moment<'_, D>> {
+    let Row {
+        id,
+        name,
+        created,
+        def,
+    } = rows.get(slot)?;
+    Some(Moment {
+        id: *id,
+        name,
+        created: *created,
+        def: def.as_ref()?,
+        slot,
+    })
 }
 
 /// Returns `whole * above / below`, which is at most `whole`; 0 of nothing.

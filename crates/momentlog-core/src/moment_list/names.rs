@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use hashbrown::{HashTable, hash_table};
 
-use super::Row;
 use super::table::{Slot, Table};
+use super::{Moment, Row, moment_at};
 use crate::MomentName;
 
 /// Added entries that a version has at least before it takes them into its table, and of how many entries one.
@@ -56,32 +56,32 @@ impl Names {
         self.made(rows).twice
     }
 
-    /// Returns the slot of the moment of this name.
-    pub(super) fn find<D>(&self, name: &str, rows: &Table<Row<D>>) -> Option<Slot> {
+    /// Returns the moment of this name.
+    pub(super) fn find<'r, D>(&self, name: &str, rows: &'r Table<Row<D>>) -> Option<Moment<'r, D>> {
         self.find_in(&self.made(rows).table, self.tag(name), name, rows)
     }
 
-    fn find_in<D>(
+    fn find_in<'r, D>(
         &self,
         table: &HashTable<Entry>,
         tag: u32,
         name: &str,
-        rows: &Table<Row<D>>,
-    ) -> Option<Slot> {
+        rows: &'r Table<Row<D>>,
+    ) -> Option<Moment<'r, D>> {
         let first = Entry {
             tag,
             slot: Slot::at(0),
         };
-        let is_it = |entry: &Entry| entry.tag == tag && has_name(rows, entry.slot, name);
-        let known = table.find(first.hash(), is_it);
-        if known.is_some() || self.added.is_empty() {
-            return known.map(|entry| entry.slot);
+        let mut found = None;
+        let mut is_it = |entry: &Entry| {
+            found = named(rows, *entry, tag, name);
+            found.is_some()
+        };
+        if table.find(first.hash(), &mut is_it).is_none() && !self.added.is_empty() {
+            let mut alike = self.added.range(first..);
+            alike.find(|entry| entry.tag != tag || is_it(entry));
         }
-        self.added
-            .range(first..)
-            .take_while(|entry| entry.tag == tag)
-            .find(|entry| is_it(entry))
-            .map(|entry| entry.slot)
+        found
     }
 
     /// Inserts the name of a row that is about to come, unless another has it already; returns whether it did.
@@ -99,7 +99,7 @@ impl Names {
             && let Some(Made { table, .. }) =
                 Arc::get_mut(&mut self.table).and_then(|lazy| lazy.0.get_mut())
         {
-            let is_it = |other: &Entry| other.tag == tag && has_name(rows, other.slot, name);
+            let is_it = |other: &Entry| named(rows, *other, tag, name).is_some();
             return match table.entry(entry.hash(), is_it, |entry| entry.hash()) {
                 hash_table::Entry::Occupied(_) => false,
                 hash_table::Entry::Vacant(vacant) => {
@@ -174,10 +174,17 @@ impl Names {
     }
 }
 
-/// Whether the moment in a slot is there and has this name.
-fn has_name<D>(rows: &Table<Row<D>>, slot: Slot, name: &str) -> bool {
-    rows.get(slot)
-        .is_some_and(|row| row.def.is_some() && row.name.as_str() == name)
+/// Returns the moment of an entry, if it is there and has this name and tag.
+fn named<'r, D>(
+    rows: &'r Table<Row<D>>,
+    entry: Entry,
+    tag: u32,
+    name: &str,
+) -> Option<Moment<'r, D>> {
+    let moment = (entry.tag == tag).then(|| moment_at(rows, entry.slot));
+    moment
+        .flatten()
+        .filter(|moment| moment.name.as_str() == name)
 }
 
 /// Returns entries roughly in the order in which they lie in a table of so many places: far faster to insert than in any
