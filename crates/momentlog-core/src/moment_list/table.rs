@@ -45,7 +45,7 @@ pub(super) struct Table<R> {
 #[derive(Debug)]
 enum Chunk<R> {
     Own(Vec<R>),
-    /// The rows from the second on, of those that came all at once. One block is much faster to fill than many chunks.
+    /// The rows from the second on, of those that came all at once and lie in one block.
     Of(Arc<Vec<R>>, usize),
 }
 
