@@ -12,7 +12,7 @@ use crate::sync::{AtomicBool, Condvar, Latch, Mutex, MutexGuard, Ordering};
 #[derive(Debug)]
 pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
-    /// Tells the one who will write next that nobody writes any more.
+    /// Tells leaders that nobody writes any more.
     turn: Condvar,
 }
 
@@ -208,8 +208,9 @@ impl<T, E> Drop for Lead<'_, T, E> {
         drop(state);
         // Without the lock: it may be much.
         drop(abandoned);
-        // Who writes next goes on first, and those who have their answer after that.
-        self.queue.turn.notify_one();
+        // Who writes next goes on first, and those who have their answer after that. One thread sleeps there at most,
+        // but for leaders whose groups have failed: waking only one of them could leave the next writer asleep.
+        self.queue.turn.notify_all();
         self.group.0.settled.set(self.outcome.clone());
     }
 }

@@ -173,6 +173,27 @@ fn a_write_that_fails_fails_for_all_that_rest_on_it() {
     }
 }
 
+/// A leader whose group failed before its turn, and the leader of a later group, may sleep at once: both must wake up.
+#[test]
+fn nobody_sleeps_on_after_a_write_that_failed() {
+    let run = || {
+        let world = World::new(Some(0));
+        let writers: Vec<_> = (0..5)
+            .map(|item| {
+                let world = world.clone();
+                thread::spawn(move || world.execute(item))
+            })
+            .collect();
+        for writer in writers {
+            // That it ends is what is tested: the scheduler tells when all that are left sleep.
+            let _ = writer.join().unwrap();
+        }
+        assert!(world.queue.last().is_none(), "everything is settled");
+    };
+    shuttle::check_random(run, 20_000);
+    shuttle::check_pct(run, 20_000, 5);
+}
+
 #[test]
 fn two_writers_in_tens_of_thousands_of_orders() {
     // All of them take minutes.
