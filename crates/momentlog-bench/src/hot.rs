@@ -15,67 +15,79 @@ use crate::Failed;
 use crate::command::{DOMAIN, create, store};
 use crate::state::{created, open};
 
-/// One operation, done so often on a store of so many moments.
-type Operation = fn(&Path, moments: usize, times: usize) -> Result<(), Failed>;
+/// Does one operation so often, on a store of so many moments.
+type Run = fn(&Path, moments: usize, times: usize) -> Result<(), Failed>;
 
-/// Name, what it is, how often it is done, and the operation.
-const OPERATIONS: [(&str, &str, usize, Operation); 12] = [
-    ("append", "append one record of 250 bytes", 300, append),
-    ("batch", "append 64 such records under one sync", 20, batch),
-    (
-        "command",
-        "create a checkpoint, from `decide` to the sync",
-        300,
-        command,
-    ),
-    (
-        "apply",
-        "apply one event while the version before is held",
-        2_000,
-        apply,
-    ),
-    ("replay", "replay a log, each record", 1, replay),
-    ("image", "open from an image, each moment", 1, image),
-    ("find", "look a moment up by name", 20_000, find),
-    ("parent", "the parent of a moment", 20_000, parent),
-    ("list", "list all with handles, each moment", 2, list),
-    ("leaves", "count leaves, each moment", 5, leaves),
-    (
-        "redefine",
-        "redefine a snapshot from XML with its domain, in memory",
-        2_000,
-        redefine,
-    ),
-    ("xml", "XML of a checkpoint without its domain", 2_000, xml),
+/// One operation.
+struct Operation {
+    name: &'static str,
+    what: &'static str,
+    /// How often it is done when its instructions are counted.
+    times: usize,
+    /// Whether one time does all moments.
+    each: bool,
+    run: Run,
+}
+
+const fn one(name: &'static str, what: &'static str, times: usize, run: Run) -> Operation {
+    Operation {
+        name,
+        what,
+        times,
+        each: false,
+        run,
+    }
+}
+
+const fn each(name: &'static str, what: &'static str, times: usize, run: Run) -> Operation {
+    Operation {
+        each: true,
+        ..one(name, what, times, run)
+    }
+}
+
+const OPERATIONS: [Operation; 12] = [
+    one("append", "append one record of 250 bytes", 300, append),
+    one("batch", "append 64 such records under one sync", 20, batch),
+    one("command", "create a checkpoint, to the sync", 300, command),
+    one("apply", "one event, the version before held", 2_000, apply),
+    each("replay", "replay a log, each record", 1, replay),
+    each("image", "open from an image, each moment", 1, image),
+    one("find", "look a moment up by name", 20_000, find),
+    one("parent", "the parent of a moment", 20_000, parent),
+    each("list", "list all with handles, each moment", 2, list),
+    each("leaves", "walk all for leaves, each moment", 5, leaves),
+    one("redefine", "redefine from XML, in memory", 2_000, redefine),
+    one("xml", "XML of a checkpoint alone", 2_000, xml),
 ];
-
-/// Operations of which one time does all moments.
-const EACH: [&str; 4] = ["replay", "image", "list", "leaves"];
 
 /// Moments that the store has when instructions are counted.
 const MOMENTS: usize = 5_000;
 
 /// Does one operation so often, on a store of so many moments.
 pub(crate) fn run(name: &str, moments: usize, times: usize) -> Result<(), Failed> {
-    let found = OPERATIONS.iter().find(|operation| operation.0 == name);
-    let (.., operation) = found.ok_or("no such operation")?;
+    let found = OPERATIONS.iter().find(|operation| operation.name == name);
+    let operation = found.ok_or("no such operation")?;
     let scratch = tempfile::tempdir()?;
-    operation(&scratch.path().join("store"), moments, times)
+    (operation.run)(&scratch.path().join("store"), moments, times)
 }
 
 /// Counts the instructions of each operation with `valgrind`, and returns them as Markdown.
 pub(crate) fn instructions() -> Result<String, Failed> {
     let mut text = "| operation | | instructions |\n|---|---|---|\n".to_owned();
-    for (name, what, times, _) in OPERATIONS {
+    for Operation {
+        name,
+        what,
+        times,
+        each,
+        ..
+    } in OPERATIONS
+    {
         let once = count(name, times)?;
         let twice = count(name, 2 * times)?;
-        let units = if EACH.contains(&name) {
-            times * MOMENTS
-        } else {
-            times
-        };
-        let each = twice.saturating_sub(once) / units as u64;
-        text += &format!("| `{name}` | {what} | {each} |\n");
+        let units = if each { times * MOMENTS } else { times };
+        let instructions = twice.saturating_sub(once) / units as u64;
+        text += &format!("| `{name}` | {what} | {instructions} |\n");
     }
     Ok(text)
 }

@@ -121,6 +121,8 @@ fn encode_parts(
         texts: Vec::new(),
     };
     for domain in state.domains() {
+        let (snapshots, current_snapshot) = domain.snapshots().placed();
+        let (checkpoints, current_checkpoint) = domain.checkpoints().placed();
         out.extend(encode_body(&StoredDomain {
             uuid: *domain.uuid().as_bytes(),
             name: domain.name(),
@@ -129,15 +131,15 @@ fn encode_parts(
             persistent: domain.is_persistent(),
             power: domain.power().into(),
             policy: domain.policy().into(),
-            current_snapshot: current_of(domain.snapshots()),
+            current_snapshot: place(current_snapshot).into(),
             snapshots: domain.snapshots().len() as u64,
-            current_checkpoint: current_of(domain.checkpoints()),
+            current_checkpoint: place(current_checkpoint).into(),
             checkpoints: domain.checkpoints().len() as u64,
         }));
-        put_list(domain.snapshots(), &mut out, |def| {
+        put_list(snapshots, &mut out, |def| {
             encode_body(&encoder.snapshot(def))
         });
-        put_list(domain.checkpoints(), &mut out, |def| {
+        put_list(checkpoints, &mut out, |def| {
             encode_body(&encoder.checkpoint(def))
         });
     }
@@ -171,20 +173,23 @@ fn encode_parts(
     Some(out)
 }
 
-/// The place of the current moment, counted from 1; 0 if there is none.
-fn current_of<D>(list: &MomentList<D>) -> u64 {
-    let (_, current) = list.placed();
-    current.map_or(0, |position| u64::from(position) + 1)
+/// A position in a list, counted from 1; 0 if there is none.
+fn place(position: Option<u32>) -> u32 {
+    position.map_or(0, |position| position + 1)
 }
 
 /// Writes a list: each definition once, then a row for each moment, then all names.
-fn put_list<D>(list: &MomentList<D>, out: &mut Vec<u8>, mut encode: impl FnMut(&D) -> Vec<u8>) {
+fn put_list<D>(
+    moments: impl Iterator<Item = Placed<D>>,
+    out: &mut Vec<u8>,
+    mut encode: impl FnMut(&D) -> Vec<u8>,
+) {
     let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::new();
     let mut by_pointer: HashMap<*const D, u32> = HashMap::new();
     let mut definitions = Vec::new();
-    let mut rows = Vec::with_capacity(ROW_LEN * list.len());
+    let mut rows = Vec::new();
     let mut names = String::new();
-    for moment in list.placed().0 {
+    for moment in moments {
         // Definitions that are shared need no second look.
         let def = *by_pointer
             .entry(Arc::as_ptr(&moment.def))
@@ -196,7 +201,6 @@ fn put_list<D>(list: &MomentList<D>, out: &mut Vec<u8>, mut encode: impl FnMut(&
                     next
                 })
             });
-        let place = |position: Option<u32>| position.map_or(0, |position| position + 1);
         rows.extend(moment.id.get().to_le_bytes());
         rows.extend(moment.created.to_le_bytes());
         rows.extend(place(moment.parent).to_le_bytes());
