@@ -180,3 +180,18 @@ proptest! {
         prop_assert!(!def.xml.contains("id='3'"));
     }
 }
+
+/// It stands before the text, and counts where a place is told.
+#[test]
+fn a_byte_order_mark_is_skipped_once() {
+    let domain = "<domain type='kvm'><name>é</name><os><type>hvm</type></os></domain>";
+    let marked = format!("\u{feff}{domain}");
+    assert_eq!(read_domain(&marked, FRESH), read_domain(domain, FRESH));
+    assert!(read_domain(&marked, FRESH).is_ok());
+    let declared = format!("\u{feff}<?xml version='1.0'?>{domain}");
+    assert_eq!(read_domain(&declared, FRESH), read_domain(domain, FRESH));
+
+    let error = read_domain("\u{feff}<domain>\n <a><b></a></domain>", FRESH).unwrap_err();
+    assert_eq!((error.position.line, error.position.column), (2, 8));
+    assert!(read_domain(&format!("\u{feff}{marked}"), FRESH).is_err());
+}

@@ -6,7 +6,7 @@ use momentlog_core::{
     CheckpointDef, CheckpointDisk, DiskTracking, DomainUuid, MomentKind, MomentName, Redefine,
 };
 
-use crate::document::{Element, Source};
+use crate::document::{Document, Element, Source};
 use crate::domain::{domain_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, XmlError};
 use crate::schema;
@@ -29,14 +29,15 @@ pub struct CheckpointRequest {
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks. The schema always counts.
 pub fn read_checkpoint(xml: &str) -> Result<CheckpointRequest, XmlError> {
-    let (_, root) = parse(xml)?;
+    let (_, document) = parse(xml)?;
+    let root = document.root();
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
     Ok(CheckpointRequest {
         name,
         description: root.child_text("description").map(Arc::from),
-        disks: disks(&root),
+        disks: disks(root),
     })
 }
 
@@ -49,10 +50,10 @@ pub fn read_checkpoint_redefine(
     xml: &str,
     fresh: DomainUuid,
 ) -> Result<Redefine<CheckpointDef>, XmlError> {
-    let (source, mut root) = parse(xml)?;
+    let (source, document) = parse(xml)?;
+    let root = document.root();
     let kind = MomentKind::Checkpoint.as_str();
-    let offset = root.offset;
-    let wrong = |rule: MomentRule| source.error(offset, rule);
+    let wrong = |rule: MomentRule| source.error(root.offset(), rule);
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
@@ -65,12 +66,12 @@ pub fn read_checkpoint_redefine(
         .child("parent")
         .and_then(|parent| parent.child_text("name"));
     let domain = root
-        .take("domain")
-        .map(|domain| domain_def(&source, domain, fresh))
+        .child("domain")
+        .map(|domain| domain_def(&source, domain, domain.name(), fresh))
         .transpose()?;
     let def = CheckpointDef {
         description: root.child_text("description").map(Arc::from),
-        disks: disks(&root),
+        disks: disks(root),
         domain: domain.map(Arc::new),
     };
     Ok(Redefine {
@@ -82,19 +83,19 @@ pub fn read_checkpoint_redefine(
     })
 }
 
-fn parse(xml: &str) -> Result<(Source<'_>, Element), XmlError> {
+fn parse(xml: &str) -> Result<(Source<'_>, Document<'_>), XmlError> {
     let source = Source {
         kind: DocumentKind::Checkpoint,
         text: xml,
     };
-    let root = source.parse()?;
-    source.expect_root(&root)?;
-    schema::checkpoint(&source, &root)?;
-    Ok((source, root))
+    let document = source.parse()?;
+    source.expect_root(document.root())?;
+    schema::checkpoint(&source, document.root())?;
+    Ok((source, document))
 }
 
-fn disks(root: &Element) -> Vec<CheckpointDisk> {
-    let disk = |element: &Element| CheckpointDisk {
+fn disks(root: Element<'_>) -> Vec<CheckpointDisk> {
+    let disk = |element: Element<'_>| CheckpointDisk {
         name: element.attribute("name").unwrap_or_default().into(),
         tracking: match element.attribute("checkpoint") {
             Some("no") => DiskTracking::No,

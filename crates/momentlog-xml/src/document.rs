@@ -1,11 +1,13 @@
 //! XML text as a tree, within limits, with the place of every element.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesStart, Event};
-use smol_str::SmolStr;
 
 use crate::error::{DocumentKind, Position, Rule, XmlError};
 
@@ -21,104 +23,225 @@ pub const XML_ATTRIBUTES_MAX: usize = 256;
 /// Most elements of one document.
 pub const XML_ELEMENTS_MAX: usize = 1 << 18;
 
-/// One element.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Element {
-    /// The name as written, prefix included.
-    pub(crate) name: SmolStr,
-    /// Whether the element is in a namespace. libvirt's own are not, and it sees no other.
-    pub(crate) namespaced: bool,
-    pub(crate) attributes: Vec<(SmolStr, SmolStr)>,
-    pub(crate) children: Vec<Node>,
-    /// Offset of its `<` in the text.
-    pub(crate) offset: usize,
+/// A document that was read: what it consists of in the order of the text, which is borrowed wherever it says the same.
+#[derive(Debug)]
+pub(crate) struct Document<'a> {
+    /// The root is the first; what an element contains follows it.
+    nodes: Vec<Node<'a>>,
+    attributes: Vec<(&'a str, Cow<'a, str>)>,
+}
+
+#[derive(Debug)]
+struct Node<'a> {
+    content: Content<'a>,
+    /// The index of the element that contains it; its own for the root.
+    parent: usize,
+    /// The index after all that it contains.
+    end: usize,
+}
+
+#[derive(Debug)]
+enum Content<'a> {
+    Element(Tag<'a>),
+    Text(Cow<'a, str>),
+    Comment(Cow<'a, str>),
+}
+
+#[derive(Debug)]
+struct Tag<'a> {
+    name: &'a str,
+    namespaced: bool,
+    has_elements: bool,
+    attributes: Range<usize>,
+    offset: usize,
+}
+
+/// An element of a document.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Element<'d> {
+    document: &'d Document<'d>,
+    index: usize,
+    tag: &'d Tag<'d>,
 }
 
 /// What an element contains. Whitespace between elements is kept out; processing instructions are, too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
-    Element(Element),
-    Text(String),
-    Comment(String),
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Child<'d> {
+    Element(Element<'d>),
+    Text(&'d str),
+    Comment(&'d str),
 }
 
-impl Element {
-    /// The elements among the children that are in no namespace.
-    pub(crate) fn elements(&self) -> impl Iterator<Item = &Element> {
-        self.children.iter().filter_map(|node| match node {
-            Node::Element(element) if !element.namespaced => Some(element),
-            _ => None,
-        })
+impl<'a> Document<'a> {
+    pub(crate) fn root(&self) -> Element<'_> {
+        self.element(0)
+            .expect("a document that was read has a root")
     }
 
-    /// All elements among the children.
-    pub(crate) fn all_elements(&self) -> impl Iterator<Item = &Element> {
-        self.children.iter().filter_map(|node| match node {
-            Node::Element(element) => Some(element),
-            _ => None,
-        })
-    }
-
-    /// All children of this name.
-    pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
-        self.elements().filter(move |element| element.name == name)
-    }
-
-    /// The first child of this name.
-    pub(crate) fn child(&self, name: &str) -> Option<&Element> {
-        self.elements().find(|element| element.name == name)
-    }
-
-    /// Takes the first child of this name out.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Element> {
-        let is_it = |node: &Node| matches!(node, Node::Element(child) if !child.namespaced && child.name == name);
-        let at = self.children.iter().position(is_it)?;
-        match self.children.remove(at) {
-            Node::Element(child) => Some(child),
-            Node::Text(_) | Node::Comment(_) => None,
+    fn element(&self, index: usize) -> Option<Element<'_>> {
+        match &self.nodes.get(index)?.content {
+            Content::Element(tag) => Some(Element {
+                document: self,
+                index,
+                tag,
+            }),
+            Content::Text(_) | Content::Comment(_) => None,
         }
     }
 
+    fn tag_mut(&mut self, index: usize) -> &mut Tag<'a> {
+        match &mut self.nodes[index].content {
+            Content::Element(tag) => tag,
+            Content::Text(_) | Content::Comment(_) => unreachable!("only elements are open"),
+        }
+    }
+
+    /// Whether a text only separates elements. An element of nothing but blanks keeps them: a name may be one.
+    fn separates(&self, node: &Node<'_>, text: &str) -> bool {
+        matches!(&self.nodes[node.parent].content, Content::Element(tag) if tag.has_elements)
+            && is_blank(text)
+    }
+}
+
+impl PartialEq for Element<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.tag, other.tag)
+    }
+}
+
+impl<'d> Element<'d> {
+    /// The name as written, prefix included.
+    pub(crate) fn name(self) -> &'d str {
+        self.tag.name
+    }
+
+    /// The name without its prefix.
+    pub(crate) fn local_name(self) -> &'d str {
+        let name = self.tag.name;
+        name.rsplit_once(':').map_or(name, |(_, local)| local)
+    }
+
+    /// Whether the element is in a namespace. libvirt's own are not, and it sees no other.
+    pub(crate) fn is_namespaced(self) -> bool {
+        self.tag.namespaced
+    }
+
+    /// Offset of its `<` in the text.
+    pub(crate) fn offset(self) -> usize {
+        self.tag.offset
+    }
+
+    /// The element that contains it.
+    pub(crate) fn parent(self) -> Option<Element<'d>> {
+        let parent = self.document.nodes[self.index].parent;
+        if parent == self.index {
+            return None;
+        }
+        self.document.element(parent)
+    }
+
+    /// Its attributes, with their values.
+    pub(crate) fn attributes(self) -> impl Iterator<Item = (&'d str, &'d str)> {
+        self.document.attributes[self.tag.attributes.clone()]
+            .iter()
+            .map(|(key, value)| (*key, &**value))
+    }
+
+    /// The value of an attribute.
+    pub(crate) fn attribute(self, name: &str) -> Option<&'d str> {
+        self.attributes()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// What it contains, in order.
+    pub(crate) fn children(self) -> Children<'d> {
+        Children {
+            document: self.document,
+            next: self.index + 1,
+            end: self.document.nodes[self.index].end,
+        }
+    }
+
+    /// All elements among the children.
+    pub(crate) fn all_elements(self) -> impl Iterator<Item = Element<'d>> {
+        self.children().filter_map(|child| match child {
+            Child::Element(element) => Some(element),
+            Child::Text(_) | Child::Comment(_) => None,
+        })
+    }
+
+    /// The elements among the children that are in no namespace.
+    pub(crate) fn elements(self) -> impl Iterator<Item = Element<'d>> {
+        self.all_elements()
+            .filter(|element| !element.is_namespaced())
+    }
+
+    /// All children of this name.
+    pub(crate) fn named<'n>(
+        self,
+        name: &'n str,
+    ) -> impl Iterator<Item = Element<'d>> + use<'d, 'n> {
+        self.elements()
+            .filter(move |element| element.name() == name)
+    }
+
+    /// The first child of this name.
+    pub(crate) fn child(self, name: &str) -> Option<Element<'d>> {
+        self.named(name).next()
+    }
+
     /// The text of the first child of this name; an empty one counts as absent.
-    pub(crate) fn child_text(&self, name: &str) -> Option<String> {
+    pub(crate) fn child_text(self, name: &str) -> Option<Cow<'d, str>> {
         self.child(name)
             .map(Element::text)
             .filter(|text| !text.is_empty())
     }
 
     /// All text inside, in order.
-    pub(crate) fn text(&self) -> String {
-        if let [Node::Text(text)] = &self.children[..] {
-            return text.clone();
-        }
-        let mut text = String::new();
-        let mut stack = vec![self.children.iter()];
-        while let Some(nodes) = stack.last_mut() {
-            match nodes.next() {
-                Some(Node::Text(part)) => text.push_str(part),
-                Some(Node::Element(element)) => stack.push(element.children.iter()),
-                Some(Node::Comment(_)) => {}
-                None => {
-                    stack.pop();
-                }
+    pub(crate) fn text(self) -> Cow<'d, str> {
+        let inside = self.index + 1..self.document.nodes[self.index].end;
+        let mut all = Cow::Borrowed("");
+        for node in &self.document.nodes[inside] {
+            match &node.content {
+                Content::Text(text) if !self.document.separates(node, text) => all += &**text,
+                _ => {}
             }
         }
-        text
+        all
     }
+}
 
-    /// The value of an attribute.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
+/// The children of an element.
+#[derive(Clone, Debug)]
+pub(crate) struct Children<'d> {
+    document: &'d Document<'d>,
+    next: usize,
+    end: usize,
+}
 
-    /// The name without its prefix.
-    pub(crate) fn local_name(&self) -> &str {
-        self.name
-            .rsplit_once(':')
-            .map_or(&self.name, |(_, local)| local)
+impl<'d> Iterator for Children<'d> {
+    type Item = Child<'d>;
+
+    fn next(&mut self) -> Option<Child<'d>> {
+        while self.next < self.end {
+            let index = self.next;
+            let node = &self.document.nodes[index];
+            self.next = node.end;
+            match &node.content {
+                Content::Element(tag) => {
+                    return Some(Child::Element(Element {
+                        document: self.document,
+                        index,
+                        tag,
+                    }));
+                }
+                Content::Text(text) if self.document.separates(node, text) => {}
+                Content::Text(text) => return Some(Child::Text(text)),
+                Content::Comment(text) => return Some(Child::Comment(text)),
+            }
+        }
+        None
     }
 }
 
@@ -129,7 +252,7 @@ pub(crate) struct Source<'a> {
     pub(crate) text: &'a str,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     /// Returns the error that `rule` is broken at `offset`.
     pub(crate) fn error(&self, offset: usize, rule: impl Into<Rule>) -> XmlError {
         let position = Position::of(self.text, offset);
@@ -147,8 +270,8 @@ impl Source<'_> {
         self.error(offset, Rule::WellFormed(rule.into()))
     }
 
-    /// Reads the text and returns its root element, whatever that is called.
-    pub(crate) fn parse(&self) -> Result<Element, XmlError> {
+    /// Reads the text, whatever its root is called.
+    pub(crate) fn parse(&self) -> Result<Document<'a>, XmlError> {
         if self.text.is_empty() {
             return Err(self.malformed(0, "document is empty"));
         }
@@ -159,8 +282,7 @@ impl Source<'_> {
             ));
         }
         // Most texts are of such bytes alone, which is soon seen.
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n');
-        if !self.text.bytes().all(is_plain)
+        if !is_plain(self.text)
             && let Some((offset, char)) = self
                 .text
                 .char_indices()
@@ -173,8 +295,12 @@ impl Source<'_> {
         }
         Builder {
             source: *self,
-            open: Vec::new(),
-            root: None,
+            document: Document {
+                nodes: Vec::with_capacity(USUAL_NODES),
+                attributes: Vec::with_capacity(USUAL_NODES),
+            },
+            open: Vec::with_capacity(USUAL_DEPTH),
+            text: None,
             elements: 0,
             bindings: HashMap::new(),
         }
@@ -182,18 +308,18 @@ impl Source<'_> {
     }
 
     /// Checks the name of the root element. Follows libvirt: its prefix does not matter.
-    pub(crate) fn expect_root(&self, root: &Element) -> Result<(), XmlError> {
+    pub(crate) fn expect_root(&self, root: Element<'_>) -> Result<(), XmlError> {
         let expected = self.kind.root();
-        let found = if root.namespaced {
+        let found = if root.is_namespaced() {
             root.local_name()
         } else {
-            &root.name
+            root.name()
         };
         if found == expected {
             return Ok(());
         }
         Err(self.error(
-            root.offset,
+            root.offset(),
             Rule::Root {
                 expected,
                 found: found.to_owned(),
@@ -205,16 +331,33 @@ impl Source<'_> {
 /// Builds the tree from the reader's events, without recursion.
 struct Builder<'a> {
     source: Source<'a>,
-    open: Vec<Element>,
-    root: Option<Element>,
+    document: Document<'a>,
+    /// The elements that are not closed yet, innermost last.
+    open: Vec<usize>,
+    /// The text that the next piece of text continues.
+    text: Option<usize>,
     elements: usize,
     /// For each prefix, empty for none: whether the declarations in scope bind it, innermost last.
-    bindings: HashMap<String, Vec<bool>>,
+    bindings: HashMap<&'a str, Vec<bool>>,
 }
 
-impl Builder<'_> {
-    fn build(mut self) -> Result<Element, XmlError> {
-        let mut reader = quick_xml::Reader::from_str(self.source.text);
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// What most documents fit in.
+const USUAL_NODES: usize = 32;
+const USUAL_DEPTH: usize = 8;
+
+impl<'a> Builder<'a> {
+    fn build(mut self) -> Result<Document<'a>, XmlError> {
+        // The reader would skip one, and not count it.
+        let body = self.source.text.trim_start_matches(BYTE_ORDER_MARK);
+        let skipped = self.source.text.len() - body.len();
+        if skipped > BYTE_ORDER_MARK.len_utf8() {
+            let rule = "a byte order mark may stand at the start only once";
+            return Err(self.source.malformed(0, rule));
+        }
+        let offset_of = |position| skipped + in_memory(position);
+        let mut reader = quick_xml::Reader::from_str(body);
         reader.config_mut().enable_all_checks(true);
         loop {
             let offset = offset_of(reader.buffer_position());
@@ -224,9 +367,13 @@ impl Builder<'_> {
                 self.source.malformed(at, error.to_string())
             })?;
             match event {
-                Event::Start(start) => self.start(&start, offset)?,
+                Event::Start(start) => {
+                    let end = offset_of(reader.buffer_position()) - ">".len();
+                    self.start(&start, end)?;
+                }
                 Event::Empty(start) => {
-                    self.start(&start, offset)?;
+                    let end = offset_of(reader.buffer_position()) - "/>".len();
+                    self.start(&start, end)?;
                     self.end();
                 }
                 Event::End(_) => self.end(),
@@ -236,15 +383,15 @@ impl Builder<'_> {
                             .source
                             .malformed(offset + at, "`]]>` is not allowed in text"));
                     }
-                    self.text(&text.xml10_content(), offset)?;
+                    self.text(text.xml10_content(), offset)?;
                 }
-                Event::CData(text) => self.text(&text.xml10_content(), offset)?,
+                Event::CData(text) => self.text(text.xml10_content(), offset)?,
                 Event::GeneralRef(reference) => {
                     let resolved = match reference.resolve_char_ref() {
-                        Ok(Some(char)) if is_xml_char(char) => Some(char.to_string()),
+                        Ok(Some(char)) if is_xml_char(char) => Some(char.to_string().into()),
                         Ok(Some(_)) | Err(_) => None,
                         Ok(None) => {
-                            resolve_predefined_entity(&reference.xml10_content()).map(str::to_owned)
+                            resolve_predefined_entity(&reference.xml10_content()).map(Cow::Borrowed)
                         }
                     };
                     let Some(resolved) = resolved else {
@@ -253,17 +400,16 @@ impl Builder<'_> {
                             .source
                             .malformed(offset, format!("entity '{name}' is not defined")));
                     };
-                    self.text(&resolved, offset)?;
+                    self.text(resolved, offset)?;
                 }
                 Event::Comment(comment) => {
-                    if let Some(parent) = self.open.last_mut() {
-                        parent
-                            .children
-                            .push(Node::Comment(comment.xml10_content().into_owned()));
+                    if let Some(parent) = self.open.last() {
+                        self.push(*parent, Content::Comment(comment.xml10_content()));
+                        self.text = None;
                     }
                 }
                 Event::Decl(declaration) => {
-                    if offset != 0 {
+                    if offset != skipped {
                         return Err(self
                             .source
                             .malformed(offset, "the XML declaration is not at the start"));
@@ -291,21 +437,29 @@ impl Builder<'_> {
         }
         let end = self.source.text.len();
         if let Some(open) = self.open.last() {
+            let open = self.document.tag_mut(*open);
             let line = Position::of(self.source.text, open.offset).line;
             return Err(self.source.malformed(
                 end,
                 format!("element '{}' of line {line} is not closed", open.name),
             ));
         }
-        self.root.ok_or_else(|| {
-            self.source
-                .malformed(0, "a start tag is expected, '<' not found")
-        })
+        if self.document.nodes.is_empty() {
+            return Err(self
+                .source
+                .malformed(0, "a start tag is expected, '<' not found"));
+        }
+        Ok(self.document)
     }
 
-    fn start(&mut self, start: &BytesStart<'_>, offset: usize) -> Result<(), XmlError> {
+    /// Opens the element whose tag, without its brackets, ends at `end`.
+    fn start(&mut self, start: &BytesStart<'_>, end: usize) -> Result<(), XmlError> {
+        // The reader's copy lives no longer than its event.
+        let tag: &'a str = &self.source.text[end - start.len()..end];
+        let name = &tag[..start.name().as_ref().len()];
+        let offset = end - tag.len() - "<".len();
         let malformed = |rule: String| Err(self.source.malformed(offset, rule));
-        if self.root.is_some() {
+        if self.open.is_empty() && !self.document.nodes.is_empty() {
             return malformed("extra content at the end of the document".to_owned());
         }
         if self.open.len() == XML_DEPTH_MAX {
@@ -317,21 +471,20 @@ impl Builder<'_> {
                 "the document has more than {XML_ELEMENTS_MAX} elements"
             ));
         }
-        let name = SmolStr::new(start.name().as_ref());
-        if !is_xml_name(&name) {
+        if !is_xml_name(name) {
             return malformed(format!("'{name}' is not the name of an element"));
         }
-        let mut attributes: Vec<(SmolStr, SmolStr)> = Vec::new();
-        for attribute in start.attributes() {
+        let first = self.document.attributes.len();
+        for attribute in Attributes::new(tag, name.len()) {
             let attribute =
                 attribute.map_err(|error| self.source.malformed(offset, error.to_string()))?;
-            if attributes.len() == XML_ATTRIBUTES_MAX {
+            if self.document.attributes.len() - first == XML_ATTRIBUTES_MAX {
                 return malformed(format!(
                     "an element has more than {XML_ATTRIBUTES_MAX} attributes"
                 ));
             }
-            let key = SmolStr::new(attribute.key.as_ref());
-            if !is_xml_name(&key) {
+            let key = attribute.key.into_inner();
+            if !is_xml_name(key) {
                 return malformed(format!("'{key}' is not the name of an attribute"));
             }
             if attribute.value.contains('<') {
@@ -339,35 +492,52 @@ impl Builder<'_> {
             }
             let value = attribute.normalized_value(XmlVersion::Explicit1_0);
             let value = value.map_err(|error| self.source.malformed(offset, error.to_string()))?;
-            if !value.chars().all(is_xml_char) {
+            // What is borrowed is of characters that were looked at before.
+            if matches!(value, Cow::Owned(_)) && !value.chars().all(is_xml_char) {
                 return malformed(format!(
                     "the value of attribute '{key}' holds a character that is not allowed"
                 ));
             }
-            attributes.push((key, SmolStr::new(value)));
+            self.document.attributes.push((key, value));
         }
-        let mut element = Element {
+        let attributes = first..self.document.attributes.len();
+        let namespaced = self.enter_namespaces(name, attributes.clone());
+        let tag = Tag {
             name,
-            namespaced: false,
+            namespaced,
+            has_elements: false,
             attributes,
-            children: Vec::new(),
             offset,
         };
-        element.namespaced = self.enter_namespaces(&element);
-        self.open.push(element);
+        let parent = self.open.last().copied();
+        if let Some(parent) = parent {
+            self.document.tag_mut(parent).has_elements = true;
+        }
+        let index = self.document.nodes.len();
+        self.push(parent.unwrap_or(index), Content::Element(tag));
+        self.open.push(index);
+        self.text = None;
         Ok(())
     }
 
-    /// Enters the element's declarations, and returns whether its prefix, or its lack of one, is bound to a namespace.
-    fn enter_namespaces(&mut self, element: &Element) -> bool {
-        for (prefix, uri) in declarations(element) {
-            let bound = !uri.is_empty();
-            self.bindings
-                .entry(prefix.to_owned())
-                .or_default()
-                .push(bound);
+    fn push(&mut self, parent: usize, content: Content<'a>) {
+        let end = self.document.nodes.len() + 1;
+        self.document.nodes.push(Node {
+            content,
+            parent,
+            end,
+        });
+    }
+
+    /// Enters an element's declarations, and returns whether its prefix, or its lack of one, is bound to a namespace.
+    fn enter_namespaces(&mut self, name: &str, attributes: Range<usize>) -> bool {
+        for (key, uri) in &self.document.attributes[attributes] {
+            if let Some(prefix) = declared(key) {
+                let bound = !uri.is_empty();
+                self.bindings.entry(prefix).or_default().push(bound);
+            }
         }
-        match element.name.split_once(':') {
+        match name.split_once(':') {
             Some(("xml", _)) => true,
             Some((prefix, _)) => self.is_bound(prefix),
             None => self.is_bound(""),
@@ -379,58 +549,49 @@ impl Builder<'_> {
     }
 
     fn end(&mut self) {
-        let mut element = self.open.pop().expect("the reader matches end tags");
-        for (prefix, _) in declarations(&element) {
-            self.bindings.get_mut(prefix).map(Vec::pop);
+        let index = self.open.pop().expect("the reader matches end tags");
+        self.document.nodes[index].end = self.document.nodes.len();
+        let attributes = self.document.tag_mut(index).attributes.clone();
+        for (key, _) in &self.document.attributes[attributes] {
+            if let Some(prefix) = declared(key) {
+                self.bindings.get_mut(prefix).map(Vec::pop);
+            }
         }
-        drop_blank_text(&mut element);
-        match self.open.last_mut() {
-            Some(parent) => parent.children.push(Node::Element(element)),
-            None => self.root = Some(element),
-        }
+        self.text = None;
     }
 
-    fn text(&mut self, text: &str, offset: usize) -> Result<(), XmlError> {
-        let Some(parent) = self.open.last_mut() else {
-            if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
+    fn text(&mut self, text: Cow<'a, str>, offset: usize) -> Result<(), XmlError> {
+        let Some(parent) = self.open.last() else {
+            if is_blank(&text) {
                 return Ok(());
             }
-            let rule = match self.root {
-                Some(_) => "extra content at the end of the document",
-                None => "a start tag is expected, '<' not found",
+            let rule = if self.document.nodes.is_empty() {
+                "a start tag is expected, '<' not found"
+            } else {
+                "extra content at the end of the document"
             };
             return Err(self.source.malformed(offset, rule));
         };
-        match parent.children.last_mut() {
-            Some(Node::Text(before)) => before.push_str(text),
-            _ => parent.children.push(Node::Text(text.to_owned())),
+        let before = self
+            .text
+            .map(|before| &mut self.document.nodes[before].content);
+        match before {
+            Some(Content::Text(before)) => *before += text,
+            _ => {
+                self.text = Some(self.document.nodes.len());
+                self.push(*parent, Content::Text(text));
+            }
         }
         Ok(())
     }
 }
 
-/// The namespaces that an element declares: prefix, empty for none, and URI.
-fn declarations(element: &Element) -> impl Iterator<Item = (&str, &str)> {
-    element
-        .attributes
-        .iter()
-        .filter_map(|(key, uri)| match key.split_once(':') {
-            None if key == "xmlns" => Some(("", uri.as_str())),
-            Some(("xmlns", prefix)) => Some((prefix, uri.as_str())),
-            _ => None,
-        })
-}
-
-/// Drops text that only separates elements. An element of nothing but blanks keeps them: a name may be one.
-fn drop_blank_text(element: &mut Element) {
-    let has_elements = element
-        .children
-        .iter()
-        .any(|node| matches!(node, Node::Element(_)));
-    if has_elements {
-        element
-            .children
-            .retain(|node| !matches!(node, Node::Text(text) if is_blank(text)));
+/// The prefix that an attribute of this name declares, empty for none.
+fn declared(key: &str) -> Option<&str> {
+    match key.split_once(':') {
+        None if key == "xmlns" => Some(""),
+        Some(("xmlns", prefix)) => Some(prefix),
+        _ => None,
     }
 }
 
@@ -439,8 +600,15 @@ pub(crate) fn is_blank(text: &str) -> bool {
         .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
-fn offset_of(position: u64) -> usize {
+fn in_memory(position: u64) -> usize {
     usize::try_from(position).expect("a text in memory has offsets of this size")
+}
+
+/// Whether a text is of printable ASCII and line breaks alone, in a form that takes many bytes at a time.
+fn is_plain(text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') | (byte == b'\n');
+    text.bytes()
+        .fold(true, |plain, byte| plain & is_plain(byte))
 }
 
 /// Whether XML 1.0 takes the character at all.

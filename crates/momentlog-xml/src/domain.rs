@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use momentlog_core::{DiskLocation, DomainDef, DomainDisk, DomainUuid, SourceKind};
 
-use crate::document::{Element, Node, Source};
+use crate::document::{Element, Source};
 use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
-use crate::write::{Writer, canonical};
+use crate::write::{Changes, Writer, canonical};
 
 /// Domain types that libvirt knows.
 pub(crate) const DOMAIN_TYPES: [&str; 18] = [
@@ -43,9 +43,10 @@ pub fn read_domain(xml: &str, fresh: DomainUuid) -> Result<DomainDef, XmlError> 
         kind: DocumentKind::Domain,
         text: xml,
     };
-    let root = source.parse()?;
-    source.expect_root(&root)?;
-    domain_def(&source, root, fresh)
+    let document = source.parse()?;
+    let root = document.root();
+    source.expect_root(root)?;
+    domain_def(&source, root, root.name(), fresh)
 }
 
 /// Returns the domain's XML: the inactive form, or that of a running domain under its `id`.
@@ -64,21 +65,22 @@ pub fn write_domain(def: &DomainDef, id: Option<u32>, secure: bool) -> String {
     }
 }
 
-/// Reads the element into a definition. Follows libvirt's order: name, uuid, type, os type, then the rest.
+/// Reads the element into a definition, whose text calls it `called`. Follows libvirt's order: name, uuid, type, os type,
+/// then the rest.
 pub(crate) fn domain_def(
     source: &Source<'_>,
-    mut root: Element,
+    root: Element<'_>,
+    called: &str,
     fresh: DomainUuid,
 ) -> Result<DomainDef, XmlError> {
-    let offset = root.offset;
-    let wrong = |rule: DomainRule| source.error(offset, rule);
+    let wrong = |rule: DomainRule| source.error(root.offset(), rule);
     let name = root
         .child_text("name")
         .ok_or_else(|| wrong(DomainRule::NameMissing))?;
     let uuid = match root.child("uuid") {
         None => None,
         Some(element) => {
-            let malformed = |_| source.error(element.offset, DomainRule::Uuid);
+            let malformed = |_| source.error(element.offset(), DomainRule::Uuid);
             Some(element.text().parse::<DomainUuid>().map_err(malformed)?)
         }
     };
@@ -99,46 +101,28 @@ pub(crate) fn domain_def(
     let memory_kib = match root.child("memory") {
         None => 0,
         Some(memory) => {
-            kib(memory).ok_or_else(|| source.error(memory.offset, DomainRule::Memory))?
+            kib(memory).ok_or_else(|| source.error(memory.offset(), DomainRule::Memory))?
         }
     };
-    let disks = disks(source, &root)?;
-    let uuid_missing = uuid.is_none();
-    let uuid = uuid.unwrap_or(fresh);
-    root.attributes.retain(|(key, _)| key != "id");
-    if uuid_missing {
-        insert_uuid(&mut root, uuid);
-    }
-    let xml = canonical(&root).into();
+    let disks = disks(source, root)?;
+    let changes = Changes {
+        root: called,
+        uuid: uuid.is_none().then_some(fresh),
+        without_attribute: &|element, key| element == root && key == "id",
+        without: &|_| false,
+    };
+    let xml = canonical(root, &changes).into();
     Ok(DomainDef {
-        name: name.into(),
-        uuid,
+        name: Arc::from(name),
+        uuid: uuid.unwrap_or(fresh),
         memory_kib,
         disks,
         xml,
     })
 }
 
-/// Puts the uuid that the domain got after its name, so that the text says it from now on.
-fn insert_uuid(root: &mut Element, uuid: DomainUuid) {
-    let is_name = |node: &Node| matches!(node, Node::Element(child) if child.name == "name");
-    let after = root
-        .children
-        .iter()
-        .position(is_name)
-        .map_or(0, |at| at + 1);
-    let element = Element {
-        name: "uuid".into(),
-        namespaced: false,
-        attributes: Vec::new(),
-        children: vec![Node::Text(uuid.to_string())],
-        offset: root.offset,
-    };
-    root.children.insert(after, Node::Element(element));
-}
-
 /// Returns a memory size in KiB, rounded up.
-fn kib(memory: &Element) -> Option<u64> {
+fn kib(memory: Element<'_>) -> Option<u64> {
     let value: u128 = memory.text().trim().parse::<u64>().ok()?.into();
     let unit = memory
         .attribute("unit")
@@ -171,14 +155,14 @@ struct Placed {
     index: u64,
 }
 
-fn disks(source: &Source<'_>, root: &Element) -> Result<Vec<DomainDisk>, XmlError> {
+fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<DomainDisk>, XmlError> {
     let mut placed: Vec<Placed> = Vec::new();
     for element in root
         .named("devices")
         .flat_map(|devices| devices.named("disk"))
     {
         if placed.len() == DISKS_MAX {
-            return Err(source.error(element.offset, DomainRule::DisksTooMany));
+            return Err(source.error(element.offset(), DomainRule::DisksTooMany));
         }
         let disk = disk(source, element)?;
         if let Some(other) = placed
@@ -192,7 +176,7 @@ fn disks(source: &Source<'_>, root: &Element) -> Result<Vec<DomainDisk>, XmlErro
                 first: of(&other.disk),
                 second: of(&disk.disk),
             };
-            return Err(source.error(element.offset, rule));
+            return Err(source.error(element.offset(), rule));
         }
         insert(&mut placed, disk);
     }
@@ -223,7 +207,7 @@ fn insert(disks: &mut Vec<Placed>, disk: Placed) {
     disks.insert(at.unwrap_or(disks.len()), disk);
 }
 
-fn disk(source: &Source<'_>, element: &Element) -> Result<Placed, XmlError> {
+fn disk(source: &Source<'_>, element: Element<'_>) -> Result<Placed, XmlError> {
     let kind = match element.attribute("type").unwrap_or("file") {
         "file" => SourceKind::File,
         "block" => SourceKind::Block,
@@ -252,7 +236,7 @@ fn disk(source: &Source<'_>, element: &Element) -> Result<Placed, XmlError> {
     let target = element.child("target");
     let Some(dev) = target.and_then(|target| target.attribute("dev")) else {
         let rule = DomainRule::DiskTarget(path.unwrap_or_else(|| "<null>".to_owned()));
-        return Err(source.error(element.offset, rule));
+        return Err(source.error(element.offset(), rule));
     };
     let readonly =
         element.child("readonly").is_some() || element.attribute("device") == Some("cdrom");
@@ -280,7 +264,7 @@ fn disk(source: &Source<'_>, element: &Element) -> Result<Placed, XmlError> {
 /// Reads the `snapshot` attribute of a disk.
 pub(crate) fn disk_location(
     source: &Source<'_>,
-    element: &Element,
+    element: Element<'_>,
     word: &str,
 ) -> Result<DiskLocation, XmlError> {
     Ok(match word {
@@ -294,7 +278,7 @@ pub(crate) fn disk_location(
                 attribute: "snapshot",
                 value: word.to_owned(),
             };
-            return Err(source.error(element.offset, rule));
+            return Err(source.error(element.offset(), rule));
         }
     })
 }
@@ -356,48 +340,33 @@ fn guarded(xml: &str, secure: bool) -> std::borrow::Cow<'_, str> {
         kind: DocumentKind::Domain,
         text: xml,
     };
-    let Ok(mut root) = source.parse() else {
+    let Ok(document) = source.parse() else {
         // Never the secret: a text that does not read shows nothing.
         return "".into();
     };
-    for devices in elements_mut(&mut root, "devices") {
-        for graphics in elements_mut(devices, "graphics") {
-            graphics.attributes.retain(|(key, _)| key != "passwd");
-        }
-        for disk in elements_mut(devices, "disk") {
-            drop_cookies(disk);
-        }
-    }
-    canonical(&root).into()
+    let root = document.root();
+    let changes = Changes {
+        root: root.name(),
+        uuid: None,
+        without_attribute: &|element, key| key == "passwd" && is_device(element, "graphics"),
+        without: &is_secret,
+    };
+    canonical(root, &changes).into()
 }
 
-fn elements_mut<'a>(
-    element: &'a mut Element,
-    name: &'a str,
-) -> impl Iterator<Item = &'a mut Element> {
-    element
-        .children
-        .iter_mut()
-        .filter_map(move |node| match node {
-            Node::Element(child) if child.name == name => Some(child),
-            _ => None,
-        })
+/// Whether the element is a device of that name.
+fn is_device(element: Element<'_>, name: &str) -> bool {
+    let devices = element.parent().filter(|outer| outer.name() == "devices");
+    let root = devices.and_then(Element::parent);
+    element.name() == name && root.is_some_and(|root| root.parent().is_none())
 }
 
-/// Drops `<cookies>` from every source of a disk, those of its backing chain and its mirror included.
-fn drop_cookies(disk: &mut Element) {
-    let mut open = vec![disk];
-    while let Some(element) = open.pop() {
-        let is_cookies =
-            |node: &Node| matches!(node, Node::Element(child) if child.name == "cookies");
-        if element.name == "source" {
-            element.children.retain(|node| !is_cookies(node));
-        }
-        open.extend(element.children.iter_mut().filter_map(|node| match node {
-            Node::Element(child) => Some(child),
-            _ => None,
-        }));
-    }
+/// Whether the element is the cookies of a disk's source, those of its backing chain and its mirror included.
+fn is_secret(element: Element<'_>) -> bool {
+    let source = element.parent().filter(|outer| outer.name() == "source");
+    element.name() == "cookies"
+        && std::iter::successors(source, |inner| inner.parent())
+            .any(|outer| is_device(outer, "disk"))
 }
 
 /// Returns type, device, target and source of each disk, as `virsh domblklist --details` shows them.
@@ -406,11 +375,11 @@ pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
         kind: DocumentKind::Domain,
         text: &def.xml,
     };
-    let root = source.parse().ok();
+    let document = source.parse().ok();
     let device = |target: &str| {
-        let disks = root
+        let disks = document
             .iter()
-            .flat_map(|root| root.named("devices"))
+            .flat_map(|document| document.root().named("devices"))
             .flat_map(|devices| devices.named("disk"));
         let mut disks = disks.filter(|disk| {
             disk.child("target")

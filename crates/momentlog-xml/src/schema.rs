@@ -2,7 +2,7 @@
 
 use momentlog_core::{DomainUuid, MomentName};
 
-use crate::document::{Element, Node, Source, is_blank};
+use crate::document::{Child, Element, Source, is_blank};
 use crate::domain::DOMAIN_TYPES;
 use crate::error::{Rule, XmlError};
 
@@ -11,20 +11,20 @@ const BACKING_FORMATS: [&str; 5] = ["cow", "qcow", "qcow2", "qed", "vmdk"];
 
 type Checked = Result<(), XmlError>;
 
-fn broken(source: &Source<'_>, at: &Element, rule: String) -> Checked {
-    Err(source.error(at.offset, Rule::Schema(rule)))
+fn broken(source: &Source<'_>, at: Element<'_>, rule: String) -> Checked {
+    Err(source.error(at.offset(), Rule::Schema(rule)))
 }
 
 /// Checks the names, order and number of what an element may hold: each child at most once, unless it is in `many`.
 fn structure(
     source: &Source<'_>,
-    element: &Element,
+    element: Element<'_>,
     attributes: &[&str],
     once: &[&str],
     many: &[&str],
 ) -> Checked {
-    let name = &element.name;
-    if element.namespaced {
+    let name = element.name();
+    if element.is_namespaced() {
         return broken(
             source,
             element,
@@ -32,8 +32,8 @@ fn structure(
         );
     }
     let is_declaration = |key: &str| key == "xmlns" || key.starts_with("xmlns:");
-    for (key, _) in &element.attributes {
-        if !is_declaration(key) && !attributes.contains(&key.as_str()) {
+    for (key, _) in element.attributes() {
+        if !is_declaration(key) && !attributes.contains(&key) {
             return broken(
                 source,
                 element,
@@ -42,31 +42,32 @@ fn structure(
         }
     }
     let mut seen: Vec<&str> = Vec::new();
-    for node in &element.children {
-        match node {
-            Node::Comment(_) => {}
-            Node::Text(text) if is_blank(text) => {}
-            Node::Text(_) => {
+    for child in element.children() {
+        match child {
+            Child::Comment(_) => {}
+            Child::Text(text) if is_blank(text) => {}
+            Child::Text(_) => {
                 return broken(source, element, format!("text is not allowed in '{name}'"));
             }
-            Node::Element(child) => {
-                let known = !child.namespaced
-                    && (once.contains(&child.name.as_str()) || many.contains(&child.name.as_str()));
+            Child::Element(child) => {
+                let name_of = child.name();
+                let known =
+                    !child.is_namespaced() && (once.contains(&name_of) || many.contains(&name_of));
                 if !known {
                     return broken(
                         source,
                         child,
-                        format!("element '{}' is not allowed in '{name}'", child.name),
+                        format!("element '{}' is not allowed in '{name}'", child.name()),
                     );
                 }
-                if once.contains(&child.name.as_str()) && seen.contains(&child.name.as_str()) {
+                if once.contains(&name_of) && seen.contains(&name_of) {
                     return broken(
                         source,
                         child,
-                        format!("element '{}' may stand in '{name}' only once", child.name),
+                        format!("element '{}' may stand in '{name}' only once", child.name()),
                     );
                 }
-                seen.push(&child.name);
+                seen.push(name_of);
             }
         }
     }
@@ -76,7 +77,7 @@ fn structure(
 /// Checks an element that holds text alone.
 fn text_only(
     source: &Source<'_>,
-    element: &Element,
+    element: Element<'_>,
     takes: impl Fn(&str) -> bool,
     what: &str,
 ) -> Checked {
@@ -86,15 +87,16 @@ fn text_only(
             child,
             format!(
                 "element '{}' is not allowed in '{}'",
-                child.name, element.name
+                child.name(),
+                element.name()
             ),
         );
     }
-    if let Some((key, _)) = element.attributes.first() {
+    if let Some((key, _)) = element.attributes().next() {
         return broken(
             source,
             element,
-            format!("attribute '{key}' is not allowed in '{}'", element.name),
+            format!("attribute '{key}' is not allowed in '{}'", element.name()),
         );
     }
     let text = element.text();
@@ -104,7 +106,7 @@ fn text_only(
         broken(
             source,
             element,
-            format!("'{text}' in '{}' is not {what}", element.name),
+            format!("'{text}' in '{}' is not {what}", element.name()),
         )
     }
 }
@@ -112,7 +114,7 @@ fn text_only(
 /// Checks a value that is one of some words.
 fn attribute(
     source: &Source<'_>,
-    element: &Element,
+    element: Element<'_>,
     key: &str,
     takes: impl Fn(&str) -> bool,
     what: &str,
@@ -123,7 +125,7 @@ fn attribute(
             element,
             format!(
                 "'{value}' in attribute '{key}' of '{}' is not {what}",
-                element.name
+                element.name()
             ),
         ),
         _ => Ok(()),
@@ -161,7 +163,7 @@ fn is_disk_name(text: &str) -> bool {
     target || is_absolute(text)
 }
 
-fn disk_name(source: &Source<'_>, disk: &Element) -> Checked {
+fn disk_name(source: &Source<'_>, disk: Element<'_>) -> Checked {
     if disk.attribute("name").is_none() {
         return broken(source, disk, "'disk' needs a 'name'".to_owned());
     }
@@ -175,7 +177,11 @@ fn disk_name(source: &Source<'_>, disk: &Element) -> Checked {
 }
 
 /// Checks `<parent>`, which holds a name alone.
-fn parent(source: &Source<'_>, parent: &Element, name: impl Fn(&Element) -> Checked) -> Checked {
+fn parent(
+    source: &Source<'_>,
+    parent: Element<'_>,
+    name: impl Fn(Element<'_>) -> Checked,
+) -> Checked {
     structure(source, parent, &[], &["name"], &[])?;
     match parent.child("name") {
         Some(element) => name(element),
@@ -184,7 +190,7 @@ fn parent(source: &Source<'_>, parent: &Element, name: impl Fn(&Element) -> Chec
 }
 
 /// `domaincheckpoint.rng`.
-pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
+pub(crate) fn checkpoint(source: &Source<'_>, root: Element<'_>) -> Checked {
     structure(
         source,
         root,
@@ -199,7 +205,7 @@ pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
         ],
         &[],
     )?;
-    let name = |element: &Element| {
+    let name = |element: Element<'_>| {
         text_only(
             source,
             element,
@@ -208,7 +214,7 @@ pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
         )
     };
     for child in root.elements() {
-        match child.name.as_str() {
+        match child.name() {
             "name" => name(child)?,
             "description" => text_only(source, child, |_| true, "a text")?,
             "parent" => parent(source, child, name)?,
@@ -232,7 +238,7 @@ pub(crate) fn checkpoint(source: &Source<'_>, root: &Element) -> Checked {
     Ok(())
 }
 
-fn checkpoint_disk(source: &Source<'_>, disk: &Element) -> Checked {
+fn checkpoint_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
     structure(
         source,
         disk,
@@ -264,7 +270,7 @@ fn checkpoint_disk(source: &Source<'_>, disk: &Element) -> Checked {
 }
 
 /// `domainsnapshot.rng`.
-pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
+pub(crate) fn snapshot(source: &Source<'_>, root: Element<'_>) -> Checked {
     let once = [
         "name",
         "description",
@@ -290,7 +296,7 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
         "disk-snapshot",
     ];
     for child in root.elements() {
-        match child.name.as_str() {
+        match child.name() {
             "name" | "description" | "creationTime" => {
                 text_only(source, child, |_| true, "a text")?;
             }
@@ -308,7 +314,7 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
             }
             "inactiveDomain" => domain(source, child)?,
             "domain" => {
-                let uuid_alone = child.attributes.is_empty()
+                let uuid_alone = child.attributes().next().is_none()
                     && child.all_elements().count() == 1
                     && child
                         .child("uuid")
@@ -323,7 +329,7 @@ pub(crate) fn snapshot(source: &Source<'_>, root: &Element) -> Checked {
     Ok(())
 }
 
-fn snapshot_memory(source: &Source<'_>, memory: &Element) -> Checked {
+fn snapshot_memory(source: &Source<'_>, memory: Element<'_>) -> Checked {
     structure(source, memory, &["snapshot", "file"], &[], &[])?;
     attribute(
         source,
@@ -348,7 +354,7 @@ fn snapshot_memory(source: &Source<'_>, memory: &Element) -> Checked {
     }
 }
 
-fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
+fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
     structure(
         source,
         disk,
@@ -374,12 +380,15 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
     )?;
     let external = matches!(disk.attribute("snapshot"), None | Some("external"));
     for child in disk.elements() {
-        match child.name.as_str() {
+        match child.name() {
             "driver" | "source" if !external => {
                 broken(
                     source,
                     child,
-                    format!("'{}' is only allowed with snapshot='external'", child.name),
+                    format!(
+                        "'{}' is only allowed with snapshot='external'",
+                        child.name()
+                    ),
                 )?;
             }
             "driver" => {
@@ -411,7 +420,7 @@ fn snapshot_disk(source: &Source<'_>, disk: &Element) -> Checked {
 }
 
 /// What of `domaincommon.rng` is checked: type, name and uuid, each at most once. (An os type is asked for when the domain is read.)
-fn domain(source: &Source<'_>, domain: &Element) -> Checked {
+fn domain(source: &Source<'_>, domain: Element<'_>) -> Checked {
     let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
     match domain.attribute("type") {
         None => return need("a 'type'"),

@@ -7,7 +7,7 @@ use momentlog_core::{
     SnapshotDisk, SnapshotState, SourceKind,
 };
 
-use crate::document::{Element, Source};
+use crate::document::{Document, Element, Source};
 use crate::domain::{disk_location, domain_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
 use crate::schema;
@@ -38,12 +38,13 @@ pub struct SnapshotRequest {
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
 pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlError> {
-    let (source, root) = parse(xml, validate)?;
+    let (source, document) = parse(xml, validate)?;
+    let root = document.root();
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
-    let memory = memory(&source, &root, false)?;
-    let disks = disks(&source, &root)?;
+    let memory = memory(&source, root, false)?;
+    let disks = disks(&source, root)?;
     Ok(SnapshotRequest {
         name,
         description: root.child_text("description").map(Arc::from),
@@ -62,10 +63,10 @@ pub fn read_snapshot_redefine(
     validate: bool,
     fresh: DomainUuid,
 ) -> Result<Redefine<SnapshotDef>, XmlError> {
-    let (source, mut root) = parse(xml, validate)?;
+    let (source, document) = parse(xml, validate)?;
+    let root = document.root();
     let kind = MomentKind::Snapshot.as_str();
-    let offset = root.offset;
-    let wrong = |rule: MomentRule| source.error(offset, rule);
+    let wrong = |rule: MomentRule| source.error(root.offset(), rule);
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
@@ -80,10 +81,11 @@ pub fn read_snapshot_redefine(
     let word = root
         .child_text("state")
         .ok_or_else(|| wrong(MomentRule::StateMissing))?;
-    let state = SnapshotState::from_word(&word).ok_or_else(|| wrong(MomentRule::State(word)))?;
-    let domain = embedded(&source, &mut root, "domain", fresh)?;
+    let state = SnapshotState::from_word(&word)
+        .ok_or_else(|| wrong(MomentRule::State(word.into_owned())))?;
+    let domain = embedded(&source, root, "domain", fresh)?;
     let inactive_domain = match domain {
-        Some(_) => embedded(&source, &mut root, "inactiveDomain", fresh)?,
+        Some(_) => embedded(&source, root, "inactiveDomain", fresh)?,
         None => None,
     };
     let default = if state.is_memoryless() {
@@ -91,8 +93,8 @@ pub fn read_snapshot_redefine(
     } else {
         Memory::Internal
     };
-    let memory = memory(&source, &root, state.is_memoryless())?.unwrap_or(default);
-    let disks = disks(&source, &root)?;
+    let memory = memory(&source, root, state.is_memoryless())?.unwrap_or(default);
+    let disks = disks(&source, root)?;
     let description = root.child_text("description").map(Arc::from);
     let def = SnapshotDef {
         description,
@@ -111,23 +113,23 @@ pub fn read_snapshot_redefine(
     })
 }
 
-fn parse(xml: &str, validate: bool) -> Result<(Source<'_>, Element), XmlError> {
+fn parse(xml: &str, validate: bool) -> Result<(Source<'_>, Document<'_>), XmlError> {
     let source = Source {
         kind: DocumentKind::Snapshot,
         text: xml,
     };
-    let root = source.parse()?;
-    source.expect_root(&root)?;
+    let document = source.parse()?;
+    source.expect_root(document.root())?;
     if validate {
-        schema::snapshot(&source, &root)?;
+        schema::snapshot(&source, document.root())?;
     }
-    Ok((source, root))
+    Ok((source, document))
 }
 
-/// Takes the first embedded domain out, if any of them has a type: only then libvirt takes it for a definition.
+/// Reads the first embedded domain, if any of them has a type: only then libvirt takes it for a definition.
 fn embedded(
     source: &Source<'_>,
-    root: &mut Element,
+    root: Element<'_>,
     name: &str,
     fresh: DomainUuid,
 ) -> Result<Option<Arc<DomainDef>>, XmlError> {
@@ -136,14 +138,10 @@ fn embedded(
             .attribute("type")
             .is_some_and(|kind| !kind.is_empty())
     });
-    if !typed {
-        return Ok(None);
-    }
-    let Some(mut first) = root.take(name) else {
-        return Ok(None);
-    };
-    first.name = "domain".into();
-    domain_def(source, first, fresh).map(|def| Some(Arc::new(def)))
+    let first = root.child(name).filter(|_| typed);
+    first
+        .map(|first| domain_def(source, first, "domain", fresh).map(Arc::new))
+        .transpose()
 }
 
 /// Reads a number as C's `strtoll` does: blanks and a sign may come first, nothing may follow.
@@ -155,11 +153,15 @@ fn decimal(text: &str) -> Option<i64> {
 }
 
 /// Reads `<memory>`; `offline` says that the snapshot's state has none.
-fn memory(source: &Source<'_>, root: &Element, offline: bool) -> Result<Option<Memory>, XmlError> {
+fn memory(
+    source: &Source<'_>,
+    root: Element<'_>,
+    offline: bool,
+) -> Result<Option<Memory>, XmlError> {
     let Some(element) = root.child("memory") else {
         return Ok(None);
     };
-    let wrong = |rule: MomentRule| source.error(element.offset, rule);
+    let wrong = |rule: MomentRule| source.error(element.offset(), rule);
     let file = element.attribute("file").filter(|file| !file.is_empty());
     let memory = match (element.attribute("snapshot"), file) {
         (None, None) => return Ok(None),
@@ -177,7 +179,7 @@ fn memory(source: &Source<'_>, root: &Element, offline: bool) -> Result<Option<M
                 attribute: "snapshot",
                 value: value.to_owned(),
             };
-            return Err(source.error(element.offset, rule));
+            return Err(source.error(element.offset(), rule));
         }
     };
     if offline && memory != Memory::No {
@@ -192,15 +194,15 @@ fn memory(source: &Source<'_>, root: &Element, offline: bool) -> Result<Option<M
 }
 
 /// Reads every element inside `<disks>`, whatever it is called, as libvirt does.
-fn disks(source: &Source<'_>, root: &Element) -> Result<Vec<SnapshotDisk>, XmlError> {
+fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<SnapshotDisk>, XmlError> {
     root.named("disks")
         .flat_map(Element::all_elements)
         .map(|element| disk(source, element))
         .collect()
 }
 
-fn disk(source: &Source<'_>, element: &Element) -> Result<SnapshotDisk, XmlError> {
-    let wrong = |rule: MomentRule| source.error(element.offset, rule);
+fn disk(source: &Source<'_>, element: Element<'_>) -> Result<SnapshotDisk, XmlError> {
+    let wrong = |rule: MomentRule| source.error(element.offset(), rule);
     let name = element
         .attribute("name")
         .ok_or_else(|| wrong(MomentRule::DiskName))?;
@@ -221,7 +223,7 @@ fn disk(source: &Source<'_>, element: &Element) -> Result<SnapshotDisk, XmlError
                 attribute: "type",
                 value: value.to_owned(),
             };
-            return Err(source.error(element.offset, rule));
+            return Err(source.error(element.offset(), rule));
         }
     };
     let key = match kind {

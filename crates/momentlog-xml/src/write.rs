@@ -1,6 +1,8 @@
 //! Writing XML as libvirt does: two blanks a level, single quotes, no declaration.
 
-use crate::document::{Element, Node, is_blank};
+use momentlog_core::DomainUuid;
+
+use crate::document::{Child, Children, Element, is_blank};
 
 /// XML that is being written.
 #[derive(Debug)]
@@ -135,81 +137,120 @@ fn next_line_of_markup(text: &str) -> Option<usize> {
     }
 }
 
+/// What a canonical text says otherwise than the element that it is made of.
+pub(crate) struct Changes<'a> {
+    /// The name of the root.
+    pub(crate) root: &'a str,
+    /// Written as `<uuid>`, after the first `<name>` of the root.
+    pub(crate) uuid: Option<DomainUuid>,
+    /// Says which attributes are left out.
+    pub(crate) without_attribute: &'a dyn Fn(Element<'_>, &str) -> bool,
+    /// Says which elements are left out.
+    pub(crate) without: &'a dyn Fn(Element<'_>) -> bool,
+}
+
+impl Changes<'_> {
+    fn keeps(&self, child: &Child<'_>) -> bool {
+        !matches!(child, Child::Element(element) if (self.without)(*element))
+    }
+
+    /// Writes the start of an element, and returns it if there is more of it.
+    fn begin<'d>(&self, out: &mut String, name: &'d str, element: Element<'d>) -> Option<Open<'d>> {
+        out.push('<');
+        out.push_str(name);
+        for (key, value) in element.attributes() {
+            if !(self.without_attribute)(element, key) {
+                begin_attribute(out, key);
+                escape_canonical(out, value, true);
+                out.push('\'');
+            }
+        }
+        let children = element.children();
+        if !children.clone().any(|child| self.keeps(&child)) {
+            out.push_str("/>");
+            return None;
+        }
+        out.push('>');
+        let on_one_line = children
+            .clone()
+            .any(|child| matches!(child, Child::Text(_)));
+        Some(Open {
+            name,
+            children,
+            on_one_line,
+        })
+    }
+}
+
+/// An element whose end is not written yet.
+struct Open<'d> {
+    name: &'d str,
+    children: Children<'d>,
+    on_one_line: bool,
+}
+
 /// Returns the canonical text of an element: what [`Writer::canonical`] can print at any depth.
 ///
 /// An element that holds text is written on one line as it is, so that reading it gives the same text again.
-pub(crate) fn canonical(root: &Element) -> String {
+pub(crate) fn canonical(root: Element<'_>, changes: &Changes<'_>) -> String {
     let mut out = String::with_capacity(USUAL_LEN);
-    let mut stack: Vec<(&Element, std::slice::Iter<'_, Node>, bool)> = Vec::new();
-    let holds_text = |element: &Element| {
-        element
-            .children
-            .iter()
-            .any(|node| matches!(node, Node::Text(_)))
-    };
-    let begin = |out: &mut String, element: &Element| {
-        out.push('<');
-        out.push_str(&element.name);
-        for (key, value) in &element.attributes {
-            begin_attribute(out, key);
-            escape_canonical(out, value, true);
-            out.push('\'');
-        }
-        out.push_str(if element.children.is_empty() {
-            "/>"
-        } else {
-            ">"
-        });
-    };
-    begin(&mut out, root);
-    if !root.children.is_empty() {
-        stack.push((root, root.children.iter(), holds_text(root)));
-    }
+    let mut uuid = changes.uuid;
+    let mut open: Vec<Open<'_>> = Vec::new();
+    open.extend(changes.begin(&mut out, changes.root, root));
     loop {
-        let depth = stack.len();
-        let Some((element, nodes, on_one_line)) = stack.last_mut() else {
+        let depth = open.len();
+        let Some(Open {
+            name,
+            children,
+            on_one_line,
+        }) = open.last_mut()
+        else {
             break;
         };
-        let (element, on_one_line) = (*element, *on_one_line);
-        let next = nodes.next();
-        // What stands on a line of its own begins with a line break and the indent.
-        let line = |out: &mut String, depth: usize| {
-            if !on_one_line {
-                out.push('\n');
-                out.extend(std::iter::repeat_n("  ", depth));
-            }
-        };
-        match next {
+        let (name, on_one_line) = (*name, *on_one_line);
+        match children.find(|child| changes.keeps(child)) {
             // A blank text with a line break would look like a break between elements.
-            Some(Node::Text(text)) => escape_canonical(&mut out, text, is_blank(text)),
-            Some(Node::Comment(comment)) => {
-                line(&mut out, depth);
+            Some(Child::Text(text)) => escape_canonical(&mut out, text, is_blank(text)),
+            Some(Child::Comment(comment)) => {
+                begin_line(&mut out, depth, on_one_line);
                 out.push_str("<!--");
                 out.push_str(comment);
                 out.push_str("-->");
             }
-            Some(Node::Element(child)) => {
-                line(&mut out, depth);
-                begin(&mut out, child);
-                if !child.children.is_empty() {
-                    stack.push((
-                        child,
-                        child.children.iter(),
-                        on_one_line || holds_text(child),
-                    ));
-                }
+            Some(Child::Element(child)) => {
+                begin_line(&mut out, depth, on_one_line);
+                let inner = changes.begin(&mut out, child.name(), child);
+                open.extend(inner.map(|inner| Open {
+                    on_one_line: on_one_line || inner.on_one_line,
+                    ..inner
+                }));
             }
             None => {
-                line(&mut out, depth - 1);
-                stack.pop();
+                begin_line(&mut out, depth - 1, on_one_line);
                 out.push_str("</");
-                out.push_str(&element.name);
+                out.push_str(name);
                 out.push('>');
+                open.pop();
+                if let [root] = &open[..]
+                    && name == "name"
+                    && let Some(uuid) = uuid.take()
+                {
+                    begin_line(&mut out, 1, root.on_one_line);
+                    out.push_str(&format!("<uuid>{uuid}</uuid>"));
+                }
             }
         }
     }
     out.push('\n');
     out
+}
+
+/// What stands on a line of its own begins with a line break and the indent.
+fn begin_line(out: &mut String, depth: usize, on_one_line: bool) {
+    if !on_one_line {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    }
 }
 
 /// As [`escape`], but what a reader would normalise is written by reference; with `line_breaks`, those too.
