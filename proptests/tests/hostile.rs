@@ -104,11 +104,11 @@ fn documents_of_any_shape_are_refused_or_read() {
     ];
     for (name, xml) in shapes {
         let begun = Instant::now();
-        let _ = read_snapshot_redefine(&xml, true, FRESH);
-        let _ = read_snapshot_redefine(&xml, false, FRESH);
+        let _ = read_snapshot_redefine(&xml, true, || FRESH);
+        let _ = read_snapshot_redefine(&xml, false, || FRESH);
         let checkpoint = xml.replacen("domainsnapshot", "domaincheckpoint", 1);
-        let _ = read_checkpoint_redefine(&checkpoint, FRESH);
-        let _ = read_domain(&xml.replacen("domainsnapshot", "domain", 1), FRESH);
+        let _ = read_checkpoint_redefine(&checkpoint, || FRESH);
+        let _ = read_domain(&xml.replacen("domainsnapshot", "domain", 1), || FRESH);
         told(name, begun);
     }
 }

@@ -144,7 +144,7 @@ fn a_domain_of_more_disks_than_can_be_compared_is_refused() {
             "<domain type='test'><name>d</name><os><type>hvm</type></os><devices>{}</devices></domain>",
             disks(count)
         );
-        momentlog::xml::read_domain(&xml, momentlog::core::DomainUuid::from_bytes([1; 16]))
+        momentlog::xml::read_domain(&xml, || momentlog::core::DomainUuid::from_bytes([1; 16]))
     };
     assert_eq!(domain(100).unwrap().disks.len(), 100);
     assert_eq!(

@@ -58,7 +58,7 @@ fn domain() -> impl Strategy<Value = Arc<DomainDef>> {
             "<domain type='kvm' id='3'><name>{name}</name><title>{title}</title><memory>{memory}</memory>\
              <os><type>hvm</type></os><devices>{disks}</devices></domain>"
         );
-        Arc::new(read_domain(&xml, FRESH).unwrap())
+        Arc::new(read_domain(&xml, || FRESH).unwrap())
     })
 }
 
@@ -150,7 +150,7 @@ proptest! {
         def in checkpoint(),
     ) {
         let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), created, def: &def }, true, true);
-        let read = read_checkpoint_redefine(&written, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        let read = read_checkpoint_redefine(&written, || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         // A bitmap called as the checkpoint is written out.
         let mut wanted = def.clone();
         for disk in &mut wanted.disks {
@@ -170,13 +170,13 @@ proptest! {
     ) {
         let view = SnapshotView { name: &name, parent: parent.as_ref(), created, def: &def, domain: FRESH };
         let written = write_snapshot(view, true);
-        let read = read_snapshot_redefine(&written, false, FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        let read = read_snapshot_redefine(&written, false, || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         prop_assert_eq!((read.name, read.parent, read.created, read.def), (name, parent, created, def), "{}", written);
     }
 
     #[test]
     fn a_domain_reads_as_it_was_written(def in domain()) {
-        prop_assert_eq!(read_domain(&def.xml, FRESH), Ok(DomainDef::clone(&def)));
+        prop_assert_eq!(read_domain(&def.xml, || FRESH), Ok(DomainDef::clone(&def)));
         prop_assert!(!def.xml.contains("id='3'"));
     }
 }
@@ -186,12 +186,18 @@ proptest! {
 fn a_byte_order_mark_is_skipped_once() {
     let domain = "<domain type='kvm'><name>é</name><os><type>hvm</type></os></domain>";
     let marked = format!("\u{feff}{domain}");
-    assert_eq!(read_domain(&marked, FRESH), read_domain(domain, FRESH));
-    assert!(read_domain(&marked, FRESH).is_ok());
+    assert_eq!(
+        read_domain(&marked, || FRESH),
+        read_domain(domain, || FRESH)
+    );
+    assert!(read_domain(&marked, || FRESH).is_ok());
     let declared = format!("\u{feff}<?xml version='1.0'?>{domain}");
-    assert_eq!(read_domain(&declared, FRESH), read_domain(domain, FRESH));
+    assert_eq!(
+        read_domain(&declared, || FRESH),
+        read_domain(domain, || FRESH)
+    );
 
-    let error = read_domain("\u{feff}<domain>\n <a><b></a></domain>", FRESH).unwrap_err();
+    let error = read_domain("\u{feff}<domain>\n <a><b></a></domain>", || FRESH).unwrap_err();
     assert_eq!((error.position.line, error.position.column), (2, 8));
-    assert!(read_domain(&format!("\u{feff}{marked}"), FRESH).is_err());
+    assert!(read_domain(&format!("\u{feff}{marked}"), || FRESH).is_err());
 }

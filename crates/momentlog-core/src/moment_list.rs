@@ -471,7 +471,7 @@ impl<D> MomentList<D> {
     fn forget(&mut self, slot: Slot) {
         let name = self.rows.get(slot).map(|row| row.name.clone());
         let name = name.expect("a forgotten moment is listed");
-        self.names.remove(&name, slot, &self.rows);
+        self.names.remove(&name, slot);
         self.rows.update(slot, |row| row.def = None);
         self.links.forget(slot);
         self.len -= 1;

@@ -201,7 +201,15 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, FrameError> {
 ///
 /// [`FrameError`]: the first rule of the format that the bytes break.
 pub fn decode(bytes: &[u8], place: Place) -> Result<(Record, usize), FrameError> {
-    let header = decode_header(bytes)?;
+    decode_after(decode_header(bytes)?, bytes, place)
+}
+
+/// As [`decode`], where the header at the start of `bytes` was read already.
+pub(crate) fn decode_after(
+    header: Header,
+    bytes: &[u8],
+    place: Place,
+) -> Result<(Record, usize), FrameError> {
     if header.log != place.log {
         return Err(FrameError::OtherLog { found: header.log });
     }
@@ -279,10 +287,11 @@ pub(crate) fn header_checksum(bytes: &[u8]) -> u32 {
 }
 
 fn checksum(place: Place, covered: &[u8]) -> u32 {
-    let mut sum = crc32c::crc32c(&place.log.0);
-    sum = crc32c::crc32c_append(sum, &place.segment.get().to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &place.offset.to_le_bytes());
-    crc32c::crc32c_append(sum, covered)
+    let mut stands = [0; 32];
+    stands[..16].copy_from_slice(&place.log.0);
+    stands[16..24].copy_from_slice(&place.segment.get().to_le_bytes());
+    stands[24..].copy_from_slice(&place.offset.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&stands), covered)
 }
 
 pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

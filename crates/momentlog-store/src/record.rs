@@ -256,12 +256,15 @@ pub(crate) fn digest(
     facts: &[u8],
     texts: &[Text],
 ) -> Digest {
+    // One piece, because each piece costs.
+    let mut head = [0; 83];
+    head[..19].copy_from_slice(b"momentlog record v1");
+    head[19..35].copy_from_slice(&log.0);
+    head[35..43].copy_from_slice(&seq.get().to_le_bytes());
+    head[43..75].copy_from_slice(&previous.0);
+    head[75..].copy_from_slice(&(facts.len() as u64).to_le_bytes());
     let mut hash = Sha256::new();
-    hash.update(b"momentlog record v1");
-    hash.update(log.0);
-    hash.update(seq.get().to_le_bytes());
-    hash.update(previous.0);
-    hash.update((facts.len() as u64).to_le_bytes());
+    hash.update(head);
     hash.update(facts);
     for text in texts {
         hash.update(text.commitment().0);

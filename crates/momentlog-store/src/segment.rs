@@ -196,7 +196,7 @@ impl<'a> FrameReader<'a> {
             offset: self.cursor.offset,
         };
         let bytes = self.ensure(header.frame_len)?;
-        let (record, length) = match frame::decode(bytes, place) {
+        let (record, length) = match frame::decode_after(header, bytes, place) {
             Ok(decoded) => decoded,
             Err(FrameError::OtherLog { found }) => {
                 return Ok(Next::Bad(Damage::OtherLog { found }));

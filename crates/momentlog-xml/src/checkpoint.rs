@@ -41,14 +41,15 @@ pub fn read_checkpoint(xml: &str) -> Result<CheckpointRequest, XmlError> {
     })
 }
 
-/// Reads the XML of a checkpoint to be redefined. An embedded domain without a uuid gets `fresh`.
+/// Reads the XML of a checkpoint to be redefined. An embedded domain without a uuid gets the one that `fresh`
+/// returns.
 ///
 /// # Errors
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
 pub fn read_checkpoint_redefine(
     xml: &str,
-    fresh: DomainUuid,
+    fresh: impl FnOnce() -> DomainUuid,
 ) -> Result<Redefine<CheckpointDef>, XmlError> {
     let (source, document) = parse(xml)?;
     let root = document.root();

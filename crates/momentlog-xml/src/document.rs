@@ -606,7 +606,7 @@ fn in_memory(position: u64) -> usize {
 
 /// Whether a text is of printable ASCII and line breaks alone, in a form that takes many bytes at a time.
 fn is_plain(text: &str) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') | (byte == b'\n');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n');
     text.bytes()
         .fold(true, |plain, byte| plain & is_plain(byte))
 }

@@ -33,12 +33,12 @@ pub(crate) const DOMAIN_TYPES: [&str; 18] = [
 /// Most disks of one domain: far more than any hypervisor takes, and few enough to compare each with each.
 pub const DISKS_MAX: usize = 4096;
 
-/// Reads a domain definition. A domain without a uuid gets `fresh`.
+/// Reads a domain definition. A domain without a uuid gets the one that `fresh` returns.
 ///
 /// # Errors
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
-pub fn read_domain(xml: &str, fresh: DomainUuid) -> Result<DomainDef, XmlError> {
+pub fn read_domain(xml: &str, fresh: impl FnOnce() -> DomainUuid) -> Result<DomainDef, XmlError> {
     let source = Source {
         kind: DocumentKind::Domain,
         text: xml,
@@ -71,7 +71,7 @@ pub(crate) fn domain_def(
     source: &Source<'_>,
     root: Element<'_>,
     called: &str,
-    fresh: DomainUuid,
+    fresh: impl FnOnce() -> DomainUuid,
 ) -> Result<DomainDef, XmlError> {
     let wrong = |rule: DomainRule| source.error(root.offset(), rule);
     let name = root
@@ -105,16 +105,20 @@ pub(crate) fn domain_def(
         }
     };
     let disks = disks(source, root)?;
+    // Last, so that nobody is asked for a uuid that is not used.
+    let made = uuid.is_none().then(fresh);
     let changes = Changes {
         root: called,
-        uuid: uuid.is_none().then_some(fresh),
+        uuid: made,
         without_attribute: &|element, key| element == root && key == "id",
         without: &|_| false,
     };
     let xml = canonical(root, &changes).into();
     Ok(DomainDef {
         name: Arc::from(name),
-        uuid: uuid.unwrap_or(fresh),
+        uuid: uuid
+            .or(made)
+            .expect("a domain without a uuid was given one"),
         memory_kib,
         disks,
         xml,

@@ -53,7 +53,7 @@ pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlEr
     })
 }
 
-/// Reads the XML of a snapshot to be redefined. An embedded domain without a uuid gets `fresh`.
+/// Reads the XML of a snapshot to be redefined. An embedded domain without a uuid gets one that `fresh` returns.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlEr
 pub fn read_snapshot_redefine(
     xml: &str,
     validate: bool,
-    fresh: DomainUuid,
+    mut fresh: impl FnMut() -> DomainUuid,
 ) -> Result<Redefine<SnapshotDef>, XmlError> {
     let (source, document) = parse(xml, validate)?;
     let root = document.root();
@@ -83,9 +83,9 @@ pub fn read_snapshot_redefine(
         .ok_or_else(|| wrong(MomentRule::StateMissing))?;
     let state = SnapshotState::from_word(&word)
         .ok_or_else(|| wrong(MomentRule::State(word.into_owned())))?;
-    let domain = embedded(&source, root, "domain", fresh)?;
+    let domain = embedded(&source, root, "domain", &mut fresh)?;
     let inactive_domain = match domain {
-        Some(_) => embedded(&source, root, "inactiveDomain", fresh)?,
+        Some(_) => embedded(&source, root, "inactiveDomain", &mut fresh)?,
         None => None,
     };
     let default = if state.is_memoryless() {
@@ -131,7 +131,7 @@ fn embedded(
     source: &Source<'_>,
     root: Element<'_>,
     name: &str,
-    fresh: DomainUuid,
+    fresh: impl FnOnce() -> DomainUuid,
 ) -> Result<Option<Arc<DomainDef>>, XmlError> {
     let typed = root.named(name).any(|domain| {
         domain

@@ -240,7 +240,7 @@ impl Connection {
         action: impl Fn(Arc<momentlog_core::DomainDef>) -> Action,
     ) -> Result<Domain> {
         self.deny_read_only(function, ErrorDomain::Domain)?;
-        let def = Arc::new(read_domain(xml, self.fresh_uuid()?)?);
+        let def = Arc::new(self.read_xml(|fresh| read_domain(xml, fresh))??);
         let command = Command {
             domain: def.uuid,
             action: action(def.clone()),
@@ -480,20 +480,25 @@ impl Connection {
     }
 
     /// A uuid for a domain that came without one.
-    pub(crate) fn fresh_uuid(&self) -> Result<DomainUuid> {
+    /// Calls `read` with what gives out new uuids, and returns what it returns.
+    pub(crate) fn read_xml<T>(
+        &self,
+        read: impl FnOnce(&mut dyn FnMut() -> DomainUuid) -> T,
+    ) -> Result<T> {
         let mut bytes = [0; 16];
-        self.engine
-            .options
-            .entropy
-            .fill(&mut bytes)
-            .map_err(|error| {
-                Error::new(
-                    ErrorCode::SystemError,
-                    ErrorDomain::Test,
-                    format!("cannot get random bytes: {error}"),
-                )
-            })?;
-        Ok(DomainUuid::from_entropy(bytes))
+        let mut filled = Ok(());
+        let read = read(&mut || {
+            filled = self.engine.options.entropy.fill(&mut bytes);
+            DomainUuid::from_entropy(bytes)
+        });
+        match filled {
+            Ok(()) => Ok(read),
+            Err(error) => Err(Error::new(
+                ErrorCode::SystemError,
+                ErrorDomain::Test,
+                format!("cannot get random bytes: {error}"),
+            )),
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use momentlog_core::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Domain as DomainState, DomainUuid, Event,
-    MomentKind, MomentName, Policy, Power, Refusal, RunState, Scope, StateChange,
+    MomentKind, MomentName, Policy, Power, Redefine, Refusal, RunState, Scope, StateChange,
 };
 use momentlog_xml::{
-    CheckpointRequest, SnapshotRequest, disk_details, read_checkpoint, read_checkpoint_redefine,
-    read_snapshot, read_snapshot_redefine, write_domain,
+    CheckpointRequest, SnapshotRequest, XmlError, disk_details, read_checkpoint,
+    read_checkpoint_redefine, read_snapshot, read_snapshot_redefine, write_domain,
 };
 
 use crate::checkpoint::Checkpoint;
@@ -33,6 +33,23 @@ pub struct Domain {
     connection: Connection,
     uuid: DomainUuid,
     name: Arc<str>,
+}
+
+/// What the XML of a moment asks for.
+#[derive(Clone)]
+enum Read<D, C> {
+    Redefine(Redefine<D>),
+    Create(C),
+}
+
+impl<D, C> Read<D, C> {
+    /// The name of a moment that is redefined.
+    fn into_name(self) -> Option<MomentName> {
+        match self {
+            Read::Redefine(redefine) => Some(redefine.name),
+            Read::Create(_) => None,
+        }
+    }
 }
 
 impl Domain {
@@ -272,26 +289,31 @@ impl Domain {
             | Flags::LIVE
             | Flags::VALIDATE;
         unsupported(flags, known.bits(), FUNCTION)?;
-        let fresh = self.connection.fresh_uuid()?;
+        let validate = has(Flags::VALIDATE);
+        // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
+        let read = self.connection.read_xml(|fresh| {
+            Ok::<_, XmlError>(if has(Flags::REDEFINE) {
+                let mut redefine = read_snapshot_redefine(xml, validate, fresh)?;
+                redefine.current = has(Flags::CURRENT);
+                Read::Redefine(redefine)
+            } else {
+                Read::Create(read_snapshot(xml, validate)?)
+            })
+        })?;
         let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
-        let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
                 domain.admits_halt()?;
             }
-            if has(Flags::REDEFINE) {
-                let mut redefine = read_snapshot_redefine(xml, has(Flags::VALIDATE), fresh)?;
-                redefine.current = has(Flags::CURRENT);
-                named = Some(redefine.name.clone());
-                return Ok(Action::RedefineSnapshot(redefine));
-            }
-            let request = read_snapshot(xml, has(Flags::VALIDATE))?;
-            Ok(Action::CreateSnapshot(
-                self.new_snapshot(request, has(Flags::HALT)),
-            ))
+            Ok(match read.clone()? {
+                Read::Redefine(redefine) => Action::RedefineSnapshot(redefine),
+                Read::Create(request) => {
+                    Action::CreateSnapshot(self.new_snapshot(request, has(Flags::HALT)))
+                }
+            })
         })?;
-        let name = made_name(&outcome).or(named);
+        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
         Ok(Snapshot::new(
             &self.shared(),
             name.expect("a snapshot that was made has a name"),
@@ -338,21 +360,22 @@ impl Domain {
             ));
         }
         unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
-        let fresh = self.connection.fresh_uuid()?;
+        let read = self.connection.read_xml(|fresh| {
+            Ok::<_, XmlError>(if has(Flags::REDEFINE) {
+                Read::Redefine(read_checkpoint_redefine(xml, fresh)?)
+            } else {
+                Read::Create(read_checkpoint(xml)?)
+            })
+        })?;
         let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
-        let mut named = None;
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
-            if has(Flags::REDEFINE) {
-                let redefine = read_checkpoint_redefine(xml, fresh)?;
-                named = Some(redefine.name.clone());
-                return Ok(Action::RedefineCheckpoint(redefine));
-            }
-            Ok(Action::CreateCheckpoint(
-                self.new_checkpoint(read_checkpoint(xml)?),
-            ))
+            Ok(match read.clone()? {
+                Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
+                Read::Create(request) => Action::CreateCheckpoint(self.new_checkpoint(request)),
+            })
         })?;
-        let name = made_name(&outcome).or(named);
+        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
         Ok(Checkpoint::new(
             &self.shared(),
             name.expect("a checkpoint that was made has a name"),

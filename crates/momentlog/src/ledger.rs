@@ -238,47 +238,45 @@ impl Ledger {
         if let Some(domain) = facts.domain {
             self.view.revisions.insert(domain, seq);
         }
-        let mut entry = Entry {
-            head: Head {
-                seq,
-                digest: Digest::ZERO,
-            },
+        let head = Head {
+            seq,
+            digest: Digest::ZERO,
+        };
+        let entry = |actor, reason| Entry {
+            head,
             recorded: facts.recorded,
             domain: facts.domain,
             previous: facts.previous,
-            actor: "".into(),
-            reason: None,
+            actor,
+            reason,
             request_id: None,
             events: Vec::new(),
             bridge: None,
         };
         match facts.content {
-            Content::Genesis { writer, .. } => entry.actor = writer.into(),
+            Content::Genesis { writer, .. } => entry(writer.into(), None),
             Content::Bridge {
                 actor,
                 reason,
                 bridge,
-            } => {
-                entry.actor = actor;
-                entry.reason = reason;
-                entry.bridge = Some(bridge);
-            }
+            } => Entry {
+                bridge: Some(bridge),
+                ..entry(actor, reason)
+            },
             Content::Command {
                 actor,
                 reason,
                 request,
                 events,
-            } => {
-                entry.actor = actor;
-                entry.reason = reason;
-                entry.request_id = request.as_ref().map(|key| key.id.clone());
-                entry.events = events;
-                if let Some(key) = request {
-                    self.requests.insert(key.id, (seq, key.digest));
-                }
-            }
+            } => Entry {
+                request_id: request.map(|key| {
+                    self.requests.insert(key.id.clone(), (seq, key.digest));
+                    key.id
+                }),
+                events,
+                ..entry(actor, reason)
+            },
         }
-        entry
     }
 
     /// Returns what happened in an archived record with a request id, if it is one.

@@ -131,6 +131,9 @@ pub(crate) struct RequestKey {
     pub(crate) digest: [u8; 32],
 }
 
+/// Who asked for a command, why, and under which key.
+type Provenance = (Arc<str>, Option<Arc<str>>, Option<RequestKey>);
+
 /// Texts and domain definitions that records refer to, learnt in the order of the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dictionary {
@@ -139,33 +142,48 @@ pub(crate) struct Dictionary {
     domains: HashMap<TextRef, Arc<DomainDef>>,
     snapshots: Recent<SnapshotDef>,
     checkpoints: Recent<CheckpointDef>,
-    /// The actor of the last record that was read.
-    actor: Option<Arc<str>>,
+    /// The last provenance of nothing but an actor, by its bytes: mostly that of the record before.
+    actor: Option<(Box<[u8]>, Arc<str>)>,
 }
 
 /// Definitions of moments that were read, by their bytes, so that equal ones are read once and shared.
 #[derive(Clone, Debug)]
-struct Recent<D>(HashMap<Box<[u8]>, Arc<D>>);
+struct Recent<D> {
+    all: HashMap<Arc<[u8]>, Arc<D>>,
+    /// The one that was found last.
+    last: Option<(Arc<[u8]>, Arc<D>)>,
+}
 
 /// How many definitions are kept to be shared, and how long their bytes may be.
 const RECENT_MAX: usize = 1024;
 const RECENT_LEN_MAX: usize = 4096;
 
 impl<D> Recent<D> {
+    fn find(&mut self, bytes: &[u8]) -> Option<Arc<D>> {
+        if self.last.as_ref().is_none_or(|(last, _)| **last != *bytes) {
+            let (bytes, def) = self.all.get_key_value(bytes)?;
+            self.last = Some((bytes.clone(), def.clone()));
+        }
+        self.last.as_ref().map(|(_, def)| def.clone())
+    }
+
     fn keep(&mut self, bytes: &[u8], def: &Arc<D>) {
         if bytes.len() > RECENT_LEN_MAX {
             return;
         }
-        if self.0.len() == RECENT_MAX {
-            self.0.clear();
+        if self.all.len() == RECENT_MAX {
+            self.all.clear();
         }
-        self.0.insert(bytes.into(), def.clone());
+        self.all.insert(bytes.into(), def.clone());
     }
 }
 
 impl<D> Default for Recent<D> {
     fn default() -> Recent<D> {
-        Recent(HashMap::new())
+        Recent {
+            all: HashMap::new(),
+            last: None,
+        }
     }
 }
 
@@ -290,11 +308,7 @@ impl Dictionary {
                 bridge,
             }
         } else {
-            let (actor, reason, request) = body::decode_provenance(provenance)?;
-            let actor = self.actor(actor);
-            let reason = reason
-                .map(|reason| self.text(record.seq, reason))
-                .transpose()?;
+            let (actor, reason, request) = self.provenance(record.seq, provenance)?;
             let domain = domain.ok_or(DecodeError::OutOfPlace(record.seq))?;
             let mut events = Vec::new();
             let plain = record.texts.is_empty();
@@ -322,12 +336,20 @@ impl Dictionary {
         }
     }
 
-    /// Returns an actor's name, which is mostly that of the record before.
-    fn actor(&mut self, name: &str) -> Arc<str> {
-        match &self.actor {
-            Some(actor) if **actor == *name => actor.clone(),
-            _ => self.actor.insert(name.into()).clone(),
+    /// Reads who asked for a command, why, and under which key.
+    fn provenance(&mut self, seq: Seq, bytes: &[u8]) -> Result<Provenance, DecodeError> {
+        if let Some((last, actor)) = &self.actor
+            && **last == *bytes
+        {
+            return Ok((actor.clone(), None, None));
         }
+        let (actor, reason, request) = body::decode_provenance(bytes)?;
+        let actor: Arc<str> = actor.into();
+        if reason.is_none() && request.is_none() {
+            self.actor = Some((bytes.into(), actor.clone()));
+        }
+        let reason = reason.map(|reason| self.text(seq, reason)).transpose()?;
+        Ok((actor, reason, request))
     }
 
     fn learn(&mut self, text: Arc<str>, place: TextRef) {
@@ -438,8 +460,8 @@ impl Dictionary {
         plain: bool,
         bytes: &[u8],
     ) -> Result<Arc<SnapshotDef>, DecodeError> {
-        if plain && let Some(def) = self.snapshots.0.get(bytes) {
-            return Ok(def.clone());
+        if plain && let Some(def) = self.snapshots.find(bytes) {
+            return Ok(def);
         }
         let stored: body::Snapshot<'_> = decode_body(bytes, "definition of a snapshot")?;
         let def = Arc::new(self.snapshot(seq, stored)?);
@@ -455,8 +477,8 @@ impl Dictionary {
         plain: bool,
         bytes: &[u8],
     ) -> Result<Arc<CheckpointDef>, DecodeError> {
-        if plain && let Some(def) = self.checkpoints.0.get(bytes) {
-            return Ok(def.clone());
+        if plain && let Some(def) = self.checkpoints.find(bytes) {
+            return Ok(def);
         }
         let stored: body::Checkpoint<'_> = decode_body(bytes, "definition of a checkpoint")?;
         let def = Arc::new(self.checkpoint(seq, stored)?);

@@ -47,7 +47,7 @@ pub(crate) fn built_in(profile: Profile) -> Vec<Event> {
     }
     let nobody = DomainUuid::from_bytes([0; 16]);
     let def =
-        Arc::new(read_domain(TEST_DOMAIN, nobody).expect("the built-in domain is well formed"));
+        Arc::new(read_domain(TEST_DOMAIN, || nobody).expect("the built-in domain is well formed"));
     let domain = def.uuid;
     let running = Power {
         state: RunState::Running,

@@ -129,7 +129,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             continue;
         }
         let written = if is_checkpoint {
-            let read = read_checkpoint_redefine(&xml, nobody).unwrap();
+            let read = read_checkpoint_redefine(&xml, || nobody).unwrap();
             let view = CheckpointView {
                 name: &read.name,
                 parent: read.parent.as_ref(),
@@ -138,7 +138,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             };
             write_checkpoint(view, true, false)
         } else {
-            let read = match read_snapshot_redefine(&xml, false, nobody) {
+            let read = match read_snapshot_redefine(&xml, false, || nobody) {
                 Ok(read) => read,
                 // libvirt takes external memory of a guest that is off, and then reads it back no more than we do.
                 Err(error) if error.rule == Rule::Moment(MomentRule::MemoryOffline) => {

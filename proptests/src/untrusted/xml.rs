@@ -16,7 +16,7 @@ const FRESH: DomainUuid = DomainUuid::from_bytes([0xf5; 16]);
 pub fn snapshot_xml(text: &str) {
     for validate in [false, true] {
         let _ = read_snapshot(text, validate);
-        let Ok(read) = read_snapshot_redefine(text, validate, FRESH) else {
+        let Ok(read) = read_snapshot_redefine(text, validate, || FRESH) else {
             continue;
         };
         let view = SnapshotView {
@@ -27,7 +27,7 @@ pub fn snapshot_xml(text: &str) {
             domain: FRESH,
         };
         let written = write_snapshot(view, true);
-        let again = match read_snapshot_redefine(&written, false, FRESH) {
+        let again = match read_snapshot_redefine(&written, false, || FRESH) {
             Ok(again) => again,
             // libvirt writes no time 0, and reads none back.
             Err(_) if read.created == 0 => continue,
@@ -50,7 +50,7 @@ pub fn snapshot_xml(text: &str) {
 /// If one of these does not hold.
 pub fn checkpoint_xml(text: &str) {
     let _ = read_checkpoint(text);
-    let Ok(read) = read_checkpoint_redefine(text, FRESH) else {
+    let Ok(read) = read_checkpoint_redefine(text, || FRESH) else {
         return;
     };
     let view = CheckpointView {
@@ -60,7 +60,7 @@ pub fn checkpoint_xml(text: &str) {
         def: &read.def,
     };
     let written = write_checkpoint(view, true, true);
-    match read_checkpoint_redefine(&written, FRESH) {
+    match read_checkpoint_redefine(&written, || FRESH) {
         Ok(again) => {
             assert_eq!(
                 (&again.name, &again.parent),
@@ -80,13 +80,13 @@ pub fn checkpoint_xml(text: &str) {
 ///
 /// If one of these does not hold.
 pub fn domain_xml(text: &str) {
-    let Ok(read) = read_domain(text, FRESH) else {
+    let Ok(read) = read_domain(text, || FRESH) else {
         return;
     };
-    let again = read_domain(&read.xml, FRESH);
+    let again = read_domain(&read.xml, || FRESH);
     assert_eq!(again.as_ref(), Ok(&read), "{}", read.xml);
     let open = write_domain(&read, Some(7), false);
-    assert!(read_domain(&open, FRESH).is_ok(), "{open}");
+    assert!(read_domain(&open, || FRESH).is_ok(), "{open}");
 }
 
 /// A name after a reader's line ends: CR comes back as LF.

@@ -2,17 +2,16 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use hashbrown::{HashTable, hash_table};
 
 use super::table::{Slot, Table};
 use super::{Moment, Row, moment_at};
 use crate::MomentName;
 
-/// Added entries that a version has at least before it takes them into its table, and of how many entries one.
-const ADDED_MIN: usize = 256;
-const ADDED_PART: usize = 32;
+/// Entries beside the index that a version has at least before the index is made anew, and of how many entries one.
+const BESIDE_MIN: usize = 256;
+const BESIDE_PART: usize = 32;
 
 /// Part of a name's hash, and where the name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,67 +20,42 @@ struct Entry {
     slot: Slot,
 }
 
-impl Entry {
-    /// The tag spread over a whole hash, as the table wants it.
-    fn hash(self) -> u64 {
-        u64::from(self.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
 /// Slots by the hash of their names. A clone shares what both have.
 ///
-/// An entry may outlive its moment, so every hit is compared with the row.
+/// The index may lead to moments that a version does not have any more, or not yet, so every hit is compared with the row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    table: Arc<Lazy>,
-    /// Entries that are not in the table.
-    added: im::OrdSet<Entry>,
+    index: Arc<Lazy>,
+    /// Entries that are not in the index, each because one with its tag is.
+    beside: im::OrdSet<Entry>,
     hasher: RandomState,
 }
 
-/// The table, which is made of all rows when it is needed.
-#[derive(Clone, Debug, Default)]
+/// The index, which is made of all rows when it is needed.
+#[derive(Debug, Default)]
 struct Lazy(OnceLock<Made>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Made {
-    table: HashTable<Entry>,
+    index: Index,
     /// A slot whose name one before it has as well.
     twice: Option<Slot>,
 }
 
 impl Names {
-    /// Makes the table, and returns a slot whose name one before it has as well.
+    /// Makes the index, and returns a slot whose name one before it has as well.
     pub(super) fn twice<D>(&self, rows: &Table<Row<D>>) -> Option<Slot> {
         self.made(rows).twice
     }
 
     /// Returns the moment of this name.
     pub(super) fn find<'r, D>(&self, name: &str, rows: &'r Table<Row<D>>) -> Option<Moment<'r, D>> {
-        self.find_in(&self.made(rows).table, self.tag(name), name, rows)
-    }
-
-    fn find_in<'r, D>(
-        &self,
-        table: &HashTable<Entry>,
-        tag: u32,
-        name: &str,
-        rows: &'r Table<Row<D>>,
-    ) -> Option<Moment<'r, D>> {
-        let first = Entry {
-            tag,
-            slot: Slot::at(0),
-        };
-        let mut found = None;
-        let mut is_it = |entry: &Entry| {
-            found = named(rows, *entry, tag, name);
-            found.is_some()
-        };
-        if table.find(first.hash(), &mut is_it).is_none() && !self.added.is_empty() {
-            let mut alike = self.added.range(first..);
-            alike.find(|entry| entry.tag != tag || is_it(entry));
-        }
-        found
+        let tag = self.tag(name);
+        let named = |slot| named(rows, slot, name);
+        let mut alike = self.made(rows).index.slots(tag);
+        let first = named(alike.next()?);
+        let found = first.or_else(|| alike.find_map(named));
+        found.or_else(|| self.beside(tag).find_map(named))
     }
 
     /// Inserts the name of a row that is about to come, unless another has it already; returns whether it did.
@@ -91,81 +65,105 @@ impl Names {
         slot: Slot,
         rows: &Table<Row<D>>,
     ) -> bool {
-        self.made(rows);
         let name = name.as_str();
         let tag = self.tag(name);
-        let entry = Entry { tag, slot };
-        if self.added.is_empty()
-            && let Some(Made { table, .. }) =
-                Arc::get_mut(&mut self.table).and_then(|lazy| lazy.0.get_mut())
-        {
-            let is_it = |other: &Entry| named(rows, *other, tag, name).is_some();
-            return match table.entry(entry.hash(), is_it, |entry| entry.hash()) {
-                hash_table::Entry::Occupied(_) => false,
-                hash_table::Entry::Vacant(vacant) => {
-                    vacant.insert(entry);
-                    true
-                }
-            };
+        let index = &self.made(rows).index;
+        let is_it = |other| named(rows, other, name).is_some();
+        let (mut is_there, mut is_alike) = (false, false);
+        for other in index.slots(tag) {
+            if is_it(other) {
+                return false;
+            }
+            is_there |= other == slot;
+            is_alike = true;
         }
-        let table = &self.made(rows).table;
-        if self.find_in(table, tag, name, rows).is_some() {
+        if is_alike && self.beside(tag).any(is_it) {
             return false;
         }
-        self.added.insert(entry);
-        if self.added.len() > ADDED_MIN + self.made(rows).table.len() / ADDED_PART {
-            self.take_in();
+        let entry = Entry { tag, slot };
+        if is_there {
+            // From a version that went another way.
+        } else if is_alike {
+            // Or a name that comes and goes would be looked for among more and more moments that are gone.
+            self.beside.insert(entry);
+            if self.beside.len() > BESIDE_MIN + rows.len() / BESIDE_PART {
+                self.make_anew(rows);
+            }
+        } else if !index.insert(entry) {
+            let larger = index.larger();
+            larger.insert(entry);
+            self.index = Lazy::of(larger);
         }
         true
     }
 
-    /// Removes the name of a row that is about to go. An entry that others share stays until the list is made anew.
-    pub(super) fn remove<D>(&mut self, name: &MomentName, slot: Slot, rows: &Table<Row<D>>) {
-        self.made(rows);
-        let entry = Entry {
-            tag: self.tag(name.as_str()),
-            slot,
-        };
-        if self.added.remove(&entry).is_none()
-            && let Some(Made { table, .. }) =
-                Arc::get_mut(&mut self.table).and_then(|lazy| lazy.0.get_mut())
-            && let Ok(found) = table.find_entry(entry.hash(), |other| *other == entry)
-        {
-            found.remove();
+    /// Removes the name of a row that is about to go. An entry in the index stays until that is made anew.
+    pub(super) fn remove(&mut self, name: &MomentName, slot: Slot) {
+        if !self.beside.is_empty() {
+            let tag = self.tag(name.as_str());
+            self.beside.remove(&Entry { tag, slot });
         }
     }
 
-    fn take_in(&mut self) {
-        let added = std::mem::take(&mut self.added);
-        if let Some(Made { table, .. }) = Arc::make_mut(&mut self.table).0.get_mut() {
-            for entry in added {
-                table.insert_unique(entry.hash(), entry, |entry| entry.hash());
+    /// Slots beside the index whose names have this tag.
+    fn beside(&self, tag: u32) -> impl Iterator<Item = Slot> {
+        let first = Entry {
+            tag,
+            slot: Slot::at(0),
+        };
+        let entries = (!self.beside.is_empty()).then(|| self.beside.range(first..));
+        entries
+            .into_iter()
+            .flatten()
+            .take_while(move |entry| entry.tag == tag)
+            .map(|entry| entry.slot)
+    }
+
+    /// Number of entries that are looked at for a name.
+    #[cfg(test)]
+    pub(super) fn alike(&self, name: &str) -> usize {
+        let tag = self.tag(name);
+        let index = self.index.0.get().expect("the index was made");
+        index.index.slots(tag).count() + self.beside(tag).count()
+    }
+
+    /// Makes an index of the moments that are there, and of what is beside the one before.
+    fn make_anew<D>(&mut self, rows: &Table<Row<D>>) {
+        let beside = std::mem::take(&mut self.beside);
+        let listed = rows.iter().filter(|(_, row)| row.def.is_some());
+        let entries = listed.map(|(slot, row)| Entry {
+            tag: self.tag(row.name.as_str()),
+            slot,
+        });
+        let index = Index::with_room(rows.len() + beside.len());
+        for entry in entries.chain(beside) {
+            if !index.slots(entry.tag).any(|slot| slot == entry.slot) {
+                index.insert(entry);
             }
         }
+        self.index = Lazy::of(index);
     }
 
-    /// The table of all rows, as they were when the list was made: it is made before the first of them changes.
+    /// The index of all rows, as they were when the list was made: it is made before the first of them changes.
     fn made<D>(&self, rows: &Table<Row<D>>) -> &Made {
-        self.table.0.get_or_init(|| {
+        self.index.0.get_or_init(|| {
             let name = |slot| rows.get(slot).map(|row| row.name.as_str());
             let entry = |(slot, row): (Slot, &Row<D>)| Entry {
                 tag: self.tag(row.name.as_str()),
                 slot,
             };
             let entries: Vec<Entry> = rows.iter().map(entry).collect();
-            let mut table = HashTable::with_capacity(entries.len());
+            let index = Index::with_room(entries.len());
             let mut twice = None;
-            for entry in by_place(&entries, table.num_buckets()) {
-                let is_same =
-                    |other: &Entry| other.tag == entry.tag && name(other.slot) == name(entry.slot);
-                match table.entry(entry.hash(), is_same, |entry| entry.hash()) {
-                    hash_table::Entry::Occupied(_) => twice = Some(entry.slot),
-                    hash_table::Entry::Vacant(vacant) => {
-                        vacant.insert(entry);
-                    }
+            for entry in by_place(&entries) {
+                let mut alike = index.slots(entry.tag);
+                if alike.any(|slot| name(slot) == name(entry.slot)) {
+                    twice = Some(entry.slot);
+                } else {
+                    index.insert(entry);
                 }
             }
-            Made { table, twice }
+            Made { index, twice }
         })
     }
 
@@ -174,33 +172,101 @@ impl Names {
     }
 }
 
-/// Returns the moment of an entry, if it is there and has this name and tag.
-fn named<'r, D>(
-    rows: &'r Table<Row<D>>,
-    entry: Entry,
-    tag: u32,
-    name: &str,
-) -> Option<Moment<'r, D>> {
-    let moment = (entry.tag == tag).then(|| moment_at(rows, entry.slot));
-    moment
-        .flatten()
-        .filter(|moment| moment.name.as_str() == name)
+impl Lazy {
+    fn of(index: Index) -> Arc<Lazy> {
+        let made = Made { index, twice: None };
+        Arc::new(Lazy(OnceLock::from(made)))
+    }
 }
 
-/// Returns entries roughly in the order in which they lie in a table of so many places: far faster to insert than in any
-/// other, because each part of the table is then visited once.
-fn by_place(entries: &[Entry], places: usize) -> Vec<Entry> {
+/// Returns the moment in a slot, if it is there and has this name.
+fn named<'r, D>(rows: &'r Table<Row<D>>, slot: Slot, name: &str) -> Option<Moment<'r, D>> {
+    moment_at(rows, slot).filter(|moment| moment.name.as_str() == name)
+}
+
+/// A set of entries that only grows, so that versions can share it: a hash table with linear probing, of which at least half
+/// is free. Entries lie roughly in the order of their tags.
+#[derive(Debug)]
+struct Index {
+    /// A tag and a slot each; 0 is free. A power of two of them.
+    places: Box<[AtomicU64]>,
+    /// How many are taken, or soon will be.
+    taken: AtomicUsize,
+}
+
+impl Index {
+    fn with_room(entries: usize) -> Index {
+        let places = entries.max(4).next_power_of_two() * 2;
+        let places = std::iter::repeat_with(AtomicU64::default).take(places);
+        Index {
+            places: places.collect(),
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    /// All places in the order in which entries of this tag are put there and looked for.
+    fn probe(&self, tag: u32) -> impl Iterator<Item = &AtomicU64> {
+        let unused_bits = u64::BITS - self.places.len().trailing_zeros();
+        let first = (u64::from(tag) << 32) >> unused_bits;
+        let first = usize::try_from(first).expect("an index of what is in memory");
+        let mask = self.places.len() - 1;
+        (first..).map(move |at| &self.places[at & mask])
+    }
+
+    /// The slots of the entries with this tag.
+    fn slots(&self, tag: u32) -> impl Iterator<Item = Slot> {
+        self.probe(tag)
+            .map_while(|place| Entry::from_bits(place.load(Ordering::Acquire)))
+            .filter(move |entry| entry.tag == tag)
+            .map(|entry| entry.slot)
+    }
+
+    /// Inserts an entry that is not there; returns whether there was room for it.
+    fn insert(&self, entry: Entry) -> bool {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places.len() / 2 {
+            return false;
+        }
+        let take = |place: &AtomicU64| {
+            place.load(Ordering::Relaxed) == 0
+                && place
+                    .compare_exchange(0, entry.bits(), Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+        };
+        self.probe(entry.tag).any(take)
+    }
+
+    /// A copy with twice as many places.
+    fn larger(&self) -> Index {
+        let larger = Index::with_room(self.places.len());
+        for place in &self.places {
+            if let Some(entry) = Entry::from_bits(place.load(Ordering::Acquire)) {
+                larger.insert(entry);
+            }
+        }
+        larger
+    }
+}
+
+impl Entry {
+    fn bits(self) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(self.slot.number())
+    }
+
+    fn from_bits(bits: u64) -> Option<Entry> {
+        let [tag, slot] = [bits >> 32, bits & u64::from(u32::MAX)]
+            .map(|half| u32::try_from(half).expect("half of the bits"));
+        Slot::from_number(slot).map(|slot| Entry { tag, slot })
+    }
+}
+
+/// Returns entries roughly in the order in which they lie in an index: far faster to insert than in any other, because each
+/// part of the index is then visited once.
+fn by_place(entries: &[Entry]) -> Vec<Entry> {
     const PARTS: usize = 256;
-    // A table has a power of two of places, and begins to look at the one that the low bits of a hash give.
-    let mask = (places as u64).saturating_sub(1);
-    let shift = mask.count_ones().saturating_sub(PARTS.trailing_zeros());
-    let place = |entry: &Entry| {
-        let part = (entry.hash() & mask) >> shift;
-        usize::try_from(part).map_or(0, |part| part % PARTS)
-    };
+    let part = |entry: &Entry| (entry.tag >> (u32::BITS - PARTS.trailing_zeros())) as usize;
     let mut ends = [0; PARTS];
     for entry in entries {
-        ends[place(entry)] += 1;
+        ends[part(entry)] += 1;
     }
     let mut end = 0;
     for part in &mut ends {
@@ -210,7 +276,7 @@ fn by_place(entries: &[Entry], places: usize) -> Vec<Entry> {
     let mut sorted = entries.to_vec();
     // Each part is filled from its end, and keeps the order of slots.
     for entry in entries.iter().rev() {
-        let end = &mut ends[place(entry)];
+        let end = &mut ends[part(entry)];
         *end -= 1;
         sorted[*end] = *entry;
     }

@@ -1,7 +1,7 @@
 //! Rows by slot, of which versions share what they have in common.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Rows that are shared as one.
 const CHUNK: usize = 4096;
@@ -20,6 +20,16 @@ impl Slot {
         Slot(number.expect("a list has fewer than 2^32 moments"))
     }
 
+    /// The number that stands for it elsewhere, from 1.
+    pub(super) fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The slot that a number stands for.
+    pub(super) fn from_number(number: u32) -> Option<Slot> {
+        NonZeroU32::new(number).map(Slot)
+    }
+
     /// How many slots are before it.
     pub(super) fn index(self) -> usize {
         self.0.get() as usize - 1
@@ -28,13 +38,14 @@ impl Slot {
 
 /// Rows by slot. A clone shares all of them, and never changes with the original.
 ///
-/// Rows lie in chunks. Where nobody else has a chunk, a change is made in place; otherwise it goes into a persistent map
-/// beside them, and many such changes are taken into chunks at once. `docs/decisions/0012-columns.md` has the reasons.
+/// Rows lie in chunks. A row that is added goes into the last of them, behind those that other versions know of. A row is
+/// changed in place where nobody else has its chunk; otherwise it goes into a persistent map beside the chunks, and many
+/// such changes are taken into chunks at once. `docs/decisions/0012-columns.md` has the reasons.
 #[derive(Debug)]
 pub(super) struct Table<R> {
     /// All but the last are full.
     chunks: Arc<Vec<Arc<Chunk<R>>>>,
-    /// Rows that differ from those in the chunks, or come after them.
+    /// Rows that differ from those in the chunks.
     changed: im::OrdMap<Slot, R>,
     /// One bit for the chunks in which rows differ, so that most reads need not look.
     touched: u64,
@@ -43,41 +54,92 @@ pub(super) struct Table<R> {
 
 /// Up to so many rows that are copied as one.
 #[derive(Debug)]
-enum Chunk<R> {
+struct Chunk<R> {
+    rows: Rows<R>,
+    /// Places for the rows after those, which are filled in order. Versions share them: behind the rows of one there may be
+    /// what another has added.
+    places: Box<[OnceLock<R>]>,
+}
+
+#[derive(Debug)]
+enum Rows<R> {
     Own(Vec<R>),
     /// The rows from the second on, of those that came all at once and lie in one block.
     Of(Arc<Vec<R>>, usize),
 }
 
 impl<R> Chunk<R> {
+    fn with_places(places: usize) -> Chunk<R> {
+        Chunk {
+            rows: Rows::Own(Vec::new()),
+            places: empty(places),
+        }
+    }
+
     fn rows(&self) -> &[R] {
-        match self {
-            Chunk::Own(rows) => rows,
-            Chunk::Of(block, from) => {
+        match &self.rows {
+            Rows::Own(rows) => rows,
+            Rows::Of(block, from) => {
                 let rows = &block[*from..];
                 &rows[..rows.len().min(CHUNK)]
             }
         }
     }
+
+    fn get(&self, at: usize) -> Option<&R> {
+        let rows = self.rows();
+        match at.checked_sub(rows.len()) {
+            None => Some(&rows[at]),
+            Some(behind) => self.places.get(behind)?.get(),
+        }
+    }
+
+    /// The place of a row that is about to come.
+    fn place(&self, at: usize) -> Option<&OnceLock<R>> {
+        self.places.get(at - self.rows().len())
+    }
 }
 
 impl<R: Clone> Chunk<R> {
-    fn rows_mut(&mut self) -> &mut Vec<R> {
-        if let Chunk::Of(..) = self {
-            *self = self.clone();
+    /// A chunk of its own of the first rows, with places for so many in all.
+    fn copy(&self, rows: usize, all: usize) -> Chunk<R> {
+        let mut copy = Vec::with_capacity(rows);
+        copy.extend(self.rows().iter().take(rows).cloned());
+        let added = self.places.iter().map_while(OnceLock::get);
+        copy.extend(added.take(rows - copy.len()).cloned());
+        Chunk {
+            rows: Rows::Own(copy),
+            places: empty(all - rows),
         }
-        match self {
-            Chunk::Own(rows) => rows,
-            Chunk::Of(..) => unreachable!("a clone has its own rows"),
+    }
+
+    /// The chunk, or a copy of the first rows if others have it as well.
+    fn own(chunk: &mut Arc<Chunk<R>>, rows: usize) -> &mut Chunk<R> {
+        if Arc::strong_count(chunk) > 1 || matches!(chunk.rows, Rows::Of(..)) {
+            let all = chunk.rows().len() + chunk.places.len();
+            *chunk = Arc::new(chunk.copy(rows, all));
+        }
+        Arc::get_mut(chunk).expect("nobody else has the chunk")
+    }
+
+    fn get_mut(&mut self, at: usize) -> Option<&mut R> {
+        let Rows::Own(rows) = &mut self.rows else {
+            return None;
+        };
+        match at.checked_sub(rows.len()) {
+            None => Some(&mut rows[at]),
+            Some(behind) => self.places.get_mut(behind)?.get_mut(),
         }
     }
 }
 
-/// A chunk of its own.
-impl<R: Clone> Clone for Chunk<R> {
-    fn clone(&self) -> Chunk<R> {
-        Chunk::Own(self.rows().to_vec())
-    }
+fn empty<R>(places: usize) -> Box<[OnceLock<R>]> {
+    std::iter::repeat_with(OnceLock::new).take(places).collect()
+}
+
+/// How many of a table's rows are in a chunk that it has.
+fn rows_of(len: usize, chunk: usize) -> usize {
+    (len - chunk * CHUNK).min(CHUNK)
 }
 
 /// The bit of the chunk that a slot is in, which many share in a long table.
@@ -98,7 +160,10 @@ impl<R> Table<R> {
             return Some(row);
         }
         let index = slot.index();
-        self.chunks.get(index / CHUNK)?.rows().get(index % CHUNK)
+        if index >= self.len {
+            return None;
+        }
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)
     }
 
     /// All rows with their slots, in order.
@@ -114,22 +179,45 @@ impl<R: Clone> Table<R> {
     /// Adds a row after all others.
     pub(super) fn push(&mut self, row: R) -> Slot {
         let slot = Slot::at(self.len);
+        let (chunk, at) = (self.len / CHUNK, self.len % CHUNK);
         self.len += 1;
-        match Arc::get_mut(&mut self.chunks).filter(|_| self.changed.is_empty()) {
-            Some(chunks) => append(chunks, row),
-            None => self.change(slot, row),
+        let place = self.chunks.get(chunk).and_then(|chunk| chunk.place(at));
+        let refused = match place {
+            Some(place) => place.set(row).err(),
+            None => self.make_places(at).set(row).err(),
+        };
+        if let Some(row) = refused {
+            // Somebody who had the same rows has added another.
+            self.change(slot, row);
         }
         slot
     }
 
+    /// Makes places for rows to come: as many as the last chunk has rows, and at most until it is full. Returns the first.
+    fn make_places(&mut self, rows: usize) -> &OnceLock<R> {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        match chunks.last_mut().filter(|_| rows > 0) {
+            Some(last) => *last = Arc::new(last.copy(rows, (2 * rows).min(CHUNK))),
+            None => {
+                // A table of one chunk may stay small.
+                let places = if chunks.is_empty() { 1 } else { CHUNK };
+                chunks.push(Arc::new(Chunk::with_places(places)));
+            }
+        }
+        let last = chunks.last().and_then(|last| last.place(rows));
+        last.expect("a place was made")
+    }
+
     /// Lets `change` have the row in `slot`, and returns what it returns; `None` if there is no such row.
     pub(super) fn update<T>(&mut self, slot: Slot, change: impl FnOnce(&mut R) -> T) -> Option<T> {
+        let index = slot.index();
         if self.changed.is_empty()
+            && index < self.len
             && let Some(chunks) = Arc::get_mut(&mut self.chunks)
         {
-            let chunk = chunks.get_mut(slot.index() / CHUNK)?;
-            let rows = Arc::make_mut(chunk).rows_mut();
-            return Some(change(rows.get_mut(slot.index() % CHUNK)?));
+            let (chunk, at) = (index / CHUNK, index % CHUNK);
+            let rows = rows_of(self.len, chunk);
+            return Chunk::own(&mut chunks[chunk], rows).get_mut(at).map(change);
         }
         let mut row = self.get(slot)?.clone();
         let result = change(&mut row);
@@ -152,26 +240,10 @@ impl<R: Clone> Table<R> {
         let chunks = Arc::make_mut(&mut self.chunks);
         self.touched = 0;
         for (slot, row) in std::mem::take(&mut self.changed) {
-            let place = chunks
-                .get_mut(slot.index() / CHUNK)
-                .map(Arc::make_mut)
-                .and_then(|chunk| chunk.rows_mut().get_mut(slot.index() % CHUNK));
-            match place {
-                Some(place) => *place = row,
-                None => append(chunks, row),
-            }
-        }
-    }
-}
-
-fn append<R: Clone>(chunks: &mut Vec<Arc<Chunk<R>>>, row: R) {
-    match chunks.last_mut().filter(|chunk| chunk.rows().len() < CHUNK) {
-        Some(chunk) => Arc::make_mut(chunk).rows_mut().push(row),
-        None => {
-            // A table of one chunk may stay small.
-            let mut chunk = Vec::with_capacity(if chunks.is_empty() { 1 } else { CHUNK });
-            chunk.push(row);
-            chunks.push(Arc::new(Chunk::Own(chunk)));
+            let index = slot.index();
+            let (chunk, at) = (index / CHUNK, index % CHUNK);
+            let chunk = Chunk::own(&mut chunks[chunk], rows_of(self.len, chunk));
+            *chunk.get_mut(at).expect("a row that differs has a place") = row;
         }
     }
 }
@@ -181,7 +253,12 @@ impl<R> From<Vec<R>> for Table<R> {
         let len = rows.len();
         let block = Arc::new(rows);
         let chunks = (0..len).step_by(CHUNK);
-        let chunks = chunks.map(|from| Arc::new(Chunk::Of(block.clone(), from)));
+        let chunks = chunks.map(|from| {
+            Arc::new(Chunk {
+                rows: Rows::Of(block.clone(), from),
+                places: Box::default(),
+            })
+        });
         Table {
             chunks: Arc::new(chunks.collect()),
             changed: im::OrdMap::new(),
@@ -245,6 +322,63 @@ mod tests {
         assert_eq!((after.len(), after.iter().count()), (2 * count, 2 * count));
         assert!(before.iter().all(|(slot, row)| *row == slot.index()));
         assert_eq!((before.len(), before.get(Slot::at(count))), (count, None));
+    }
+
+    /// Versions of one table that go different ways, each past where places are made.
+    #[test]
+    fn versions_that_go_different_ways_keep_their_own_rows() {
+        let mut common = Table::default();
+        for row in 0..5 {
+            common.push(row);
+        }
+        let mut ways: Vec<Table<usize>> = (0..3).map(|_| common.clone()).collect();
+        for row in 5..2 * CHUNK {
+            for (way, table) in ways.iter_mut().enumerate() {
+                assert_eq!(table.push(row * 3 + way), Slot::at(row));
+                if row % 7 == way {
+                    assert_eq!(
+                        table.update(Slot::at(row / 2), |row| *row += 1_000_000),
+                        Some(())
+                    );
+                }
+            }
+        }
+        for (way, table) in ways.iter().enumerate() {
+            let expected = |row| {
+                let own = if row < 5 { row } else { row * 3 + way };
+                let changes = (2 * row..2 * row + 2)
+                    .filter(|by| *by >= 5 && *by < 2 * CHUNK && by % 7 == way);
+                own + 1_000_000 * changes.count()
+            };
+            assert!(
+                table
+                    .iter()
+                    .all(|(slot, row)| *row == expected(slot.index()))
+            );
+            assert_eq!(table.iter().count(), 2 * CHUNK);
+        }
+        assert_eq!(common.iter().count(), 5);
+        assert_eq!(common.get(Slot::at(5)), None);
+        assert_eq!(common.update(Slot::at(5), |row| *row = 0), None);
+    }
+
+    /// A chunk that is copied for one version leaves out what others have added to it.
+    #[test]
+    fn a_copied_chunk_has_the_rows_of_its_version() {
+        let mut first = Table::default();
+        for row in 0..600 {
+            first.push(row);
+        }
+        let mut second = first.clone();
+        for row in 600..700 {
+            first.push(row);
+        }
+        for row in 0..2 * CHANGES_PER_CHUNK {
+            second.update(Slot::at(row), |row| *row += 10_000);
+        }
+        second.push(6);
+        assert_eq!((first.len(), first.get(Slot::at(600))), (700, Some(&600)));
+        assert_eq!((second.len(), second.get(Slot::at(600))), (601, Some(&6)));
     }
 
     #[test]

@@ -320,6 +320,114 @@ fn names_are_found_before_and_after_they_are_indexed() {
     }
 }
 
+/// Each adds to what they share, some of it under the same names and in the same slots.
+#[test]
+fn threads_that_go_different_ways_from_one_version_do_not_see_each_other() {
+    const COMMON: u64 = 100;
+    const OWN: u64 = 3000;
+    let mut common = MomentList::new();
+    for number in 1..=COMMON {
+        let parent = (number > 1).then(|| id(number / 2));
+        common.link(
+            id(number),
+            parent,
+            name(&format!("n{number}")),
+            0,
+            Arc::new(0),
+        );
+    }
+    let go = |way: u64| {
+        let mut list = common.clone();
+        for number in COMMON + 1..=COMMON + OWN {
+            let text = match number % 3 {
+                0 => format!("n{number}"),
+                _ => format!("{way}-{number}"),
+            };
+            let held = list.clone();
+            assert!(list.link(
+                id(number),
+                Some(id(1 + number % COMMON)),
+                name(&text),
+                0,
+                Arc::new(way)
+            ));
+            if number % 5 == way {
+                list.remove(id(number));
+            }
+            drop(held);
+        }
+        list
+    };
+    let ways: Vec<MomentList<u64>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..4).map(|way| scope.spawn(move || go(way))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    for (way, list) in (1..).zip(&ways) {
+        assert_eq!(list.check(), Ok(()));
+        let is_own = |number: u64| number <= COMMON || number % 5 != way;
+        let expected: Vec<MomentId> = (1..=COMMON + OWN)
+            .filter(|number| is_own(*number))
+            .map(id)
+            .collect();
+        assert_eq!(list.ids().collect::<Vec<_>>(), expected);
+        let defs = list
+            .walk(Scope::All)
+            .all(|moment| **moment.def == if moment.id <= id(COMMON) { 0 } else { way });
+        assert!(defs);
+        let others = format!("{}-{}", way % 3 + 1, COMMON + 1);
+        assert_eq!(list.find(Some(&others)), None);
+    }
+    assert_eq!((common.len() as u64, common.check()), (COMMON, Ok(())));
+    assert_eq!(common.find(Some("n102")), None);
+}
+
+/// A list is not searched longer for a name that was often given to others, and versions that are held keep theirs.
+#[test]
+fn a_name_that_comes_and_goes_leads_to_the_last_who_has_it() {
+    let mut list = MomentList::new();
+    for number in 1..=1000 {
+        list.link(
+            id(number),
+            None,
+            name(&format!("n{number}")),
+            0,
+            Arc::new(()),
+        );
+    }
+    let mut held = Vec::new();
+    for number in 1001..=3000 {
+        // A few take turns, so that some are gone when one comes.
+        let text = format!("daily-{}", number % 7);
+        if let Some(last) = list.find(Some(&text)).map(|moment| moment.id) {
+            list.remove(last);
+        }
+        assert!(list.link(id(number), None, name(&text), 0, Arc::new(())));
+        assert!(
+            !list
+                .clone()
+                .link(id(number + 1), None, name(&text), 0, Arc::new(()))
+        );
+        if number % 100 == 0 {
+            held.push((number, list.clone()));
+        }
+    }
+    assert!(list.names.alike("daily-3") < 10);
+    // Two who do the same share the entry.
+    for mut list in [list.clone(), list.clone()] {
+        assert!(list.link(id(4000), None, name("new"), 0, Arc::new(())));
+        assert_eq!(list.names.alike("new"), 1);
+    }
+    for (number, list) in held {
+        assert_eq!(list.check(), Ok(()));
+        for number in number - 6..=number {
+            assert_eq!(find(&list, &format!("daily-{}", number % 7)), id(number));
+        }
+    }
+}
+
 #[test]
 fn ids_with_any_gaps_are_found() {
     let mut list = MomentList::new();
