@@ -23,6 +23,8 @@ struct State<T, E> {
     open: Ticket<E>,
     /// The group that is being written.
     writing: Option<Ticket<E>>,
+    /// How many leaders sleep until nobody writes.
+    asleep: usize,
     /// How many writes have failed: what was decided before one of them was decided on what is not there.
     generation: u64,
 }
@@ -66,6 +68,7 @@ impl<T, E> CommitQueue<T, E> {
                 waiting: Vec::new(),
                 open: Ticket::new(),
                 writing: None,
+                asleep: 0,
                 generation: 0,
             }),
             turn: Condvar::new(),
@@ -162,10 +165,12 @@ impl<T, E> CommitQueue<T, E> {
             if state.writing.is_none() {
                 break;
             }
+            state.asleep += 1;
             state = self
                 .turn
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.asleep -= 1;
         }
         let items = std::mem::take(&mut state.waiting);
         let group = std::mem::replace(&mut state.open, Ticket::new());
@@ -205,12 +210,16 @@ impl<T, E> Drop for Lead<'_, T, E> {
             let open = std::mem::replace(&mut state.open, Ticket::new());
             open.0.settled.set(self.outcome.clone());
         }
+        let asleep = state.asleep > 0;
         drop(state);
         // Without the lock: it may be much.
         drop(abandoned);
         // Who writes next goes on first, and those who have their answer after that. One thread sleeps there at most,
         // but for leaders whose groups have failed: waking only one of them could leave the next writer asleep.
-        self.queue.turn.notify_all();
+        // Waking nobody would still be a call to the system.
+        if asleep {
+            self.queue.turn.notify_all();
+        }
         self.group.0.settled.set(self.outcome.clone());
     }
 }

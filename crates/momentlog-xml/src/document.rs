@@ -7,7 +7,7 @@ use std::ops::Range;
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use crate::error::{DocumentKind, Position, Rule, XmlError};
 
@@ -165,10 +165,14 @@ impl<'d> Element<'d> {
 
     /// All elements among the children.
     pub(crate) fn all_elements(self) -> impl Iterator<Item = Element<'d>> {
-        self.children().filter_map(|child| match child {
-            Child::Element(element) => Some(element),
-            Child::Text(_) | Child::Comment(_) => None,
+        let document = self.document;
+        let end = document.nodes[self.index].end;
+        let first = (self.index + 1 < end).then_some(self.index + 1);
+        std::iter::successors(first, move |index| {
+            let next = document.nodes[*index].end;
+            (next < end).then_some(next)
         })
+        .filter_map(|index| document.element(index))
     }
 
     /// The elements among the children that are in no namespace.
@@ -378,7 +382,9 @@ impl<'a> Builder<'a> {
                 }
                 Event::End(_) => self.end(),
                 Event::Text(text) => {
-                    if let Some(at) = text.find("]]>") {
+                    if text.contains(']')
+                        && let Some(at) = text.find("]]>")
+                    {
                         return Err(self
                             .source
                             .malformed(offset + at, "`]]>` is not allowed in text"));
@@ -387,14 +393,7 @@ impl<'a> Builder<'a> {
                 }
                 Event::CData(text) => self.text(text.xml10_content(), offset)?,
                 Event::GeneralRef(reference) => {
-                    let resolved = match reference.resolve_char_ref() {
-                        Ok(Some(char)) if is_xml_char(char) => Some(char.to_string().into()),
-                        Ok(Some(_)) | Err(_) => None,
-                        Ok(None) => {
-                            resolve_predefined_entity(&reference.xml10_content()).map(Cow::Borrowed)
-                        }
-                    };
-                    let Some(resolved) = resolved else {
+                    let Some(resolved) = resolve(&reference) else {
                         let name = reference.xml10_content().into_owned();
                         return Err(self
                             .source
@@ -586,12 +585,19 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What a reference in text stands for: a character, or one of XML's own entities.
+fn resolve(reference: &BytesRef<'_>) -> Option<Cow<'static, str>> {
+    match reference.resolve_char_ref().ok()? {
+        Some(char) => is_xml_char(char).then(|| char.to_string().into()),
+        None => resolve_predefined_entity(&reference.xml10_content()).map(Cow::Borrowed),
+    }
+}
+
 /// The prefix that an attribute of this name declares, empty for none.
 fn declared(key: &str) -> Option<&str> {
-    match key.split_once(':') {
-        None if key == "xmlns" => Some(""),
-        Some(("xmlns", prefix)) => Some(prefix),
-        _ => None,
+    match key.strip_prefix("xmlns")? {
+        "" => Some(""),
+        rest => rest.strip_prefix(':'),
     }
 }
 
@@ -618,8 +624,7 @@ fn is_xml_char(char: char) -> bool {
 
 fn is_xml_name(name: &str) -> bool {
     let starts =
-        |char: char| char.is_ascii_alphabetic() || char == '_' || char == ':' || !char.is_ascii();
-    let continues =
-        |char: char| starts(char) || char.is_ascii_digit() || char == '-' || char == '.';
-    name.starts_with(starts) && name.chars().all(continues)
+        |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':') || !byte.is_ascii();
+    let continues = |byte: u8| starts(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    name.bytes().next().is_some_and(starts) && name.bytes().all(continues)
 }

@@ -128,12 +128,11 @@ pub(crate) fn domain_def(
 /// Returns a memory size in KiB, rounded up.
 fn kib(memory: Element<'_>) -> Option<u64> {
     let value: u128 = memory.text().trim().parse::<u64>().ok()?.into();
-    let unit = memory
-        .attribute("unit")
-        .unwrap_or("KiB")
-        .to_ascii_lowercase();
+    let Some(unit) = memory.attribute("unit") else {
+        return u64::try_from(value).ok();
+    };
     let scale = |base: u128, power: u32| Some(base.pow(power));
-    let bytes = match unit.as_str() {
+    let bytes = match unit.to_ascii_lowercase().as_str() {
         "b" | "byte" | "bytes" => Some(1),
         "k" | "kib" => scale(1024, 1),
         "m" | "mib" => scale(1024, 2),
@@ -153,14 +152,14 @@ fn kib(memory: Element<'_>) -> Option<u64> {
 }
 
 /// A disk as it stands in the XML, before libvirt puts it in order.
-struct Placed {
+struct Placed<'d> {
     disk: DomainDisk,
-    bus: Option<String>,
+    bus: Option<&'d str>,
     index: u64,
 }
 
 fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<DomainDisk>, XmlError> {
-    let mut placed: Vec<Placed> = Vec::new();
+    let mut placed: Vec<Placed<'_>> = Vec::new();
     for element in root
         .named("devices")
         .flat_map(|devices| devices.named("disk"))
@@ -194,7 +193,7 @@ fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<DomainDisk>, XmlE
 }
 
 /// Inserts a disk before those of its bus that have a higher index, else after its bus, else at the end.
-fn insert(disks: &mut Vec<Placed>, disk: Placed) {
+fn insert<'d>(disks: &mut Vec<Placed<'d>>, disk: Placed<'d>) {
     let mut at = None;
     for (index, other) in disks
         .iter()
@@ -211,7 +210,7 @@ fn insert(disks: &mut Vec<Placed>, disk: Placed) {
     disks.insert(at.unwrap_or(disks.len()), disk);
 }
 
-fn disk(source: &Source<'_>, element: Element<'_>) -> Result<Placed, XmlError> {
+fn disk<'d>(source: &Source<'_>, element: Element<'d>) -> Result<Placed<'d>, XmlError> {
     let kind = match element.attribute("type").unwrap_or("file") {
         "file" => SourceKind::File,
         "block" => SourceKind::Block,
@@ -248,9 +247,7 @@ fn disk(source: &Source<'_>, element: Element<'_>) -> Result<Placed, XmlError> {
         None => readonly.then_some(DiskLocation::No),
         Some(word) => Some(disk_location(source, element, word)?),
     };
-    let bus = target
-        .and_then(|target| target.attribute("bus"))
-        .map(str::to_owned);
+    let bus = target.and_then(|target| target.attribute("bus"));
     let disk = DomainDisk {
         target: dev.into(),
         kind,
@@ -287,7 +284,7 @@ pub(crate) fn disk_location(
     })
 }
 
-fn default_bus(target: &str) -> Option<String> {
+fn default_bus(target: &str) -> Option<&'static str> {
     let buses = [
         ("xvd", "xen"),
         ("ubd", "uml"),
@@ -299,7 +296,7 @@ fn default_bus(target: &str) -> Option<String> {
     buses
         .iter()
         .find(|(prefix, _)| target.starts_with(prefix))
-        .map(|(_, bus)| (*bus).to_owned())
+        .map(|(_, bus)| *bus)
 }
 
 /// Returns the number that the letters after a target's prefix make: `a` is 0, `z` 25, `aa` 26.

@@ -93,20 +93,30 @@ impl Writer {
 
 /// Appends text as libvirt escapes it, in attributes and elements alike. Control characters are dropped.
 fn escape(out: &mut String, text: &str) {
+    replace(out, text, escaped);
+}
+
+fn escaped(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'&' => Some("&amp;"),
+        b'<' => Some("&lt;"),
+        b'>' => Some("&gt;"),
+        b'\'' => Some("&apos;"),
+        b'"' => Some("&quot;"),
+        b'\t' | b'\n' | b'\r' | b' '.. => None,
+        _ => Some(""),
+    }
+}
+
+/// Appends text with each byte for which `by` gives something replaced by that. Such a byte is a whole character.
+fn replace(out: &mut String, text: &str, by: impl Fn(u8) -> Option<&'static str>) {
     let mut written = 0;
     for (at, byte) in text.bytes().enumerate() {
-        let escaped = match byte {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            b'>' => "&gt;",
-            b'\'' => "&apos;",
-            b'"' => "&quot;",
-            b'\t' | b'\n' | b'\r' | b' '.. => continue,
-            _ => "",
-        };
-        out.push_str(&text[written..at]);
-        out.push_str(escaped);
-        written = at + 1;
+        if let Some(replacement) = by(byte) {
+            out.push_str(&text[written..at]);
+            out.push_str(replacement);
+            written = at + 1;
+        }
     }
     out.push_str(&text[written..]);
 }
@@ -255,16 +265,10 @@ fn begin_line(out: &mut String, depth: usize, on_one_line: bool) {
 
 /// As [`escape`], but what a reader would normalise is written by reference; with `line_breaks`, those too.
 fn escape_canonical(out: &mut String, text: &str, line_breaks: bool) {
-    let mut rest = text;
-    while let Some(at) = rest.find(['\t', '\n', '\r']) {
-        escape(out, &rest[..at]);
-        match &rest[at..=at] {
-            "\r" => out.push_str("&#13;"),
-            "\n" if line_breaks => out.push_str("&#10;"),
-            "\t" if line_breaks => out.push_str("&#9;"),
-            blank => out.push_str(blank),
-        }
-        rest = &rest[at + 1..];
-    }
-    escape(out, rest);
+    replace(out, text, |byte| match byte {
+        b'\r' => Some("&#13;"),
+        b'\n' if line_breaks => Some("&#10;"),
+        b'\t' if line_breaks => Some("&#9;"),
+        _ => escaped(byte),
+    });
 }

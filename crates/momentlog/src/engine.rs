@@ -11,7 +11,7 @@ mod record;
 mod replay;
 mod retain;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ pub(crate) struct Engine {
     /// The record of the newest image that was loaded or tried; 0 for none.
     image: AtomicU64,
     news: Condvar,
+    /// How many threads wait for news, or are about to.
+    listeners: AtomicUsize,
     pub(crate) options: Options,
 }
 
@@ -106,6 +108,7 @@ impl Engine {
             exclusive: AtomicBool::new(false),
             image: AtomicU64::new(0),
             news: Condvar::new(),
+            listeners: AtomicUsize::new(0),
             options,
         }
     }
@@ -142,6 +145,13 @@ impl Engine {
 
     /// Waits until the log has a record after `seen`, or `wait` is over; returns the newest view.
     pub(crate) fn wait(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        let newest = self.wait_for_news(seen, wait);
+        self.listeners.fetch_sub(1, Ordering::SeqCst);
+        newest
+    }
+
+    fn wait_for_news(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
         /// How often a log that another process writes is looked at.
         const LOOK: Duration = Duration::from_millis(20);
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -413,10 +423,17 @@ impl Engine {
     }
 
     fn publish(&self, newest: View) {
+        let newest = Arc::new(newest);
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         if view.head != newest.head {
-            *view = Arc::new(newest);
-            self.news.notify_all();
+            let before = std::mem::replace(&mut *view, newest);
+            drop(view);
+            // Without the lock: it may be the last who has that view.
+            drop(before);
+            // Waking nobody would still be a call to the system.
+            if self.listeners.load(Ordering::SeqCst) > 0 {
+                self.news.notify_all();
+            }
         }
     }
 
