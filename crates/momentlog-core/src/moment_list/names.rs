@@ -135,11 +135,10 @@ impl Names {
             tag: self.tag(row.name.as_str()),
             slot,
         });
-        let index = Index::with_room(rows.len() + beside.len());
+        let mut index = Index::with_room(rows.len() + beside.len());
         for entry in entries.chain(beside) {
-            if !index.slots(entry.tag).any(|slot| slot == entry.slot) {
-                index.insert(entry);
-            }
+            // What was beside is among the rows as well, but for one that is about to come.
+            let _ = index.put(entry, |slot| slot == entry.slot);
         }
         self.index = Lazy::of(index);
     }
@@ -153,14 +152,12 @@ impl Names {
                 slot,
             };
             let entries: Vec<Entry> = rows.iter().map(entry).collect();
-            let index = Index::with_room(entries.len());
+            let mut index = Index::with_room(entries.len());
             let mut twice = None;
             for entry in by_place(&entries) {
-                let mut alike = index.slots(entry.tag);
-                if alike.any(|slot| name(slot) == name(entry.slot)) {
+                let is_same = |slot| name(slot) == name(entry.slot);
+                if index.put(entry, is_same).is_err() {
                     twice = Some(entry.slot);
-                } else {
-                    index.insert(entry);
                 }
             }
             Made { index, twice }
@@ -205,18 +202,18 @@ impl Index {
     }
 
     /// All places in the order in which entries of this tag are put there and looked for.
-    fn probe(&self, tag: u32) -> impl Iterator<Item = &AtomicU64> {
+    fn probe(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {
         let unused_bits = u64::BITS - self.places.len().trailing_zeros();
         let first = (u64::from(tag) << 32) >> unused_bits;
         let first = usize::try_from(first).expect("an index of what is in memory");
         let mask = self.places.len() - 1;
-        (first..).map(move |at| &self.places[at & mask])
+        (first..).map(move |at| at & mask)
     }
 
     /// The slots of the entries with this tag.
     fn slots(&self, tag: u32) -> impl Iterator<Item = Slot> {
         self.probe(tag)
-            .map_while(|place| Entry::from_bits(place.load(Ordering::Acquire)))
+            .map_while(|at| Entry::from_bits(self.places[at].load(Ordering::Acquire)))
             .filter(move |entry| entry.tag == tag)
             .map(|entry| entry.slot)
     }
@@ -226,7 +223,8 @@ impl Index {
         if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places.len() / 2 {
             return false;
         }
-        let take = |place: &AtomicU64| {
+        let take = |at: usize| {
+            let place = &self.places[at];
             place.load(Ordering::Relaxed) == 0
                 && place
                     .compare_exchange(0, entry.bits(), Ordering::AcqRel, Ordering::Relaxed)
@@ -235,12 +233,32 @@ impl Index {
         self.probe(entry.tag).any(take)
     }
 
+    /// As [`insert`](Self::insert), where nobody else has the index and there is room, unless an entry with the same tag
+    /// `is_same`, whose slot is the error.
+    fn put(&mut self, entry: Entry, is_same: impl Fn(Slot) -> bool) -> Result<(), Slot> {
+        for at in self.probe(entry.tag) {
+            let place = self.places[at].get_mut();
+            match Entry::from_bits(*place) {
+                None => {
+                    *place = entry.bits();
+                    *self.taken.get_mut() += 1;
+                    break;
+                }
+                Some(other) if other.tag == entry.tag && is_same(other.slot) => {
+                    return Err(other.slot);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// A copy with twice as many places.
     fn larger(&self) -> Index {
-        let larger = Index::with_room(self.places.len());
+        let mut larger = Index::with_room(self.places.len());
         for place in &self.places {
             if let Some(entry) = Entry::from_bits(place.load(Ordering::Acquire)) {
-                larger.insert(entry);
+                let _ = larger.put(entry, |_| false);
             }
         }
         larger

@@ -168,10 +168,18 @@ impl<R> Table<R> {
 
     /// All rows with their slots, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &R)> {
-        (0..self.len).filter_map(|index| {
-            let slot = Slot::at(index);
-            Some((slot, self.get(slot)?))
-        })
+        self.chunks
+            .iter()
+            .enumerate()
+            .flat_map(move |(number, chunk)| {
+                let first = number * CHUNK;
+                (0..rows_of(self.len, number)).filter_map(move |at| {
+                    let slot = Slot::at(first + at);
+                    let changed = self.touched & bit(slot) != 0;
+                    let changed = changed.then(|| self.changed.get(&slot)).flatten();
+                    Some((slot, changed.or_else(|| chunk.get(at))?))
+                })
+            })
     }
 }
 
