@@ -54,7 +54,9 @@ pub use domain::{
 };
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
-pub use moment_list::{Broken, LeafFilter, Moment, MomentList, ParentRefused, Placed, Scope, Walk};
+pub use moment_list::{
+    Broken, LeafFilter, Moment, MomentList, Outline, ParentRefused, Placed, Scope, Walk,
+};
 pub use refusal::{DiskRefused, MomentKind, PolicyBreach, Refusal};
 pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
 pub use state::{Counters, State};

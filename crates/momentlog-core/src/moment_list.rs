@@ -17,7 +17,7 @@ use names::Names;
 use table::{Slot, Table};
 
 pub use check::Broken;
-pub use restore::Placed;
+pub use restore::{Outline, Placed};
 pub use walk::{LeafFilter, Scope, Walk};
 
 /// Moments of one kind and one domain, as a forest.

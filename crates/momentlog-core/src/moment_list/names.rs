@@ -15,7 +15,7 @@ const BESIDE_PART: usize = 32;
 
 /// Part of a name's hash, and where the name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+pub(super) struct Entry {
     tag: u32,
     slot: Slot,
 }
@@ -43,6 +43,38 @@ struct Made {
 }
 
 impl Names {
+    /// Returns the names of moments in order, and those whose moments must be there to see whether they are taken.
+    pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> (Names, Vec<Entry>) {
+        let mut made = Names::default();
+        let entries: Vec<Entry> = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| Entry {
+                tag: made.tag(name),
+                slot: Slot::at(index),
+            })
+            .collect();
+        let mut index = Index::with_room(entries.len());
+        let mut unsure = by_place(&entries);
+        unsure.retain(|entry| index.put(*entry, |_| true).is_err());
+        made.index = Lazy::of(index);
+        (made, unsure)
+    }
+
+    /// Puts names beside the index that [`of`](Self::of) was not sure of, or remembers that they are taken.
+    pub(super) fn settle<D>(&mut self, unsure: Vec<Entry>, rows: &Table<Row<D>>) {
+        for entry in unsure {
+            let name = rows.get(entry.slot).map(|row| row.name.as_str());
+            if name.is_none_or(|name| self.find(name, rows).is_none()) {
+                self.beside.insert(entry);
+            } else if let Some(lazy) = Arc::get_mut(&mut self.index)
+                && let Some(made) = lazy.0.get_mut()
+            {
+                made.twice = Some(entry.slot);
+            }
+        }
+    }
+
     /// Makes the index, and returns a slot whose name one before it has as well.
     pub(super) fn twice<D>(&self, rows: &Table<Row<D>>) -> Option<Slot> {
         self.made(rows).twice
@@ -299,4 +331,56 @@ fn by_place(entries: &[Entry]) -> Vec<Entry> {
         sorted[*end] = *entry;
     }
     sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MomentId;
+
+    fn rows(names: &[&str]) -> Table<Row<()>> {
+        let row = |(index, name): (u64, &&str)| Row {
+            id: MomentId::new(index).unwrap(),
+            name: MomentName::new(name).unwrap(),
+            created: 0,
+            def: Some(Arc::new(())),
+        };
+        Table::from((1..).zip(names).map(row).collect::<Vec<_>>())
+    }
+
+    /// Tags of other names are hardly ever equal, so the index is made of another name than the row has.
+    #[test]
+    fn a_name_with_the_tag_of_another_is_found_beside_the_index() {
+        let (mut names, unsure) = Names::of(["b"]);
+        assert_eq!(unsure, []);
+        let rows = rows(&["a", "b"]);
+        let (tag, slot) = (names.tag("b"), Slot::at(1));
+        assert_eq!(names.find("b", &rows), None);
+        names.settle(vec![Entry { tag, slot }], &rows);
+        assert_eq!(names.find("b", &rows).map(|found| found.slot), Some(slot));
+        assert_eq!(names.twice(&rows), None);
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_told() {
+        let (mut names, unsure) = Names::of(["a", "b", "a", "a"]);
+        assert_eq!(unsure.len(), 2);
+        let rows = rows(&["a", "b", "a", "a"]);
+        names.settle(unsure, &rows);
+        assert!(names.twice(&rows).is_some_and(|slot| slot >= Slot::at(2)));
+        assert_eq!(names.alike("a"), 1);
+    }
+
+    #[test]
+    fn an_index_has_room_for_what_it_was_made_for() {
+        for count in [0, 1, 4, 5, 1000] {
+            let index = Index::with_room(count);
+            let entry = |slot| Entry { tag: 7, slot };
+            assert!((0..count).all(|at| index.insert(entry(Slot::at(at)))));
+            assert_eq!(index.slots(7).count(), count);
+            let larger = index.larger();
+            assert_eq!(larger.slots(7).count(), count);
+            assert!(larger.insert(entry(Slot::at(count))));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::links::{Link, Links};
-use super::names::Names;
+use super::names::{Entry, Names};
 use super::table::Slot;
 use super::{MomentList, Row, Table};
 use crate::{MomentId, MomentName};
@@ -26,6 +26,50 @@ pub struct Placed<D> {
     pub parent: Option<u32>,
     /// Position of the sibling after it, which was linked before it.
     pub next: Option<u32>,
+}
+
+/// What of a list does not depend on its moments' contents: who hangs below whom, and the index of names. One thread can
+/// make it while another reads the moments themselves.
+#[derive(Debug)]
+pub struct Outline {
+    links: Links,
+    names: Names,
+    /// Names that may be those of others before them.
+    unsure: Vec<Entry>,
+}
+
+impl Outline {
+    /// Returns the outline of moments by ascending id: of each the positions of its parent and of the sibling after it, as
+    /// in [`Placed`], and its name.
+    pub fn new<'a>(
+        moments: impl IntoIterator<Item = (Option<u32>, Option<u32>, &'a str)>,
+    ) -> Outline {
+        let moments = moments.into_iter();
+        let count = moments.size_hint().1.unwrap_or(0);
+        let (mut links, mut names) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (parent, next, name) in moments {
+            links.push(link(parent, next));
+            names.push(name);
+        }
+        let (names, unsure) = Names::of(names);
+        Outline {
+            links: Links::restore(links),
+            names,
+            unsure,
+        }
+    }
+}
+
+fn slot(position: u32) -> Slot {
+    Slot::at(position as usize)
+}
+
+fn link(parent: Option<u32>, next: Option<u32>) -> Link {
+    Link {
+        parent: parent.map(slot),
+        next: next.map(slot),
+        ..Link::default()
+    }
 }
 
 impl<D> MomentList<D> {
@@ -58,22 +102,16 @@ impl<D> MomentList<D> {
         (placed, current)
     }
 
-    /// Returns the list of these moments, by ascending id. It is not checked: [`check_links`](Self::check_links) and
-    /// [`check_names`](Self::check_names) do that, which two threads can call at once.
+    /// Returns the list of these moments, by ascending id. It is not checked: [`check`](Self::check) does that.
     pub fn restore(
         moments: impl IntoIterator<Item = Placed<D>>,
         current: Option<u32>,
     ) -> MomentList<D> {
-        let slot = |position: u32| Slot::at(position as usize);
         let moments = moments.into_iter();
         let count = moments.size_hint().1.unwrap_or(0);
         let (mut rows, mut links) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for placed in moments {
-            links.push(Link {
-                parent: placed.parent.map(slot),
-                next: placed.next.map(slot),
-                ..Link::default()
-            });
+            links.push(link(placed.parent, placed.next));
             rows.push(Row {
                 id: placed.id,
                 name: placed.name,
@@ -81,16 +119,49 @@ impl<D> MomentList<D> {
                 def: Some(placed.def),
             });
         }
-        let rows = Table::from(rows);
-        MomentList {
-            last: (rows.len().checked_sub(1))
-                .and_then(|last| rows.get(Slot::at(last)))
-                .map(|row| row.id),
-            len: rows.len(),
+        let outline = Outline {
             links: Links::restore(links),
-            rows,
             names: Names::default(),
+            unsure: Vec::new(),
+        };
+        MomentList::of(rows, outline, current)
+    }
+
+    /// Returns the list of these moments, by ascending id, with the outline that was made of the same, which is asked for
+    /// last. It is not checked: [`check_links`](Self::check_links) and [`check_names`](Self::check_names) do that.
+    pub fn restore_with(
+        moments: impl IntoIterator<Item = (MomentId, MomentName, i64, Arc<D>)>,
+        current: Option<u32>,
+        outline: impl FnOnce() -> Outline,
+    ) -> MomentList<D> {
+        let row = |(id, name, created, def)| Row {
+            id,
+            name,
+            created,
+            def: Some(def),
+        };
+        let moments = moments.into_iter();
+        let mut rows = Vec::with_capacity(moments.size_hint().1.unwrap_or(0));
+        rows.extend(moments.map(row));
+        MomentList::of(rows, outline(), current)
+    }
+
+    fn of(rows: Vec<Row<D>>, outline: Outline, current: Option<u32>) -> MomentList<D> {
+        let Outline {
+            links,
+            mut names,
+            unsure,
+        } = outline;
+        let (last, len) = (rows.last().map(|row| row.id), rows.len());
+        let rows = Table::from(rows);
+        names.settle(unsure, &rows);
+        MomentList {
+            rows,
+            links,
+            names,
             current: current.map(slot),
+            len,
+            last,
         }
     }
 

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Broken, Counters, Domain, DomainParts, DomainUuid, MomentId, MomentList, MomentName, Placed,
-    Power, State,
+    Broken, Counters, Domain, DomainParts, DomainUuid, MomentId, MomentList, MomentName, Outline,
+    Placed, Power, State,
 };
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,17 @@ use crate::ledger::{Ledger, View};
 /// The version of this layout. Version 1, which keeps each moment with its definition, is still read.
 const VERSION: u32 = 2;
 
-/// Bytes of one moment besides its name.
+/// Bytes of one moment besides its name, and where in them its parts are.
 const ROW_LEN: usize = 32;
+const ID: usize = 0;
+const CREATED: usize = 8;
+const PARENT: usize = 16;
+const NEXT: usize = 20;
+const DEFINITION: usize = 24;
+const NAME_LEN: usize = 28;
+
+/// Moments of a list that is worth a second thread.
+const LONG: u64 = 10_000;
 
 /// Why an image is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -354,44 +363,47 @@ fn decode_list<D: PartialEq + Send + Sync>(
     let rows = rows.ok_or(DecodeError::Length("list"))?;
     let bytes: u64 = decode_first(rest, "names")?;
     let names = take(rest, bytes).ok_or(DecodeError::Length("names"))?;
-    let mut names = std::str::from_utf8(names).map_err(|_| DecodeError::Utf8)?;
-    let mut failed = None;
-    let moments = rows.chunks_exact(ROW_LEN).map_while(|row| {
-        let placed = decode_row(row, &mut names, &definitions);
-        placed.map_err(|error| failed = Some(error)).ok()
-    });
+    let names = std::str::from_utf8(names).map_err(|_| DecodeError::Utf8)?;
     let current = match current.checked_sub(1).map(u32::try_from) {
         None => None,
         Some(Ok(position)) if u64::from(position) < count => Some(position),
         Some(_) => return Err(Broken::Current.into()),
     };
-    let list = MomentList::restore(moments, current);
-    match failed {
-        Some(error) => Err(error.into()),
-        None if !names.is_empty() => Err(DecodeError::Length("names").into()),
-        None => checked(list),
-    }
-}
-
-/// Returns a restored list if it is sound. A second thread looks at the names of a long one.
-fn checked<D: Send + Sync>(list: MomentList<D>) -> Result<MomentList<D>, ImageError> {
-    const LONG: usize = 10_000;
-    if list.len() < LONG {
-        list.check_links()?;
-        list.check_names()?;
-        return Ok(list);
-    }
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || list.check_names());
-        let links = list.check_links();
-        let names = match thread {
-            Ok(thread) => thread
+    let outline = || {
+        let mut names = names;
+        Outline::new(rows.chunks_exact(ROW_LEN).map_while(|row| {
+            // Names that end too early are found where the moments are read.
+            let name = take_name(row, &mut names)?;
+            let position = |at| u32_at(row, at).checked_sub(1);
+            Some((position(PARENT), position(NEXT), name))
+        }))
+    };
+    let mut failed = None;
+    let mut left = names;
+    let moments = rows.chunks_exact(ROW_LEN).map_while(|row| {
+        let moment = decode_row(row, &mut left, &definitions);
+        moment.map_err(|error| failed = Some(error)).ok()
+    });
+    // A second thread looks at the other half of a long list.
+    let list = std::thread::scope(|scope| {
+        let thread = (count >= LONG)
+            .then(|| std::thread::Builder::new().spawn_scoped(scope, outline))
+            .and_then(Result::ok);
+        MomentList::restore_with(moments, current, || match thread {
+            Some(thread) => thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => list.check_names(),
-        };
-        links.and(names)
-    })?;
+            None => outline(),
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if !left.is_empty() {
+        return Err(DecodeError::Length("names").into());
+    }
+    list.check_links()?;
+    list.check_names()?;
     Ok(list)
 }
 
@@ -419,22 +431,20 @@ fn decode_row<D>(
     row: &[u8],
     names: &mut &str,
     definitions: &[Arc<D>],
-) -> Result<Placed<D>, DecodeError> {
-    let (name, after) = names
-        .split_at_checked(u32_at(row, 28) as usize)
-        .ok_or(DecodeError::Length("names"))?;
-    *names = after;
-    let def = definitions.get(u32_at(row, 24) as usize);
-    Ok(Placed {
-        id: moment_id(u64_at(row, 0))?,
-        name: MomentName::new(name).ok_or(DecodeError::Body("name of a moment"))?,
-        created: u64_at(row, 8).cast_signed(),
-        def: def
-            .ok_or(DecodeError::Body("definition of a moment"))?
-            .clone(),
-        parent: u32_at(row, 16).checked_sub(1),
-        next: u32_at(row, 20).checked_sub(1),
-    })
+) -> Result<(MomentId, MomentName, i64, Arc<D>), DecodeError> {
+    let name = take_name(row, names).ok_or(DecodeError::Length("names"))?;
+    let name = MomentName::new(name).ok_or(DecodeError::Body("name of a moment"))?;
+    let def = definitions.get(u32_at(row, DEFINITION) as usize);
+    let def = def.ok_or(DecodeError::Body("definition of a moment"))?;
+    let (id, created) = (u64_at(row, ID), u64_at(row, CREATED).cast_signed());
+    Ok((moment_id(id)?, name, created, def.clone()))
+}
+
+/// Takes the name of a row from the front of those that are left, if there is as much.
+fn take_name<'a>(row: &[u8], names: &mut &'a str) -> Option<&'a str> {
+    let (name, left) = names.split_at_checked(u32_at(row, NAME_LEN) as usize)?;
+    *names = left;
+    Some(name)
 }
 
 /// Reads a list of version 1: moments in the order of a walk, each with its parent's id and its definition.
@@ -489,7 +499,10 @@ fn decode_list_v1<D: PartialEq + Send + Sync>(
         Some(current) => Some(position(current).ok_or(Broken::Current)?),
     };
     let placed = moments.into_iter().map(|(placed, _)| placed);
-    checked(MomentList::restore(placed, current))
+    let list = MomentList::restore(placed, current);
+    list.check_links()?;
+    list.check_names()?;
+    Ok(list)
 }
 
 fn moment_id(number: u64) -> Result<MomentId, DecodeError> {

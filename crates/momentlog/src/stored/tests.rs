@@ -550,6 +550,40 @@ fn an_image_with_two_moments_of_one_name_is_refused() {
     assert_eq!(refused, Err(image::ImageError::Broken(twice)));
 }
 
+/// The lengths of the names and that of all of them together tell where each ends.
+#[test]
+fn an_image_whose_names_do_not_add_up_is_refused() {
+    let head = Head {
+        seq: Seq::new(4).unwrap(),
+        digest: Digest::ZERO,
+    };
+    let body = image_field("body-2");
+    let names = body
+        .windows(13)
+        .position(|bytes| bytes == b"mondaytuesday")
+        .unwrap();
+    let refused = |second: u8, all: u8, names_are: &[u8]| {
+        let mut body = body.clone();
+        body[names - 12] = second;
+        body[names - 8] = all;
+        body.splice(names..names + 13, names_are.iter().copied());
+        image::decode(head, &body).map(|_| ())
+    };
+    let wrong = |why| Err(image::ImageError::Decode(why));
+    assert_eq!(refused(7, 13, b"mondaytuesday"), Ok(()));
+    for (second, all, names) in [
+        (6, 13, &b"mondaytuesday"[..]),
+        (8, 13, b"mondaytuesday"),
+        (7, 14, b"mondaytuesday!"),
+        (7, 12, b"mondaytuesda"),
+    ] {
+        let expected = wrong(DecodeError::Length("names"));
+        assert_eq!(refused(second, all, names), expected, "{second} {all}");
+    }
+    let expected = wrong(DecodeError::Body("name of a moment"));
+    assert_eq!(refused(0, 6, b"monday"), expected);
+}
+
 /// All names together may be longer than any one text.
 #[test]
 fn an_image_of_long_names_is_read() {
