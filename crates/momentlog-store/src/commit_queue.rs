@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::sync::{AtomicBool, Condvar, Latch, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Latch, Mutex, MutexGuard, Ordering};
 
 /// Work in the order in which it was decided, written by whoever needs an answer first and finds nobody writing.
 #[derive(Debug)]
@@ -14,6 +14,9 @@ pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
     /// Tells leaders that nobody writes any more.
     turn: Condvar,
+    /// How many writes have failed: what was decided before one of them was decided on what is not there. It changes under
+    /// the lock.
+    generation: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -25,8 +28,6 @@ struct State<T, E> {
     writing: Option<Ticket<E>>,
     /// How many leaders sleep until nobody writes.
     asleep: usize,
-    /// How many writes have failed: what was decided before one of them was decided on what is not there.
-    generation: u64,
 }
 
 /// Stands for a group of work that was handed in, until it is settled.
@@ -69,15 +70,15 @@ impl<T, E> CommitQueue<T, E> {
                 open: Ticket::new(),
                 writing: None,
                 asleep: 0,
-                generation: 0,
             }),
             turn: Condvar::new(),
+            generation: AtomicU64::new(0),
         }
     }
 
     /// How many writes have failed so far. Work decided in an earlier generation is not taken.
     pub fn generation(&self) -> u64 {
-        self.lock().generation
+        self.generation.load(Ordering::Acquire)
     }
 
     /// How much is waiting to be written.
@@ -110,7 +111,7 @@ impl<T, E> CommitQueue<T, E> {
         make: impl FnOnce(&mut [T]) -> T,
     ) -> Result<Ticket<E>, Outdated> {
         let mut state = self.lock();
-        if state.generation != generation {
+        if self.generation() != generation {
             return Err(Outdated);
         }
         let item = make(&mut state.waiting);
@@ -205,7 +206,7 @@ impl<T, E> Drop for Lead<'_, T, E> {
         state.writing = None;
         let mut abandoned = Vec::new();
         if !matches!(self.outcome, Settled::Written) {
-            state.generation += 1;
+            self.queue.generation.fetch_add(1, Ordering::AcqRel);
             abandoned = std::mem::take(&mut state.waiting);
             let open = std::mem::replace(&mut state.open, Ticket::new());
             open.0.settled.set(self.outcome.clone());

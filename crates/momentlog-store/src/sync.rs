@@ -1,7 +1,7 @@
 //! What [`crate::commit_queue`] waits on; its tests put the locks of a scheduler in their place.
 
 use std::sync::OnceLock;
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// A value that is set once, and that threads wait for without a lock between them.

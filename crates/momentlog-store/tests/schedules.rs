@@ -12,7 +12,7 @@ use shuttle::thread;
 mod commit_queue;
 
 mod sync {
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
     /// As the real one, of what the scheduler knows.

@@ -288,17 +288,16 @@ impl Engine {
                 Err(error) => Answer::Refused(error),
                 Ok(Decided::Repeated(seq)) => Answer::Repeated(seq),
                 Ok(Decided::Accepted(pending)) => {
-                    let Some((ticket, outcomes)) = self.record(&mut inner, pending)? else {
+                    let Some(recorded) = self.record(&mut inner, pending)? else {
                         continue;
                     };
                     let promise = Promise {
-                        ticket: Some(ticket),
-                        answer: Answer::Recorded(outcomes),
+                        ticket: Some(recorded.ticket),
+                        answer: Answer::Recorded(recorded.outcomes),
                     };
                     if self.is_exclusive() {
-                        let full = self.queue.len() >= HANDED_IN_MAX;
                         drop(inner);
-                        if full {
+                        if recorded.waiting >= HANDED_IN_MAX {
                             // Whether it succeeds is told to whoever waits for it.
                             let _ = self.settle(&promise);
                         }
@@ -330,7 +329,9 @@ impl Engine {
         self.settle(&promise)?;
         match promise.answer {
             Answer::Recorded(outcomes) => {
-                self.make_image_if_due();
+                if let Some(last) = outcomes.last() {
+                    self.make_image_if_due(last.seq);
+                }
                 Ok(outcomes)
             }
             Answer::Repeated(seq) => Ok(vec![self.first_answer(seq)?]),

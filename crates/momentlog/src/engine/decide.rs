@@ -35,7 +35,8 @@ pub(super) fn decide_all(
     asks: &[Ask<'_>],
     decide: &mut dyn FnMut(&View, usize) -> Result<Vec<Event>>,
 ) -> Result<Decided> {
-    let before = ledger.view.clone();
+    // The last of them leaves the ledger as it is.
+    let before = (asks.len() > 1).then(|| ledger.view.clone());
     let mut pending = Vec::with_capacity(asks.len());
     let mut decided = Ok(());
     for (index, ask) in asks.iter().enumerate() {
@@ -58,7 +59,9 @@ pub(super) fn decide_all(
             break;
         }
     }
-    ledger.view = before;
+    if let Some(before) = before {
+        ledger.view = before;
+    }
     decided.map(|()| Decided::Accepted(pending))
 }
 

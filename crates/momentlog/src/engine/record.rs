@@ -21,6 +21,14 @@ pub(super) struct Job {
     pub(super) view: Option<View>,
 }
 
+/// What was handed in.
+pub(super) struct Recorded {
+    pub(super) ticket: Ticket<StoreError>,
+    pub(super) outcomes: Vec<Outcome>,
+    /// How many calls wait to be written, this one included.
+    pub(super) waiting: usize,
+}
+
 /// Records that are encoded, and not yet applied.
 pub(super) struct Encoded {
     log: LogId,
@@ -36,7 +44,7 @@ impl Engine {
         &self,
         inner: &mut Inner,
         pending: Vec<Pending>,
-    ) -> Result<Option<(Ticket<StoreError>, Vec<Outcome>)>> {
+    ) -> Result<Option<Recorded>> {
         let encoded = self.encode(inner, pending);
         // What it has taught the ledger is in no record.
         inner.stale |= encoded.is_err();
@@ -47,7 +55,9 @@ impl Engine {
             before,
         } = encoded?;
         let mut applied = Ok(Vec::new());
+        let mut count = 0;
         let pushed = self.queue.push_with(inner.generation, |waiting| {
+            count = waiting.len() + 1;
             // Nobody needs the state before this one any more, so that it is changed in place.
             if let Some(last) = waiting.last_mut() {
                 last.view = None;
@@ -64,7 +74,11 @@ impl Engine {
         let Ok(ticket) = pushed else {
             return Ok(None);
         };
-        Ok(Some((ticket, applied?.split_off(before))))
+        Ok(Some(Recorded {
+            ticket,
+            outcomes: applied?.split_off(before),
+            waiting: count,
+        }))
     }
 
     fn encode(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<Encoded> {

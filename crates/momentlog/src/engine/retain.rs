@@ -55,14 +55,10 @@ impl Engine {
     }
 
     /// Makes an image after every so many records. That it fails costs the next one who opens the store time, not data.
-    pub(super) fn make_image_if_due(&self) {
+    pub(super) fn make_image_if_due(&self, newest: Seq) {
         let is_due = || {
-            let newest = self.view().head.map_or(0, |head| head.seq.get());
-            newest
-                >= self
-                    .image
-                    .load(Ordering::Relaxed)
-                    .saturating_add(IMAGE_EVERY)
+            let last = self.image.load(Ordering::Relaxed);
+            newest.get() >= last.saturating_add(IMAGE_EVERY)
         };
         if !is_due() {
             return;
