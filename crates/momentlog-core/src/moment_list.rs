@@ -333,7 +333,8 @@ impl<D> MomentList<D> {
     /// Ids ascend, mostly evenly, so the place is guessed from the ends a few times before the middle is taken.
     fn slot_of(&self, id: MomentId) -> Option<Slot> {
         const GUESSES: usize = 4;
-        let id_at = |index| self.rows.get(Slot::at(index)).map(|row| row.id.get());
+        let row_at = |index| self.rows.get(Slot::at(index));
+        let id_at = |index| row_at(index).map(|row| row.id.get());
         let (mut low, mut high) = (0, self.rows.len().checked_sub(1)?);
         let mut last = self.last?.get();
         if id.get() == last {
@@ -350,10 +351,10 @@ impl<D> MomentList<D> {
             } else {
                 low + (high - low) / 2
             };
-            match id_at(at)?.cmp(&id.get()) {
+            let row = row_at(at)?;
+            match row.id.cmp(&id) {
                 std::cmp::Ordering::Equal => {
-                    let slot = Slot::at(at);
-                    return self.moment(slot).map(|_| slot);
+                    return row.def.is_some().then(|| Slot::at(at));
                 }
                 std::cmp::Ordering::Less => low = at + 1,
                 std::cmp::Ordering::Greater => {

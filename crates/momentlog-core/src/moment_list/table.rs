@@ -54,49 +54,34 @@ pub(super) struct Table<R> {
 
 /// Up to so many rows that are copied as one.
 #[derive(Debug)]
-struct Chunk<R> {
-    rows: Rows<R>,
-    /// Places for the rows after those, which are filled in order. Versions share them: behind the rows of one there may be
-    /// what another has added.
-    places: Box<[OnceLock<R>]>,
-}
-
-#[derive(Debug)]
-enum Rows<R> {
-    Own(Vec<R>),
+enum Chunk<R> {
+    /// Rows, and places for those after them, which are filled in order. Versions share the places: behind the rows of one
+    /// version there may be what another has added.
+    Own {
+        rows: Vec<R>,
+        places: Box<[OnceLock<R>]>,
+    },
     /// The rows from the second on, of those that came all at once and lie in one block.
     Of(Arc<Vec<R>>, usize),
 }
 
 impl<R> Chunk<R> {
-    fn with_places(places: usize) -> Chunk<R> {
-        Chunk {
-            rows: Rows::Own(Vec::new()),
-            places: empty(places),
-        }
-    }
-
-    fn rows(&self) -> &[R] {
-        match &self.rows {
-            Rows::Own(rows) => rows,
-            Rows::Of(block, from) => {
-                let rows = &block[*from..];
-                &rows[..rows.len().min(CHUNK)]
-            }
-        }
-    }
-
     fn get(&self, at: usize) -> Option<&R> {
-        let rows = self.rows();
-        match at.checked_sub(rows.len()) {
-            None => Some(&rows[at]),
-            Some(behind) => self.places.get(behind)?.get(),
+        match self {
+            Chunk::Own { rows, places } => match at.checked_sub(rows.len()) {
+                None => Some(&rows[at]),
+                Some(behind) => places.get(behind)?.get(),
+            },
+            Chunk::Of(block, from) => block.get(from + at),
         }
     }
 
     /// The place of a row that is about to come.
     fn place(&self, at: usize) -> Option<&OnceLock<R>> {
-        self.places.get(at - self.rows().len())
+        match self {
+            Chunk::Own { rows, places } => places.get(at - rows.len()),
+            Chunk::Of(..) => None,
+        }
     }
 }
 
@@ -104,31 +89,33 @@ impl<R: Clone> Chunk<R> {
     /// A chunk of its own of the first rows, with places for so many in all.
     fn copy(&self, rows: usize, all: usize) -> Chunk<R> {
         let mut copy = Vec::with_capacity(rows);
-        copy.extend(self.rows().iter().take(rows).cloned());
-        let added = self.places.iter().map_while(OnceLock::get);
-        copy.extend(added.take(rows - copy.len()).cloned());
-        Chunk {
-            rows: Rows::Own(copy),
+        copy.extend((0..rows).filter_map(|at| self.get(at)).cloned());
+        Chunk::Own {
             places: empty(all - rows),
+            rows: copy,
         }
     }
 
     /// The chunk, or a copy of the first rows if others have it as well.
     fn own(chunk: &mut Arc<Chunk<R>>, rows: usize) -> &mut Chunk<R> {
-        if Arc::strong_count(chunk) > 1 || matches!(chunk.rows, Rows::Of(..)) {
-            let all = chunk.rows().len() + chunk.places.len();
+        let all = match &**chunk {
+            Chunk::Own { .. } if Arc::strong_count(chunk) == 1 => None,
+            Chunk::Own { rows, places } => Some(rows.len() + places.len()),
+            Chunk::Of(..) => Some(rows),
+        };
+        if let Some(all) = all {
             *chunk = Arc::new(chunk.copy(rows, all));
         }
         Arc::get_mut(chunk).expect("nobody else has the chunk")
     }
 
     fn get_mut(&mut self, at: usize) -> Option<&mut R> {
-        let Rows::Own(rows) = &mut self.rows else {
+        let Chunk::Own { rows, places } = self else {
             return None;
         };
         match at.checked_sub(rows.len()) {
             None => Some(&mut rows[at]),
-            Some(behind) => self.places.get_mut(behind)?.get_mut(),
+            Some(behind) => places.get_mut(behind)?.get_mut(),
         }
     }
 }
@@ -209,7 +196,10 @@ impl<R: Clone> Table<R> {
             None => {
                 // A table of one chunk may stay small.
                 let places = if chunks.is_empty() { 1 } else { CHUNK };
-                chunks.push(Arc::new(Chunk::with_places(places)));
+                chunks.push(Arc::new(Chunk::Own {
+                    rows: Vec::new(),
+                    places: empty(places),
+                }));
             }
         }
         let last = chunks.last().and_then(|last| last.place(rows));
@@ -261,12 +251,7 @@ impl<R> From<Vec<R>> for Table<R> {
         let len = rows.len();
         let block = Arc::new(rows);
         let chunks = (0..len).step_by(CHUNK);
-        let chunks = chunks.map(|from| {
-            Arc::new(Chunk {
-                rows: Rows::Of(block.clone(), from),
-                places: Box::default(),
-            })
-        });
+        let chunks = chunks.map(|from| Arc::new(Chunk::Of(block.clone(), from)));
         Table {
             chunks: Arc::new(chunks.collect()),
             changed: im::OrdMap::new(),
