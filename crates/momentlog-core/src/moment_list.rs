@@ -27,7 +27,7 @@ pub use walk::{LeafFilter, Scope, Walk};
 ///
 /// 1. Every parent is in the list.  2. No moment is its own ancestor.
 /// 3. The children of a moment, read along their sibling links, are exactly the moments that name it as parent, each once.
-/// 4. The name index is the inverse of the names.  5. Current is in the list.  6. Ids ascend with slots.
+/// 4. Looking for a name leads to the moment that has it.  5. Current is in the list.  6. Ids ascend with slots.
 /// 7. The number of leaves is that of moments without children.
 #[derive(Debug)]
 pub struct MomentList<D> {

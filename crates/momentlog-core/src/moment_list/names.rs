@@ -67,9 +67,9 @@ impl Names {
             let name = rows.get(entry.slot).map(|row| row.name.as_str());
             if name.is_none_or(|name| self.find(name, rows).is_none()) {
                 self.beside.insert(entry);
-            } else if let Some(lazy) = Arc::get_mut(&mut self.index)
-                && let Some(made) = lazy.0.get_mut()
-            {
+            } else {
+                let lazy = Arc::get_mut(&mut self.index).and_then(|lazy| lazy.0.get_mut());
+                let made = lazy.expect("an index that was just made is nobody else's");
                 made.twice = Some(entry.slot);
             }
         }
