@@ -157,14 +157,14 @@ impl Table {
             |---|---|---|---|---|---|---|---|\n"
                 .to_owned();
         for row in &self.rows {
-            let [ratio, least, most] = row.ratio;
+            let [ratio, least, most] = row.ratio.map(short);
             text += &format!(
-                "| {} | {:.0} | {} | {:.0} | {ratio:.2} | {least:.2}–{most:.2} | {} | {} |\n",
+                "| {} | {} | {} | {} | {ratio} | {least}–{most} | {} | {} |\n",
                 row.work,
-                row.ours,
+                rate(row.ours),
                 row.peer,
-                row.theirs,
-                row.target,
+                rate(row.theirs),
+                short(row.target),
                 row.verdict()
             );
         }
@@ -182,6 +182,24 @@ impl Row {
         } else {
             "missed"
         }
+    }
+}
+
+/// A ratio with as many digits as say something.
+fn short(ratio: f64) -> String {
+    if ratio >= 100.0 || ratio.fract() == 0.0 {
+        format!("{ratio:.0}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
+/// A rate; nothing where it is not one.
+fn rate(rate: f64) -> String {
+    if rate < 1.0 {
+        String::new()
+    } else {
+        format!("{rate:.0}")
     }
 }
 

@@ -43,25 +43,24 @@ struct Made {
 }
 
 impl Names {
-    /// Returns the names of moments in order, and those whose moments must be there to see whether they are taken.
-    pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> (Names, Vec<Entry>) {
-        let mut made = Names::default();
-        let entries: Vec<Entry> = names
-            .into_iter()
-            .enumerate()
-            .map(|(index, name)| Entry {
-                tag: made.tag(name),
-                slot: Slot::at(index),
-            })
-            .collect();
-        let mut index = Index::with_room(entries.len());
-        let mut unsure = by_place(&entries);
-        unsure.retain(|entry| index.put(*entry, |_| true).is_err());
-        made.index = Lazy::of(index);
-        (made, unsure)
+    /// The entry of a name at a position.
+    pub(super) fn entry(&self, position: usize, name: &str) -> Entry {
+        Entry {
+            tag: self.tag(name),
+            slot: Slot::at(position),
+        }
     }
 
-    /// Puts names beside the index that [`of`](Self::of) was not sure of, or remembers that they are taken.
+    /// Makes the index of these entries alone, and returns those whose moments must be there to see whether they are taken.
+    pub(super) fn fill(&mut self, entries: &[Entry]) -> Vec<Entry> {
+        let mut index = Index::with_room(entries.len());
+        let mut unsure = by_place(entries);
+        unsure.retain(|entry| index.put(*entry, |_| true).is_err());
+        self.index = Lazy::of(index);
+        unsure
+    }
+
+    /// Puts names beside the index that [`fill`](Self::fill) was not sure of, or remembers that they are taken.
     pub(super) fn settle<D>(&mut self, unsure: Vec<Entry>, rows: &Table<Row<D>>) {
         for entry in unsure {
             let name = rows.get(entry.slot).map(|row| row.name.as_str());
@@ -351,21 +350,24 @@ mod tests {
     /// Tags of other names are hardly ever equal, so the index is made of another name than the row has.
     #[test]
     fn a_name_with_the_tag_of_another_is_found_beside_the_index() {
-        let (mut names, unsure) = Names::of(["b"]);
-        assert_eq!(unsure, []);
+        let mut names = Names::default();
+        assert_eq!(names.fill(&[names.entry(0, "b")]), []);
         let rows = rows(&["a", "b"]);
-        let (tag, slot) = (names.tag("b"), Slot::at(1));
         assert_eq!(names.find("b", &rows), None);
-        names.settle(vec![Entry { tag, slot }], &rows);
-        assert_eq!(names.find("b", &rows).map(|found| found.slot), Some(slot));
+        names.settle(vec![names.entry(1, "b")], &rows);
+        let found = names.find("b", &rows).map(|found| found.slot);
+        assert_eq!(found, Some(Slot::at(1)));
         assert_eq!(names.twice(&rows), None);
     }
 
     #[test]
     fn a_name_that_comes_twice_is_told() {
-        let (mut names, unsure) = Names::of(["a", "b", "a", "a"]);
+        let all = ["a", "b", "a", "a"];
+        let mut names = Names::default();
+        let entries = [0, 1, 2, 3].map(|at| names.entry(at, all[at]));
+        let unsure = names.fill(&entries);
         assert_eq!(unsure.len(), 2);
-        let rows = rows(&["a", "b", "a", "a"]);
+        let rows = rows(&all);
         names.settle(unsure, &rows);
         assert!(names.twice(&rows).is_some_and(|slot| slot >= Slot::at(2)));
         assert_eq!(names.alike("a"), 1);

@@ -46,16 +46,16 @@ impl Outline {
     ) -> Outline {
         let moments = moments.into_iter();
         let count = moments.size_hint().1.unwrap_or(0);
-        let (mut links, mut names) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (parent, next, name) in moments {
+        let mut names = Names::default();
+        let (mut links, mut entries) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (position, (parent, next, name)) in moments.enumerate() {
             links.push(link(parent, next));
-            names.push(name);
+            entries.push(names.entry(position, name));
         }
-        let (names, unsure) = Names::of(names);
         Outline {
+            unsure: names.fill(&entries),
             links: Links::restore(links),
             names,
-            unsure,
         }
     }
 }
