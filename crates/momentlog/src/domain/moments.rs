@@ -1,0 +1,439 @@
+//! The calls of a domain that make, list and find its moments.
+
+use momentlog_core::{
+    Action, CreateCheckpoint, CreateSnapshot, MomentKind, MomentName, Redefine, Scope,
+};
+use momentlog_xml::{
+    CheckpointRequest, SnapshotRequest, XmlError, read_checkpoint, read_checkpoint_redefine,
+    read_snapshot, read_snapshot_redefine,
+};
+
+use super::Domain;
+use crate::checkpoint::Checkpoint;
+use crate::connection::made_name;
+use crate::error::{
+    Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, required, unsupported,
+};
+use crate::flags::{
+    CheckpointCreateFlags, CheckpointListFlags, SnapshotCreateFlags, SnapshotListFlags,
+};
+use crate::listing::{CheckpointListing, SnapshotListing};
+use crate::snapshot::Snapshot;
+
+/// What the XML of a moment asks for.
+#[derive(Clone)]
+enum Read<D, C> {
+    Redefine(Redefine<D>),
+    Create(C),
+}
+
+impl<D, C> Read<D, C> {
+    /// The name of a moment that is redefined.
+    fn into_name(self) -> Option<MomentName> {
+        match self {
+            Read::Redefine(redefine) => Some(redefine.name),
+            Read::Create(_) => None,
+        }
+    }
+}
+
+impl Domain {
+    /// Makes a snapshot, or with REDEFINE puts its record back. Follows `virDomainSnapshotCreateXML`.
+    ///
+    /// # Errors
+    ///
+    /// In libvirt's order: read-only, flags, domain, policy, XML, parent, uuid, state, disks, name.
+    pub fn snapshot_create_xml(&self, xml: &str, flags: SnapshotCreateFlags) -> Result<Snapshot> {
+        self.snapshot_create_xml_raw(xml, flags.bits())
+    }
+
+    /// [`snapshot_create_xml`](Self::snapshot_create_xml) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn snapshot_create_xml_raw(&self, xml: &str, flags: u32) -> Result<Snapshot> {
+        use SnapshotCreateFlags as Flags;
+        const FUNCTION: &str = "virDomainSnapshotCreateXML";
+        const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
+        let domain = ErrorDomain::DomainSnapshot;
+        let has = |flag: Flags| flags & flag.bits() != 0;
+        self.connection.deny_read_only(FUNCTION, domain)?;
+        if has(Flags::CURRENT) && !has(Flags::REDEFINE) {
+            return Err(required(
+                domain,
+                &format!("{PREFIX}REDEFINE"),
+                &format!("{PREFIX}CURRENT"),
+            ));
+        }
+        for (flag, name) in [(Flags::NO_METADATA, "NO_METADATA"), (Flags::HALT, "HALT")] {
+            if has(Flags::REDEFINE) && has(flag) {
+                return Err(exclusive(
+                    domain,
+                    &format!("{PREFIX}REDEFINE"),
+                    &format!("{PREFIX}{name}"),
+                ));
+            }
+        }
+        let known = Flags::REDEFINE
+            | Flags::CURRENT
+            | Flags::HALT
+            | Flags::QUIESCE
+            | Flags::ATOMIC
+            | Flags::LIVE
+            | Flags::VALIDATE;
+        unsupported(flags, known.bits(), FUNCTION)?;
+        let validate = has(Flags::VALIDATE);
+        // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
+        let read = self.connection.read_xml(|fresh| {
+            Ok::<_, XmlError>(if has(Flags::REDEFINE) {
+                let mut redefine = read_snapshot_redefine(xml, validate, fresh)?;
+                redefine.current = has(Flags::CURRENT);
+                Read::Redefine(redefine)
+            } else {
+                Read::Create(read_snapshot(xml, validate)?)
+            })
+        })?;
+        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
+        let outcome = self.decide(asked, &mut |domain| {
+            domain.admits(MomentKind::Snapshot)?;
+            if has(Flags::HALT) {
+                domain.admits_halt()?;
+            }
+            Ok(match read.clone()? {
+                Read::Redefine(redefine) => Action::RedefineSnapshot(redefine),
+                Read::Create(request) => {
+                    Action::CreateSnapshot(self.new_snapshot(request, has(Flags::HALT)))
+                }
+            })
+        })?;
+        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
+        Ok(Snapshot::new(
+            &self.shared(),
+            name.expect("a snapshot that was made has a name"),
+        ))
+    }
+
+    /// Makes a checkpoint, or with REDEFINE puts its record back. Follows `virDomainCheckpointCreateXML`.
+    ///
+    /// # Errors
+    ///
+    /// In libvirt's order: read-only, flags, domain, policy, XML, parent, uuid, chain, disks, name.
+    pub fn checkpoint_create_xml(
+        &self,
+        xml: &str,
+        flags: CheckpointCreateFlags,
+    ) -> Result<Checkpoint> {
+        self.checkpoint_create_xml_raw(xml, flags.bits())
+    }
+
+    /// [`checkpoint_create_xml`](Self::checkpoint_create_xml) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkpoint_create_xml_raw(&self, xml: &str, flags: u32) -> Result<Checkpoint> {
+        use CheckpointCreateFlags as Flags;
+        const FUNCTION: &str = "virDomainCheckpointCreateXML";
+        const PREFIX: &str = "VIR_DOMAIN_CHECKPOINT_CREATE_";
+        let domain = ErrorDomain::DomainCheckpoint;
+        let has = |flag: Flags| flags & flag.bits() != 0;
+        self.connection.deny_read_only(FUNCTION, domain)?;
+        if has(Flags::REDEFINE) && has(Flags::QUIESCE) {
+            return Err(exclusive(
+                domain,
+                &format!("{PREFIX}REDEFINE"),
+                &format!("{PREFIX}QUIESCE"),
+            ));
+        }
+        if has(Flags::REDEFINE_VALIDATE) && !has(Flags::REDEFINE) {
+            return Err(required(
+                domain,
+                &format!("{PREFIX}REDEFINE"),
+                &format!("{PREFIX}REDEFINE_VALIDATE"),
+            ));
+        }
+        unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
+        let read = self.connection.read_xml(|fresh| {
+            Ok::<_, XmlError>(if has(Flags::REDEFINE) {
+                Read::Redefine(read_checkpoint_redefine(xml, fresh)?)
+            } else {
+                Read::Create(read_checkpoint(xml)?)
+            })
+        })?;
+        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
+        let outcome = self.decide(asked, &mut |domain| {
+            domain.admits(MomentKind::Checkpoint)?;
+            Ok(match read.clone()? {
+                Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
+                Read::Create(request) => Action::CreateCheckpoint(self.new_checkpoint(request)),
+            })
+        })?;
+        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
+        Ok(Checkpoint::new(
+            &self.shared(),
+            name.expect("a checkpoint that was made has a name"),
+        ))
+    }
+
+    /// Makes a snapshot from typed values, for embedders without XML.
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot_create_xml`](Self::snapshot_create_xml), but for flags and XML.
+    pub fn create_snapshot(&self, request: SnapshotRequest, halt: bool) -> Result<Snapshot> {
+        let create = self.new_snapshot(request, halt);
+        let outcome = self
+            .connection
+            .execute(&self.command(Action::CreateSnapshot(create)))?;
+        Ok(Snapshot::new(
+            &self.shared(),
+            made_name(&outcome).expect("a snapshot that was made has a name"),
+        ))
+    }
+
+    /// Makes a checkpoint from typed values, for embedders without XML.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint_create_xml`](Self::checkpoint_create_xml), but for flags and XML.
+    pub fn create_checkpoint(&self, request: CheckpointRequest) -> Result<Checkpoint> {
+        let create = self.new_checkpoint(request);
+        let outcome = self
+            .connection
+            .execute(&self.command(Action::CreateCheckpoint(create)))?;
+        Ok(Checkpoint::new(
+            &self.shared(),
+            made_name(&outcome).expect("a checkpoint that was made has a name"),
+        ))
+    }
+
+    fn new_snapshot(&self, request: SnapshotRequest, halt: bool) -> CreateSnapshot {
+        let SnapshotRequest {
+            name,
+            description,
+            memory,
+            disks,
+        } = request;
+        CreateSnapshot {
+            name,
+            description,
+            now: self.second(),
+            memory,
+            disks,
+            halt,
+        }
+    }
+
+    fn new_checkpoint(&self, request: CheckpointRequest) -> CreateCheckpoint {
+        let CheckpointRequest {
+            name,
+            description,
+            disks,
+        } = request;
+        CreateCheckpoint {
+            name,
+            description,
+            now: self.second(),
+            disks,
+        }
+    }
+
+    fn second(&self) -> i64 {
+        self.connection.now().div_euclid(1_000_000)
+    }
+
+    /// Returns all snapshots that pass the filters. Follows `virDomainListAllSnapshots`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn list_all_snapshots(&self, flags: SnapshotListFlags) -> Result<Vec<Snapshot>> {
+        self.list_all_snapshots_raw(flags.bits())
+    }
+
+    /// [`list_all_snapshots`](Self::list_all_snapshots) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn list_all_snapshots_raw(&self, flags: u32) -> Result<Vec<Snapshot>> {
+        let listing = SnapshotListing::new(flags, "virDomainListAllSnapshots")?;
+        let shared = self.shared();
+        self.with(|domain| {
+            let names = listing.of_domain(domain);
+            Ok(names.map(|name| Snapshot::new(&shared, name)).collect())
+        })
+    }
+
+    /// Number of snapshots that pass the filters. Follows `virDomainSnapshotNum`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn snapshot_num(&self, flags: SnapshotListFlags) -> Result<usize> {
+        self.snapshot_num_raw(flags.bits())
+    }
+
+    /// [`snapshot_num`](Self::snapshot_num) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn snapshot_num_raw(&self, flags: u32) -> Result<usize> {
+        let listing = SnapshotListing::new(flags, "virDomainSnapshotNum")?;
+        self.with(|domain| Ok(listing.count_of_domain(domain)))
+    }
+
+    /// Names of the snapshots that pass the filters. Follows `virDomainSnapshotListNames`, with an array that is long
+    /// enough.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn snapshot_list_names(&self, flags: SnapshotListFlags) -> Result<Vec<MomentName>> {
+        self.snapshot_list_names_raw(flags.bits())
+    }
+
+    /// [`snapshot_list_names`](Self::snapshot_list_names) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn snapshot_list_names_raw(&self, flags: u32) -> Result<Vec<MomentName>> {
+        let listing = SnapshotListing::new(flags, "virDomainSnapshotListNames")?;
+        self.with(|domain| Ok(listing.of_domain(domain).collect()))
+    }
+
+    /// Returns the snapshot of this name. Follows `virDomainSnapshotLookupByName`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`].
+    pub fn snapshot_lookup_by_name(&self, name: &str) -> Result<Snapshot> {
+        self.snapshot_lookup_by_name_raw(name, 0)
+    }
+
+    /// [`snapshot_lookup_by_name`](Self::snapshot_lookup_by_name) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn snapshot_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Snapshot> {
+        unsupported(flags, 0, "virDomainSnapshotLookupByName")?;
+        self.with(|domain| match domain.snapshots().find(Some(name)) {
+            Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
+            None => Err(no_moment(MomentKind::Snapshot, name)),
+        })
+    }
+
+    /// Whether a snapshot is current. Follows `virDomainHasCurrentSnapshot`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn has_current_snapshot(&self) -> Result<bool> {
+        self.has_current_snapshot_raw(0)
+    }
+
+    /// [`has_current_snapshot`](Self::has_current_snapshot) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn has_current_snapshot_raw(&self, flags: u32) -> Result<bool> {
+        unsupported(flags, 0, "virDomainHasCurrentSnapshot")?;
+        self.with(|domain| Ok(domain.snapshots().current().is_some()))
+    }
+
+    /// Returns the current snapshot. Follows `virDomainSnapshotCurrent`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainSnapshot`] if none is current.
+    pub fn snapshot_current(&self) -> Result<Snapshot> {
+        self.snapshot_current_raw(0)
+    }
+
+    /// [`snapshot_current`](Self::snapshot_current) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn snapshot_current_raw(&self, flags: u32) -> Result<Snapshot> {
+        unsupported(flags, 0, "virDomainSnapshotCurrent")?;
+        self.with(|domain| match domain.snapshots().current() {
+            Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
+            None => {
+                let detail = "the domain does not have a current snapshot";
+                Err(Error::new(
+                    ErrorCode::NoDomainSnapshot,
+                    ErrorDomain::Test,
+                    detail,
+                ))
+            }
+        })
+    }
+
+    /// Returns all checkpoints that pass the filters. Follows `virDomainListAllCheckpoints`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn list_all_checkpoints(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
+        self.list_all_checkpoints_raw(flags.bits())
+    }
+
+    /// [`list_all_checkpoints`](Self::list_all_checkpoints) with libvirt's bits.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn list_all_checkpoints_raw(&self, flags: u32) -> Result<Vec<Checkpoint>> {
+        let listing = CheckpointListing::new(flags, "virDomainListAllCheckpoints")?;
+        let scope = if listing.wide {
+            Scope::Roots
+        } else {
+            Scope::All
+        };
+        let shared = self.shared();
+        self.with(|domain| {
+            let found = domain.checkpoints().list(scope, listing.leaves, |_| true);
+            Ok(found
+                .map(|moment| Checkpoint::new(&shared, moment.name.clone()))
+                .collect())
+        })
+    }
+
+    /// Returns the checkpoint of this name. Follows `virDomainCheckpointLookupByName`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomainCheckpoint`].
+    pub fn checkpoint_lookup_by_name(&self, name: &str) -> Result<Checkpoint> {
+        self.checkpoint_lookup_by_name_raw(name, 0)
+    }
+
+    /// [`checkpoint_lookup_by_name`](Self::checkpoint_lookup_by_name) with libvirt's bits, of which there are none.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    pub fn checkpoint_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Checkpoint> {
+        unsupported(flags, 0, "virDomainCheckpointLookupByName")?;
+        self.with(|domain| match domain.checkpoints().find(Some(name)) {
+            Some(moment) => Ok(Checkpoint::new(&self.shared(), moment.name.clone())),
+            None => Err(no_moment(MomentKind::Checkpoint, name)),
+        })
+    }
+
+    /// Returns a handle for a snapshot that may not be there; calls say so.
+    pub fn snapshot_handle(&self, name: MomentName) -> Snapshot {
+        Snapshot::new(&self.shared(), name)
+    }
+
+    /// Returns a handle for a checkpoint that may not be there; calls say so.
+    pub fn checkpoint_handle(&self, name: MomentName) -> Checkpoint {
+        Checkpoint::new(&self.shared(), name)
+    }
+}
