@@ -301,7 +301,7 @@ impl<'a> Source<'a> {
             source: *self,
             document: Document {
                 nodes: Vec::with_capacity(USUAL_NODES),
-                attributes: Vec::with_capacity(USUAL_NODES),
+                attributes: Vec::with_capacity(USUAL_ATTRIBUTES),
             },
             open: Vec::with_capacity(USUAL_DEPTH),
             text: None,
@@ -349,6 +349,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What most documents fit in.
 const USUAL_NODES: usize = 32;
+const USUAL_ATTRIBUTES: usize = 16;
 const USUAL_DEPTH: usize = 8;
 
 impl<'a> Builder<'a> {
