@@ -383,6 +383,7 @@ impl<'a> Builder<'a> {
                 }
                 Event::End(_) => self.end(),
                 Event::Text(text) => {
+                    // A character is found sooner than a text, and mostly is not there.
                     if text.contains(']')
                         && let Some(at) = text.find("]]>")
                     {

@@ -71,16 +71,13 @@ impl<D> MomentList<D> {
         Ok(())
     }
 
-    /// Checks that no two moments of a restored list have one name, and makes the index of names. O(n).
+    /// Checks that no two moments of a restored list have one name, which was seen when its index of names was made. O(1).
     ///
     /// # Errors
     ///
     /// [`Broken::Name`].
     pub fn check_names(&self) -> Result<(), Broken> {
-        let twice = self
-            .names
-            .twice(&self.rows)
-            .and_then(|slot| self.moment(slot));
+        let twice = self.names.twice().and_then(|slot| self.moment(slot));
         twice.map_or(Ok(()), |moment| Err(Broken::Name(moment.id)))
     }
 

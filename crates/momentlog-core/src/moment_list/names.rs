@@ -2,8 +2,8 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use super::table::{Slot, Table};
 use super::{Moment, Row, moment_at};
@@ -23,67 +23,65 @@ pub(super) struct Entry {
 /// Slots by the hash of their names. A clone shares what both have.
 ///
 /// The index may lead to moments that a version does not have any more, or not yet, so every hit is compared with the row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
-    index: Arc<Lazy>,
+    index: Arc<Index>,
     /// Entries that are not in the index, each because one with its tag is.
     beside: im::OrdSet<Entry>,
+    /// A slot whose name one before it has as well, which only a list that was restored can have.
+    twice: Option<Slot>,
     hasher: RandomState,
 }
 
-/// The index, which is made of all rows when it is needed.
-#[derive(Debug, Default)]
-struct Lazy(OnceLock<Made>);
-
-#[derive(Debug)]
-struct Made {
-    index: Index,
-    /// A slot whose name one before it has as well.
-    twice: Option<Slot>,
+impl Default for Names {
+    fn default() -> Names {
+        Names {
+            index: Arc::new(Index::with_room(0)),
+            beside: im::OrdSet::new(),
+            twice: None,
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 impl Names {
-    /// The entry of a name at a position.
-    pub(super) fn entry(&self, position: usize, name: &str) -> Entry {
-        Entry {
-            tag: self.tag(name),
-            slot: Slot::at(position),
-        }
+    /// The entry of a name in a slot.
+    pub(super) fn entry(&self, slot: Slot, name: &str) -> Entry {
+        let tag = self.tag(name);
+        Entry { tag, slot }
     }
 
-    /// Makes the index of these entries alone, and returns those whose moments must be there to see whether they are taken.
+    /// Makes the index of these entries alone, and returns those whose rows [`settle`](Self::settle) must see.
     pub(super) fn fill(&mut self, entries: &[Entry]) -> Vec<Entry> {
         let mut index = Index::with_room(entries.len());
         let mut unsure = by_place(entries);
-        unsure.retain(|entry| index.put(*entry, |_| true).is_err());
-        self.index = Lazy::of(index);
+        unsure.retain(|entry| !index.put(*entry));
+        self.index = Arc::new(index);
         unsure
     }
 
-    /// Puts names beside the index that [`fill`](Self::fill) was not sure of, or remembers that they are taken.
+    /// Puts entries beside the index whose tags others have as well, or remembers that their names are taken.
     pub(super) fn settle<D>(&mut self, unsure: Vec<Entry>, rows: &Table<Row<D>>) {
         for entry in unsure {
             let name = rows.get(entry.slot).map(|row| row.name.as_str());
-            if name.is_none_or(|name| self.find(name, rows).is_none()) {
-                self.beside.insert(entry);
+            if name.is_some_and(|name| self.find(name, rows).is_some()) {
+                self.twice = Some(entry.slot);
             } else {
-                let lazy = Arc::get_mut(&mut self.index).and_then(|lazy| lazy.0.get_mut());
-                let made = lazy.expect("an index that was just made is nobody else's");
-                made.twice = Some(entry.slot);
+                self.beside.insert(entry);
             }
         }
     }
 
-    /// Makes the index, and returns a slot whose name one before it has as well.
-    pub(super) fn twice<D>(&self, rows: &Table<Row<D>>) -> Option<Slot> {
-        self.made(rows).twice
+    /// Returns a slot whose name one before it has as well.
+    pub(super) fn twice(&self) -> Option<Slot> {
+        self.twice
     }
 
     /// Returns the moment of this name.
     pub(super) fn find<'r, D>(&self, name: &str, rows: &'r Table<Row<D>>) -> Option<Moment<'r, D>> {
         let tag = self.tag(name);
         let named = |slot| named(rows, slot, name);
-        let mut alike = self.made(rows).index.slots(tag);
+        let mut alike = self.index.slots(tag);
         let first = named(alike.next()?);
         let found = first.or_else(|| alike.find_map(named));
         found.or_else(|| self.beside(tag).find_map(named))
@@ -97,11 +95,11 @@ impl Names {
         rows: &Table<Row<D>>,
     ) -> bool {
         let name = name.as_str();
-        let tag = self.tag(name);
-        let index = &self.made(rows).index;
+        let entry = self.entry(slot, name);
+        let tag = entry.tag;
         let is_it = |other| named(rows, other, name).is_some();
         let (mut is_there, mut is_alike) = (false, false);
-        for other in index.slots(tag) {
+        for other in self.index.slots(tag) {
             if is_it(other) {
                 return false;
             }
@@ -111,19 +109,18 @@ impl Names {
         if is_alike && self.beside(tag).any(is_it) {
             return false;
         }
-        let entry = Entry { tag, slot };
         if is_there {
             // From a version that went another way.
         } else if is_alike {
             // Or a name that comes and goes would be looked for among more and more moments that are gone.
             self.beside.insert(entry);
             if self.beside.len() > BESIDE_MIN + rows.len() / BESIDE_PART {
-                self.make_anew(rows);
+                self.make_anew(entry, rows);
             }
-        } else if !index.insert(entry) {
-            let larger = index.larger();
+        } else if !self.index.insert(entry) {
+            let larger = self.index.larger();
             larger.insert(entry);
-            self.index = Lazy::of(larger);
+            self.index = Arc::new(larger);
         }
         true
     }
@@ -131,8 +128,7 @@ impl Names {
     /// Removes the name of a row that is about to go. An entry in the index stays until that is made anew.
     pub(super) fn remove(&mut self, name: &MomentName, slot: Slot) {
         if !self.beside.is_empty() {
-            let tag = self.tag(name.as_str());
-            self.beside.remove(&Entry { tag, slot });
+            self.beside.remove(&self.entry(slot, name.as_str()));
         }
     }
 
@@ -154,56 +150,21 @@ impl Names {
     #[cfg(test)]
     pub(super) fn alike(&self, name: &str) -> usize {
         let tag = self.tag(name);
-        let index = self.index.0.get().expect("the index was made");
-        index.index.slots(tag).count() + self.beside(tag).count()
+        self.index.slots(tag).count() + self.beside(tag).count()
     }
 
-    /// Makes an index of the moments that are there, and of what is beside the one before.
-    fn make_anew<D>(&mut self, rows: &Table<Row<D>>) {
-        let beside = std::mem::take(&mut self.beside);
+    /// Makes the index of the moments that are there, and of one that is about to come.
+    fn make_anew<D>(&mut self, coming: Entry, rows: &Table<Row<D>>) {
         let listed = rows.iter().filter(|(_, row)| row.def.is_some());
-        let entries = listed.map(|(slot, row)| Entry {
-            tag: self.tag(row.name.as_str()),
-            slot,
-        });
-        let mut index = Index::with_room(rows.len() + beside.len());
-        for entry in entries.chain(beside) {
-            // What was beside is among the rows as well, but for one that is about to come.
-            let _ = index.put(entry, |slot| slot == entry.slot);
-        }
-        self.index = Lazy::of(index);
-    }
-
-    /// The index of all rows, as they were when the list was made: it is made before the first of them changes.
-    fn made<D>(&self, rows: &Table<Row<D>>) -> &Made {
-        self.index.0.get_or_init(|| {
-            let name = |slot| rows.get(slot).map(|row| row.name.as_str());
-            let entry = |(slot, row): (Slot, &Row<D>)| Entry {
-                tag: self.tag(row.name.as_str()),
-                slot,
-            };
-            let entries: Vec<Entry> = rows.iter().map(entry).collect();
-            let mut index = Index::with_room(entries.len());
-            let mut twice = None;
-            for entry in by_place(&entries) {
-                let is_same = |slot| name(slot) == name(entry.slot);
-                if index.put(entry, is_same).is_err() {
-                    twice = Some(entry.slot);
-                }
-            }
-            Made { index, twice }
-        })
+        let entries = listed.map(|(slot, row)| self.entry(slot, row.name.as_str()));
+        let entries: Vec<Entry> = entries.chain([coming]).collect();
+        self.beside = im::OrdSet::new();
+        let unsure = self.fill(&entries);
+        self.settle(unsure, rows);
     }
 
     fn tag(&self, name: &str) -> u32 {
         u32::try_from(self.hasher.hash_one(name) >> 32).expect("half of a hash")
-    }
-}
-
-impl Lazy {
-    fn of(index: Index) -> Arc<Lazy> {
-        let made = Made { index, twice: None };
-        Arc::new(Lazy(OnceLock::from(made)))
     }
 }
 
@@ -264,9 +225,8 @@ impl Index {
         self.probe(entry.tag).any(take)
     }
 
-    /// As [`insert`](Self::insert), where nobody else has the index and there is room, unless an entry with the same tag
-    /// `is_same`, whose slot is the error.
-    fn put(&mut self, entry: Entry, is_same: impl Fn(Slot) -> bool) -> Result<(), Slot> {
+    /// As [`insert`](Self::insert), where nobody else has the index and there is room; returns whether no entry has the tag.
+    fn put(&mut self, entry: Entry) -> bool {
         for at in self.probe(entry.tag) {
             let place = self.places[at].get_mut();
             match Entry::from_bits(*place) {
@@ -275,21 +235,19 @@ impl Index {
                     *self.taken.get_mut() += 1;
                     break;
                 }
-                Some(other) if other.tag == entry.tag && is_same(other.slot) => {
-                    return Err(other.slot);
-                }
+                Some(other) if other.tag == entry.tag => return false,
                 Some(_) => {}
             }
         }
-        Ok(())
+        true
     }
 
-    /// A copy with twice as many places.
+    /// A copy with twice as many places. Versions that went different ways may have left two entries of one tag.
     fn larger(&self) -> Index {
-        let mut larger = Index::with_room(self.places.len());
+        let larger = Index::with_room(self.places.len());
         for place in &self.places {
             if let Some(entry) = Entry::from_bits(place.load(Ordering::Acquire)) {
-                let _ = larger.put(entry, |_| false);
+                larger.insert(entry);
             }
         }
         larger
@@ -351,25 +309,25 @@ mod tests {
     #[test]
     fn a_name_with_the_tag_of_another_is_found_beside_the_index() {
         let mut names = Names::default();
-        assert_eq!(names.fill(&[names.entry(0, "b")]), []);
+        assert_eq!(names.fill(&[names.entry(Slot::at(0), "b")]), []);
         let rows = rows(&["a", "b"]);
         assert_eq!(names.find("b", &rows), None);
-        names.settle(vec![names.entry(1, "b")], &rows);
+        names.settle(vec![names.entry(Slot::at(1), "b")], &rows);
         let found = names.find("b", &rows).map(|found| found.slot);
         assert_eq!(found, Some(Slot::at(1)));
-        assert_eq!(names.twice(&rows), None);
+        assert_eq!(names.twice(), None);
     }
 
     #[test]
     fn a_name_that_comes_twice_is_told() {
         let all = ["a", "b", "a", "a"];
         let mut names = Names::default();
-        let entries = [0, 1, 2, 3].map(|at| names.entry(at, all[at]));
+        let entries = [0, 1, 2, 3].map(|at| names.entry(Slot::at(at), all[at]));
         let unsure = names.fill(&entries);
         assert_eq!(unsure.len(), 2);
         let rows = rows(&all);
         names.settle(unsure, &rows);
-        assert!(names.twice(&rows).is_some_and(|slot| slot >= Slot::at(2)));
+        assert!(names.twice().is_some_and(|slot| slot >= Slot::at(2)));
         assert_eq!(names.alike("a"), 1);
     }
 

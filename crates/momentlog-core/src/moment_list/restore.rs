@@ -48,9 +48,9 @@ impl Outline {
         let count = moments.size_hint().1.unwrap_or(0);
         let mut names = Names::default();
         let (mut links, mut entries) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (position, (parent, next, name)) in moments.enumerate() {
+        for (index, (parent, next, name)) in moments.enumerate() {
             links.push(link(parent, next));
-            entries.push(names.entry(position, name));
+            entries.push(names.entry(Slot::at(index), name));
         }
         Outline {
             unsure: names.fill(&entries),
@@ -102,33 +102,26 @@ impl<D> MomentList<D> {
         (placed, current)
     }
 
-    /// Returns the list of these moments, by ascending id. It is not checked: [`check`](Self::check) does that.
+    /// Returns the list of these moments, by ascending id. It is not checked: [`check_links`](Self::check_links) and
+    /// [`check_names`](Self::check_names) do that.
     pub fn restore(
         moments: impl IntoIterator<Item = Placed<D>>,
         current: Option<u32>,
     ) -> MomentList<D> {
-        let moments = moments.into_iter();
-        let count = moments.size_hint().1.unwrap_or(0);
-        let (mut rows, mut links) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for placed in moments {
-            links.push(link(placed.parent, placed.next));
-            rows.push(Row {
-                id: placed.id,
-                name: placed.name,
-                created: placed.created,
-                def: Some(placed.def),
-            });
-        }
-        let outline = Outline {
-            links: Links::restore(links),
-            names: Names::default(),
-            unsure: Vec::new(),
-        };
-        MomentList::of(rows, outline, current)
+        let moments: Vec<Placed<D>> = moments.into_iter().collect();
+        let outline = Outline::new(
+            moments
+                .iter()
+                .map(|placed| (placed.parent, placed.next, placed.name.as_str())),
+        );
+        let moments = moments
+            .into_iter()
+            .map(|placed| (placed.id, placed.name, placed.created, placed.def));
+        MomentList::restore_with(moments, current, || outline)
     }
 
     /// Returns the list of these moments, by ascending id, with the outline that was made of the same, which is asked for
-    /// last. It is not checked: [`check_links`](Self::check_links) and [`check_names`](Self::check_names) do that.
+    /// last. It is not checked, as that of [`restore`](Self::restore).
     pub fn restore_with(
         moments: impl IntoIterator<Item = (MomentId, MomentName, i64, Arc<D>)>,
         current: Option<u32>,
@@ -143,17 +136,13 @@ impl<D> MomentList<D> {
         let moments = moments.into_iter();
         let mut rows = Vec::with_capacity(moments.size_hint().1.unwrap_or(0));
         rows.extend(moments.map(row));
-        MomentList::of(rows, outline(), current)
-    }
-
-    fn of(rows: Vec<Row<D>>, outline: Outline, current: Option<u32>) -> MomentList<D> {
+        let (last, len) = (rows.last().map(|row| row.id), rows.len());
+        let rows = Table::from(rows);
         let Outline {
             links,
             mut names,
             unsure,
-        } = outline;
-        let (last, len) = (rows.last().map(|row| row.id), rows.len());
-        let rows = Table::from(rows);
+        } = outline();
         names.settle(unsure, &rows);
         MomentList {
             rows,
