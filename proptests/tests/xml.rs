@@ -8,8 +8,8 @@ use momentlog::core::{
     MomentName, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind,
 };
 use momentlog::xml::{
-    CheckpointView, SnapshotView, read_checkpoint_redefine, read_domain, read_snapshot_redefine,
-    write_checkpoint, write_snapshot,
+    CheckpointView, RecentDomain, SnapshotView, XML_ELEMENTS_MAX, read_checkpoint_redefine,
+    read_domain, read_snapshot_redefine, write_checkpoint, write_snapshot,
 };
 use proptest::prelude::*;
 
@@ -150,7 +150,7 @@ proptest! {
         def in checkpoint(),
     ) {
         let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), created, def: &def }, true, true);
-        let read = read_checkpoint_redefine(&written, || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        let read = read_checkpoint_redefine(&written, &RecentDomain::default(), || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         // A bitmap called as the checkpoint is written out.
         let mut wanted = def.clone();
         for disk in &mut wanted.disks {
@@ -170,7 +170,7 @@ proptest! {
     ) {
         let view = SnapshotView { name: &name, parent: parent.as_ref(), created, def: &def, domain: FRESH };
         let written = write_snapshot(view, true);
-        let read = read_snapshot_redefine(&written, false, || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        let read = read_snapshot_redefine(&written, false, &RecentDomain::default(), || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         prop_assert_eq!((read.name, read.parent, read.created, read.def), (name, parent, created, def), "{}", written);
     }
 
@@ -200,4 +200,127 @@ fn a_byte_order_mark_is_skipped_once() {
     let error = read_domain("\u{feff}<domain>\n <a><b></a></domain>", || FRESH).unwrap_err();
     assert_eq!((error.position.line, error.position.column), (2, 8));
     assert!(read_domain(&format!("\u{feff}{marked}"), || FRESH).is_err());
+}
+
+/// A domain as moments embed it, with something inside.
+fn embedded(inside: &str) -> String {
+    format!("<domain type='kvm'><name>vm</name>{inside}<os><type>hvm</type></os></domain>")
+}
+
+const UUID: &str = "<uuid>aaaaaaaa-0000-4000-8000-000000000001</uuid>";
+
+fn snapshot_of(root: &str, name: &str, domain: &str) -> String {
+    format!(
+        "<domainsnapshot{root}><name>{name}</name><creationTime>1</creationTime><state>running</state>{domain}</domainsnapshot>"
+    )
+}
+
+#[test]
+fn a_domain_that_is_at_hand_is_taken_as_it_is() {
+    let recent = RecentDomain::default();
+    let read = |name: &str, domain: &str| {
+        let text = snapshot_of("", name, domain);
+        let read = read_snapshot_redefine(&text, false, &recent, || FRESH).unwrap();
+        read.def.domain.unwrap()
+    };
+    let inside = embedded(&format!("{UUID}<memory>3</memory>"));
+    let between = format!("<b>{}</b>{inside}<domain></domain>", embedded(""));
+    assert!(Arc::ptr_eq(&read("x", &between), &read("y", &between)));
+    let (first, other) = (
+        embedded(UUID),
+        embedded(&format!("{UUID}<memory>9</memory>")),
+    );
+    let kept = read("a", &first);
+    assert!(Arc::ptr_eq(&kept, &read("b", &first)));
+    let checkpoint = format!(
+        "<domaincheckpoint><name>c</name><creationTime>1</creationTime>{first}</domaincheckpoint>"
+    );
+    for _ in 0..2 {
+        // The first time it is read anew, because no schema has seen it.
+        let read = read_checkpoint_redefine(&checkpoint, &recent, || FRESH).unwrap();
+        assert_eq!(read.def.domain, Some(kept.clone()));
+    }
+    let kept = read("d", &first);
+    assert_eq!(read("e", &other).memory_kib, 9);
+    let again = read("f", &first);
+    assert!(
+        again == kept && !Arc::ptr_eq(&again, &kept),
+        "the one before is not kept any more"
+    );
+}
+
+#[test]
+fn a_domain_without_a_uuid_gets_another_each_time() {
+    let recent = RecentDomain::default();
+    let text = snapshot_of("", "a", &embedded(""));
+    for byte in 1..3 {
+        let fresh = DomainUuid::from_bytes([byte; 16]);
+        let read = read_snapshot_redefine(&text, false, &recent, || fresh).unwrap();
+        assert_eq!(read.def.domain.unwrap().uuid, fresh);
+    }
+}
+
+#[test]
+fn a_domain_that_is_at_hand_changes_nothing() {
+    let plain = embedded(UUID);
+    let prefixed = embedded(&format!("{UUID}<a:memory>9</a:memory>"));
+    let twice = embedded(&format!("{UUID}<name>again</name>"));
+    // With another of its kind beside it, there are too many.
+    let many = embedded(&format!(
+        "{UUID}{}",
+        "<a/>".repeat(XML_ELEMENTS_MAX * 3 / 5)
+    ));
+    let texts = [
+        snapshot_of("", "a", &plain),
+        snapshot_of(" xmlns='a'", "a", &plain),
+        snapshot_of(" xmlns:a='a'", "a", &plain),
+        snapshot_of("", "a", &format!("<b xmlns='b'/>{plain}")),
+        snapshot_of("", "a", &format!("<b xmlns='b'>{plain}</b>")),
+        snapshot_of("", "a", &format!("<!--{plain}-->")),
+        snapshot_of("", "a", &format!("<![CDATA[{plain}]]>")),
+        snapshot_of("", "a", &format!("<b>{plain}</b>")),
+        snapshot_of("", "a", &format!("{plain}{plain}")),
+        snapshot_of("", "a", &format!("<domain>{plain}</domain>")),
+        snapshot_of("", "a", &plain.replace("domain", "inactiveDomain")),
+        snapshot_of(
+            "",
+            "a",
+            &format!("{plain}{}", plain.replace("domain", "inactiveDomain")),
+        ),
+        snapshot_of("", "a", &format!("{plain}<")),
+        snapshot_of("", "a", &format!("{plain}</b>")),
+        snapshot_of("", "a", &plain.replace("</domain>", "</domain \n>")),
+        snapshot_of("", "a", &twice),
+        snapshot_of("", "a", &many),
+        snapshot_of("", "a", &format!("{many}{many}")),
+        snapshot_of("", "a", &embedded(&format!("{UUID}<c xmlns='c'/>"))),
+        snapshot_of("", "a", &prefixed),
+        snapshot_of(" xmlns:a='a'", "a", &prefixed),
+    ];
+    let both = |recent: &RecentDomain, text: &str, validate| {
+        let checkpoint = text
+            .replace("domainsnapshot", "domaincheckpoint")
+            .replace("<state>running</state>", "");
+        (
+            read_snapshot_redefine(text, validate, recent, || FRESH),
+            read_checkpoint_redefine(&checkpoint, recent, || FRESH),
+        )
+    };
+    for before in &texts {
+        for text in &texts {
+            let is_long = |text: &String| text.len() > many.len() / 2;
+            if is_long(text) && !is_long(before) {
+                continue;
+            }
+            for validate in [false, true] {
+                let recent = RecentDomain::default();
+                let _ = read_snapshot_redefine(before, false, &recent, || FRESH);
+                assert_eq!(
+                    both(&recent, text, validate),
+                    both(&RecentDomain::default(), text, validate),
+                    "{text:.300}"
+                );
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ const fn each(name: &'static str, what: &'static str, times: usize, run: Run) ->
     }
 }
 
-const OPERATIONS: [Operation; 12] = [
+const OPERATIONS: [Operation; 13] = [
     one("append", "append one record of 250 bytes", 300, append),
     one("batch", "append 64 such records under one sync", 20, batch),
     one("command", "create a checkpoint, to the sync", 300, command),
@@ -58,6 +58,7 @@ const OPERATIONS: [Operation; 12] = [
     each("list", "list all with handles, each moment", 2, list),
     each("leaves", "walk all for leaves, each moment", 5, leaves),
     one("redefine", "redefine from XML, in memory", 2_000, redefine),
+    one("other", "the same, another domain each time", 2_000, other),
     one("xml", "XML of a checkpoint alone", 2_000, xml),
 ];
 
@@ -234,6 +235,10 @@ fn leaves(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
 
 fn redefine(_: &Path, _: usize, times: usize) -> Result<(), Failed> {
     crate::libvirt::ours("redefine-wide", times, 1e6).map(|_| ())
+}
+
+fn other(_: &Path, _: usize, times: usize) -> Result<(), Failed> {
+    crate::libvirt::ours("redefine-other", times, 1e6).map(|_| ())
 }
 
 fn xml(_: &Path, _: usize, times: usize) -> Result<(), Failed> {

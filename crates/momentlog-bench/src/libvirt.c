@@ -43,11 +43,14 @@ static void quiet(void *data, virErrorPtr error)
     (void)error;
 }
 
-static char domain_xml[] =
-    "<domain type='test'><name>bench</name><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>"
-    "<memory>8192</memory><os><type>hvm</type></os><devices>"
-    "<disk type='file' device='disk'><source file='/i/1'/><target dev='vda'/></disk>"
-    "</devices></domain>";
+/* With the memory of the domain, in KiB. */
+#define DOMAIN_XML \
+    "<domain type='test'><name>bench</name><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>" \
+    "<memory>%ld</memory><os><type>hvm</type></os><devices>" \
+    "<disk type='file' device='disk'><source file='/i/1'/><target dev='vda'/></disk>" \
+    "</devices></domain>"
+
+#define MEMORY 8192L
 
 static void snapshot(virDomainPtr domain, long number)
 {
@@ -63,18 +66,23 @@ static void checkpoint(virDomainPtr domain, long number)
     virDomainCheckpointFree(must(virDomainCheckpointCreateXML(domain, xml, 0), "checkpoint"));
 }
 
-/* Below `parent`, or as a root where that is negative. */
-static void redefine(virDomainPtr domain, long number, long parent)
+/* Below `parent`, or as a root where that is negative, with a domain of so much memory embedded. */
+static void redefine_with(virDomainPtr domain, long number, long parent, long memory)
 {
     char xml[1200], below[80] = "";
     if (parent >= 0)
         snprintf(below, sizeof(below), "<parent><name>n%ld</name></parent>", parent);
     snprintf(xml, sizeof(xml),
              "<domainsnapshot><name>n%ld</name><state>running</state>%s"
-             "<creationTime>%ld</creationTime>%s</domainsnapshot>",
-             number, below, 1200000000 + number, domain_xml);
+             "<creationTime>%ld</creationTime>" DOMAIN_XML "</domainsnapshot>",
+             number, below, 1200000000 + number, memory);
     virDomainSnapshotFree(must(
         virDomainSnapshotCreateXML(domain, xml, VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE), "redefine"));
+}
+
+static void redefine(virDomainPtr domain, long number, long parent)
+{
+    redefine_with(domain, number, parent, MEMORY);
 }
 
 static void redefine_wide(virDomainPtr domain, long count)
@@ -101,7 +109,9 @@ int main(int argc, char **argv)
     limit = atof(argv[3]);
     virSetErrorFunc(NULL, quiet);
     virConnectPtr connection = must(virConnectOpen("test:///default"), "open");
-    virDomainPtr domain = must(virDomainDefineXML(connection, domain_xml), "define");
+    char xml[600];
+    snprintf(xml, sizeof(xml), DOMAIN_XML, MEMORY);
+    virDomainPtr domain = must(virDomainDefineXML(connection, xml), "define");
     if (virDomainCreate(domain) < 0)
         must(NULL, "start");
     long done = 0;
@@ -118,6 +128,10 @@ int main(int argc, char **argv)
         begun = now();
         for (; goes_on(done, count); done++)
             redefine(domain, done, done ? 0 : -1);
+    } else if (!strcmp(work, "redefine-other")) {
+        begun = now();
+        for (; goes_on(done, count); done++)
+            redefine_with(domain, done, done ? 0 : -1, MEMORY + done);
     } else if (!strcmp(work, "redefine-chain")) {
         begun = now();
         for (; goes_on(done, count); done++)

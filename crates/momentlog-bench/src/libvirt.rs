@@ -16,10 +16,17 @@ use crate::measure::{Effort, Table, Target};
 
 const LIBVIRT: &str = "libvirt's test driver";
 
-const DOMAIN_XML: &str = "<domain type='test'><name>bench</name><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>\
-     <memory>8192</memory><os><type>hvm</type></os><devices>\
-     <disk type='file' device='disk'><source file='/i/1'/><target dev='vda'/></disk>\
-     </devices></domain>";
+/// KiB of the guest.
+const MEMORY: usize = 8192;
+
+fn domain_xml(memory: usize) -> String {
+    format!(
+        "<domain type='test'><name>bench</name><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>\
+         <memory>{memory}</memory><os><type>hvm</type></os><devices>\
+         <disk type='file' device='disk'><source file='/i/1'/><target dev='vda'/></disk>\
+         </devices></domain>"
+    )
+}
 
 /// One work, as `libvirt.c` names it, with how many, and the ratio that it should reach.
 struct Work {
@@ -38,7 +45,7 @@ const fn work(row: &'static str, name: &'static str, count: usize, ratio: f64) -
     }
 }
 
-const WORKS: [Work; 13] = [
+const WORKS: [Work; 14] = [
     work("9 checkpoint create", "checkpoint-create", 100, 1000.0),
     work("9 checkpoint create", "checkpoint-create", 10_000, 1000.0),
     work("9 checkpoint create", "checkpoint-create", 100_000, 1000.0),
@@ -48,6 +55,12 @@ const WORKS: [Work; 13] = [
         "redefine-wide",
         10_000,
         15.0,
+    ),
+    work(
+        "10 redefine, another domain each time,",
+        "redefine-other",
+        10_000,
+        5.0,
     ),
     work(
         "11 redefine building a chain",
@@ -182,6 +195,9 @@ pub(crate) fn ours(name: &str, count: usize, seconds: f64) -> Result<f64, Failed
         "checkpoint-create" => some(&mut |number| checkpoint(&domain, number)),
         "snapshot-create" => some(&mut |number| snapshot(&domain, number)),
         "redefine-wide" => some(&mut |number| redefine(&domain, number, (number > 0).then_some(0))),
+        "redefine-other" => some(&mut |number| {
+            redefine_with(&domain, number, (number > 0).then_some(0), MEMORY + number)
+        }),
         "redefine-chain" => some(&mut |number| redefine(&domain, number, number.checked_sub(1))),
         "delete-oldest" => {
             redefine_wide(&domain, count + 1)?;
@@ -228,7 +244,7 @@ pub(crate) fn ours(name: &str, count: usize, seconds: f64) -> Result<f64, Failed
 
 /// A running guest of a store in memory, as libvirt's test driver keeps it.
 pub(crate) fn guest() -> Result<Domain, Failed> {
-    let domain = Connection::open("test:///default")?.define_domain_xml(DOMAIN_XML)?;
+    let domain = Connection::open("test:///default")?.define_domain_xml(&domain_xml(MEMORY))?;
     domain.start()?;
     Ok(domain)
 }
@@ -252,13 +268,24 @@ pub(crate) fn checkpoint(domain: &Domain, number: usize) -> Result<(), Failed> {
 }
 
 fn redefine(domain: &Domain, number: usize, parent: Option<usize>) -> Result<(), Failed> {
+    redefine_with(domain, number, parent, MEMORY)
+}
+
+/// With a domain of so much memory embedded.
+fn redefine_with(
+    domain: &Domain,
+    number: usize,
+    parent: Option<usize>,
+    memory: usize,
+) -> Result<(), Failed> {
     let below = parent.map_or(String::new(), |parent| {
         format!("<parent><name>n{parent}</name></parent>")
     });
     let xml = format!(
         "<domainsnapshot><name>n{number}</name><state>running</state>{below}\
-         <creationTime>{}</creationTime>{DOMAIN_XML}</domainsnapshot>",
-        1_200_000_000 + number
+         <creationTime>{}</creationTime>{}</domainsnapshot>",
+        1_200_000_000 + number,
+        domain_xml(memory)
     );
     domain.snapshot_create_xml(&xml, SnapshotCreateFlags::REDEFINE)?;
     Ok(())
@@ -292,7 +319,7 @@ fn per_redefine(effort: Effort, table: &mut Table) -> Result<(), Failed> {
 /// Row 16: bytes on disk for each checkpoint, against one file with its XML and its domain for each.
 fn files(dir: &Path, table: &mut Table) -> Result<(), Failed> {
     let padding = format!("<description>{}</description>", "d".repeat(3600));
-    let xml = DOMAIN_XML
+    let xml = domain_xml(MEMORY)
         .replace("type='test'", "type='kvm'")
         .replace("<memory>", &format!("{padding}<memory>"));
     for count in [100, 10_000] {

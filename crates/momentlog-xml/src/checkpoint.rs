@@ -7,8 +7,9 @@ use momentlog_core::{
 };
 
 use crate::document::{Document, Element, Source};
-use crate::domain::{domain_def, write_embedded};
+use crate::domain::{embedded_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, XmlError};
+use crate::recent::RecentDomain;
 use crate::schema;
 use crate::write::Writer;
 
@@ -29,7 +30,7 @@ pub struct CheckpointRequest {
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks. The schema always counts.
 pub fn read_checkpoint(xml: &str) -> Result<CheckpointRequest, XmlError> {
-    let (_, document) = parse(xml)?;
+    let (_, document) = parse(xml, None)?;
     let root = document.root();
     let name = root
         .child_text("name")
@@ -41,17 +42,18 @@ pub fn read_checkpoint(xml: &str) -> Result<CheckpointRequest, XmlError> {
     })
 }
 
-/// Reads the XML of a checkpoint to be redefined. An embedded domain without a uuid gets the one that `fresh`
-/// returns.
+/// Reads the XML of a checkpoint to be redefined. An embedded domain is taken from `recent` if it is there, and kept there;
+/// one without a uuid gets the one that `fresh` returns.
 ///
 /// # Errors
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
 pub fn read_checkpoint_redefine(
     xml: &str,
+    recent: &RecentDomain,
     fresh: impl FnOnce() -> DomainUuid,
 ) -> Result<Redefine<CheckpointDef>, XmlError> {
-    let (source, document) = parse(xml)?;
+    let (source, document) = parse(xml, Some(recent))?;
     let root = document.root();
     let kind = MomentKind::Checkpoint.as_str();
     let wrong = |rule: MomentRule| source.error(root.offset(), rule);
@@ -68,12 +70,12 @@ pub fn read_checkpoint_redefine(
         .and_then(|parent| parent.child_text("name"));
     let domain = root
         .child("domain")
-        .map(|domain| domain_def(&source, domain, domain.name(), fresh))
+        .map(|domain| embedded_def(&source, domain, true, recent, fresh))
         .transpose()?;
     let def = CheckpointDef {
         description: root.child_text("description").map(Arc::from),
         disks: disks(root),
-        domain: domain.map(Arc::new),
+        domain,
     };
     Ok(Redefine {
         name,
@@ -84,12 +86,15 @@ pub fn read_checkpoint_redefine(
     })
 }
 
-fn parse(xml: &str) -> Result<(Source<'_>, Document<'_>), XmlError> {
+fn parse<'a>(
+    xml: &'a str,
+    recent: Option<&RecentDomain>,
+) -> Result<(Source<'a>, Document<'a>), XmlError> {
     let source = Source {
         kind: DocumentKind::Checkpoint,
         text: xml,
     };
-    let document = source.parse()?;
+    let document = source.parse_knowing(recent.and_then(|recent| recent.get(true)))?;
     source.expect_root(document.root())?;
     schema::checkpoint(&source, document.root())?;
     Ok((source, document))

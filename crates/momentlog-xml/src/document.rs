@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::BufRead as _;
 use std::ops::Range;
+use std::sync::Arc;
 
+use momentlog_core::DomainDef;
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use crate::error::{DocumentKind, Position, Rule, XmlError};
+use crate::recent::{Embedded, Known};
 
 /// Longest text that is read, in bytes.
 pub const XML_LEN_MAX: usize = 16 << 20;
@@ -29,6 +33,10 @@ pub(crate) struct Document<'a> {
     /// The root is the first; what an element contains follows it.
     nodes: Vec<Node<'a>>,
     attributes: Vec<(&'a str, Cow<'a, str>)>,
+    /// What was known before, whose content is passed over where it stands.
+    known: Option<Arc<Known>>,
+    /// The first `<domain>` inside the root.
+    embedded: Option<Embedded>,
 }
 
 #[derive(Debug)]
@@ -52,6 +60,8 @@ struct Tag<'a> {
     name: &'a str,
     namespaced: bool,
     has_elements: bool,
+    /// Whether it is the known one, whose content is not here.
+    known: bool,
     attributes: Range<usize>,
     offset: usize,
 }
@@ -129,6 +139,18 @@ impl<'d> Element<'d> {
     /// Offset of its `<` in the text.
     pub(crate) fn offset(self) -> usize {
         self.tag.offset
+    }
+
+    /// What it was read as before, if it is the known one. Then nothing else can be asked but its attributes.
+    pub(crate) fn known(self) -> Option<&'d Arc<DomainDef>> {
+        let known = self.document.known.as_ref().filter(|_| self.tag.known);
+        known.map(|known| &known.def)
+    }
+
+    /// Where it stands, if it can be known from now on.
+    pub(crate) fn embedded(self) -> Option<&'d Embedded> {
+        let embedded = self.document.embedded.as_ref();
+        embedded.filter(|embedded| embedded.index == self.index)
     }
 
     /// The element that contains it.
@@ -276,6 +298,14 @@ impl<'a> Source<'a> {
 
     /// Reads the text, whatever its root is called.
     pub(crate) fn parse(&self) -> Result<Document<'a>, XmlError> {
+        self.parse_knowing(None)
+    }
+
+    /// As [`parse`](Self::parse), without what is inside the `<domain>` that is known.
+    pub(crate) fn parse_knowing(
+        &self,
+        known: Option<Arc<Known>>,
+    ) -> Result<Document<'a>, XmlError> {
         if self.text.is_empty() {
             return Err(self.malformed(0, "document is empty"));
         }
@@ -302,6 +332,8 @@ impl<'a> Source<'a> {
             document: Document {
                 nodes: Vec::with_capacity(USUAL_NODES),
                 attributes: Vec::with_capacity(USUAL_ATTRIBUTES),
+                known,
+                embedded: None,
             },
             open: Vec::with_capacity(USUAL_DEPTH),
             text: None,
@@ -375,13 +407,18 @@ impl<'a> Builder<'a> {
                 Event::Start(start) => {
                     let end = offset_of(reader.buffer_position()) - ">".len();
                     self.start(&start, end)?;
+                    let passed = self.pass_known(end + ">".len());
+                    reader.stream().consume(passed);
                 }
                 Event::Empty(start) => {
                     let end = offset_of(reader.buffer_position()) - "/>".len();
                     self.start(&start, end)?;
                     self.end();
                 }
-                Event::End(_) => self.end(),
+                Event::End(_) => {
+                    self.keep_embedded(offset..offset_of(reader.buffer_position()));
+                    self.end();
+                }
                 Event::Text(text) => {
                     // A character is found sooner than a text, and mostly is not there.
                     if text.contains(']')
@@ -507,6 +544,7 @@ impl<'a> Builder<'a> {
             name,
             namespaced,
             has_elements: false,
+            known: false,
             attributes,
             offset,
         };
@@ -547,6 +585,43 @@ impl<'a> Builder<'a> {
 
     fn is_bound(&self, prefix: &str) -> bool {
         self.bindings.get(prefix).and_then(|bound| bound.last()) == Some(&true)
+    }
+
+    /// If the element that was opened last is the known one, returns the length of its content, which begins at `content`.
+    ///
+    /// Namespaces outside do not matter: what is in one is not read, and the canonical text has names as they are written.
+    fn pass_known(&mut self, content: usize) -> usize {
+        let [_, index] = self.open[..] else { return 0 };
+        let Some(known) = self.document.known.clone() else {
+            return 0;
+        };
+        let elements = self.elements + known.elements - 1;
+        let tag = self.document.tag_mut(index);
+        let is_known = self.source.text[tag.offset..].starts_with(&known.text);
+        if !is_known || elements > XML_ELEMENTS_MAX {
+            return 0;
+        }
+        tag.known = true;
+        self.elements = elements;
+        tag.offset + known.end_tag - content
+    }
+
+    /// Notes where the first `<domain>` inside the root stands, whose end is being read.
+    fn keep_embedded(&mut self, end: Range<usize>) {
+        let [_, index] = self.open[..] else { return };
+        let tag = self.document.tag_mut(index);
+        let (name, range) = (tag.name, tag.offset..end.end);
+        if name != "domain" || self.document.embedded.is_some() {
+            return;
+        }
+        let inside = &self.document.nodes[index..];
+        let is_element = |node: &&Node<'_>| matches!(node.content, Content::Element(_));
+        self.document.embedded = Some(Embedded {
+            index,
+            range,
+            end_tag: end.start,
+            elements: inside.iter().filter(is_element).count(),
+        });
     }
 
     fn end(&mut self) {

@@ -6,6 +6,7 @@ use momentlog_core::{DiskLocation, DomainDef, DomainDisk, DomainUuid, SourceKind
 
 use crate::document::{Element, Source};
 use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
+use crate::recent::RecentDomain;
 use crate::write::{Changes, Writer, canonical};
 
 /// Domain types that libvirt knows.
@@ -123,6 +124,28 @@ pub(crate) fn domain_def(
         disks,
         xml,
     })
+}
+
+/// Reads an element inside the root into a definition, or takes that from `recent`. A schema took it if `validated`.
+pub(crate) fn embedded_def(
+    source: &Source<'_>,
+    element: Element<'_>,
+    validated: bool,
+    recent: &RecentDomain,
+    fresh: impl FnOnce() -> DomainUuid,
+) -> Result<Arc<DomainDef>, XmlError> {
+    if let Some(known) = element.known() {
+        return Ok(known.clone());
+    }
+    let def = Arc::new(domain_def(source, element, "domain", fresh)?);
+    // Without a uuid in it, the text is not all that the definition is made of.
+    let whole = element
+        .embedded()
+        .filter(|_| element.child("uuid").is_some());
+    if let Some(at) = whole {
+        recent.set(source.text, at, validated, &def);
+    }
+    Ok(def)
 }
 
 /// Returns a memory size in KiB, rounded up.

@@ -24,6 +24,7 @@ mod checkpoint;
 mod document;
 mod domain;
 mod error;
+mod recent;
 mod schema;
 mod snapshot;
 mod write;
@@ -34,6 +35,7 @@ pub use checkpoint::{
 pub use document::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX};
 pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
+pub use recent::RecentDomain;
 pub use snapshot::{
     SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
 };

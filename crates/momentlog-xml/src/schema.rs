@@ -314,7 +314,8 @@ pub(crate) fn snapshot(source: &Source<'_>, root: Element<'_>) -> Checked {
             }
             "inactiveDomain" => domain(source, child)?,
             "domain" => {
-                let uuid_alone = child.attributes().next().is_none()
+                let uuid_alone = child.known().is_none()
+                    && child.attributes().next().is_none()
                     && child.all_elements().count() == 1
                     && child
                         .child("uuid")
@@ -421,6 +422,9 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
 
 /// What of `domaincommon.rng` is checked: type, name and uuid, each at most once. (An os type is asked for when the domain is read.)
 fn domain(source: &Source<'_>, domain: Element<'_>) -> Checked {
+    if domain.known().is_some() {
+        return Ok(());
+    }
     let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
     match domain.attribute("type") {
         None => return need("a 'type'"),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    DiskLocation, DomainDef, DomainUuid, Memory, MomentKind, MomentName, Redefine, SnapshotDef,
-    SnapshotDisk, SnapshotState, SourceKind,
+    DiskLocation, DomainUuid, Memory, MomentKind, MomentName, Redefine, SnapshotDef, SnapshotDisk,
+    SnapshotState, SourceKind,
 };
 
 use crate::document::{Document, Element, Source};
-use crate::domain::{disk_location, domain_def, write_embedded};
+use crate::domain::{disk_location, embedded_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
+use crate::recent::RecentDomain;
 use crate::schema;
 use crate::write::Writer;
 
@@ -38,7 +39,7 @@ pub struct SnapshotRequest {
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
 pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlError> {
-    let (source, document) = parse(xml, validate)?;
+    let (source, document) = parse(xml, validate, None)?;
     let root = document.root();
     let name = root
         .child_text("name")
@@ -53,7 +54,8 @@ pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlEr
     })
 }
 
-/// Reads the XML of a snapshot to be redefined. An embedded domain without a uuid gets one that `fresh` returns.
+/// Reads the XML of a snapshot to be redefined. An embedded `<domain>` is taken from `recent` if it is there, and kept there;
+/// one without a uuid gets one that `fresh` returns.
 ///
 /// # Errors
 ///
@@ -61,9 +63,10 @@ pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlEr
 pub fn read_snapshot_redefine(
     xml: &str,
     validate: bool,
+    recent: &RecentDomain,
     mut fresh: impl FnMut() -> DomainUuid,
 ) -> Result<Redefine<SnapshotDef>, XmlError> {
-    let (source, document) = parse(xml, validate)?;
+    let (source, document) = parse(xml, validate, Some(recent))?;
     let root = document.root();
     let kind = MomentKind::Snapshot.as_str();
     let wrong = |rule: MomentRule| source.error(root.offset(), rule);
@@ -83,9 +86,15 @@ pub fn read_snapshot_redefine(
         .ok_or_else(|| wrong(MomentRule::StateMissing))?;
     let state = SnapshotState::from_word(&word)
         .ok_or_else(|| wrong(MomentRule::State(word.into_owned())))?;
-    let domain = embedded(&source, root, "domain", &mut fresh)?;
+    let mut embedded = |name: &str| {
+        let found = embedded(root, name);
+        found
+            .map(|found| embedded_def(&source, found, validate, recent, &mut fresh))
+            .transpose()
+    };
+    let domain = embedded("domain")?;
     let inactive_domain = match domain {
-        Some(_) => embedded(&source, root, "inactiveDomain", &mut fresh)?,
+        Some(_) => embedded("inactiveDomain")?,
         None => None,
     };
     let default = if state.is_memoryless() {
@@ -113,12 +122,16 @@ pub fn read_snapshot_redefine(
     })
 }
 
-fn parse(xml: &str, validate: bool) -> Result<(Source<'_>, Document<'_>), XmlError> {
+fn parse<'a>(
+    xml: &'a str,
+    validate: bool,
+    recent: Option<&RecentDomain>,
+) -> Result<(Source<'a>, Document<'a>), XmlError> {
     let source = Source {
         kind: DocumentKind::Snapshot,
         text: xml,
     };
-    let document = source.parse()?;
+    let document = source.parse_knowing(recent.and_then(|recent| recent.get(validate)))?;
     source.expect_root(document.root())?;
     if validate {
         schema::snapshot(&source, document.root())?;
@@ -126,22 +139,14 @@ fn parse(xml: &str, validate: bool) -> Result<(Source<'_>, Document<'_>), XmlErr
     Ok((source, document))
 }
 
-/// Reads the first embedded domain, if any of them has a type: only then libvirt takes it for a definition.
-fn embedded(
-    source: &Source<'_>,
-    root: Element<'_>,
-    name: &str,
-    fresh: impl FnOnce() -> DomainUuid,
-) -> Result<Option<Arc<DomainDef>>, XmlError> {
+/// Returns the first embedded domain, if any of them has a type: only then libvirt takes it for a definition.
+fn embedded<'d>(root: Element<'d>, name: &str) -> Option<Element<'d>> {
     let typed = root.named(name).any(|domain| {
         domain
             .attribute("type")
             .is_some_and(|kind| !kind.is_empty())
     });
-    let first = root.child(name).filter(|_| typed);
-    first
-        .map(|first| domain_def(source, first, "domain", fresh).map(Arc::new))
-        .transpose()
+    root.child(name).filter(|_| typed)
 }
 
 /// Reads a number as C's `strtoll` does: blanks and a sign may come first, nothing may follow.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use momentlog_core::{Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal};
 use momentlog_store::{Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
-use momentlog_xml::read_domain;
+use momentlog_xml::{RecentDomain, read_domain};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
@@ -240,7 +240,7 @@ impl Connection {
         action: impl Fn(Arc<momentlog_core::DomainDef>) -> Action,
     ) -> Result<Domain> {
         self.deny_read_only(function, ErrorDomain::Domain)?;
-        let def = Arc::new(self.read_xml(|fresh| read_domain(xml, fresh))??);
+        let def = Arc::new(self.read_xml(|_, fresh| read_domain(xml, fresh))??);
         let command = Command {
             domain: def.uuid,
             action: action(def.clone()),
@@ -479,15 +479,14 @@ impl Connection {
         self.engine.options.clock.now()
     }
 
-    /// A uuid for a domain that came without one.
-    /// Calls `read` with what gives out new uuids, and returns what it returns.
+    /// Calls `read` with the domain that was embedded last and what gives out new uuids, and returns what it returns.
     pub(crate) fn read_xml<T>(
         &self,
-        read: impl FnOnce(&mut dyn FnMut() -> DomainUuid) -> T,
+        read: impl FnOnce(&RecentDomain, &mut dyn FnMut() -> DomainUuid) -> T,
     ) -> Result<T> {
         let mut bytes = [0; 16];
         let mut filled = Ok(());
-        let read = read(&mut || {
+        let read = read(&self.engine.recent_domain, &mut || {
             filled = self.engine.options.entropy.fill(&mut bytes);
             DomainUuid::from_entropy(bytes)
         });

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use momentlog_core::{DomainUuid, Event};
 use momentlog_store::{CommitQueue, LogId, Seq, Store, StoreError, Ticket};
+use momentlog_xml::RecentDomain;
 
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -75,6 +76,7 @@ pub(crate) struct Engine {
     news: Condvar,
     /// How many threads wait for news, or are about to.
     listeners: AtomicUsize,
+    pub(crate) recent_domain: RecentDomain,
     pub(crate) options: Options,
 }
 
@@ -109,6 +111,7 @@ impl Engine {
             image: AtomicU64::new(0),
             news: Condvar::new(),
             listeners: AtomicUsize::new(0),
+            recent_domain: RecentDomain::default(),
             options,
         }
     }

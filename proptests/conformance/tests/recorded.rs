@@ -115,9 +115,10 @@ fn recorded_xml() -> Vec<(bool, String)> {
 fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
     use momentlog::core::DomainUuid;
     use momentlog::xml::{
-        CheckpointView, MomentRule, Rule, SnapshotView, read_checkpoint_redefine,
+        CheckpointView, MomentRule, RecentDomain, Rule, SnapshotView, read_checkpoint_redefine,
         read_snapshot_redefine, write_checkpoint, write_snapshot,
     };
+    let recent = RecentDomain::default();
     let nobody = DomainUuid::from_bytes([0; 16]);
     let no_domain =
         "  <domain>\n    <uuid>00000000-0000-0000-0000-000000000000</uuid>\n  </domain>\n";
@@ -129,7 +130,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             continue;
         }
         let written = if is_checkpoint {
-            let read = read_checkpoint_redefine(&xml, || nobody).unwrap();
+            let read = read_checkpoint_redefine(&xml, &recent, || nobody).unwrap();
             let view = CheckpointView {
                 name: &read.name,
                 parent: read.parent.as_ref(),
@@ -138,7 +139,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             };
             write_checkpoint(view, true, false)
         } else {
-            let read = match read_snapshot_redefine(&xml, false, || nobody) {
+            let read = match read_snapshot_redefine(&xml, false, &recent, || nobody) {
                 Ok(read) => read,
                 // libvirt takes external memory of a guest that is off, and then reads it back no more than we do.
                 Err(error) if error.rule == Rule::Moment(MomentRule::MemoryOffline) => {

@@ -2,8 +2,9 @@
 
 use momentlog::core::{DomainUuid, MomentName};
 use momentlog::xml::{
-    CheckpointView, SnapshotView, read_checkpoint, read_checkpoint_redefine, read_domain,
-    read_snapshot, read_snapshot_redefine, write_checkpoint, write_domain, write_snapshot,
+    CheckpointView, RecentDomain, SnapshotView, read_checkpoint, read_checkpoint_redefine,
+    read_domain, read_snapshot, read_snapshot_redefine, write_checkpoint, write_domain,
+    write_snapshot,
 };
 
 const FRESH: DomainUuid = DomainUuid::from_bytes([0xf5; 16]);
@@ -14,9 +15,11 @@ const FRESH: DomainUuid = DomainUuid::from_bytes([0xf5; 16]);
 ///
 /// If one of these does not hold.
 pub fn snapshot_xml(text: &str) {
+    recent_domain(text);
     for validate in [false, true] {
         let _ = read_snapshot(text, validate);
-        let Ok(read) = read_snapshot_redefine(text, validate, || FRESH) else {
+        let Ok(read) = read_snapshot_redefine(text, validate, &RecentDomain::default(), || FRESH)
+        else {
             continue;
         };
         let view = SnapshotView {
@@ -27,12 +30,13 @@ pub fn snapshot_xml(text: &str) {
             domain: FRESH,
         };
         let written = write_snapshot(view, true);
-        let again = match read_snapshot_redefine(&written, false, || FRESH) {
-            Ok(again) => again,
-            // libvirt writes no time 0, and reads none back.
-            Err(_) if read.created == 0 => continue,
-            Err(error) => panic!("{error}: {written}"),
-        };
+        let again =
+            match read_snapshot_redefine(&written, false, &RecentDomain::default(), || FRESH) {
+                Ok(again) => again,
+                // libvirt writes no time 0, and reads none back.
+                Err(_) if read.created == 0 => continue,
+                Err(error) => panic!("{error}: {written}"),
+            };
         assert_eq!(normal(&again.name), normal(&read.name), "{written}");
         assert_eq!(
             (again.def.domain, again.def.state),
@@ -49,8 +53,9 @@ pub fn snapshot_xml(text: &str) {
 ///
 /// If one of these does not hold.
 pub fn checkpoint_xml(text: &str) {
+    recent_domain(text);
     let _ = read_checkpoint(text);
-    let Ok(read) = read_checkpoint_redefine(text, || FRESH) else {
+    let Ok(read) = read_checkpoint_redefine(text, &RecentDomain::default(), || FRESH) else {
         return;
     };
     let view = CheckpointView {
@@ -60,7 +65,7 @@ pub fn checkpoint_xml(text: &str) {
         def: &read.def,
     };
     let written = write_checkpoint(view, true, true);
-    match read_checkpoint_redefine(&written, || FRESH) {
+    match read_checkpoint_redefine(&written, &RecentDomain::default(), || FRESH) {
         Ok(again) => {
             assert_eq!(
                 (&again.name, &again.parent),
@@ -71,6 +76,39 @@ pub fn checkpoint_xml(text: &str) {
         }
         Err(_) if read.created == 0 => {}
         Err(error) => panic!("{error}: {written}"),
+    }
+}
+
+/// Reads a text and what differs from it in one thing as moments, one after the other, with the domain of the one before
+/// at hand: that changes nothing.
+fn recent_domain(text: &str) {
+    let other_root = |from: &str, to: &str| {
+        text.replacen(from, to, 1)
+            .replace(&format!("/{from}"), &format!("/{to}"))
+    };
+    let texts = [
+        text.to_owned(),
+        text.to_owned(),
+        other_root("domainsnapshot", "domaincheckpoint"),
+        other_root("domaincheckpoint", "domainsnapshot"),
+        text.replacen("<name>", "<domain type='kvm'/><name>", 1),
+        text.replacen("</domain>", "<a/></domain>", 1),
+        text.replacen("<domain", "<!--<domain", 1),
+        text.replacen("snapshot>", "snapshot xmlns='a'>", 1),
+        text.replacen("checkpoint>", "checkpoint xmlns:a='a'>", 1),
+        text.to_owned(),
+    ];
+    let recent = RecentDomain::default();
+    for text in &texts {
+        for validate in [false, true] {
+            let with = read_snapshot_redefine(text, validate, &recent, || FRESH);
+            let without =
+                read_snapshot_redefine(text, validate, &RecentDomain::default(), || FRESH);
+            assert_eq!(with, without, "{text}");
+        }
+        let with = read_checkpoint_redefine(text, &recent, || FRESH);
+        let without = read_checkpoint_redefine(text, &RecentDomain::default(), || FRESH);
+        assert_eq!(with, without, "{text}");
     }
 }
 

@@ -85,9 +85,9 @@ impl Domain {
         unsupported(flags, known.bits(), FUNCTION)?;
         let validate = has(Flags::VALIDATE);
         // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
-        let read = self.connection.read_xml(|fresh| {
+        let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
-                let mut redefine = read_snapshot_redefine(xml, validate, fresh)?;
+                let mut redefine = read_snapshot_redefine(xml, validate, recent, fresh)?;
                 redefine.current = has(Flags::CURRENT);
                 Read::Redefine(redefine)
             } else {
@@ -154,9 +154,9 @@ impl Domain {
             ));
         }
         unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
-        let read = self.connection.read_xml(|fresh| {
+        let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
-                Read::Redefine(read_checkpoint_redefine(xml, fresh)?)
+                Read::Redefine(read_checkpoint_redefine(xml, recent, fresh)?)
             } else {
                 Read::Create(read_checkpoint(xml)?)
             })
