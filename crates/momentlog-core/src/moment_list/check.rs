@@ -1,7 +1,8 @@
 //! The rules of a list, each written once.
 
+use super::MomentList;
+use super::links::Links;
 use super::table::Slot;
-use super::{Moment, MomentList};
 use crate::MomentId;
 
 /// Which rule of a list is broken, and where.
@@ -55,6 +56,91 @@ pub enum Broken {
     Domain(crate::DomainUuid),
 }
 
+/// Which rule the links break, and around which moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tangle {
+    Parent(Slot),
+    Siblings(Slot),
+    ChildCount(Option<Slot>),
+    Leaves { counted: usize, found: usize },
+    Cycle { reached: usize, len: usize },
+}
+
+impl Links {
+    /// Checks every rule of links, of which those of moments that are not `listed` do not count. Returns how many moments
+    /// there are. O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first [`Tangle`].
+    pub(super) fn check(&self, listed: impl Fn(Slot) -> bool) -> Result<usize, Tangle> {
+        let mut in_lists = self.check_children(None, &listed)?;
+        let (mut len, mut leaves) = (0, 0);
+        let mut is_ordered = true;
+        for (slot, link) in self.iter().filter(|(slot, _)| listed(*slot)) {
+            len += 1;
+            if link.parent.is_some_and(|parent| !self.has(parent, &listed)) {
+                return Err(Tangle::Parent(slot));
+            }
+            is_ordered &= link.parent < Some(slot);
+            let children = self.check_children(Some(slot), &listed)?;
+            in_lists += children;
+            leaves += usize::from(children == 0);
+        }
+        if leaves != self.leaves() {
+            return Err(Tangle::Leaves {
+                counted: self.leaves(),
+                found: leaves,
+            });
+        }
+        // Every list of children is sound and names its parent, so each moment is in one list at most,
+        // and all are in one if the lengths add up. What is left is that all hang below a root: where every
+        // parent is older than its children, whoever goes up arrives at one.
+        let reached = if in_lists == len && !is_ordered {
+            let after = |slot: &Slot| self.after(*slot, None, true);
+            std::iter::successors(self.children(None).first, after).count()
+        } else {
+            in_lists
+        };
+        if reached != len {
+            return Err(Tangle::Cycle { reached, len });
+        }
+        Ok(len)
+    }
+
+    /// Checks one list of children: each knows its parent and its neighbour before, and they are as many as counted.
+    fn check_children(
+        &self,
+        parent: Option<Slot>,
+        listed: &impl Fn(Slot) -> bool,
+    ) -> Result<usize, Tangle> {
+        let children = self.children(parent);
+        let mut previous = None;
+        let mut at = children.first;
+        let mut count = 0;
+        while let Some(slot) = at {
+            let Some(link) = self.of(slot).filter(|_| listed(slot)) else {
+                return Err(Tangle::ChildCount(parent));
+            };
+            count += 1;
+            if link.parent != parent || link.previous != previous || count > children.count {
+                return Err(Tangle::Siblings(slot));
+            }
+            previous = Some(slot);
+            at = link.next;
+        }
+        if count == children.count {
+            Ok(count as usize)
+        } else {
+            Err(Tangle::ChildCount(parent))
+        }
+    }
+
+    fn has(&self, slot: Slot, listed: &impl Fn(Slot) -> bool) -> bool {
+        slot.index() < self.len() && listed(slot)
+    }
+}
+
 impl<D> MomentList<D> {
     /// Checks every rule of the list. O(n).
     ///
@@ -62,7 +148,9 @@ impl<D> MomentList<D> {
     ///
     /// The first rule that is [`Broken`].
     pub fn check(&self) -> Result<(), Broken> {
-        self.check_links()?;
+        self.check_rows()?;
+        let links = self.links.check(|slot| self.moment(slot).is_some());
+        self.check_columns(links)?;
         for (slot, row) in self.rows.iter() {
             if self.moment(slot).is_some() && !self.leads_to(slot, row.name.as_str()) {
                 return Err(Broken::Name(row.id));
@@ -71,66 +159,17 @@ impl<D> MomentList<D> {
         Ok(())
     }
 
-    /// Checks that no two moments of a restored list have one name, which was seen when its index of names was made. O(1).
-    ///
-    /// # Errors
-    ///
-    /// [`Broken::Name`].
-    pub fn check_names(&self) -> Result<(), Broken> {
-        let twice = self.names.twice().and_then(|slot| self.moment(slot));
-        twice.map_or(Ok(()), |moment| Err(Broken::Name(moment.id)))
-    }
-
-    /// Checks every rule but that of names. O(n).
-    ///
-    /// # Errors
-    ///
-    /// The first rule that is [`Broken`].
-    pub fn check_links(&self) -> Result<(), Broken> {
-        if self.links.len() != self.rows.len() {
-            return Err(Broken::Columns);
-        }
+    /// Checks that moments come in the order of their ids, and that the current one is there. O(n).
+    pub(super) fn check_rows(&self) -> Result<(), Broken> {
         let mut last = None;
-        let mut in_lists = self.check_children(None)?;
-        let (mut len, mut leaves) = (0, 0);
-        let mut is_ordered = true;
-        for (slot, row) in self.rows.iter() {
+        for (_, row) in self.rows.iter() {
             if last >= Some(row.id) {
                 return Err(Broken::Order(row.id));
             }
             last = Some(row.id);
-            let Some(moment) = self.moment(slot) else {
-                continue;
-            };
-            len += 1;
-            let parent = self.links.of(slot).and_then(|link| link.parent);
-            if parent.is_some_and(|parent| self.moment(parent).is_none()) {
-                return Err(Broken::ParentMissing(row.id));
-            }
-            is_ordered &= parent < Some(slot);
-            let children = self.check_children(Some(moment))?;
-            in_lists += children;
-            leaves += usize::from(children == 0);
         }
-        if len != self.len || last != self.last {
+        if last != self.last {
             return Err(Broken::Columns);
-        }
-        if leaves != self.links.leaves() {
-            return Err(Broken::Leaves {
-                counted: self.links.leaves(),
-                found: leaves,
-            });
-        }
-        // Every list of children is sound and names its parent, so each moment is in one list at most,
-        // and all are in one if the lengths add up. What is left is that all hang below a root: where every
-        // parent is older than its children, whoever goes up arrives at one.
-        let reached = if in_lists == len && !is_ordered {
-            self.walk(super::Scope::All).count()
-        } else {
-            in_lists
-        };
-        if reached != len {
-            return Err(Broken::Cycle { reached, len });
         }
         match self.current {
             Some(current) if self.moment(current).is_none() => Err(Broken::Current),
@@ -138,30 +177,28 @@ impl<D> MomentList<D> {
         }
     }
 
-    /// Checks one list of children: each knows its parent and its neighbour before, and they are as many as counted.
-    fn check_children(&self, parent: Option<Moment<'_, D>>) -> Result<usize, Broken> {
-        let parent_slot = parent.map(|parent| parent.slot);
-        let children = self.links.children(parent_slot);
-        let wrong = Broken::ChildCount(parent.map(|parent| parent.id));
-        let mut previous = None;
-        let mut at = children.first;
-        let mut count = 0;
-        while let Some(slot) = at {
-            let (Some(moment), Some(link)) = (self.moment(slot), self.links.of(slot)) else {
-                return Err(wrong);
-            };
-            count += 1;
-            if link.parent != parent_slot || link.previous != previous || count > children.count {
-                return Err(Broken::Links(moment.id));
-            }
-            previous = Some(slot);
-            at = link.next;
+    /// Checks that the links, of which so many were found sound, are those of the moments that are there. O(1).
+    pub(super) fn check_columns(&self, links: Result<usize, Tangle>) -> Result<(), Broken> {
+        if self.links.len() != self.rows.len() {
+            return Err(Broken::Columns);
         }
-        if count == children.count {
-            Ok(count as usize)
-        } else {
-            Err(wrong)
-        }
+        let id = |slot| self.rows.get(slot).map(|row| row.id);
+        let broken = match links {
+            Ok(len) if len == self.len => return Ok(()),
+            Ok(_) => None,
+            Err(Tangle::Parent(slot)) => id(slot).map(Broken::ParentMissing),
+            Err(Tangle::Siblings(slot)) => id(slot).map(Broken::Links),
+            Err(Tangle::ChildCount(parent)) => Some(Broken::ChildCount(parent.and_then(id))),
+            Err(Tangle::Leaves { counted, found }) => Some(Broken::Leaves { counted, found }),
+            Err(Tangle::Cycle { reached, len }) => Some(Broken::Cycle { reached, len }),
+        };
+        Err(broken.unwrap_or(Broken::Columns))
+    }
+
+    /// Checks that no two moments of a restored list have one name, which was seen when its index of names was made. O(1).
+    pub(super) fn check_names(&self) -> Result<(), Broken> {
+        let twice = self.names.twice().and_then(|slot| self.moment(slot));
+        twice.map_or(Ok(()), |moment| Err(Broken::Name(moment.id)))
     }
 
     /// Checks the rules around one moment: itself, its parent and its neighbours. O(log n).

@@ -74,6 +74,11 @@ impl Links {
         self.table.len()
     }
 
+    /// All links with their slots, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Link)> {
+        self.table.iter()
+    }
+
     pub(super) fn of(&self, slot: Slot) -> Option<&Link> {
         self.table.get(slot)
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::check::Tangle;
 use super::links::{Link, Links};
 use super::names::{Entry, Names};
 use super::table::Slot;
-use super::{MomentList, Row, Table};
+use super::{Broken, MomentList, Row, Table};
 use crate::{MomentId, MomentName};
 
 /// Slots without a moment that a list has at least, and more than moments, when it is made anew.
@@ -33,6 +34,8 @@ pub struct Placed<D> {
 #[derive(Debug)]
 pub struct Outline {
     links: Links,
+    /// What checking them found.
+    sound: Result<usize, Tangle>,
     names: Names,
     /// Names that may be those of others before them.
     unsure: Vec<Entry>,
@@ -52,9 +55,11 @@ impl Outline {
             links.push(link(parent, next));
             entries.push(names.entry(Slot::at(index), name));
         }
+        let links = Links::restore(links);
         Outline {
             unsure: names.fill(&entries),
-            links: Links::restore(links),
+            sound: links.check(|_| true),
+            links,
             names,
         }
     }
@@ -102,12 +107,15 @@ impl<D> MomentList<D> {
         (placed, current)
     }
 
-    /// Returns the list of these moments, by ascending id. It is not checked: [`check_links`](Self::check_links) and
-    /// [`check_names`](Self::check_names) do that.
+    /// Returns the list of these moments, by ascending id.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of a list that is [`Broken`].
     pub fn restore(
         moments: impl IntoIterator<Item = Placed<D>>,
         current: Option<u32>,
-    ) -> MomentList<D> {
+    ) -> Result<MomentList<D>, Broken> {
         let moments: Vec<Placed<D>> = moments.into_iter().collect();
         let outline = Outline::new(
             moments
@@ -121,12 +129,16 @@ impl<D> MomentList<D> {
     }
 
     /// Returns the list of these moments, by ascending id, with the outline that was made of the same, which is asked for
-    /// last. It is not checked, as that of [`restore`](Self::restore).
+    /// last.
+    ///
+    /// # Errors
+    ///
+    /// As [`restore`](Self::restore).
     pub fn restore_with(
         moments: impl IntoIterator<Item = (MomentId, MomentName, i64, Arc<D>)>,
         current: Option<u32>,
         outline: impl FnOnce() -> Outline,
-    ) -> MomentList<D> {
+    ) -> Result<MomentList<D>, Broken> {
         let row = |(id, name, created, def)| Row {
             id,
             name,
@@ -136,22 +148,27 @@ impl<D> MomentList<D> {
         let moments = moments.into_iter();
         let mut rows = Vec::with_capacity(moments.size_hint().1.unwrap_or(0));
         rows.extend(moments.map(row));
-        let (last, len) = (rows.last().map(|row| row.id), rows.len());
+        let (newest, len) = (rows.last().map(|row| row.id), rows.len());
         let rows = Table::from(rows);
         let Outline {
             links,
+            sound,
             mut names,
             unsure,
         } = outline();
         names.settle(unsure, &rows);
-        MomentList {
+        let list = MomentList {
             rows,
             links,
             names,
             current: current.map(slot),
             len,
-            last,
-        }
+            last: newest,
+        };
+        list.check_rows()?;
+        list.check_columns(sound)?;
+        list.check_names()?;
+        Ok(list)
     }
 
     /// Gives up the slots of moments that are gone, once they are more than those that are there.
@@ -159,8 +176,8 @@ impl<D> MomentList<D> {
         let gone = self.rows.len() - self.len;
         if gone > SPARSE_MIN + self.len {
             let (placed, current) = self.placed();
-            *self = MomentList::restore(placed, current);
-            debug_assert_eq!(self.check_links(), Ok(()));
+            let anew = MomentList::restore(placed, current);
+            *self = anew.expect("a list that was sound is sound");
         }
     }
 }

@@ -262,20 +262,14 @@ fn a_list_is_restored_as_it_was_placed() {
     sound.set_current(Some(find(&sound, "b1")));
     let (placed, current) = sound.placed();
     let placed: Vec<_> = placed.collect();
-    let restored = MomentList::restore(placed.clone(), current);
-    assert_eq!(
-        (restored.check_links(), restored.check_names()),
-        (Ok(()), Ok(()))
-    );
+    let restored = MomentList::restore(placed.clone(), current).unwrap();
     assert_eq!(restored, sound);
     assert_eq!(restored.check(), Ok(()));
     for (index, moment) in placed.iter().enumerate() {
         let wrong = |change: &dyn Fn(&mut Placed<()>)| {
             let mut placed = placed.clone();
             change(&mut placed[index]);
-            MomentList::restore(placed, current)
-                .check_links()
-                .unwrap_err()
+            MomentList::restore(placed, current).unwrap_err()
         };
         let own = u32::try_from(index).unwrap();
         wrong(&|placed| placed.parent = Some(own));
@@ -289,13 +283,12 @@ fn a_list_is_restored_as_it_was_placed() {
             let mut twice = placed.clone();
             twice[index].name = placed[0].name.clone();
             let twice = MomentList::restore(twice, current);
-            assert_eq!(twice.check_names(), Err(Broken::Name(moment.id)));
-            assert_eq!(twice.check(), Err(Broken::Name(moment.id)));
+            assert_eq!(twice.unwrap_err(), Broken::Name(moment.id));
             assert_eq!(wrong(&|placed| placed.id = id(1)), Broken::Order(id(1)));
         }
     }
     let wrong = MomentList::restore(placed, Some(99));
-    assert_eq!(wrong.check_links(), Err(Broken::Current));
+    assert_eq!(wrong.unwrap_err(), Broken::Current);
 }
 
 /// The index is made by the first who needs it, and versions that share it change on their own.
@@ -305,7 +298,7 @@ fn names_are_found_before_and_after_they_are_indexed() {
     let (placed, current) = sound.placed();
     let placed: Vec<_> = placed.collect();
     for looked in 0..3 {
-        let before = MomentList::restore(placed.clone(), current);
+        let before = MomentList::restore(placed.clone(), current).unwrap();
         for _ in 0..looked {
             assert_eq!(find(&before, "b1"), id(7));
             assert_eq!(before.find(Some("x")), None);

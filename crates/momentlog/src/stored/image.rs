@@ -402,9 +402,7 @@ fn decode_list<D: PartialEq + Send + Sync>(
     if !left.is_empty() {
         return Err(DecodeError::Length("names").into());
     }
-    list.check_links()?;
-    list.check_names()?;
-    Ok(list)
+    Ok(list?)
 }
 
 /// Takes so many bytes from the front, if there are as many.
@@ -499,10 +497,7 @@ fn decode_list_v1<D: PartialEq + Send + Sync>(
         Some(current) => Some(position(current).ok_or(Broken::Current)?),
     };
     let placed = moments.into_iter().map(|(placed, _)| placed);
-    let list = MomentList::restore(placed, current);
-    list.check_links()?;
-    list.check_names()?;
-    Ok(list)
+    Ok(MomentList::restore(placed, current)?)
 }
 
 fn moment_id(number: u64) -> Result<MomentId, DecodeError> {
