@@ -85,6 +85,8 @@ struct Writer {
     segments: u32,
     /// Whether the next record begins a new segment.
     sealed: bool,
+    /// How many bytes of frames it has written.
+    written: u64,
 }
 
 /// What one look at the log found.
@@ -250,6 +252,7 @@ impl Store for FileStore {
             segment: None,
             segments,
             sealed: false,
+            written: 0,
         };
         writer.publish(self.log);
         // What the last writer left is settled now. If that cannot be told, readers stay careful.
@@ -534,6 +537,9 @@ impl FileStore {
     }
 
     /// Writes frames into the open segment, fills zeros ahead, and syncs.
+    ///
+    /// The zeros are as many as this writer has written in all: one that comes for a single record writes few, and one that
+    /// stays fills a segment in a few large pieces.
     fn write(
         &mut self,
         writer: &mut Writer,
@@ -557,9 +563,10 @@ impl FileStore {
             }
         };
         let end = offset + frames.len() as u64;
+        writer.written += frames.len() as u64;
         let written = if end > open.filled {
-            let ahead =
-                (end.max(4096).min(self.limits.fill_len_max) + end).min(open.capacity.max(end));
+            let zeros = writer.written.max(4096).min(self.limits.fill_len_max);
+            let ahead = (end + zeros).min(open.capacity.max(end));
             let mut bytes = frames.to_vec();
             bytes.resize(
                 usize::try_from(ahead - offset).expect("a batch fits in memory"),

@@ -134,6 +134,46 @@ fn a_closed_store_keeps_no_zeros() {
 }
 
 #[test]
+fn a_writer_writes_as_many_zeros_ahead_as_it_has_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("store");
+    let limits = Limits {
+        segment_len_first: 1 << 20,
+        segment_len_max: 1 << 20,
+        fill_len_max: 64 << 10,
+    };
+    let open = || FileStore::with_limits(Arc::new(RealDisk::new(&dir)), limits);
+    let last_len = || {
+        std::fs::metadata(segments(&dir).pop().unwrap())
+            .unwrap()
+            .len()
+    };
+    let about = |expected: usize| {
+        let expected = u64::try_from(expected).unwrap();
+        let found = last_len();
+        assert!((expected..expected + 5000).contains(&found), "{found}");
+    };
+    let kibi = 1 << 10;
+    // A draft of a text holds it twice.
+    let half = "x".repeat(250 * kibi);
+    let mut stays = open();
+    append(&mut stays, &["a"]);
+    about(4 * kibi);
+    append(&mut stays, &[&half]);
+    about((500 + 64) * kibi);
+    append(&mut stays, &[&half]);
+    assert_eq!(last_len(), limits.segment_len_max);
+    append(&mut stays, &[&"x".repeat(50 * kibi)]);
+    about((100 + 64) * kibi);
+    assert_eq!(segments(&dir).len(), 2);
+    drop(stays);
+    about(100 * kibi);
+    let mut comes = open();
+    append(&mut comes, &["b"]);
+    about((100 + 4) * kibi);
+}
+
+#[test]
 fn a_record_that_is_too_large_is_refused_before_anything_is_written() {
     let (_parent, dir) = store_of(1);
     let mut store = open(&dir);
