@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use momentlog::core::{
     Action, Command, CreateCheckpoint, DomainDef, DomainDisk, DomainUuid, MomentName, SourceKind,
@@ -107,5 +108,50 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     };
     let work = format!("4 whole command, {THREADS} threads, {} live", effort.live);
     table.compare(&work, effort, &mut sides, &[target])?;
+    drop(sides);
+    waiting(dir, effort, table)
+}
+
+/// How long one writer waits for a command with many live moments, against few: half of all times, and 999 of 1,000.
+fn waiting(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
+    const FEW: usize = 1000;
+    let live = [effort.many, FEW];
+    let mut stores = Vec::new();
+    for live in live {
+        stores.push((
+            store(&dir.join(format!("waiting-{live}")), live)?,
+            live as u64,
+        ));
+    }
+    for store in &stores {
+        // The image that so many records make due.
+        store.0.make_image()?;
+    }
+    let mut rates: [[Vec<f64>; 2]; 2] = Default::default();
+    for _ in 0..effort.rounds {
+        for ((store, next), rates) in stores.iter_mut().zip(&mut rates) {
+            let mut times = Vec::new();
+            let round = Instant::now();
+            while round.elapsed() < effort.round {
+                let begun = Instant::now();
+                store.execute(&create(*next))?;
+                times.push(begun.elapsed());
+                *next += 1;
+            }
+            times.sort_unstable();
+            for (part, rates) in [500, 999].into_iter().zip(rates) {
+                rates.push(1.0 / times[times.len() * part / 1000].as_secs_f64());
+            }
+        }
+    }
+    let [many, few] = &rates;
+    for (which, (many, few)) in ["half", "999 of 1000"].iter().zip(many.iter().zip(few)) {
+        let target = Target {
+            peer: "ours at 1000",
+            ratio: 1.0 / 3.0,
+        };
+        let work = format!("4 one writer's command at {}, {which}", effort.many);
+        table.rounds(&work, many, few, target);
+    }
     Ok(())
 }
