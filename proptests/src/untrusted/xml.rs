@@ -82,6 +82,9 @@ pub fn checkpoint_xml(text: &str) {
 /// Reads a text and what differs from it in one thing as moments, one after the other, with the domain of the one before
 /// at hand: that changes nothing.
 fn recent_domain(text: &str) {
+    if !text.contains("</domain>") {
+        return;
+    }
     let other_root = |from: &str, to: &str| {
         text.replacen(from, to, 1)
             .replace(&format!("/{from}"), &format!("/{to}"))
