@@ -96,7 +96,7 @@ fn recent_domain(text: &str) {
         other_root("domaincheckpoint", "domainsnapshot"),
         text.replacen("<name>", "<domain type='kvm'/><name>", 1),
         text.replacen("</domain>", "<a/></domain>", 1),
-        text.replacen("<domain", "<!--<domain", 1),
+        text.replacen("<domain ", "<!--<domain ", 1),
         text.replacen("snapshot>", "snapshot xmlns='a'>", 1),
         text.replacen("checkpoint>", "checkpoint xmlns:a='a'>", 1),
         text.to_owned(),
