@@ -140,6 +140,8 @@ pub(crate) struct Dictionary {
     by_place: HashMap<TextRef, Arc<str>>,
     by_text: HashMap<Arc<str>, TextRef>,
     domains: HashMap<TextRef, Arc<DomainDef>>,
+    /// The one of them that was written last, which is mostly written again.
+    written: Option<(Arc<DomainDef>, TextRef)>,
     snapshots: Recent<SnapshotDef>,
     checkpoints: Recent<CheckpointDef>,
     /// The last provenance of nothing but an actor, by its bytes: mostly that of the record before.
@@ -432,6 +434,7 @@ impl Dictionary {
     /// Takes note of what the XML at `place` means from now on.
     fn define(&mut self, place: TextRef, def: Arc<DomainDef>) {
         self.domains.insert(place, def);
+        self.written = None;
         // The bytes of a definition may mean another domain now.
         self.snapshots = Recent::default();
         self.checkpoints = Recent::default();

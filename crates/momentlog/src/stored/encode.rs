@@ -32,6 +32,14 @@ impl Encoder<'_> {
     }
 
     pub(super) fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
+        if let Some((written, place)) = &self.dictionary.written
+            && Arc::ptr_eq(written, def)
+        {
+            return body::Domain {
+                xml: place.named_in(self.seq),
+                facts: None,
+            };
+        }
         let xml = self.text(&def.xml);
         let place = xml.seen_from(self.seq);
         let known = self.dictionary.domains.get(&place);
@@ -42,6 +50,7 @@ impl Encoder<'_> {
                 Some(body::DomainFacts::of(def))
             }
         };
+        self.dictionary.written = Some((def.clone(), place));
         body::Domain { xml, facts }
     }
 

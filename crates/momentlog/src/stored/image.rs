@@ -93,8 +93,10 @@ struct MomentV1<'a> {
 pub(crate) fn encode(ledger: &mut Ledger) -> Option<Vec<u8>> {
     // The definitions are told once more, in the order in which they are used here.
     let definitions = std::mem::take(&mut ledger.dictionary.domains);
+    ledger.dictionary.written = None;
     let encoded = encode_parts(ledger, &definitions);
     ledger.dictionary.domains = definitions;
+    ledger.dictionary.written = None;
     encoded
 }
 

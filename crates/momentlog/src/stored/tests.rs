@@ -7,6 +7,7 @@ use momentlog_core::{
 use momentlog_store::{Digest, Head, LogId};
 
 use super::*;
+use crate::ledger::Ledger;
 
 struct Vector {
     name: String,
@@ -427,7 +428,7 @@ fn another_reader_of_the_same_encoding_reads_the_bodies() {
 }
 
 #[test]
-fn a_definition_that_was_read_before_means_the_domain_that_its_xml_means_now() {
+fn a_definition_from_before_means_the_domain_that_its_xml_means_now() {
     let create = |number, def: &Arc<DomainDef>| Content::Command {
         actor: "alice".into(),
         reason: None,
@@ -471,34 +472,36 @@ fn a_definition_that_was_read_before_means_the_domain_that_its_xml_means_now() {
         memory_kib: 1,
         ..DomainDef::clone(&domain())
     });
-    let (mut one, mut two) = (Dictionary::default(), Dictionary::default());
-    // The first tells the text, the second is read and kept, the fourth has the bytes of the second and means another
-    // domain, because the third, which only the first dictionary has written, says so.
-    let meant = [domain(), domain(), other.clone(), other];
-    for (number, def) in (2..).zip(&meant) {
-        let seq = Seq::new(number).unwrap();
-        let facts = Facts {
-            recorded: 0,
-            domain: Some(uuid()),
-            previous: None,
-            content: create(number, def),
-        };
-        let (writes, reads) = if number == 4 {
-            (&mut one, &mut two)
-        } else {
-            (&mut two, &mut one)
-        };
-        let draft = writes.encode(seq, &facts, &mut || [0; 32]);
-        let previous = Some(Head {
-            seq: Seq::new(number - 1).unwrap(),
-            digest: Digest::ZERO,
-        });
-        let record = Record::new(LogId([0; 16]), previous, None, draft);
-        assert_eq!(
-            reads.decode(&record).unwrap().content,
-            facts.content,
-            "{number}"
-        );
+    let first = domain();
+    // The first tells the text, the second is read and kept. The third, which only the first dictionary has written, says
+    // that the text means another domain. The fourth has the bytes of the second and means that one, or the first again.
+    for last in [&other, &first] {
+        let (mut one, mut two) = (Dictionary::default(), Dictionary::default());
+        for (number, def) in (2..).zip([&first, &first, &other, last]) {
+            let seq = Seq::new(number).unwrap();
+            let facts = Facts {
+                recorded: 0,
+                domain: Some(uuid()),
+                previous: None,
+                content: create(number, def),
+            };
+            let (writes, reads) = if number == 4 {
+                (&mut one, &mut two)
+            } else {
+                (&mut two, &mut one)
+            };
+            let draft = writes.encode(seq, &facts, &mut || [0; 32]);
+            let previous = Some(Head {
+                seq: Seq::new(number - 1).unwrap(),
+                digest: Digest::ZERO,
+            });
+            let record = Record::new(LogId([0; 16]), previous, None, draft);
+            assert_eq!(
+                reads.decode(&record).unwrap().content,
+                facts.content,
+                "{number}"
+            );
+        }
     }
 }
 
@@ -615,6 +618,48 @@ fn the_image_means(body: &[u8]) {
     assert_eq!(ledger.requests["r1"].0.get(), 3);
     assert_eq!(&*ledger.answers[&Seq::new(3).unwrap()], [1, 2, 3, 4]);
     assert_eq!(image::encode(&mut ledger).unwrap(), image_field("body-2"));
+}
+
+/// A domain that no record tells yet is told by the first that has it, also after an image was tried.
+#[test]
+fn an_image_that_cannot_be_made_leaves_nothing_behind() {
+    // As behind the record that begins a log.
+    let begun = || Ledger {
+        seq: Some(Seq::FIRST),
+        ..Ledger::new(Profile::LibvirtTest)
+    };
+    let mut ledger = begun();
+    assert_eq!(image::encode(&mut ledger), None);
+    assert!(ledger.agrees_with(&begun()));
+    let built_in = ledger.view().state().domains().next().unwrap();
+    let (domain, def) = (built_in.uuid(), built_in.def().clone());
+    let defined = Change::DomainDefined {
+        def,
+        policy: Profile::LibvirtTest.policy(),
+        live: false,
+    };
+    let facts = Facts {
+        recorded: 0,
+        domain: Some(domain),
+        previous: None,
+        content: Content::Command {
+            actor: "ann".into(),
+            reason: None,
+            request: None,
+            events: vec![Event {
+                domain,
+                change: defined,
+            }],
+        },
+    };
+    let seq = Seq::after(ledger.seq);
+    let draft = ledger.dictionary.encode(seq, &facts, &mut || [0; 32]);
+    let previous = Head {
+        seq: Seq::FIRST,
+        digest: Digest::ZERO,
+    };
+    let record = Record::new(LogId([0; 16]), Some(previous), None, draft);
+    assert_eq!(Dictionary::default().decode(&record), Ok(facts));
 }
 
 #[test]
