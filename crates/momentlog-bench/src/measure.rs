@@ -209,7 +209,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     sorted[sorted.len() / 2]
 }
