@@ -62,6 +62,11 @@ fn main() -> Result<(), Failed> {
                 let mut number = || words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE);
                 return hot::run(&name, number()?, number()?);
             }
+            "--memory" => {
+                let moments = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
+                println!("{}", state::grown(moments)?);
+                return Ok(());
+            }
             "--instructions" => instructions = true,
             "--markdown" => markdown = Some(PathBuf::from(words.next().ok_or(USAGE)?)),
             _ => return Err(USAGE.into()),

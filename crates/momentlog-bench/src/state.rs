@@ -20,10 +20,8 @@ use crate::peers::{BareLog, MutableTree, NameTree, SqliteEvents};
 
 pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     let path = dir.join("state");
-    let before = resident_bytes();
+    memory(effort, table)?;
     let connection = store(&path, effort.many)?;
-    let after = resident_bytes();
-    memory(after.saturating_sub(before), effort, table);
     // Reading the records again is what an image saves.
     let bare = dir.join("state-without-image");
     connection.release();
@@ -389,10 +387,19 @@ fn reading(connection: &Connection, effort: Effort, table: &mut Table) -> Result
     Ok(())
 }
 
-/// Row 17: what the process grew by, with names, definitions, the dictionary of texts and the index of names.
-fn memory(grown: u64, effort: Effort, table: &mut Table) {
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 bytes")]
-    let each = grown as f64 / effort.many as f64;
+/// Row 17: what a process grows by, with names, definitions, the dictionary of texts and the index of names.
+///
+/// It is one of its own: this one may have memory left of what it did before.
+fn memory(effort: Effort, table: &mut Table) -> Result<(), Failed> {
+    let done = Process::new(std::env::current_exe()?)
+        .args(["--memory", &effort.many.to_string()])
+        .output()?;
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned().into());
+    }
+    let grown: f64 = String::from_utf8_lossy(&done.stdout).trim().parse()?;
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 moments")]
+    let each = grown / effort.many as f64;
     let target = Target {
         peer: "250 bytes a moment",
         ratio: 1.0,
@@ -402,6 +409,17 @@ fn memory(grown: u64, effort: Effort, table: &mut Table) {
         effort.many
     );
     table.relate(&work, 1.0 / each, 1.0 / 250.0, target);
+    Ok(())
+}
+
+/// Returns how many bytes this process grows by when it makes a store of so many moments.
+pub(crate) fn grown(moments: usize) -> Result<u64, Failed> {
+    let scratch = tempfile::tempdir()?;
+    let before = resident_bytes();
+    let connection = store(&scratch.path().join("store"), moments)?;
+    let after = resident_bytes();
+    drop(connection);
+    Ok(after.saturating_sub(before))
 }
 
 fn resident_bytes() -> u64 {
