@@ -76,6 +76,7 @@ pub(crate) struct Engine {
     news: Condvar,
     /// How many threads wait for news, or are about to.
     listeners: AtomicUsize,
+    /// The domain that was embedded last in a moment's XML.
     pub(crate) recent_domain: RecentDomain,
     pub(crate) options: Options,
 }

@@ -1,7 +1,7 @@
 //! The rules of a list, each written once.
 
 use super::MomentList;
-use super::links::Links;
+use super::links::{Link, Links};
 use super::table::Slot;
 use crate::MomentId;
 
@@ -79,7 +79,9 @@ impl Links {
         let mut is_ordered = true;
         for (slot, link) in self.iter().filter(|(slot, _)| listed(*slot)) {
             len += 1;
-            if link.parent.is_some_and(|parent| !self.has(parent, &listed)) {
+            if let Some(parent) = link.parent
+                && self.of_listed(parent, &listed).is_none()
+            {
                 return Err(Tangle::Parent(slot));
             }
             is_ordered &= link.parent < Some(slot);
@@ -119,7 +121,7 @@ impl Links {
         let mut at = children.first;
         let mut count = 0;
         while let Some(slot) = at {
-            let Some(link) = self.of(slot).filter(|_| listed(slot)) else {
+            let Some(link) = self.of_listed(slot, listed) else {
                 return Err(Tangle::ChildCount(parent));
             };
             count += 1;
@@ -136,8 +138,8 @@ impl Links {
         }
     }
 
-    fn has(&self, slot: Slot, listed: &impl Fn(Slot) -> bool) -> bool {
-        slot.index() < self.len() && listed(slot)
+    fn of_listed(&self, slot: Slot, listed: &impl Fn(Slot) -> bool) -> Option<&Link> {
+        self.of(slot).filter(|_| listed(slot))
     }
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn encode(ledger: &mut Ledger) -> Option<Vec<u8>> {
     ledger.dictionary.written = None;
     let encoded = encode_parts(ledger, &definitions);
     ledger.dictionary.domains = definitions;
+    // No record tells what was written last here.
     ledger.dictionary.written = None;
     encoded
 }
