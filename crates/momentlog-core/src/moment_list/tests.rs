@@ -1,3 +1,4 @@
+use super::links::Link;
 use super::*;
 
 fn id(number: u64) -> MomentId {
@@ -188,6 +189,32 @@ fn each_broken_rule_is_named() {
     let mut list = sound.clone();
     list.links.push(None);
     assert_eq!(list.check(), Err(Broken::Columns));
+
+    let mut list = sound.clone();
+    list.last = Some(id(9));
+    assert_eq!(list.check(), Err(Broken::Columns));
+
+    let below = |parents: [Option<Slot>; 3]| {
+        let mut list = sound.clone();
+        let link = |parent| Link {
+            parent,
+            ..Link::default()
+        };
+        list.links = Links::restore(parents.map(link).to_vec());
+        list.check()
+    };
+    let a = Slot::at(0);
+    assert_eq!(below([None, Some(a), Some(b)]), Ok(()));
+    let gone = Some(Slot::at(8));
+    assert_eq!(
+        below([None, gone, Some(b)]),
+        Err(Broken::ParentMissing(id(2)))
+    );
+    // Both are children of a, and neither is linked to the other.
+    assert_eq!(
+        below([None, Some(a), Some(a)]),
+        Err(Broken::ChildCount(Some(id(1))))
+    );
 
     // A slot that was given up, and then counts as a leaf.
     let mut list = list_with_one_gone();
