@@ -211,6 +211,8 @@ struct Domain {
 pub struct Model {
     profile: Profile,
     domain: Option<Domain>,
+    /// The policy that was set last, which outlives the domain.
+    policy_set: Option<Policy>,
 }
 
 impl Model {
@@ -219,14 +221,14 @@ impl Model {
         Model {
             profile,
             domain: None,
+            policy_set: None,
         }
     }
 
     /// The rules in force, or those that a new domain would have.
     pub fn policy(&self) -> Policy {
-        self.domain
-            .as_ref()
-            .map_or(self.profile.policy(), |domain| domain.policy)
+        let of_new = self.policy_set.unwrap_or(self.profile.policy());
+        self.domain.as_ref().map_or(of_new, |domain| domain.policy)
     }
 
     /// Applies an op at the second `now`.
@@ -256,6 +258,9 @@ impl Model {
         }
         let domain = self.domain.as_mut().ok_or(Reason::NoDomain)?;
         let gone = domain.apply(op, now)?;
+        if let Op::SetPolicy { .. } = op {
+            self.policy_set = Some(domain.policy);
+        }
         if gone {
             self.domain = None;
         }

@@ -194,7 +194,7 @@ pub(crate) fn created(
         current: true,
     });
     Ok(state.apply(&Event {
-        domain: DOMAIN,
+        domain: Some(DOMAIN),
         change,
     })?)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::moment_list::CannotHang;
 use crate::state::WORK_PER_EVENT;
 use crate::{
-    Change, Domain, DomainUuid, Event, Extent, IdRuns, MomentChange, MomentId, MomentList,
-    MomentName, Power, RunState, Scope, State,
+    Change, Domain, DomainUuid, Event, Extent, HoldTag, Holds, IdRuns, Job, JobId, MomentChange,
+    MomentId, MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, Scope, State,
 };
 
 /// Why an event does not fit the state. A log that holds one is damaged or forged.
@@ -55,6 +55,50 @@ pub enum Misfit {
         /// The steps that were left.
         left: u64,
     },
+    /// The event is about the store, and names a domain.
+    #[error("the event is about the store, and names domain {0}")]
+    OfStore(DomainUuid),
+    /// The event is about a domain, and names none.
+    #[error("the event is about a domain, and names none")]
+    OfDomain,
+    /// The number of the job is not the next one.
+    #[error("job {found} is not next: that is {next:?}")]
+    JobNotNext {
+        /// The event's number.
+        found: JobId,
+        /// The state's counter.
+        next: Option<JobId>,
+    },
+    /// The domain has an open job of that length.
+    #[error("job {0} of the same length is open")]
+    JobInTheWay(JobId),
+    /// The domain has no open job of that number.
+    #[error("job {0} is not open")]
+    JobNotOpen(JobId),
+    /// A domain with an open job does not go: the job is settled before, by an event of the same record at the latest.
+    #[error("domain {domain} is removed while job {job} is open")]
+    JobOpen {
+        /// The domain.
+        domain: DomainUuid,
+        /// Its open job.
+        job: JobId,
+    },
+    /// The moment is held under that tag already.
+    #[error("moment {id} is held under the tag '{tag}' already")]
+    Held {
+        /// The moment.
+        id: MomentId,
+        /// The tag.
+        tag: HoldTag,
+    },
+    /// The moment is not held under that tag.
+    #[error("moment {id} is not held under the tag '{tag}'")]
+    NotHeld {
+        /// The moment.
+        id: MomentId,
+        /// The tag.
+        tag: HoldTag,
+    },
     /// The snapshot holds no domain definition.
     #[error("snapshot {0} holds no domain to revert to")]
     NoRollback(MomentId),
@@ -84,8 +128,19 @@ impl State {
     }
 
     fn change(&mut self, event: &Event) -> Result<(), Misfit> {
-        let uuid = event.domain;
-        match &event.change {
+        match (event.domain, &event.change) {
+            (Some(uuid), change) => self.change_domain(uuid, change),
+            (None, Change::SettingsSet(settings)) => {
+                self.settings = *settings;
+                Ok(())
+            }
+            (None, _) => Err(Misfit::OfDomain),
+        }
+    }
+
+    fn change_domain(&mut self, uuid: DomainUuid, change: &Change) -> Result<(), Misfit> {
+        match change {
+            Change::SettingsSet(_) => return Err(Misfit::OfStore(uuid)),
             Change::DomainDefined { def, policy, live } => {
                 if def.uuid != uuid {
                     return Err(Misfit::DefinitionUuid(uuid));
@@ -110,6 +165,8 @@ impl State {
                     policy: *policy,
                     snapshots: MomentList::new(),
                     checkpoints: MomentList::new(),
+                    holds: Holds::default(),
+                    jobs: OpenJobs::default(),
                 };
                 self.domains.insert(uuid, Arc::new(domain));
             }
@@ -123,19 +180,34 @@ impl State {
                 domain.next_def = None;
             }
             Change::DomainRemoved => {
-                let domain = self.domains.remove(&uuid).ok_or(Misfit::NoDomain(uuid))?;
-                self.names.remove(&domain.name);
+                let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
+                if let Some(open) = domain.jobs.iter().next() {
+                    return Err(Misfit::JobOpen {
+                        domain: uuid,
+                        job: open.id,
+                    });
+                }
+                let name = domain.name.clone();
+                self.names.remove(&name);
+                self.domains.remove(&uuid);
             }
-            Change::PolicySet(policy) => self.domain_mut(uuid)?.policy = *policy,
+            Change::PolicySet(policy) => {
+                self.domain_mut(uuid)?.policy = *policy;
+                self.policies.insert(uuid, *policy);
+            }
             Change::Snapshot(change) => {
                 let counters = (self.next_moment, self.work);
-                (self.next_moment, self.work) =
-                    change_list(&mut self.domain_mut(uuid)?.snapshots, change, counters)?;
+                let domain = self.domain_mut(uuid)?;
+                let changed = change_list(&mut domain.snapshots, change, counters)?;
+                domain.forget_holds(change);
+                (self.next_moment, self.work) = changed;
             }
             Change::Checkpoint(change) => {
                 let counters = (self.next_moment, self.work);
-                (self.next_moment, self.work) =
-                    change_list(&mut self.domain_mut(uuid)?.checkpoints, change, counters)?;
+                let domain = self.domain_mut(uuid)?;
+                let changed = change_list(&mut domain.checkpoints, change, counters)?;
+                domain.forget_holds(change);
+                (self.next_moment, self.work) = changed;
             }
             Change::Reverted { id, power } => {
                 let domain = self.domain_mut(uuid)?;
@@ -147,7 +219,57 @@ impl State {
                 domain.power = *power;
                 self.see_domain_id(*power);
             }
+            Change::JobBegun { id, job } => self.begin_job(uuid, *id, job)?,
+            Change::JobEnded(outcome) | Change::JobFailed(outcome) => {
+                if !self.domain_mut(uuid)?.jobs.settle(outcome.job) {
+                    return Err(Misfit::JobNotOpen(outcome.job));
+                }
+            }
+            Change::HoldAdded { id, tag, hold } => {
+                let domain = self.domain_mut(uuid)?;
+                if !domain.has_moment(*id) {
+                    return Err(Misfit::NoMoment(*id));
+                }
+                if !domain.holds.add(*id, tag.clone(), hold.clone()) {
+                    let (id, tag) = (*id, tag.clone());
+                    return Err(Misfit::Held { id, tag });
+                }
+            }
+            Change::HoldRemoved { id, tag } => {
+                if !self.domain_mut(uuid)?.holds.remove(*id, tag) {
+                    let (id, tag) = (*id, tag.clone());
+                    return Err(Misfit::NotHeld { id, tag });
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Opens a job: its number is the next one, its place is free, and what it will delete and hang moments below is there.
+    fn begin_job(&mut self, uuid: DomainUuid, id: JobId, job: &Arc<Job>) -> Result<(), Misfit> {
+        let next = self.next_job;
+        if Some(id) != next {
+            return Err(Misfit::JobNotNext { found: id, next });
+        }
+        let domain = self.domain_mut(uuid)?;
+        let mut deleted = job.deletions.iter().map(|deletion| deletion.id);
+        if let Some(missing) = deleted.find(|id| !domain.has_moment(*id)) {
+            return Err(Misfit::NoMoment(missing));
+        }
+        let mut snapshots = job.snapshots.iter().filter_map(|moment| moment.parent);
+        if let Some(missing) = snapshots.find(|id| domain.snapshots.get(*id).is_none()) {
+            return Err(Misfit::NoMoment(missing));
+        }
+        let mut checkpoints = job.checkpoints.iter().filter_map(|moment| moment.parent);
+        if let Some(missing) = checkpoints.find(|id| domain.checkpoints.get(*id).is_none()) {
+            return Err(Misfit::NoMoment(missing));
+        }
+        let open = OpenJob {
+            id,
+            job: job.clone(),
+        };
+        domain.jobs.add(open).map_err(Misfit::JobInTheWay)?;
+        self.next_job = id.next();
         Ok(())
     }
 
@@ -188,6 +310,13 @@ impl Domain {
             }
             _ => None,
         })
+    }
+
+    /// Forgets the holds of moments that a change took away.
+    fn forget_holds<D>(&mut self, change: &MomentChange<D>) {
+        if let MomentChange::Deleted { removed, .. } = change {
+            self.holds.forget(removed);
+        }
     }
 
     fn define(&mut self, def: &Arc<crate::DomainDef>, live: bool) {
@@ -348,3 +477,6 @@ pub(crate) fn extent_of(id: MomentId, extent: Extent, below: &[MomentId]) -> IdR
     }
     IdRuns::from_ids(ids)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,18 +41,26 @@ impl State {
                 .known(uuid)?
                 .decide(action, self.next_moment, self.next_domain)?,
         };
-        if let Some(domain) = self.domain(uuid)
-            && let Some(moment) = domain.exceeds(&changes, self.work)
-        {
-            return Err(Refusal::Work {
-                moment,
-                left: self.work,
-            });
+        if let Some(domain) = self.domain(uuid) {
+            if let Some(moment) = domain.exceeds(&changes, self.work) {
+                return Err(Refusal::Work {
+                    moment,
+                    left: self.work,
+                });
+            }
+            if changes.contains(&Change::DomainRemoved)
+                && let Some(open) = domain.jobs.iter().next()
+            {
+                return Err(Refusal::JobOpen {
+                    name: domain.name.clone(),
+                    job: open.id,
+                });
+            }
         }
         Ok(changes
             .into_iter()
             .map(|change| Event {
-                domain: uuid,
+                domain: Some(uuid),
                 change,
             })
             .collect())
@@ -118,7 +126,7 @@ impl State {
                 name: def.name.clone(),
                 uuid: other.uuid,
             }),
-            None => Ok(self.profile.policy()),
+            None => Ok(self.policy_of_new(uuid)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{CheckpointList, DomainUuid, SnapshotList};
+use crate::{CheckpointList, DomainUuid, Holds, MomentId, OpenJobs, SnapshotList};
 
 /// What momentlog reads from a domain's XML; everything else stays in `xml`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -249,6 +249,10 @@ pub struct DomainParts {
     pub snapshots: SnapshotList,
     /// The checkpoints.
     pub checkpoints: CheckpointList,
+    /// The holds of its moments.
+    pub holds: Holds,
+    /// The open jobs.
+    pub jobs: OpenJobs,
 }
 
 /// One domain with its moments.
@@ -263,6 +267,8 @@ pub struct Domain {
     pub(crate) policy: Policy,
     pub(crate) snapshots: SnapshotList,
     pub(crate) checkpoints: CheckpointList,
+    pub(crate) holds: Holds,
+    pub(crate) jobs: OpenJobs,
 }
 
 impl From<DomainParts> for Domain {
@@ -277,6 +283,8 @@ impl From<DomainParts> for Domain {
             policy,
             snapshots,
             checkpoints,
+            holds,
+            jobs,
         } = parts;
         Domain {
             uuid,
@@ -288,6 +296,8 @@ impl From<DomainParts> for Domain {
             policy,
             snapshots,
             checkpoints,
+            holds,
+            jobs,
         }
     }
 }
@@ -341,5 +351,20 @@ impl Domain {
     /// The checkpoints.
     pub fn checkpoints(&self) -> &CheckpointList {
         &self.checkpoints
+    }
+
+    /// The holds of its moments.
+    pub fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// The open jobs.
+    pub fn jobs(&self) -> &OpenJobs {
+        &self.jobs
+    }
+
+    /// Whether a moment of either kind is listed.
+    pub(crate) fn has_moment(&self, id: MomentId) -> bool {
+        self.snapshots.get(id).is_some() || self.checkpoints.get(id).is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to a domain and its moments.
+//! What happened to a domain, to its moments, or to the store.
 //!
 //! Events are facts: names are chosen, parents resolved, disks aligned and times read before an event exists. Applying
 //! one therefore never decides, and never sees a policy. The stored form is separate, so these types derive no
@@ -7,14 +7,15 @@
 use std::sync::Arc;
 
 use crate::{
-    CheckpointDef, DomainDef, DomainUuid, Extent, MomentId, MomentName, Policy, Power, SnapshotDef,
+    CheckpointDef, DomainDef, DomainUuid, Extent, Hold, HoldTag, Job, JobId, JobOutcome, MomentId,
+    MomentName, Policy, Power, Settings, SnapshotDef,
 };
 
-/// One fact about one domain.
+/// One fact about one domain, or about the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The domain.
-    pub domain: DomainUuid,
+    /// The domain; none if it is about the store.
+    pub domain: Option<DomainUuid>,
     /// What happened.
     pub change: Change,
 }
@@ -35,7 +36,7 @@ pub enum Change {
     StateChanged(Power),
     /// The domain lives only as long as its guest from now on.
     MadeTransient,
-    /// The domain is gone, with all its moments.
+    /// The domain is gone, with all its moments. It has no open job.
     DomainRemoved,
     /// Other rules are in force.
     PolicySet(Policy),
@@ -50,6 +51,35 @@ pub enum Change {
         /// The run state afterwards.
         power: Power,
     },
+    /// A hypervisor is about to be asked for something.
+    JobBegun {
+        /// The job's number, the next one of the store.
+        id: JobId,
+        /// What its outcome needs.
+        job: Arc<Job>,
+    },
+    /// An open job has done what it was begun for. What it made or deleted is in events of the same record.
+    JobEnded(JobOutcome),
+    /// An open job has not done what it was begun for.
+    JobFailed(JobOutcome),
+    /// A moment is held, in addition to the holds that it has.
+    HoldAdded {
+        /// The moment, of either kind.
+        id: MomentId,
+        /// The hold's tag.
+        tag: HoldTag,
+        /// Who holds it, and since when.
+        hold: Hold,
+    },
+    /// A moment is no longer held under this tag.
+    HoldRemoved {
+        /// The moment, of either kind.
+        id: MomentId,
+        /// The hold's tag.
+        tag: HoldTag,
+    },
+    /// The store has these settings. The only event that is about no domain.
+    SettingsSet(Settings),
 }
 
 /// What happened to a moment of either kind.

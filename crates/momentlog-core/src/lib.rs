@@ -37,9 +37,12 @@ mod command;
 mod decide;
 mod domain;
 mod event;
+mod hold;
 mod ids;
+mod job;
 mod moment_list;
 mod refusal;
+mod settings;
 mod snapshot;
 mod state;
 
@@ -53,10 +56,16 @@ pub use domain::{
     SourceKind,
 };
 pub use event::{Change, Event, IdRuns, MomentChange};
+pub use hold::{Hold, HoldTag, Holds};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
+pub use job::{
+    Deletion, DiskEffect, EffectKind, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength,
+    JobOutcome, MomentToMake, OpenJob, OpenJobs, Seen, SettledBy,
+};
 pub use moment_list::{
     Broken, LeafFilter, Moment, MomentList, Outline, ParentRefused, Placed, Scope, Walk,
 };
 pub use refusal::{DiskRefused, MomentKind, PolicyBreach, Refusal};
+pub use settings::{Settings, SettingsChange};
 pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
 pub use state::{Counters, State};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{DomainUuid, MomentName, ParentRefused, SourceKind};
+use crate::{DomainUuid, JobId, MomentName, ParentRefused, SourceKind};
 
 /// Snapshot or checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,6 +204,14 @@ pub enum Refusal {
     /// The domain does not meet the policy that was to be set.
     #[error("the domain does not meet the policy: {0}")]
     PolicyUnmet(PolicyBreach),
+    /// The domain would be gone while a job of it is open.
+    #[error("domain '{name}' has the open job {job}, which must be settled first")]
+    JobOpen {
+        /// The domain.
+        name: Arc<str>,
+        /// The open job.
+        job: JobId,
+    },
     /// The store has allocated every id there is.
     #[error("no moment id is left")]
     IdsExhausted,

@@ -2,18 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::{Broken, Domain, DomainUuid, MomentId, PolicyBreach, Profile};
+use crate::{
+    Broken, Domain, DomainUuid, JobId, MomentId, OpenJob, Policy, PolicyBreach, Profile, Settings,
+};
 
 /// The state of a whole store at one point of its history.
 ///
-/// Cloning is O(1). Two states are equal if the same domains, moments, links and counters are in them.
+/// Cloning is O(1). Two states are equal if the same domains, moments, links, holds, open jobs, settings and counters are
+/// in them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub(crate) profile: Profile,
+    pub(crate) settings: Settings,
+    /// Policies that were set for a domain, which may be gone.
+    pub(crate) policies: im::OrdMap<DomainUuid, Policy>,
     pub(crate) domains: im::OrdMap<DomainUuid, Arc<Domain>>,
     pub(crate) names: im::OrdMap<Arc<str>, DomainUuid>,
     pub(crate) next_moment: Option<MomentId>,
     pub(crate) next_domain: u32,
+    pub(crate) next_job: Option<JobId>,
     pub(crate) work: u64,
 }
 
@@ -28,10 +35,14 @@ pub(crate) const WORK_PER_EVENT: u64 = 256;
 pub struct Counters {
     /// The profile.
     pub profile: Profile,
+    /// The settings in force.
+    pub settings: Settings,
     /// The id of the next moment; `None` when all are used up.
     pub next_moment: Option<MomentId>,
     /// The number of the next domain that starts.
     pub next_domain: u32,
+    /// The number of the next job; `None` when all are used up.
+    pub next_job: Option<JobId>,
     /// The steps left, see [`State::work`].
     pub work: u64,
 }
@@ -41,29 +52,41 @@ impl State {
     pub fn new(profile: Profile) -> State {
         State {
             profile,
+            settings: profile.settings(),
+            policies: im::OrdMap::new(),
             domains: im::OrdMap::new(),
             names: im::OrdMap::new(),
             next_moment: Some(MomentId::FIRST),
             next_domain: 1,
+            next_job: Some(JobId::FIRST),
             work: WORK_FIRST,
         }
     }
 
-    /// Returns the state with these counters and domains.
+    /// Returns the state with these counters, policies that were set, and domains.
     ///
     /// # Errors
     ///
-    /// The [`Broken`] rule: an id is not below the counter or comes twice, or two domains share uuid or name.
+    /// The [`Broken`] rule: an id or a job is not below the counter or comes twice, two domains share uuid or name, two
+    /// policies are one domain's, or a hold's moment is not there.
     pub fn restore(
         counters: Counters,
+        policies: impl IntoIterator<Item = (DomainUuid, Policy)>,
         domains: impl IntoIterator<Item = Domain>,
     ) -> Result<State, Broken> {
         let mut state = State {
+            settings: counters.settings,
             next_moment: counters.next_moment,
             next_domain: counters.next_domain,
+            next_job: counters.next_job,
             work: counters.work,
             ..State::new(counters.profile)
         };
+        for (uuid, policy) in policies {
+            if state.policies.insert(uuid, policy).is_some() {
+                return Err(Broken::PolicyTwice(uuid));
+            }
+        }
         for domain in domains {
             let (uuid, name) = (domain.uuid, domain.name.clone());
             let twice = state.names.insert(name, uuid).is_some();
@@ -72,6 +95,8 @@ impl State {
             }
         }
         state.check_ids()?;
+        state.check_jobs()?;
+        state.check_holds()?;
         Ok(state)
     }
 
@@ -79,8 +104,10 @@ impl State {
     pub fn counters(&self) -> Counters {
         Counters {
             profile: self.profile,
+            settings: self.settings,
             next_moment: self.next_moment,
             next_domain: self.next_domain,
+            next_job: self.next_job,
             work: self.work,
         }
     }
@@ -94,14 +121,36 @@ impl State {
         self.work
     }
 
-    /// The profile that gives new domains their policy.
+    /// The profile that gave the store its first settings.
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Returns the policy that a domain of this uuid gets when it is defined and not there: the one that was last set for
+    /// it, also before it was undefined, or else the store's default.
+    pub fn policy_of_new(&self, uuid: DomainUuid) -> Policy {
+        let set = self.policies.get(&uuid).copied();
+        set.unwrap_or(self.settings.policy)
+    }
+
+    /// Returns the policies that were set for a domain, which may be gone, by uuid.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = (DomainUuid, Policy)> {
+        self.policies.iter().map(|(uuid, policy)| (*uuid, *policy))
     }
 
     /// Returns the domain with this uuid.
     pub fn domain(&self, uuid: DomainUuid) -> Option<&Domain> {
         self.domains.get(&uuid).map(Arc::as_ref)
+    }
+
+    /// Returns the domain with this uuid, to be kept as it is now whatever happens to it later. O(1).
+    pub fn keep_domain(&self, uuid: DomainUuid) -> Option<Arc<Domain>> {
+        self.domains.get(&uuid).cloned()
     }
 
     /// Returns the domain of this name.
@@ -119,7 +168,20 @@ impl State {
         self.next_moment
     }
 
-    /// Checks what `apply` guarantees for any events: every list is sound, and ids are unique and below the counter.
+    /// The number of the next job; `None` when all are used up.
+    pub fn next_job(&self) -> Option<JobId> {
+        self.next_job
+    }
+
+    /// Returns all open jobs with their domains, by uuid.
+    pub fn open_jobs(&self) -> impl Iterator<Item = (DomainUuid, &OpenJob)> {
+        let domains = self.domains.values();
+        domains.flat_map(|domain| domain.jobs.iter().map(|open| (domain.uuid, open)))
+    }
+
+    /// Checks what `apply` guarantees for any events: every list is sound, ids and numbers of open jobs are unique and
+    /// below their counters, and every hold's moment is there. That a domain has at most one open job of each length,
+    /// and that it is there, is how jobs are kept.
     ///
     /// # Errors
     ///
@@ -129,7 +191,9 @@ impl State {
             domain.snapshots.check()?;
             domain.checkpoints.check()?;
         }
-        self.check_ids()
+        self.check_ids()?;
+        self.check_jobs()?;
+        self.check_holds()
     }
 
     /// Checks that the ids of all moments differ and are below the counter. In each list they ascend.
@@ -150,6 +214,28 @@ impl State {
             (Some(last), Some(next)) if last >= next => Err(Broken::Counter(last)),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that the numbers of open jobs differ and are below the counter.
+    fn check_jobs(&self) -> Result<(), Broken> {
+        let mut ids: Vec<JobId> = self.open_jobs().map(|(_, open)| open.id).collect();
+        ids.sort_unstable();
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Broken::JobTwice(pair[0]));
+        }
+        match (ids.last(), self.next_job) {
+            (Some(last), Some(next)) if *last >= next => Err(Broken::JobCounter(*last)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the moment of every hold is there.
+    fn check_holds(&self) -> Result<(), Broken> {
+        self.domains.values().try_for_each(|domain| {
+            let mut held = domain.holds.iter().map(|(id, _, _)| id);
+            let missing = held.find(|id| !domain.has_moment(*id));
+            missing.map_or(Ok(()), |id| Err(Broken::Hold(id)))
+        })
     }
 
     /// Checks what `decide` guarantees for decided histories: every domain meets its own policy.

@@ -84,6 +84,10 @@ pub struct Provenance {
     /// Why, for people; an erasable text.
     pub reason: Option<Arc<str>>,
     /// The key of this request, in 1 to 64 bytes: asked again with the same command, it gets the first answer.
+    ///
+    /// It is remembered as long as [`Settings::request_window_s`](momentlog_core::Settings::request_window_s) says, which
+    /// is 30 days unless the store is set otherwise: the first record that is later than its record by more than that
+    /// makes the store forget it, in every process and on every replay alike. Asked after that, it is a new request.
     pub request_id: Option<Arc<str>>,
     /// The revision that the domain must have; otherwise the command is refused.
     pub expected_revision: Option<Revision>,

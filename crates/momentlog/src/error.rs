@@ -233,9 +233,10 @@ impl From<Refusal> for Error {
             Refusal::AlreadyRunning { .. }
             | Refusal::NotRunning { .. }
             | Refusal::NotPaused { .. } => (ErrorCode::InternalError, ErrorDomain::Test),
-            Refusal::HasSnapshots { .. } | Refusal::HaltTransient | Refusal::RevertTransient => {
-                (ErrorCode::OperationInvalid, ErrorDomain::Test)
-            }
+            Refusal::HasSnapshots { .. }
+            | Refusal::HaltTransient
+            | Refusal::RevertTransient
+            | Refusal::JobOpen { .. } => (ErrorCode::OperationInvalid, ErrorDomain::Test),
             Refusal::Excluded { .. }
             | Refusal::CheckpointInactive
             | Refusal::Fork { .. }

@@ -1,12 +1,13 @@
 //! Folding records into a state, in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State};
 use momentlog_store::{Digest, Head, Record, Seq};
 
 use crate::environment::Revision;
+use crate::requests::{Request, Requests};
 use crate::stored::{Content, DecodeError, Dictionary, Facts};
 use crate::test_driver;
 
@@ -138,8 +139,9 @@ pub(crate) struct Ledger {
     pub(crate) seq: Option<Seq>,
     pub(crate) view: View,
     pub(crate) dictionary: Dictionary,
-    pub(crate) requests: HashMap<Arc<str>, (Seq, [u8; 32])>,
-    /// Facts of the records with a request id that were archived, so that a retry still gets its answer.
+    pub(crate) requests: Requests,
+    /// Facts of the records with a request id that is remembered, if they were archived, so that a retry still gets its
+    /// answer.
     pub(crate) answers: BTreeMap<Seq, Arc<[u8]>>,
     pub(crate) recorded: i64,
 }
@@ -150,7 +152,7 @@ impl Ledger {
             seq: None,
             view: View::empty(profile),
             dictionary: Dictionary::default(),
-            requests: HashMap::new(),
+            requests: Requests::default(),
             answers: BTreeMap::new(),
             recorded: i64::MIN,
         }
@@ -242,9 +244,10 @@ impl Ledger {
             seq,
             digest: Digest::ZERO,
         };
+        let recorded = facts.recorded;
         let entry = |actor, reason| Entry {
             head,
-            recorded: facts.recorded,
+            recorded,
             domain: facts.domain,
             previous: facts.previous,
             actor,
@@ -253,7 +256,7 @@ impl Ledger {
             events: Vec::new(),
             bridge: None,
         };
-        match facts.content {
+        let entry = match facts.content {
             Content::Genesis { writer, .. } => entry(writer.into(), None),
             Content::Bridge {
                 actor,
@@ -270,13 +273,25 @@ impl Ledger {
                 events,
             } => Entry {
                 request_id: request.map(|key| {
-                    self.requests.insert(key.id.clone(), (seq, key.digest));
+                    let request = Request {
+                        seq,
+                        recorded,
+                        digest: key.digest,
+                    };
+                    if let Some(before) = self.requests.remember(key.id.clone(), request) {
+                        self.answers.remove(&before);
+                    }
                     key.id
                 }),
                 events,
                 ..entry(actor, reason)
             },
-        }
+        };
+        let (settings, answers) = (self.view.state.settings(), &mut self.answers);
+        self.requests.forget(settings, recorded, |seq| {
+            answers.remove(&seq);
+        });
+        entry
     }
 
     /// Returns what happened in an archived record with a request id, if it is one.

@@ -32,6 +32,7 @@ mod error;
 mod flags;
 mod ledger;
 mod listing;
+mod requests;
 mod snapshot;
 mod stored;
 mod test_driver;

@@ -5,13 +5,14 @@
 mod body;
 mod encode;
 pub(crate) mod image;
+mod job;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Change, CheckpointDef, DomainDef, DomainUuid, Event, Extent, IdRuns, MomentChange, MomentId,
-    MomentName, Power, Profile, RunState, SnapshotDef,
+    Change, CheckpointDef, DomainDef, DomainUuid, Event, MomentChange, MomentId, MomentName, Power,
+    Profile, RunState, SnapshotDef,
 };
 use momentlog_store::{Draft, Record, Seq, Text};
 
@@ -46,6 +47,12 @@ mod kind {
     pub(super) const DELETED: u16 = 3;
     pub(super) const REPARENTED: u16 = 4;
     pub(super) const CURRENT_SET: u16 = 5;
+    pub(super) const JOB_BEGUN: u16 = 0x0401;
+    pub(super) const JOB_ENDED: u16 = 0x0402;
+    pub(super) const JOB_FAILED: u16 = 0x0403;
+    pub(super) const HOLD_ADDED: u16 = 0x0501;
+    pub(super) const HOLD_REMOVED: u16 = 0x0502;
+    pub(super) const SETTINGS_SET: u16 = 0x0601;
 }
 
 /// Why the facts of a record mean nothing to this version.
@@ -311,7 +318,6 @@ impl Dictionary {
             }
         } else {
             let (actor, reason, request) = self.provenance(record.seq, provenance)?;
-            let domain = domain.ok_or(DecodeError::OutOfPlace(record.seq))?;
             let mut events = Vec::new();
             let plain = record.texts.is_empty();
             for _ in 0..u32_at(head, 4) {
@@ -406,6 +412,17 @@ impl Dictionary {
                 id: needed?,
                 power: body::decode_power(body)?,
             },
+            kind::JOB_BEGUN => {
+                let stored = decode_body(body, "job")?;
+                let (id, job) = self.job(seq, stored)?;
+                let job = Arc::new(job);
+                Change::JobBegun { id, job }
+            }
+            kind::JOB_ENDED => Change::JobEnded(self.decode_outcome(seq, body)?),
+            kind::JOB_FAILED => Change::JobFailed(self.decode_outcome(seq, body)?),
+            kind::HOLD_ADDED => job::decode_hold_added(needed?, body)?,
+            kind::HOLD_REMOVED => job::decode_hold_removed(needed?, body)?,
+            kind::SETTINGS_SET => Change::SettingsSet(job::decode_settings(body)?),
             _ if number & 0xff00 == kind::SNAPSHOT => {
                 let def = |bytes: &[u8]| self.recent_snapshot(seq, plain, bytes);
                 let number = number & 0xff;
@@ -585,25 +602,10 @@ fn decode_moment<D>(
         }
         kind::DELETED => {
             let stored: body::Deleted = decode_body(body, "deletion")?;
-            let run =
-                |(first, length): (u64, u64)| MomentId::new(first).map(|first| (first, length));
-            let runs: Option<Vec<_>> = stored.removed.into_iter().map(run).collect();
             Ok(MomentChange::Deleted {
                 id: needed?,
-                extent: match stored.extent {
-                    0 => Extent::One,
-                    1 => Extent::Subtree,
-                    2 => Extent::ChildrenOnly,
-                    other => {
-                        return Err(DecodeError::Word {
-                            what: "extent",
-                            value: other.into(),
-                        });
-                    }
-                },
-                removed: runs
-                    .and_then(IdRuns::from_runs)
-                    .ok_or(DecodeError::Body("deletion"))?,
+                extent: body::extent_from(stored.extent)?,
+                removed: body::runs_from(stored.removed).ok_or(DecodeError::Body("deletion"))?,
                 children_moved: stored.children_moved,
                 current: MomentId::new(stored.current),
             })

@@ -62,6 +62,9 @@ pub(crate) fn built_in(profile: Profile) -> Vec<Event> {
         },
         Change::StateChanged(running),
     ]
-    .map(|change| Event { domain, change })
+    .map(|change| Event {
+        domain: Some(domain),
+        change,
+    })
     .to_vec()
 }

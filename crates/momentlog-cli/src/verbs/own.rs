@@ -1,7 +1,7 @@
 //! momentlog's own verbs.
 
 use momentlog::Entry;
-use momentlog::core::{Change, MomentChange, MomentId, Policy, Scope};
+use momentlog::core::{Change, JobOutcome, MomentChange, MomentId, Policy, Scope, SettledBy};
 use momentlog::store::Seq;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
         }
         for event in &entry.events {
             if let Change::DomainDefined { def, .. } = &event.change {
-                names.insert(event.domain, def.name.to_string());
+                names.insert(def.uuid, def.name.to_string());
             }
             if let Change::Snapshot(MomentChange::Created { id, name, .. })
             | Change::Checkpoint(MomentChange::Created { id, name, .. }) = &event.change
@@ -124,9 +124,47 @@ fn told(change: &Change, moments: &std::collections::HashMap<MomentId, String>) 
         Change::DomainRemoved => "domain removed".to_owned(),
         Change::PolicySet(policy) => format!("policy set: {}", rules(*policy)),
         Change::Reverted { id, .. } => format!("reverted to snapshot {}", name(*id)),
+        Change::JobBegun { id, job } => {
+            format!(
+                "job {id} begun: {} ({})",
+                job.kind.as_str(),
+                job.length.as_str()
+            )
+        }
+        Change::JobEnded(outcome) => told_outcome("ended", outcome),
+        Change::JobFailed(outcome) => told_outcome("failed", outcome),
+        Change::HoldAdded { id, tag, .. } => format!("{} held, tag {tag}", name(*id)),
+        Change::HoldRemoved { id, tag } => format!("{} released, tag {tag}", name(*id)),
+        Change::SettingsSet(settings) => format!(
+            "store set: new domains {}; request ids remembered {}",
+            rules(settings.policy),
+            match settings.request_window_s {
+                0 => "for ever".to_owned(),
+                seconds => format!("{seconds} s"),
+            }
+        ),
         Change::Snapshot(change) => told_moment("snapshot", change, &name, &below),
         Change::Checkpoint(change) => told_moment("checkpoint", change, &name, &below),
     }
+}
+
+fn told_outcome(how: &str, outcome: &JobOutcome) -> String {
+    let by = match outcome.settled_by {
+        SettledBy::Beginner => String::new(),
+        SettledBy::Later => format!(", settled by {}", outcome.agent),
+    };
+    let seen: Vec<String> = outcome
+        .seen
+        .pairs()
+        .iter()
+        .map(|(thing, found)| format!("{thing}: {found}"))
+        .collect();
+    let seen = if seen.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", seen.join(", "))
+    };
+    format!("job {} {how}{by}{seen}", outcome.job)
 }
 
 fn told_moment<D>(

@@ -377,7 +377,7 @@ fn an_event_that_does_not_fit_is_an_error_and_changes_nothing() {
     let id = |number| MomentId::new(number).unwrap();
     let apply = |change| {
         store.0.apply(&Event {
-            domain: UUID,
+            domain: Some(UUID),
             change: Change::Checkpoint(change),
         })
     };
@@ -441,7 +441,7 @@ fn an_event_that_does_not_fit_is_an_error_and_changes_nothing() {
     );
     let other = DomainUuid::from_entropy([1; 16]);
     let event = Event {
-        domain: other,
+        domain: Some(other),
         change: Change::MadeTransient,
     };
     assert_eq!(store.0.apply(&event), Err(Misfit::NoDomain(other)));

@@ -51,6 +51,18 @@ pub enum Broken {
     /// An id stands in two lists of one store.
     #[error("moment {0} is listed twice")]
     Twice(MomentId),
+    /// Two policies that were set are one domain's.
+    #[error("two policies were set for domain {0}")]
+    PolicyTwice(crate::DomainUuid),
+    /// The number of an open job is not below the store's counter.
+    #[error("job {0} is not below the counter of jobs")]
+    JobCounter(crate::JobId),
+    /// Two open jobs have one number.
+    #[error("job {0} is open twice")]
+    JobTwice(crate::JobId),
+    /// A moment that is held is not there.
+    #[error("moment {0} is held, and is not there")]
+    Hold(MomentId),
     /// Two domains have one uuid or one name.
     #[error("domain {0} is there twice, or its name is")]
     Domain(crate::DomainUuid),

@@ -1,11 +1,12 @@
 //! What comes before the rules of a domain: request ids, expected revisions, batches.
 
-use momentlog_core::{Change, DomainUuid, Event, State};
+use momentlog_core::{Broken, Change, DomainUuid, Event, State};
 use momentlog_store::Seq;
 
 use crate::environment::{ACTOR_LEN_MAX, Provenance, Revision};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::{Ledger, View};
+use crate::requests::Request;
 use crate::stored::{REQUEST_ID_LEN_MAX, RequestKey};
 
 /// One accepted command on its way into the log.
@@ -83,7 +84,7 @@ fn decide_one(
         .zip(ask.digest)
         .map(|(id, digest)| RequestKey { id, digest });
     if let Some(key) = &request
-        && let Some((seq, digest)) = ledger.requests.get(&key.id).copied()
+        && let Some(Request { seq, digest, .. }) = ledger.requests.get(&key.id)
     {
         if digest != key.digest {
             let detail = format!(
@@ -157,9 +158,9 @@ pub(super) fn apply(state: &mut State, events: &[Event]) -> Result<()> {
 }
 
 /// Checks the rules around what an event changed.
-fn check_around(state: &State, event: &Event) -> std::result::Result<(), momentlog_core::Broken> {
+fn check_around(state: &State, event: &Event) -> std::result::Result<(), Broken> {
     use momentlog_core::MomentChange::{Created, CurrentSet, Deleted, Redefined, Reparented};
-    let Some(domain) = state.domain(event.domain) else {
+    let Some(domain) = event.domain.and_then(|uuid| state.domain(uuid)) else {
         return Ok(());
     };
     match &event.change {
@@ -170,8 +171,32 @@ fn check_around(state: &State, event: &Event) -> std::result::Result<(), momentl
         Change::Checkpoint(
             Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
         ) => domain.checkpoints().check_around(*id),
+        Change::HoldAdded { id, .. } => {
+            let (snapshots, checkpoints) = (domain.snapshots(), domain.checkpoints());
+            let is_there = snapshots.get(*id).is_some() || checkpoints.get(*id).is_some();
+            if is_there {
+                Ok(())
+            } else {
+                Err(Broken::Hold(*id))
+            }
+        }
+        Change::JobBegun { id, .. } => match state.next_job() {
+            Some(next) if *id >= next => Err(Broken::JobCounter(*id)),
+            _ => Ok(()),
+        },
         Change::Snapshot(CurrentSet(Some(id))) => domain.snapshots().check_around(*id),
         Change::Checkpoint(CurrentSet(Some(id))) => domain.checkpoints().check_around(*id),
-        _ => Ok(()),
+        // No list and no counter changed.
+        Change::DomainDefined { .. }
+        | Change::StateChanged(_)
+        | Change::MadeTransient
+        | Change::DomainRemoved
+        | Change::PolicySet(_)
+        | Change::Snapshot(CurrentSet(None))
+        | Change::Checkpoint(CurrentSet(None))
+        | Change::JobEnded(_)
+        | Change::JobFailed(_)
+        | Change::HoldRemoved { .. }
+        | Change::SettingsSet(_) => Ok(()),
     }
 }

@@ -103,7 +103,7 @@ impl Engine {
                     request: None,
                     events: events.clone(),
                 };
-                contents.push((Some(event.domain), content));
+                contents.push((event.domain, content));
             }
         }
         let before = contents.len();

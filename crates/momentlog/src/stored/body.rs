@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Memory, Policy,
-    Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
+    CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Extent, IdRuns,
+    Memory, MomentId, Policy, Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
 };
 use momentlog_store::{Digest, Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -490,6 +490,39 @@ pub(super) struct Deleted {
     pub(super) removed: Vec<(u64, u64)>,
     pub(super) children_moved: u64,
     pub(super) current: u64,
+}
+
+pub(super) fn extent_of(extent: Extent) -> u8 {
+    match extent {
+        Extent::One => 0,
+        Extent::Subtree => 1,
+        Extent::ChildrenOnly => 2,
+    }
+}
+
+pub(super) fn extent_from(number: u8) -> Result<Extent, DecodeError> {
+    Ok(match number {
+        0 => Extent::One,
+        1 => Extent::Subtree,
+        2 => Extent::ChildrenOnly,
+        other => {
+            return Err(DecodeError::Word {
+                what: "extent",
+                value: other.into(),
+            });
+        }
+    })
+}
+
+pub(super) fn runs_of(ids: &IdRuns) -> Vec<(u64, u64)> {
+    let runs = ids.runs().iter();
+    runs.map(|(first, length)| (first.get(), *length)).collect()
+}
+
+pub(super) fn runs_from(runs: Vec<(u64, u64)>) -> Option<IdRuns> {
+    let run = |(first, length)| MomentId::new(first).map(|first| (first, length));
+    let runs: Option<Vec<_>> = runs.into_iter().map(run).collect();
+    IdRuns::from_runs(runs?)
 }
 
 pub(super) fn state_of(state: SnapshotState) -> u8 {

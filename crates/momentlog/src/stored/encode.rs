@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{
-    Change, CheckpointDef, DomainDef, Extent, MomentChange, MomentId, SnapshotDef,
-};
+use momentlog_core::{Change, CheckpointDef, DomainDef, MomentChange, MomentId, SnapshotDef};
 use momentlog_store::Seq;
 
 use super::body::{self, TextRef, put_body};
+use super::job::{StoredSettings, stored_hold};
 use super::{BODY_VERSION, Dictionary, EVENT_LEN, kind, length};
 
 /// Writes one record's events, and collects the texts that no record before has.
@@ -105,6 +104,30 @@ impl Encoder<'_> {
                 put_body(&body::StoredPower::from(*power), out);
                 (kind::REVERTED, Some(*id), None)
             }
+            Change::JobBegun { id, job } => {
+                put_body(&self.job(*id, job), out);
+                (kind::JOB_BEGUN, None, None)
+            }
+            Change::JobEnded(outcome) => {
+                put_body(&self.outcome(outcome), out);
+                (kind::JOB_ENDED, None, None)
+            }
+            Change::JobFailed(outcome) => {
+                put_body(&self.outcome(outcome), out);
+                (kind::JOB_FAILED, None, None)
+            }
+            Change::HoldAdded { id, tag, hold } => {
+                put_body(&stored_hold(tag, hold), out);
+                (kind::HOLD_ADDED, Some(*id), None)
+            }
+            Change::HoldRemoved { id, tag } => {
+                put_body(&tag.as_str(), out);
+                (kind::HOLD_REMOVED, Some(*id), None)
+            }
+            Change::SettingsSet(settings) => {
+                put_body(&StoredSettings::from(*settings), out);
+                (kind::SETTINGS_SET, None, None)
+            }
             Change::Snapshot(change) => {
                 self.moment(kind::SNAPSHOT, change, out, |encoder, def, out| {
                     put_body(&encoder.snapshot(def), out);
@@ -174,16 +197,8 @@ impl Encoder<'_> {
                 current,
             } => {
                 let stored = body::Deleted {
-                    extent: match extent {
-                        Extent::One => 0,
-                        Extent::Subtree => 1,
-                        Extent::ChildrenOnly => 2,
-                    },
-                    removed: removed
-                        .runs()
-                        .iter()
-                        .map(|(first, length)| (first.get(), *length))
-                        .collect(),
+                    extent: body::extent_of(*extent),
+                    removed: body::runs_of(removed),
                     children_moved: *children_moved,
                     current: current.map_or(0, MomentId::get),
                 };

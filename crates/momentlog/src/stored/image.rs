@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Broken, Counters, Domain, DomainParts, DomainUuid, MomentId, MomentList, MomentName, Outline,
-    Placed, Power, State,
+    Broken, Counters, Domain, DomainParts, DomainUuid, Holds, JobId, MomentId, MomentList,
+    MomentName, OpenJob, OpenJobs, Outline, Placed, Power, State,
 };
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -16,11 +16,13 @@ use super::body::{
     self, StoredPolicy, StoredPower, TextRef, decode_first, encode_body, profile_from, profile_of,
 };
 use super::encode::Encoder;
+use super::job::{HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
 use super::{DecodeError, Dictionary, length, u32_at, u64_at};
 use crate::ledger::{Ledger, View};
+use crate::requests::Request;
 
-/// The version of this layout. Version 1, which keeps each moment with its definition, is still read.
-const VERSION: u32 = 2;
+/// The version of this layout. Versions 1 and 2 are still read.
+const VERSION: u32 = 3;
 
 /// Bytes of one moment besides its name, and where in them its parts are.
 const ROW_LEN: usize = 32;
@@ -61,6 +63,14 @@ struct Start {
     revisions: u64,
     requests: u64,
     answers: u64,
+}
+
+/// What follows the start since version 3.
+#[derive(Serialize, Deserialize)]
+struct StoreParts {
+    next_job: u64,
+    settings: StoredSettings,
+    policies: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,6 +134,11 @@ fn encode_parts(
         requests: ledger.requests.len() as u64,
         answers: ledger.answers.len() as u64,
     });
+    out.extend(encode_body(&StoreParts {
+        next_job: counters.next_job.map_or(0, JobId::get),
+        settings: counters.settings.into(),
+        policies: state.policies().len() as u64,
+    }));
     for (place, text) in &texts {
         out.extend(encode_body(&(place, &**text)));
     }
@@ -154,6 +169,14 @@ fn encode_parts(
         put_list(checkpoints, &mut out, |def| {
             encode_body(&encoder.checkpoint(def))
         });
+        let jobs = domain.jobs().iter();
+        let jobs: Vec<_> = jobs.map(|open| encoder.job(open.id, &open.job)).collect();
+        out.extend(encode_body(&jobs));
+        let holds = domain.holds().iter();
+        let holds: Vec<_> = holds
+            .map(|(id, tag, hold)| (id.get(), stored_hold(tag, hold)))
+            .collect();
+        out.extend(encode_body(&holds));
     }
     let unrecorded = encoder.texts;
     if !unrecorded.is_empty() {
@@ -171,13 +194,22 @@ fn encode_parts(
     for (place, def) in definitions {
         out.extend(encode_body(&(place, body::DomainFacts::of(def))));
     }
+    for (domain, policy) in state.policies() {
+        out.extend(encode_body(&(
+            domain.as_bytes(),
+            StoredPolicy::from(policy),
+        )));
+    }
     for (domain, seq) in &ledger.view.revisions {
         out.extend(encode_body(&(domain.as_bytes(), seq.get())));
     }
-    let mut requests: Vec<_> = ledger.requests.iter().collect();
-    requests.sort_unstable_by_key(|(_, (seq, _))| *seq);
-    for (id, (seq, digest)) in requests {
-        out.extend(encode_body(&(&**id, seq.get(), digest)));
+    for (id, request) in ledger.requests.iter() {
+        let Request {
+            seq,
+            recorded,
+            digest,
+        } = request;
+        out.extend(encode_body(&(id, seq.get(), digest, recorded)));
     }
     for (seq, facts) in &ledger.answers {
         out.extend(encode_body(&(seq.get(), &facts[..])));
@@ -242,6 +274,16 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         return Err(ImageError::Version(version));
     }
     let start: Start = decode_first(rest, "image")?;
+    let profile = profile_from(start.profile)?;
+    let parts = if version > 2 {
+        decode_first(rest, "image")?
+    } else {
+        StoreParts {
+            next_job: 1,
+            settings: profile.settings().into(),
+            policies: 0,
+        }
+    };
     let mut dictionary = Dictionary::default();
     for _ in 0..start.texts {
         let (place, text): (TextRef, &str) = decode_first(rest, "text")?;
@@ -253,15 +295,6 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     for _ in 0..start.domains {
         domains.push(decode_domain(rest, version, seq, &mut dictionary)?);
     }
-    let state = State::restore(
-        Counters {
-            profile: profile_from(start.profile)?,
-            next_moment: MomentId::new(start.next_moment),
-            next_domain: start.next_domain,
-            work: start.work,
-        },
-        domains,
-    )?;
     dictionary.domains.clear();
     for _ in 0..start.definitions {
         let (place, facts): (TextRef, body::DomainFacts<'_>) = decode_first(rest, "domain")?;
@@ -269,6 +302,23 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         let def = Arc::new(facts.into_def(xml)?);
         dictionary.domains.insert(place, def);
     }
+    let mut policies = Vec::new();
+    for _ in 0..parts.policies {
+        let (domain, policy): ([u8; 16], StoredPolicy) = decode_first(rest, "policy")?;
+        policies.push((DomainUuid::from_bytes(domain), policy.into()));
+    }
+    let state = State::restore(
+        Counters {
+            profile,
+            settings: parts.settings.into(),
+            next_moment: MomentId::new(start.next_moment),
+            next_domain: start.next_domain,
+            next_job: JobId::new(parts.next_job),
+            work: start.work,
+        },
+        policies,
+        domains,
+    )?;
     let mut revisions = im::OrdMap::new();
     for _ in 0..start.revisions {
         let (domain, at): ([u8; 16], u64) = decode_first(rest, "revision")?;
@@ -283,11 +333,22 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         },
         dictionary,
         recorded: start.recorded,
-        ..Ledger::new(profile_from(start.profile)?)
+        ..Ledger::new(profile)
     };
     for _ in 0..start.requests {
         let (id, at, digest): (&str, u64, [u8; 32]) = decode_first(rest, "request")?;
-        ledger.requests.insert(id.into(), (seq_from(at)?, digest));
+        let recorded = if version > 2 {
+            decode_first(rest, "request")?
+        } else {
+            start.recorded
+        };
+        let seq = seq_from(at)?;
+        let request = Request {
+            seq,
+            recorded,
+            digest,
+        };
+        ledger.requests.remember(id.into(), request);
     }
     for _ in 0..start.answers {
         let (at, facts): (u64, &[u8]) = decode_first(rest, "answer")?;
@@ -334,6 +395,25 @@ fn decode_domain(
         stored.current_checkpoint,
         checkpoint,
     )?;
+    let mut jobs = OpenJobs::default();
+    if version > 2 {
+        let stored: Vec<JobBegun<'_>> = decode_first(rest, "jobs")?;
+        for job in stored {
+            let (id, job) = dictionary.job(seq, job)?;
+            let job = job.into();
+            jobs.add(OpenJob { id, job }).map_err(Broken::JobTwice)?;
+        }
+    }
+    let mut holds = Holds::default();
+    if version > 2 {
+        let stored: Vec<(u64, HoldAdded<'_>)> = decode_first(rest, "holds")?;
+        for (id, hold) in stored {
+            let (id, (tag, hold)) = (moment_id(id)?, hold_from(&hold)?);
+            if !holds.add(id, tag, hold) {
+                return Err(Broken::Hold(id).into());
+            }
+        }
+    }
     Ok(DomainParts {
         uuid: DomainUuid::from_bytes(stored.uuid),
         name: stored.name.into(),
@@ -344,6 +424,8 @@ fn decode_domain(
         policy: stored.policy.into(),
         snapshots,
         checkpoints,
+        holds,
+        jobs,
     }
     .into())
 }
