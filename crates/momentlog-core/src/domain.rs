@@ -256,7 +256,7 @@ pub struct DomainParts {
 }
 
 /// One domain with its moments.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     pub(crate) uuid: DomainUuid,
     pub(crate) name: Arc<str>,

@@ -522,6 +522,8 @@ impl<D> Clone for Moment<'_, D> {
 impl<D> Copy for Moment<'_, D> {}
 
 /// Two lists are equal if they hold the same moments, each below the same parent and among its siblings in the same order.
+impl<D: Eq> Eq for MomentList<D> {}
+
 impl<D: PartialEq> PartialEq for MomentList<D> {
     fn eq(&self, other: &MomentList<D>) -> bool {
         let parent_of = |list: &MomentList<D>, moment: Moment<'_, D>| {

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::{Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal};
+use momentlog_core::{
+    Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal, Settings, SettingsChange,
+};
 use momentlog_store::{Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
 use momentlog_xml::{RecentDomain, read_domain};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
-use crate::engine::{Archived, Ask, Engine, Outcome, Promise};
+use crate::engine::{Archived, Ask, Engine, Outcome, Promise, is_missing};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
 use crate::ledger::{Entry, View};
+use crate::stored::settings_change_bytes;
 
 /// The URI of libvirt's test driver: a store in memory, with the built-in domain.
 const TEST_URI: &str = "test:///default";
@@ -276,7 +279,7 @@ impl Connection {
     pub fn submit(&self, command: &Command) -> Result<Submitted> {
         self.deny_read_only("submit", ErrorDomain::Domain)?;
         let ask = Ask {
-            domain: command.domain,
+            domain: Some(command.domain),
             provenance: &self.provenance,
             digest: self.asked(|| command_digest(command)),
         };
@@ -317,6 +320,36 @@ impl Connection {
             domain,
             action: Action::SetPolicy(policy),
         })
+    }
+
+    /// The settings of the store, or those that its first change will give it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    pub fn settings(&self) -> Result<Settings> {
+        match self.read() {
+            Ok(view) => Ok(view.state().settings()),
+            Err(error) if is_missing(&error) => Ok(self.view().state().settings()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes one setting of the store; recorded as one event. Domains that are there keep their policies.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::InvalidArg`] if the provenance expects a
+    /// revision, which only domains have; what the store says.
+    pub fn set_settings(&self, change: SettingsChange) -> Result<Outcome> {
+        self.deny_read_only("set_settings", ErrorDomain::Domain)?;
+        let ask = Ask {
+            domain: None,
+            provenance: &self.provenance,
+            digest: self.asked(|| settings_digest(change)),
+        };
+        self.engine
+            .execute(ask, &mut |view| Ok(view.state().decide_settings(change)))
     }
 
     /// Returns the newest state that this process knows, without looking at the store.
@@ -466,7 +499,7 @@ impl Connection {
     ) -> Result<Outcome> {
         self.engine.execute(
             Ask {
-                domain,
+                domain: Some(domain),
                 provenance: &self.provenance,
                 digest,
             },
@@ -613,6 +646,18 @@ fn command_digest(command: &Command) -> [u8; 32] {
         _ => {}
     }
     digest("execute", &[&format!("{command:?}")])
+}
+
+/// Returns the digest of a change of the store's settings.
+fn settings_digest(change: SettingsChange) -> [u8; 32] {
+    let function = "set_settings";
+    let asked = settings_change_bytes(change);
+    let mut hash = Sha256::new();
+    for part in [function.as_bytes(), &asked] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 /// Returns the name of the moment that a command made, for an answer.

@@ -254,7 +254,7 @@ impl Engine {
         let asks: Vec<Ask<'_>> = commands
             .iter()
             .map(|(domain, digest)| Ask {
-                domain: *domain,
+                domain: Some(*domain),
                 provenance,
                 digest: *digest,
             })
@@ -607,7 +607,7 @@ fn load(
     Ok(None)
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(error.store(), Some(StoreError::Missing { .. }))
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use momentlog_core::{Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State};
+use momentlog_core::{
+    Change, Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State,
+};
 use momentlog_store::{Digest, Head, Record, Seq};
 
 use crate::environment::Revision;
@@ -74,6 +76,9 @@ pub struct Entry {
     pub request_id: Option<Arc<str>>,
     /// What happened; nothing in the first entry and in a bridge.
     pub events: Vec<Event>,
+    /// The domains that events of this entry removed, as they were right before that, with all moments that went with
+    /// them; in the order of the events.
+    pub removed: Vec<Arc<DomainState>>,
     /// What was moved to an archive, if this entry stands for that.
     pub bridge: Option<Bridge>,
 }
@@ -209,6 +214,7 @@ impl Ledger {
                 expected: self.view.head,
             }));
         }
+        let mut removed = Vec::new();
         match &facts.content {
             Content::Genesis { profile, .. } => self.view.state = View::empty(*profile).state,
             Content::Command { events, .. } => {
@@ -217,6 +223,10 @@ impl Ledger {
                     self.view.state = State::new(self.view.state.profile());
                 }
                 for event in events {
+                    if event.change == Change::DomainRemoved {
+                        let domain = event.domain;
+                        removed.extend(domain.and_then(|uuid| self.view.state.keep_domain(uuid)));
+                    }
                     self.view
                         .state
                         .advance(event)
@@ -229,6 +239,7 @@ impl Ledger {
         self.view.head = Some(record.head());
         Ok(Entry {
             head: record.head(),
+            removed,
             ..entry
         })
     }
@@ -254,6 +265,7 @@ impl Ledger {
             reason,
             request_id: None,
             events: Vec::new(),
+            removed: Vec::new(),
             bridge: None,
         };
         let entry = match facts.content {

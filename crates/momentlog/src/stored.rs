@@ -22,10 +22,12 @@ use encode::Encoder;
 use crate::ledger::Bridge;
 
 pub(crate) use body::REQUEST_ID_LEN_MAX;
+pub(crate) use job::settings_change_bytes;
 
 const KIND_GENESIS: u16 = 1;
 const KIND_COMMAND: u16 = 2;
 const KIND_BRIDGE: u16 = 3;
+const KIND_STORE: u16 = 5;
 const LAYOUT_VERSION: u16 = 1;
 const FACTS_LEN: usize = 48;
 const EVENT_LEN: usize = 28;
@@ -228,7 +230,7 @@ impl Dictionary {
             } => {
                 let reason = reason.as_ref().map(|reason| encoder.text(reason));
                 (
-                    KIND_COMMAND,
+                    facts.domain.map_or(KIND_STORE, |_| KIND_COMMAND),
                     &events[..],
                     body::provenance(actor, reason, request.as_ref()),
                 )
@@ -289,7 +291,8 @@ impl Dictionary {
             .ok_or(DecodeError::Length("head of the facts"))?;
         let kind = u16_at(head, 0);
         let version = u16_at(head, 2);
-        if !matches!(kind, KIND_GENESIS | KIND_COMMAND | KIND_BRIDGE) || version != LAYOUT_VERSION {
+        let known = [KIND_GENESIS, KIND_COMMAND, KIND_BRIDGE, KIND_STORE];
+        if !known.contains(&kind) || version != LAYOUT_VERSION {
             return Err(DecodeError::RecordKind(kind));
         }
         if (kind == KIND_GENESIS) != (record.seq == Seq::FIRST) {
@@ -297,7 +300,11 @@ impl Dictionary {
         }
         let recorded = u64_at(head, 8).cast_signed();
         let uuid: [u8; 16] = head[16..32].try_into().expect("16 bytes");
-        let domain = (uuid != [0; 16]).then(|| DomainUuid::from_bytes(uuid));
+        // The kind tells, for a domain may have the uuid of zeros.
+        let domain = (kind == KIND_COMMAND).then(|| DomainUuid::from_bytes(uuid));
+        if domain.is_none() && uuid != [0; 16] {
+            return Err(DecodeError::OutOfPlace(record.seq));
+        }
         let previous = Seq::new(u64_at(head, 32));
         if u32_at(head, 44) != 0 {
             return Err(DecodeError::Length("head of the facts"));

@@ -11,15 +11,17 @@ use crate::stored::{REQUEST_ID_LEN_MAX, RequestKey};
 
 /// One accepted command on its way into the log.
 pub(super) struct Pending {
-    pub(super) domain: DomainUuid,
+    /// None if it is about the store.
+    pub(super) domain: Option<DomainUuid>,
     pub(super) provenance: Provenance,
     pub(super) request: Option<RequestKey>,
     pub(super) events: Vec<Event>,
 }
 
-/// A command about one domain, as the layer above wants it decided.
+/// A command about one domain, or about the store, as the layer above wants it decided.
 pub(crate) struct Ask<'a> {
-    pub(crate) domain: DomainUuid,
+    /// None if it is about the store.
+    pub(crate) domain: Option<DomainUuid>,
     pub(crate) provenance: &'a Provenance,
     /// Digest of what was asked, where there is a request id.
     pub(crate) digest: Option<[u8; 32]>,
@@ -96,7 +98,11 @@ fn decide_one(
         return Ok(One::Repeated(seq));
     }
     if let Some(expected) = provenance.expected_revision {
-        let found = ledger.view.revision(ask.domain);
+        let Some(domain) = ask.domain else {
+            let message = "the store's settings have no revision".to_owned();
+            return Err(Error::argument(ErrorDomain::Domain, message));
+        };
+        let found = ledger.view.revision(domain);
         if found != expected {
             let text = |revision| match revision {
                 Revision::None => "none".to_owned(),

@@ -115,7 +115,7 @@ impl Engine {
                 request: pending.request,
                 events: pending.events,
             };
-            (Some(pending.domain), content)
+            (pending.domain, content)
         }));
         let log = inner.log.expect("a log with a record has an id");
         let mut salts = Salts::new(self);

@@ -3,7 +3,7 @@
 use momentlog_core::{
     Change, CheckpointDef, Deletion, DiskEffect, EffectKind, FileToMake, Hold, HoldTag,
     HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, MomentId, MomentName,
-    MomentToMake, Seen, Settings, SettledBy, SnapshotDef,
+    MomentToMake, Seen, Settings, SettingsChange, SettledBy, SnapshotDef,
 };
 use momentlog_store::Seq;
 use serde::{Deserialize, Serialize};
@@ -312,6 +312,14 @@ impl From<StoredSettings> for Settings {
             policy: stored.policy.into(),
             request_window_s: stored.request_window_s,
         }
+    }
+}
+
+/// Returns the bytes that stand for a change of settings in a request's digest.
+pub(crate) fn settings_change_bytes(change: SettingsChange) -> Vec<u8> {
+    match change {
+        SettingsChange::Policy(policy) => body::encode_body(&(1_u8, StoredPolicy::from(policy))),
+        SettingsChange::RequestWindow(seconds) => body::encode_body(&(2_u8, seconds)),
     }
 }
 

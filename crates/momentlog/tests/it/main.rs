@@ -6,6 +6,7 @@ mod engine;
 mod errors;
 mod readers;
 mod retention;
+mod settings;
 
 use std::path::PathBuf;
 
