@@ -390,10 +390,15 @@ pub static VERBS: &[Verb] = &[
     ),
     verb(
         "policy",
-        "show the rules of a domain, or set some (NAME=on or NAME=off)",
+        "show the rules of a domain, or of new domains (--default), or set some (NAME=on or NAME=off)",
         own::policy,
         true,
-        &[needed("domain"), words("rule")],
+        &[
+            word("domain"),
+            flag("default"),
+            named("request-window"),
+            words("rule"),
+        ],
     ),
     verb(
         "receipt",
@@ -485,7 +490,10 @@ fn the_domain_by(
     ways: Ways,
 ) -> Result<Domain, Failure> {
     let connection = session.connection_for(invocation)?;
-    let text = invocation.need("domain");
+    let text = invocation.get("domain").ok_or_else(|| {
+        let verb = invocation.verb.name;
+        Failure::new(format!("command '{verb}' requires <domain> option"))
+    })?;
     let missing = || Failure::new(format!("failed to get domain '{text}'"));
     if ways.id
         && let Ok(id) = text.parse::<u32>()

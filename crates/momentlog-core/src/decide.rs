@@ -220,6 +220,7 @@ impl Domain {
                     match self.checkpoints.current() {
                         Some(leaf) if self.policy.chain && name.as_ref() != Some(leaf.name) => {
                             return Err(Refusal::LeafIsCurrent {
+                                domain: self.name.clone(),
                                 current: leaf.name.clone(),
                             });
                         }
@@ -530,6 +531,7 @@ impl Domain {
             Ok(())
         } else {
             Err(Refusal::Fork {
+                domain: self.name.clone(),
                 name: name.clone(),
                 current: leaf.name.clone(),
             })

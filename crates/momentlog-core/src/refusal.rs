@@ -143,17 +143,23 @@ pub enum Refusal {
     Parent(#[from] ParentRefused),
     /// The policy wants a chain, and this would fork it.
     #[error(
-        "checkpoint {name} would fork the chain: its parent must be the current checkpoint {current}"
+        "checkpoint {name} would fork the chain: its parent must be the current checkpoint {current}, until `policy {domain} chain=off`"
     )]
     Fork {
+        /// The domain.
+        domain: Arc<str>,
         /// The checkpoint.
         name: MomentName,
         /// The leaf of the chain.
         current: MomentName,
     },
     /// The policy wants the leaf of the chain to be current.
-    #[error("checkpoint {current} is the leaf of the chain and stays current")]
+    #[error(
+        "checkpoint {current} is the leaf of the chain and stays current, until `policy {domain} chain=off`"
+    )]
     LeafIsCurrent {
+        /// The domain.
+        domain: Arc<str>,
         /// The leaf.
         current: MomentName,
     },

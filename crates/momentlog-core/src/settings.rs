@@ -11,13 +11,13 @@ pub struct Settings {
     pub request_window_s: u32,
 }
 
-/// One change of a store's settings; the others stay as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettingsChange {
+/// A change of a store's settings; what is none stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
     /// Another policy of new domains.
-    Policy(Policy),
+    pub policy: Option<Policy>,
     /// Another window of request ids, in seconds; 0 for ever.
-    RequestWindow(u32),
+    pub request_window_s: Option<u32>,
 }
 
 /// 30 days.
@@ -40,11 +40,11 @@ impl State {
     /// Returns the events that a change of the store's settings causes, and changes nothing. Nothing speaks against one:
     /// domains that are there keep their policies.
     pub fn decide_settings(&self, change: SettingsChange) -> Vec<Event> {
-        let mut settings = self.settings();
-        match change {
-            SettingsChange::Policy(policy) => settings.policy = policy,
-            SettingsChange::RequestWindow(seconds) => settings.request_window_s = seconds,
-        }
+        let before = self.settings();
+        let settings = Settings {
+            policy: change.policy.unwrap_or(before.policy),
+            request_window_s: change.request_window_s.unwrap_or(before.request_window_s),
+        };
         vec![Event {
             domain: None,
             change: Change::SettingsSet(settings),

@@ -335,7 +335,7 @@ impl Connection {
         }
     }
 
-    /// Changes one setting of the store; recorded as one event. Domains that are there keep their policies.
+    /// Changes settings of the store; recorded as one event. Domains that are there keep their policies.
     ///
     /// # Errors
     ///

@@ -1,7 +1,9 @@
 //! momentlog's own verbs.
 
 use momentlog::Entry;
-use momentlog::core::{Change, JobOutcome, MomentChange, MomentId, Policy, Scope, SettledBy};
+use momentlog::core::{
+    Change, JobOutcome, MomentChange, MomentId, Policy, Scope, SettingsChange, SettledBy,
+};
 use momentlog::store::Seq;
 use serde_json::json;
 
@@ -138,10 +140,7 @@ fn told(change: &Change, moments: &std::collections::HashMap<MomentId, String>) 
         Change::SettingsSet(settings) => format!(
             "store set: new domains {}; request ids remembered {}",
             rules(settings.policy),
-            match settings.request_window_s {
-                0 => "for ever".to_owned(),
-                seconds => format!("{seconds} s"),
-            }
+            window_text(settings.request_window_s)
         ),
         Change::Snapshot(change) => told_moment("snapshot", change, &name, &below),
         Change::Checkpoint(change) => told_moment("checkpoint", change, &name, &below),
@@ -221,29 +220,102 @@ fn micros(recorded: i64) -> String {
 }
 
 pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
+    if invocation.has("default") {
+        return default_policy(session, invocation);
+    }
+    if invocation.get("request-window").is_some() {
+        let message = "--request-window is the store's: it needs --default";
+        return Err(Failure::new(message.to_owned()));
+    }
     let domain = the_domain(session, invocation)?;
-    let mut policy = domain.policy()?;
-    if !invocation.all("rule").is_empty() {
-        for rule in invocation.all("rule") {
-            let invalid = || {
-                let known = "exclusive, chain, active, suffix or overlays, each =on or =off";
-                Failure::new(format!("'{}' is no rule: {known}", escaped(rule)))
-            };
-            let (name, value) = rule.split_once('=').ok_or_else(invalid)?;
-            let on = match value {
-                "on" => true,
-                "off" => false,
-                _ => return Err(invalid()),
-            };
-            *rule_mut(&mut policy, name).ok_or_else(invalid)? = on;
-        }
-        domain.connection().set_policy(domain.uuid(), policy)?;
-        session.say(&format!(
-            "Policy of domain '{}' set\n",
-            escaped(domain.name())
-        ));
+    let policy = domain.policy()?;
+    let given = invocation.all("rule");
+    if given.is_empty() {
+        show_rules(session, policy, &[]);
         return Ok(0);
     }
+    let policy = changed(policy, given)?;
+    domain.connection().set_policy(domain.uuid(), policy)?;
+    session.say(&format!(
+        "Policy of domain '{}' set\n",
+        escaped(domain.name())
+    ));
+    Ok(0)
+}
+
+/// The settings of the store: the policy of new domains, and how long request ids are remembered.
+fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
+    let connection = session.connection_for(invocation)?;
+    let settings = connection.settings()?;
+    // The first bare word would be the domain.
+    let first = invocation.get("domain").map(str::to_owned);
+    let given: Vec<String> = first
+        .into_iter()
+        .chain(invocation.all("rule").iter().cloned())
+        .collect();
+    let window = invocation.get("request-window").map(seconds).transpose()?;
+    if given.is_empty() && window.is_none() {
+        let window = window_text(settings.request_window_s);
+        let more = [("request window", settings.request_window_s, window)];
+        show_rules(session, settings.policy, &more);
+        return Ok(0);
+    }
+    let policy = changed(settings.policy, &given)?;
+    connection.set_settings(SettingsChange {
+        policy: (!given.is_empty()).then_some(policy),
+        request_window_s: window,
+    })?;
+    session.say("Settings of the store set\n");
+    Ok(0)
+}
+
+/// Returns the policy with the rules that were given as `NAME=on` or `NAME=off`.
+fn changed(mut policy: Policy, given: &[String]) -> Result<Policy, Failure> {
+    for rule in given {
+        let invalid = || {
+            let known = "exclusive, chain, active, suffix or overlays, each =on or =off";
+            Failure::new(format!("'{}' is no rule: {known}", escaped(rule)))
+        };
+        let (name, value) = rule.split_once('=').ok_or_else(invalid)?;
+        let on = match value {
+            "on" => true,
+            "off" => false,
+            _ => return Err(invalid()),
+        };
+        *rule_mut(&mut policy, name).ok_or_else(invalid)? = on;
+    }
+    Ok(policy)
+}
+
+/// Reads a span of time: a number of seconds, or of minutes, hours or days with `m`, `h` or `d` behind it.
+fn seconds(text: &str) -> Result<u32, Failure> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 60 * 60),
+        Some(b'd') => (&text[..text.len() - 1], 24 * 60 * 60),
+        _ => (text, 1_u32),
+    };
+    let number: Option<u32> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "'{}' is no span of time: seconds, or a number with m, h or d, up to 49710d; 0 for ever",
+                escaped(text)
+            ))
+        })
+}
+
+fn window_text(seconds: u32) -> String {
+    match seconds {
+        0 => "for ever".to_owned(),
+        _ if seconds % (24 * 60 * 60) == 0 => format!("{} days", seconds / (24 * 60 * 60)),
+        _ => format!("{seconds} s"),
+    }
+}
+
+/// Prints rules, and numbers of the store besides: their names, values, and words for those.
+fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)]) {
     let Policy {
         exclusive,
         chain,
@@ -253,24 +325,30 @@ pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     } = policy;
     match session.format {
         Format::Json => {
-            let rules = json!({
+            let mut rules = json!({
                 "exclusive": exclusive, "chain": chain, "active": active, "suffix": suffix, "overlays": overlays,
             });
+            for (name, value, _) in more {
+                rules[name.replace(' ', "_") + "_s"] = json!(value);
+            }
             session.print(&format!("{rules}\n"));
         }
         Format::Text => {
             let on = |is: bool| if is { "on" } else { "off" };
-            let text = [
+            let mut text = [
                 line("exclusive", on(exclusive)),
                 line("chain", on(chain)),
                 line("active", on(active)),
                 line("suffix", on(suffix)),
                 line("overlays", on(overlays)),
-            ];
-            session.print(&text.concat());
+            ]
+            .concat();
+            for (name, _, words) in more {
+                text += &line(name, words);
+            }
+            session.print(&text);
         }
     }
-    Ok(0)
 }
 
 fn rule_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut bool> {

@@ -178,7 +178,7 @@ fn a_removed_rule_lets_a_fork_pass_and_comes_back_only_when_it_is_met() {
     let refused = fork().err;
     assert!(
         refused.contains(
-            "checkpoint c would fork the chain: its parent must be the current checkpoint b"
+            "checkpoint c would fork the chain: its parent must be the current checkpoint b, until `policy web01 chain=off`"
         ),
         "{refused}"
     );
@@ -186,6 +186,151 @@ fn a_removed_rule_lets_a_fork_pass_and_comes_back_only_when_it_is_met() {
     assert_eq!(fork().status, 0);
     let unmet = program.run(&["policy", "web01", "chain=on"]);
     assert!(unmet.err.contains("do not form one chain"), "{}", unmet.err);
+    assert_eq!(program.run(&["verify"]).status, 0);
+}
+
+#[test]
+fn a_refusal_of_the_chain_rule_names_the_way_out_and_the_store_can_take_it_for_all() {
+    let program = Program::with_domain();
+    program.run(&["checkpoint-create-as web01 a; checkpoint-create-as web01 b"]);
+    program.write(
+        "root.xml",
+        "<domaincheckpoint><name>c</name><creationTime>5</creationTime><disks><disk name='vda'/></disks></domaincheckpoint>",
+    );
+    let redefine =
+        |domain: &str| program.run(&["-q", "checkpoint-create", domain, "root.xml", "--redefine"]);
+    let refused = redefine("web01").err;
+    assert!(
+        refused.contains("until `policy web01 chain=off`"),
+        "{refused}"
+    );
+    let set = program.run(&["policy", "--default", "chain=off", "--reason", "two tools"]);
+    assert_eq!(
+        (set.status, &*set.out),
+        (0, "Settings of the store set\n\n")
+    );
+    // The domain that is there keeps its policy, and takes the store's when it is defined for the first time.
+    assert!(
+        program
+            .run(&["policy", "web01"])
+            .out
+            .contains("chain:          on")
+    );
+    let xml = crate::repository().join("examples/web01.xml");
+    program.run(&["undefine", "web01"]);
+    program.run(&["define", xml.to_str().unwrap()]);
+    assert!(
+        program
+            .run(&["policy", "web01"])
+            .out
+            .contains("chain:          off")
+    );
+    let shown = program.run(&["policy", "--default"]).out;
+    assert!(shown.contains("chain:          off"), "{shown}");
+    assert!(shown.contains("request window: 30 days"), "{shown}");
+    let json = program
+        .run(&["--format", "json", "policy", "--default"])
+        .out;
+    assert!(json.contains("\"request_window_s\":2592000"), "{json}");
+    assert!(json.contains("\"chain\":false"), "{json}");
+    let log = program.run(&["log"]).out;
+    assert!(
+        log.contains(
+            "store set: new domains exclusive, suffix, overlays; request ids remembered 30 days"
+        ),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_window_of_request_ids_is_set_with_the_default_policy() {
+    let program = Program::with_domain();
+    for (given, shown) in [
+        ("90", "90 s"),
+        ("2d", "2 days"),
+        ("36h", "129600 s"),
+        ("0", "for ever"),
+    ] {
+        let set = program.run(&["policy", "--default", "--request-window", given]);
+        assert_eq!(set.status, 0, "{}", set.err);
+        let text = program.run(&["policy", "--default"]).out;
+        assert!(
+            text.contains(&format!("request window: {shown}\n")),
+            "{text}"
+        );
+    }
+    for (bad, why) in [
+        (
+            "policy --default --request-window 5y",
+            "'5y' is no span of time",
+        ),
+        (
+            "policy --default --request-window 99999d",
+            "'99999d' is no span of time",
+        ),
+        ("policy --default --request-window -1", "no span of time"),
+        ("policy web01 --request-window 5", "needs --default"),
+        ("policy --default web01", "'web01' is no rule"),
+        ("policy", "command 'policy' requires <domain> option"),
+    ] {
+        let refused = program.run(&[bad]);
+        assert_eq!(refused.status, 1, "{bad}");
+        assert!(refused.err.contains(why), "{bad}: {}", refused.err);
+    }
+}
+
+/// Two backup tools share a guest that is created anew every evening, and put parentless checkpoints back.
+#[test]
+fn a_night_of_two_backup_tools_passes_where_new_domains_have_no_chain() {
+    let program = Program::new();
+    program.write(
+        "one.xml",
+        "<domain type='kvm'><name>one-36</name><uuid>66660000-0000-4000-8000-000000000036</uuid>\
+         <memory>65536</memory><os><type>hvm</type></os><devices><disk type='file'><driver name='qemu' type='qcow2'/>\
+         <source file='/var/one/disk.0'/><target dev='vda'/></disk></devices></domain>",
+    );
+    let uuid = "66660000-0000-4000-8000-000000000036";
+    let made = |number: u32| {
+        program.write(
+            "cp.xml",
+            &format!("<domaincheckpoint><name>one-36-{number}</name><disks><disk name='vda'/></disks></domaincheckpoint>"),
+        );
+        program.run(&["checkpoint-create", uuid, "cp.xml"])
+    };
+    let back = |number: u32| {
+        program.write(
+            "cp.xml",
+            &format!(
+                "<domaincheckpoint><name>one-36-{number}</name><creationTime>17900000{number}</creationTime>\
+                 <disks><disk name='vda'/></disks></domaincheckpoint>"
+            ),
+        );
+        program.run(&["checkpoint-create", uuid, "cp.xml", "--redefine"])
+    };
+    assert_eq!(program.run(&["policy", "--default", "chain=off"]).status, 0);
+    for _ in 0..2 {
+        assert_eq!(program.run(&["create", "one.xml"]).status, 0);
+        for number in 0..3 {
+            let ran = made(number);
+            assert_eq!(ran.status, 0, "{}", ran.err);
+        }
+        assert_eq!(program.run(&["destroy", uuid]).status, 0);
+        assert_eq!(program.run(&["create", "one.xml"]).status, 0);
+        for number in 1..3 {
+            let ran = back(number);
+            assert_eq!(ran.status, 0, "{}", ran.err);
+        }
+        let delete = [
+            "checkpoint-delete",
+            uuid,
+            "--checkpointname",
+            "one-36-1",
+            "--metadata",
+        ];
+        assert_eq!(program.run(&delete).status, 0);
+        assert_eq!(made(3).status, 0);
+        assert_eq!(program.run(&["destroy", uuid]).status, 0);
+    }
     assert_eq!(program.run(&["verify"]).status, 0);
 }
 

@@ -7,6 +7,20 @@ use crate::{
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 
+fn window(seconds: u32) -> SettingsChange {
+    SettingsChange {
+        request_window_s: Some(seconds),
+        ..SettingsChange::default()
+    }
+}
+
+fn default_policy(policy: Policy) -> SettingsChange {
+    SettingsChange {
+        policy: Some(policy),
+        ..SettingsChange::default()
+    }
+}
+
 fn id(number: u64) -> MomentId {
     MomentId::new(number).unwrap()
 }
@@ -359,7 +373,7 @@ fn states_with_other_holds_jobs_or_settings_are_not_equal() {
         assert_ne!(other.domain(UUID), plain.domain(UUID));
     }
     let mut set = plain.clone();
-    for event in plain.decide_settings(SettingsChange::RequestWindow(0)) {
+    for event in plain.decide_settings(window(0)) {
         set.advance(&event).unwrap();
     }
     set.work = plain.work;
@@ -388,10 +402,7 @@ fn a_setting_changes_alone() {
         chain: false,
         ..state.settings().policy
     };
-    for change in [
-        SettingsChange::Policy(free),
-        SettingsChange::RequestWindow(60),
-    ] {
+    for change in [default_policy(free), window(60)] {
         for event in state.decide_settings(change) {
             state.advance(&event).unwrap();
         }

@@ -170,6 +170,7 @@ fn a_redefine_that_forks_is_refused_under_chain_and_taken_without() {
     assert_eq!(
         chain(Profile::Own).refuse(fork()),
         Refusal::Fork {
+            domain: "vm".into(),
             name: name("x"),
             current: name("c")
         }

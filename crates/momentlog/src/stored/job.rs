@@ -317,10 +317,8 @@ impl From<StoredSettings> for Settings {
 
 /// Returns the bytes that stand for a change of settings in a request's digest.
 pub(crate) fn settings_change_bytes(change: SettingsChange) -> Vec<u8> {
-    match change {
-        SettingsChange::Policy(policy) => body::encode_body(&(1_u8, StoredPolicy::from(policy))),
-        SettingsChange::RequestWindow(seconds) => body::encode_body(&(2_u8, seconds)),
-    }
+    let policy = change.policy.map(StoredPolicy::from);
+    body::encode_body(&(policy, change.request_window_s))
 }
 
 pub(super) fn decode_settings(body: &[u8]) -> Result<Settings, DecodeError> {

@@ -9,6 +9,20 @@ use momentlog::{
 
 use super::*;
 
+fn window(seconds: u32) -> SettingsChange {
+    SettingsChange {
+        request_window_s: Some(seconds),
+        ..SettingsChange::default()
+    }
+}
+
+fn default_policy(policy: Policy) -> SettingsChange {
+    SettingsChange {
+        policy: Some(policy),
+        ..SettingsChange::default()
+    }
+}
+
 fn chain_off(policy: Policy) -> Policy {
     Policy {
         chain: false,
@@ -27,7 +41,7 @@ fn a_default_policy_is_for_new_domains_and_recorded() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
     let before = domain.policy().unwrap();
-    let set = SettingsChange::Policy(chain_off(before));
+    let set = default_policy(chain_off(before));
     let outcome = store.set_settings(set).unwrap();
     assert_eq!(outcome.seq.get(), 3);
     assert_eq!(domain.policy().unwrap(), before);
@@ -47,9 +61,7 @@ fn settings_of_a_store_that_is_not_there_yet_are_those_of_its_profile() {
     let store = scratch.open();
     assert_eq!(store.settings().unwrap().request_window_s, 2_592_000);
     // The first change of all may be one of the settings.
-    store
-        .set_settings(SettingsChange::RequestWindow(60))
-        .unwrap();
+    store.set_settings(window(60)).unwrap();
     drop(store);
     let again = scratch.open();
     assert_eq!(again.settings().unwrap().request_window_s, 60);
@@ -68,15 +80,13 @@ fn settings_keep_provenance_and_answer_a_retry() {
         expected_revision: None,
         ..store.provenance().clone()
     };
-    let set = SettingsChange::Policy(chain_off(domain.policy().unwrap()));
+    let set = default_policy(chain_off(domain.policy().unwrap()));
     let with_id = store.with_provenance(asked.clone());
     let first = with_id.set_settings(set).unwrap();
     let second = with_id.set_settings(set).unwrap();
     assert!(second.repeated);
     assert_eq!(second.seq, first.seq);
-    let other = with_id
-        .set_settings(SettingsChange::RequestWindow(1))
-        .unwrap_err();
+    let other = with_id.set_settings(window(1)).unwrap_err();
     assert_eq!(other.code(), ErrorCode::InvalidArg);
     let entry = store.entries(None).unwrap().pop().unwrap();
     assert_eq!(&*entry.actor, "anna");
@@ -154,9 +164,7 @@ fn a_request_id_is_new_again_after_the_window_in_every_process() {
     };
     let open = || Connection::open_with(&scratch.uri(), options()).unwrap();
     let store = open();
-    store
-        .set_settings(SettingsChange::RequestWindow(60))
-        .unwrap();
+    store.set_settings(window(60)).unwrap();
     let domain = store.define_domain_xml(DOMAIN).unwrap();
     let with_id = |store: &Connection| {
         let asked = Provenance {
