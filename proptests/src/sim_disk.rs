@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use momentlog::store::{Access, Disk, DiskFile};
+use momentlog::store::{Access, Disk, DiskFile, FileId};
 
 /// Bytes that a disk writes as a whole or not at all, but for the last of a write.
 pub const SECTOR_LEN: u64 = 512;
@@ -520,6 +520,15 @@ impl Disk for SimDisk {
         }
     }
 
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        let machine = self.in_directory(Call::Look)?;
+        let names = &machine.directories[self.directory].names;
+        names
+            .get(name)
+            .map(|file| id(*file))
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut machine = self.in_directory(Call::Change)?;
         let names = &machine.directories[self.directory].names;
@@ -567,7 +576,19 @@ impl Disk for SimDisk {
     }
 }
 
+fn id(file: usize) -> FileId {
+    FileId {
+        device: 0,
+        number: file as u64,
+    }
+}
+
 impl DiskFile for SimFile {
+    fn id(&self) -> io::Result<FileId> {
+        let _ = self.disk.whole(Call::Look)?;
+        Ok(id(self.file))
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let machine = self.disk.whole(Call::Look)?;
         let bytes = &machine.files[self.file].bytes;

@@ -39,6 +39,13 @@ pub trait Disk: Debug + Send + Sync {
     /// `NotFound`; `PermissionDenied` with [`Unsafe`] inside if the file cannot be trusted.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Returns which file has this name now, to be compared with [`DiskFile::id`] of one that is open.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or what the disk says.
+    fn id_of(&self, name: &str) -> io::Result<FileId>;
+
     /// Creates a file that is not there yet, for this user alone.
     ///
     /// # Errors
@@ -80,8 +87,24 @@ pub enum Access {
     Write,
 }
 
+/// Tells one file of a machine from all others, as long as it is open or has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The file there.
+    pub number: u64,
+}
+
 /// One open file of a [`Disk`].
 pub trait DiskFile: Debug + Send + Sync {
+    /// Returns which file this is, whatever its name is now.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    fn id(&self) -> io::Result<FileId>;
+
     /// Reads up to `buffer.len()` bytes from `offset`; fewer only at the end of the file.
     ///
     /// # Errors
@@ -266,6 +289,12 @@ impl Disk for RealDisk {
         Ok(Box::new(File::from(file)))
     }
 
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        let directory = self.directory()?;
+        let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(id_in(&stat))
+    }
+
     fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -295,7 +324,19 @@ impl Disk for RealDisk {
     }
 }
 
+/// Returns the file that a look at it names. The types of the fields differ between systems.
+fn id_in(stat: &rustix::fs::Stat) -> FileId {
+    FileId {
+        device: stat.st_dev,
+        number: stat.st_ino,
+    }
+}
+
 impl DiskFile for File {
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_in(&rustix::fs::fstat(self)?))
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {

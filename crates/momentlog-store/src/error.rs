@@ -1,5 +1,6 @@
 //! Why the log refused or failed.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -38,6 +39,37 @@ pub enum StoreError {
         path: PathBuf,
         /// The last record that was moved away.
         start: Head,
+    },
+    /// Another store, or another state of this one, stands where this handle has read or written: a copy was put back,
+    /// or the files were overwritten. What this handle appended last may be in neither. It refuses everything from then
+    /// on; open the store again.
+    #[error(
+        "{} was replaced while it was open: {}, and {}; open it again",
+        .path.display(), Had(.had), Stands(.found)
+    )]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+        /// What this handle had read or written last.
+        had: Option<Head>,
+        /// What `head` says now; `None` if it says nothing.
+        found: Option<Head>,
+    },
+    /// Another record stands where the caller has read one: the log was put back, and went on in another way.
+    #[error("the log was forked: record {at} is another one than the one that was read")]
+    Forked {
+        /// The first record that is known to be another one.
+        at: Seq,
+    },
+    /// The log ends before a record that the caller has read: an earlier state of it was put back.
+    #[error(
+        "the log was truncated: record {} was read, and {}", .had.seq, Ends(.end)
+    )]
+    Truncated {
+        /// What the caller has read.
+        had: Head,
+        /// Where the log ends.
+        end: Option<Head>,
     },
     /// This kind of store has no images, or no archive.
     #[error("this store cannot {doing}")]
@@ -161,7 +193,7 @@ impl StoreError {
     /// Whether the append that failed with this may have written something.
     pub fn written(&self) -> Written {
         match self {
-            StoreError::Unknown { .. } => Written::Unknown,
+            StoreError::Unknown { .. } | StoreError::Replaced { .. } => Written::Unknown,
             _ => Written::No,
         }
     }
@@ -175,6 +207,42 @@ impl StoreError {
             doing,
             path,
             source,
+        }
+    }
+}
+
+/// Says what a handle has read or written last.
+struct Had<'a>(&'a Option<Head>);
+
+impl fmt::Display for Had<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(head) => write!(f, "this handle had record {} ({})", head.seq, head.digest),
+            None => f.write_str("this handle had no record"),
+        }
+    }
+}
+
+/// Says what a store is known to hold now.
+struct Stands<'a>(&'a Option<Head>);
+
+impl fmt::Display for Stands<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(head) => write!(f, "now the log has record {} ({})", head.seq, head.digest),
+            None => f.write_str("now nothing says which record the log has"),
+        }
+    }
+}
+
+/// Says where a log ends.
+struct Ends<'a>(&'a Option<Head>);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(head) => write!(f, "the log ends with record {}", head.seq),
+            None => f.write_str("the log has no record"),
         }
     }
 }

@@ -3,8 +3,9 @@
 mod archive;
 mod image;
 mod recover;
+mod remembered;
+mod scan;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::disk::{Access, Disk, DiskFile};
 use crate::frame::{self, FRAME_LEN_MAX};
 use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock;
-use crate::segment::{Cursor, FrameReader, Next, check_directory, segment_name};
+use crate::segment::{Cursor, check_directory, segment_name};
 use crate::store::next_seq;
 use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
 
@@ -71,6 +72,8 @@ pub struct FileStore {
     torn: Option<TornTail>,
     head_torn: bool,
     poisoned: bool,
+    /// What it had and what it found, once another store stood where this one was.
+    replaced: Option<(Option<Head>, Option<Head>)>,
 }
 
 /// What only the writer has.
@@ -80,6 +83,8 @@ struct Writer {
     head: Box<dyn DiskFile>,
     /// Behind the last record of the log.
     end: Cursor,
+    /// What it has written to `head` last; nothing if that failed.
+    told: Option<[u8; HEAD_LEN]>,
     segment: Option<OpenSegment>,
     /// How many segments there are, which gives the capacity of the next one.
     segments: u32,
@@ -89,19 +94,10 @@ struct Writer {
     written: u64,
 }
 
-/// What one look at the log found.
-struct Scan {
-    /// What `head` said before it.
-    published: Option<(LogId, Head)>,
-    /// The last record that was given out, or behind which it began.
-    served: Option<Head>,
-    /// A torn tail, or damage.
-    judged: Result<Option<TornTail>, StoreError>,
-}
-
 /// The segment that is being written.
 #[derive(Debug)]
 struct OpenSegment {
+    first: Seq,
     file: Box<dyn DiskFile>,
     capacity: u64,
     /// Up to where the file has been written, with zeros at least.
@@ -131,6 +127,7 @@ impl FileStore {
             torn: None,
             head_torn: false,
             poisoned: false,
+            replaced: None,
         }
     }
 
@@ -158,13 +155,13 @@ impl FileStore {
         image::images(self.disk.as_ref())
     }
 
-    fn check_writable(&self) -> Result<(), StoreError> {
+    fn check_writable(&mut self) -> Result<(), StoreError> {
         if self.poisoned {
             return Err(StoreError::Poisoned {
                 path: self.disk.path().into(),
             });
         }
-        Ok(())
+        self.check_place().map(|_| ())
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -197,23 +194,7 @@ impl Store for FileStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut after = after;
-        let mut published = None;
-        while let Some(scan) = self.scan(after, each)? {
-            // What looks torn or damaged may only be old: a writer may have come and gone while it was read. It counts if
-            // a second look finds the same, and no writer has published anything in between.
-            let is_sound = matches!(scan.judged, Ok(None));
-            if is_sound || published == Some(scan.published) {
-                let torn = scan.judged?;
-                if self.writer.is_none() {
-                    self.torn = torn;
-                }
-                break;
-            }
-            published = Some(scan.published);
-            after = scan.served;
-        }
-        Ok(())
+        self.read_on(after, each)
     }
 
     fn begin(&mut self, wait: Duration) -> Result<(), StoreError> {
@@ -221,11 +202,16 @@ impl Store for FileStore {
         if self.writer.is_some() {
             return Ok(());
         }
-        self.disk
-            .create()
-            .map_err(StoreError::io("create", self.disk.path()))?;
+        if self.cursor.head.is_none() {
+            self.disk
+                .create()
+                .map_err(StoreError::io("create", self.disk.path()))?;
+        }
         check_directory(self.disk.as_ref())?;
+        self.check_place()?;
         let lock = lock::take(self.disk.as_ref(), wait)?;
+        // Now nobody else changes what stands there.
+        self.check_place()?;
         let (end, segments) = self.recover()?;
         let path = self.path(HEAD);
         let head = match self.disk.open(HEAD, Access::Write) {
@@ -245,10 +231,11 @@ impl Store for FileStore {
             }
             opened => opened.map_err(StoreError::io("open", &path))?,
         };
-        let writer = Writer {
+        let mut writer = Writer {
             lock,
             head,
             end,
+            told: None,
             segment: None,
             segments,
             sealed: false,
@@ -282,7 +269,9 @@ impl Store for FileStore {
         } else if let Some(length) = too_large(&drafts) {
             Err(StoreError::TooLarge { length })
         } else {
+            let before = writer.end;
             self.append_all(&mut writer, self.log.unwrap_or(log), drafts)
+                .and_then(|records| self.check_written(&writer, before).map(|()| records))
         };
         if let Ok(records) = &appended
             && !records.is_empty()
@@ -305,6 +294,8 @@ impl Store for FileStore {
         };
         if let Some(segment) = &writer.segment
             && !self.poisoned
+            && self.replaced.is_none()
+            && self.is_kept(&writer, writer.end).unwrap_or(false)
         {
             // Only zeros are trimmed, so whether it succeeds, now or ever, changes nothing but space.
             let _ = segment.file.set_len(writer.end.offset);
@@ -318,11 +309,12 @@ impl Store for FileStore {
 
     fn start(&mut self) -> Result<Option<Head>, StoreError> {
         check_directory(self.disk.as_ref())?;
-        Ok(self.read_start()?.map(|(_, head)| head))
+        Ok(self.check_place()?.map(|(_, head)| head))
     }
 
     fn image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
         check_directory(self.disk.as_ref())?;
+        self.check_place()?;
         self.load_image(most)
     }
 
@@ -341,103 +333,6 @@ impl Store for FileStore {
 }
 
 impl FileStore {
-    /// Gives out what there is behind `after`, once, and says how the log ends; nothing if somebody is
-    /// writing there.
-    fn scan(
-        &mut self,
-        after: Option<Head>,
-        each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
-    ) -> Result<Option<Scan>, StoreError> {
-        let disk = self.disk.clone();
-        check_directory(disk.as_ref())?;
-        let published = self.published()?;
-        if let Some((log, start)) = self.read_start()? {
-            self.log = self.log.or(Some(log));
-            if after.is_none_or(|after| after.seq < start.seq) {
-                let path = disk.path().into();
-                return Err(StoreError::Archived { path, start });
-            }
-        }
-        let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor_before(after)?)?;
-        if reader.is_empty() && published.is_none() && self.writer.is_none() {
-            return Err(StoreError::Missing {
-                path: disk.path().into(),
-            });
-        }
-        let is_new = |record: &Record| after.is_none_or(|after| record.seq > after.seq);
-        // What a failed sync left behind is nobody's to serve, although this handle wrote it.
-        let sees_all = self.writer.is_some() && !self.poisoned;
-        let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
-        let mut lock = None;
-        let mut pending = VecDeque::new();
-        let mut served = reader.cursor;
-        let bad = loop {
-            let next = next_seq(reader.cursor.head);
-            if !is_durable(next) {
-                let lock = match lock {
-                    Some(lock) => lock,
-                    None => *lock.insert(self.lock_status()?),
-                };
-                if self.poisoned || lock.held || lock.unsettled {
-                    break None;
-                }
-            }
-            match reader.next()? {
-                Next::End => break None,
-                Next::Bad(damage) => break Some(damage),
-                Next::Record(record) if is_durable(record.seq) => {
-                    served = reader.cursor;
-                    if is_new(&record) {
-                        each(record)?;
-                    }
-                }
-                Next::Record(record) => {
-                    let durable = record.durable;
-                    pending.push_back((record, reader.cursor));
-                    // A frame tells which ones before it were synced.
-                    let synced = |(record, _): &(Record, Cursor)| Some(record.seq) <= durable;
-                    while pending.front().is_some_and(synced)
-                        && let Some((record, cursor)) = pending.pop_front()
-                    {
-                        served = cursor;
-                        if is_new(&record) {
-                            each(record)?;
-                        }
-                    }
-                }
-            }
-        };
-        self.log = reader.log();
-        if let Some((_, first)) = pending.front() {
-            // The last writer is gone and may have died between writing and syncing these.
-            self.sync_from(first.segment)?;
-        }
-        for (record, cursor) in pending {
-            served = cursor;
-            if is_new(&record) {
-                each(record)?;
-            }
-        }
-        if served.head.map(|head| head.seq) >= self.cursor.head.map(|head| head.seq) {
-            self.cursor = served;
-        }
-        // A frame that a writer has only begun is no damage, also if that writer came after the first look.
-        if self.poisoned || lock.is_some_and(|lock: lock::Status| lock.held) {
-            return Ok(None);
-        }
-        let end = reader.cursor;
-        let judged = match self.judge(&mut reader, end, bad, published) {
-            Err(damaged @ StoreError::Damaged { .. }) => Err(damaged),
-            judged => Ok(judged?),
-        };
-        let is_sound = matches!(judged, Ok(None));
-        Ok((is_sound || !self.lock_status()?.held).then_some(Scan {
-            published,
-            served: served.head,
-            judged,
-        }))
-    }
-
     /// Writes and syncs the records; on an error that leaves open what was written, poisons the handle.
     fn append_all(
         &mut self,
@@ -529,6 +424,7 @@ impl FileStore {
         writer.segments += 1;
         writer.sealed = false;
         writer.segment = Some(OpenSegment {
+            first,
             file,
             capacity,
             filled,
@@ -556,6 +452,7 @@ impl FileStore {
                 let file = file.map_err(StoreError::io("open", &path))?;
                 let filled = file.length().map_err(StoreError::io("read", &path))?;
                 writer.segment.insert(OpenSegment {
+                    first: segment,
                     file,
                     capacity,
                     filled,
@@ -610,9 +507,10 @@ impl Writer {
     ///
     /// That it fails is not the caller's trouble: the record is durable, and readers see it after the next append, or
     /// once this writer is gone.
-    fn publish(&self, log: Option<LogId>) {
+    fn publish(&mut self, log: Option<LogId>) {
         if let (Some(head), Some(log)) = (self.end.head, log) {
-            let _ = self.head.write_at(0, &head::encode(HEAD_MAGIC, log, head));
+            let bytes = head::encode(HEAD_MAGIC, log, head);
+            self.told = self.head.write_at(0, &bytes).ok().map(|()| bytes);
         }
     }
 }

@@ -37,7 +37,7 @@ mod sync;
 mod verify;
 
 pub use commit_queue::{CommitQueue, Outdated, Ticket};
-pub use disk::{Access, Disk, DiskFile, RealDisk, Unsafe};
+pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Written};
 pub use file_store::{FileStore, Limits, Rejoined, TornTail};
 pub use frame::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::image::{image_name, images, write_whole};
 use super::{FileStore, HEAD, START, TEMPORARY, unknown};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, FileId};
 use crate::head::{self, START_MAGIC};
 use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name, segments};
@@ -198,6 +198,13 @@ impl Disk for Rejoined {
                 self.archive.open(name, access)
             }
             opened => opened,
+        }
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        match self.live.id_of(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.archive.id_of(name),
+            found => found,
         }
     }
 

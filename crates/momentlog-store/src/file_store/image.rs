@@ -125,23 +125,36 @@ impl FileStore {
 
     /// Returns the cursor behind the record `head`, if its frame stands at `place`.
     fn cursor_at(&self, place: Place, head: Head) -> Option<Cursor> {
-        let file = self
-            .disk
-            .open(&segment_name(place.segment), Access::Read)
-            .ok()?;
-        let mut header = [0; HEADER_LEN];
-        file.read_at(place.offset, &mut header).ok()?;
-        let length = frame::decode_header(&header).ok()?.frame_len;
-        debug_assert!(length <= FRAME_LEN_MAX);
-        let mut bytes = vec![0; length];
-        let read = file.read_at(place.offset, &mut bytes).ok()?;
-        let (record, length) = frame::decode(&bytes[..read], place).ok()?;
-        (record.head() == head).then_some(Cursor {
+        let (found, length) = self.frame_at(place).ok()??;
+        (found == head).then_some(Cursor {
             segment: place.segment,
-            offset: place.offset + length as u64,
+            offset: place.offset + length,
             head: Some(head),
             last: Some((place.segment, place.offset)),
         })
+    }
+
+    /// Returns the head of the record whose frame stands at `place`, and the frame's length; `None` if no frame does.
+    pub(super) fn frame_at(&self, place: Place) -> Result<Option<(Head, u64)>, StoreError> {
+        let name = segment_name(place.segment);
+        let path = || self.path(&name);
+        let file = match self.disk.open(&name, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(StoreError::io("open", path()))?,
+        };
+        let mut header = [0; HEADER_LEN];
+        file.read_at(place.offset, &mut header)
+            .map_err(StoreError::io("read", path()))?;
+        let Ok(header) = frame::decode_header(&header) else {
+            return Ok(None);
+        };
+        debug_assert!(header.frame_len <= FRAME_LEN_MAX);
+        let mut bytes = vec![0; header.frame_len];
+        let read = file
+            .read_at(place.offset, &mut bytes)
+            .map_err(StoreError::io("read", path()))?;
+        let decoded = frame::decode(&bytes[..read], place).ok();
+        Ok(decoded.map(|(record, length)| (record.head(), length as u64)))
     }
 
     /// Writes an image of the log as it is now, and removes those that are not needed any more.

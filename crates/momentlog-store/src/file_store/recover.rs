@@ -57,7 +57,7 @@ impl FileStore {
         }
     }
 
-    fn mark(&self, name: &str, magic: [u8; 8]) -> Result<Mark, StoreError> {
+    pub(super) fn mark(&self, name: &str, magic: [u8; 8]) -> Result<Mark, StoreError> {
         let path = || self.path(name);
         let file = match self.disk.open(name, Access::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Mark::None),
@@ -245,25 +245,37 @@ impl FileStore {
             .map_err(StoreError::io("sync", self.disk.path()))
     }
 
-    /// Returns a cursor from which the record after `after` is found without reading the whole log.
-    pub(super) fn cursor_before(&self, after: Option<Head>) -> Result<Cursor, StoreError> {
+    /// Returns a cursor from which the record after `after` is found without reading the whole log. Unless it is right
+    /// behind `after`, that record is read as well, so that it can be compared.
+    pub(super) fn cursor_before(
+        &self,
+        after: Option<Head>,
+        start: Option<Head>,
+    ) -> Result<Cursor, StoreError> {
         if after == self.cursor.head {
             return Ok(self.cursor);
         }
         let Some(after) = after else {
             return Ok(Cursor::START);
         };
-        if let Some(cursor) = self.of_image.filter(|cursor| cursor.head == Some(after)) {
+        if start == Some(after) {
+            return Ok(Cursor::behind(after));
+        }
+        let of_image = self.of_image.filter(|cursor| cursor.head == Some(after));
+        if let Some(cursor) = of_image
+            && cursor.last.is_some()
+            && self.stands(cursor)?
+        {
             return Ok(cursor);
         }
-        let next = next_seq(Some(after));
         let first = segments(self.disk.as_ref())?
             .into_iter()
             .rev()
-            .find(|first| *first <= next);
+            .find(|first| *first <= after.seq);
+        let begin = start.map_or(Cursor::START, Cursor::behind);
         match first {
-            None | Some(Seq::FIRST) => Ok(Cursor::START),
-            Some(first) if first == next => Ok(Cursor::behind(after)),
+            None => Ok(begin),
+            Some(first) if first == begin.segment => Ok(begin),
             Some(first) => {
                 let name = segment_name(first);
                 let mut bytes = [0; frame::HEADER_LEN];
@@ -278,7 +290,7 @@ impl FileStore {
                     let digest = header.previous;
                     Some(Head { seq, digest })
                 });
-                Ok(before.map_or(Cursor::START, Cursor::behind))
+                Ok(before.map_or(begin, Cursor::behind))
             }
         }
     }

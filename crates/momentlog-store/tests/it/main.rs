@@ -4,6 +4,7 @@
 mod append;
 mod damage;
 mod races;
+mod replaced;
 mod safety;
 mod vectors;
 

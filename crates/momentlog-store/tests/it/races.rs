@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
-use momentlog_store::{Access, Disk, DiskFile};
+use momentlog_store::{Access, Disk, DiskFile, FileId};
 
 use super::*;
 
@@ -47,6 +47,10 @@ impl Disk for Overtaken {
         }))
     }
 
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        self.disk.id_of(name)
+    }
+
     fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         self.disk.create_file(name)
     }
@@ -69,6 +73,10 @@ impl Disk for Overtaken {
 }
 
 impl DiskFile for OvertakenFile {
+    fn id(&self) -> io::Result<FileId> {
+        self.file.id()
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pending = self.pending.lock().unwrap();
         if !std::mem::take(&mut *pending) {

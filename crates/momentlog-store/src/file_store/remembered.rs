@@ -1,0 +1,143 @@
+//! What a handle remembers is compared with what stands there now, before it is used.
+//!
+//! Somebody may put a copy of the store back, or overwrite its files, while a handle is open. Its offsets then mean
+//! nothing, and what it appends would be in no store. Such a handle refuses everything from then on.
+
+use std::io;
+
+use super::{FileStore, HEAD, Writer, unknown};
+use crate::disk::DiskFile;
+use crate::head::{HEAD_LEN, HEAD_MAGIC, Mark};
+use crate::lock::LOCK;
+use crate::segment::{Cursor, segment_name};
+use crate::{Head, LogId, Place, StoreError};
+
+impl FileStore {
+    /// Checks that the store at the path is the one that this handle has read or writes; returns what `start` says.
+    pub(super) fn check_place(&mut self) -> Result<Option<(LogId, Head)>, StoreError> {
+        if let Some((had, found)) = self.replaced {
+            return Err(self.replaced(had, found));
+        }
+        if let Some(writer) = self.writer.take() {
+            let kept = self.check_kept(&writer, writer.end);
+            self.writer = Some(writer);
+            kept?;
+            return self.read_start();
+        }
+        let mut start = self.read_start()?;
+        loop {
+            if self.is_where_it_was(start)? {
+                return Ok(start);
+            }
+            // What is gone may have been moved to an archive since `start` was read.
+            let before = std::mem::replace(&mut start, self.read_start()?);
+            if before == start {
+                return Err(self.refuse_from_now_on(self.cursor.head));
+            }
+        }
+    }
+
+    /// Checks, as the writer, that what it writes is in the store that others open.
+    pub(super) fn check_kept(&mut self, writer: &Writer, end: Cursor) -> Result<(), StoreError> {
+        if self.is_kept(writer, end)? {
+            Ok(())
+        } else {
+            Err(self.refuse_from_now_on(end.head))
+        }
+    }
+
+    /// Checks the same after an append behind `end`, before it is acknowledged.
+    pub(super) fn check_written(&mut self, writer: &Writer, end: Cursor) -> Result<(), StoreError> {
+        self.check_kept(writer, end).map_err(|error| {
+            // The handle goes no further, whatever the reason: nobody knows which store holds what it has written.
+            self.poisoned = true;
+            unknown(error)
+        })
+    }
+
+    /// Whether the files that a writer has open are those at the path, and hold what it has written up to `end`.
+    pub(super) fn is_kept(&self, writer: &Writer, end: Cursor) -> Result<bool, StoreError> {
+        let mut files = vec![
+            (LOCK.to_owned(), &writer.lock),
+            (HEAD.to_owned(), &writer.head),
+        ];
+        if let Some(open) = &writer.segment {
+            files.push((segment_name(open.first), &open.file));
+        }
+        for (name, file) in files {
+            if !self.is_named(&name, file.as_ref())? {
+                return Ok(false);
+            }
+        }
+        let told = writer.told.as_ref();
+        let mut bytes = [0; HEAD_LEN];
+        writer
+            .head
+            .read_at(0, &mut bytes)
+            .map_err(StoreError::io("read", self.path(HEAD)))?;
+        Ok(told.is_none_or(|told| *told == bytes) && self.stands(end)?)
+    }
+
+    fn is_named(&self, name: &str, file: &dyn DiskFile) -> Result<bool, StoreError> {
+        match self.disk.id_of(name) {
+            Ok(id) => Ok(id == file.id().map_err(StoreError::io("read", self.path(name)))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("open", self.path(name))(error)),
+        }
+    }
+
+    /// Whether the record before the cursor is where this handle has read it, or was moved to an archive: then nothing is
+    /// remembered any more.
+    fn is_where_it_was(&mut self, start: Option<(LogId, Head)>) -> Result<bool, StoreError> {
+        let Some(had) = self.cursor.head else {
+            return Ok(true);
+        };
+        if let Some((log, start)) = start {
+            if Some(log) != self.log {
+                return Ok(false);
+            }
+            if had.seq < start.seq {
+                self.cursor = Cursor::START;
+                self.of_image = None;
+                return Ok(true);
+            }
+            if had.seq == start.seq {
+                self.cursor = Cursor::behind(had);
+                return Ok(had == start);
+            }
+        }
+        Ok(self.cursor.last.is_some() && self.stands(self.cursor)?)
+    }
+
+    /// Whether the frame before the cursor stands where the cursor says. Where that is not known, there is none.
+    pub(super) fn stands(&self, cursor: Cursor) -> Result<bool, StoreError> {
+        let (Some(head), Some((segment, offset)), Some(log)) = (cursor.head, cursor.last, self.log)
+        else {
+            return Ok(true);
+        };
+        let place = Place {
+            log,
+            segment,
+            offset,
+        };
+        let found = self.frame_at(place)?;
+        Ok(found.is_some_and(|(found, _)| found == head))
+    }
+
+    fn refuse_from_now_on(&mut self, had: Option<Head>) -> StoreError {
+        let found = match self.mark(HEAD, HEAD_MAGIC) {
+            Ok(Mark::At(_, head)) => Some(head),
+            _ => None,
+        };
+        self.replaced = Some((had, found));
+        self.replaced(had, found)
+    }
+
+    fn replaced(&self, had: Option<Head>, found: Option<Head>) -> StoreError {
+        StoreError::Replaced {
+            path: self.disk.path().into(),
+            had,
+            found,
+        }
+    }
+}
