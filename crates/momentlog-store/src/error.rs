@@ -71,6 +71,14 @@ pub enum StoreError {
         /// Where the log ends.
         end: Option<Head>,
     },
+    /// The store gave out a record that is not what was appended. Nothing is decided on it.
+    #[error("the store's record {seq} is not what was appended: {why}")]
+    Untrue {
+        /// The record.
+        seq: Seq,
+        /// What is wrong.
+        why: Damage,
+    },
     /// This kind of store has no images, or no archive.
     #[error("this store cannot {doing}")]
     Unsupported {
@@ -157,8 +165,11 @@ pub enum Damage {
     /// The file `start`, which says what was archived, is not what was written.
     #[error("the file that says where the log begins is not what was written")]
     Start,
-    /// A segment of another log.
-    #[error("the segment belongs to log {found}")]
+    /// The digest is not that of what the record holds.
+    #[error("its digest is not that of what it holds")]
+    Digest,
+    /// A segment, or a record, of another log.
+    #[error("it belongs to log {found}")]
     OtherLog {
         /// That log.
         found: LogId,

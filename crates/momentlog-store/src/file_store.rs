@@ -197,6 +197,10 @@ impl Store for FileStore {
         self.read_on(after, each)
     }
 
+    fn verifies(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self, wait: Duration) -> Result<(), StoreError> {
         self.check_writable()?;
         if self.writer.is_some() {

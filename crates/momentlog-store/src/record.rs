@@ -239,6 +239,11 @@ impl Record {
         }
     }
 
+    /// Returns the digest that this record has in the log `log`, from what it holds.
+    pub fn computed(&self, log: LogId) -> Digest {
+        digest(log, self.seq, self.previous, &self.facts, &self.texts)
+    }
+
     /// The seq and digest, as the end of a log that ends here.
     pub fn head(&self) -> Head {
         Head {

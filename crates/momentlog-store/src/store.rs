@@ -6,7 +6,7 @@ use crate::{Disk, Draft, Head, LogId, Record, Seq, StoreError};
 ///
 /// A directory of files, a table with a unique key, or a replicated stream can all do this natively.
 pub trait Store: std::fmt::Debug + Send {
-    /// The log's id; `None` as long as there is no record.
+    /// The log's id, which never changes; `None` as long as there is no record, or none was read.
     fn log_id(&self) -> Option<LogId>;
 
     /// The last record that is known here to be durable: for the writer the end of the log, otherwise what was read last.
@@ -27,16 +27,28 @@ pub trait Store: std::fmt::Debug + Send {
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, StoreError>;
 
-    /// Calls `each` with the records after `after`, which must be of this log, in order, up to the durable end.
+    /// Calls `each` with the records after `after`, in order, up to the durable end.
+    ///
+    /// The record that `after` names is compared with the one that stands there, where the store can do so; the engine
+    /// above checks of every store that the first record given out continues `after`, that each continues the one before,
+    /// and, unless the store [`verifies`](Self::verifies), that its digest is that of what it holds. A log without records
+    /// gives out none; one that does not exist yet may be [`StoreError::Missing`].
     ///
     /// # Errors
     ///
-    /// What the store cannot read, after it has given what comes before; or whatever `each` returns.
+    /// [`StoreError::Forked`] if another record stands where `after` does; [`StoreError::Truncated`] if the log ends
+    /// before; [`StoreError::Archived`] if records behind `after` were moved to an archive; what the store cannot read,
+    /// after it has given what comes before; or whatever `each` returns.
     fn read(
         &mut self,
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
+
+    /// Whether the store itself recomputes the digest of every record that it gives out. If not, the reader does.
+    fn verifies(&self) -> bool {
+        false
+    }
 
     /// Makes this handle the writer, so that nobody else appends until [`end`](Self::end).
     ///
@@ -150,7 +162,22 @@ impl Store for MemoryStore {
         let from = after.map_or(0, |head| {
             usize::try_from(head.seq.get()).unwrap_or(usize::MAX)
         });
+        if let Some(had) = after {
+            match self.records.get(from - 1).map(Record::head) {
+                Some(found) if found == had => {}
+                Some(_) => return Err(StoreError::Forked { at: had.seq }),
+                None => {
+                    let end = self.head();
+                    return Err(StoreError::Truncated { had, end });
+                }
+            }
+        }
         self.records.iter().skip(from).cloned().try_for_each(each)
+    }
+
+    fn verifies(&self) -> bool {
+        // Nobody else has them.
+        true
     }
 
     fn begin(&mut self, _wait: std::time::Duration) -> Result<(), StoreError> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use momentlog_core::{
     Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal, Settings, SettingsChange,
 };
-use momentlog_store::{Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store};
+use momentlog_store::{
+    Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store, StoreError,
+};
 use momentlog_xml::{RecentDomain, read_domain};
 use sha2::{Digest as _, Sha256};
 
@@ -377,16 +379,26 @@ impl Connection {
         self.engine.view_at(seq)
     }
 
-    /// Returns the entries of the log after `after`, from the first one if that is `None`.
+    /// Returns the entries of the log behind the record `after`, from the first one that is not archived if that is
+    /// `None`.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
-    pub fn entries(&self, after: Option<Seq>) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        self.engine
-            .entries(after, &mut |entry, _| entries.push(entry))?;
-        Ok(entries)
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read. [`Error::store`] tells more: `Forked` if
+    /// another record stands where `after` does, `Truncated` if the log ends before it, `Archived` if records behind it
+    /// were moved to an archive, `Replaced` if another store stands where this one was.
+    pub fn entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
+        self.engine.all_entries(after)
+    }
+
+    /// Checks that the log continues the one that a receipt is of, from its record to the end, and returns the receipt of
+    /// that end: for an auditor who has verified all that comes before.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Self::entries); `Forked` also if the receipt is of another log.
+    pub fn verify_since(&self, receipt: Receipt) -> Result<Receipt> {
+        self.engine.verify_since(receipt)
     }
 
     /// Calls `each` with every entry of the log and the state right after it. `each` must not use the connection, which
@@ -399,8 +411,8 @@ impl Connection {
         self.engine.entries(None, &mut each)
     }
 
-    /// Returns a subscription to the entries after `after`.
-    pub fn subscribe(&self, after: Option<Seq>) -> Subscription {
+    /// Returns a subscription to the entries behind the record `after`.
+    pub fn subscribe(&self, after: Option<Head>) -> Subscription {
         Subscription {
             connection: self.clone(),
             seen: after,
@@ -557,7 +569,7 @@ impl Submitted {
 #[derive(Debug)]
 pub struct Subscription {
     connection: Connection,
-    seen: Option<Seq>,
+    seen: Option<Head>,
 }
 
 impl Subscription {
@@ -565,15 +577,25 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::SystemError`] if the store cannot be read. That it is not there yet is no error.
+    /// [`ErrorCode::SystemError`] if the store cannot be read; [`Error::store`] tells more, as for
+    /// [`Connection::entries`]. `Archived` comes once and says which records were missed: the next call goes on behind
+    /// them. That the store is not there yet is no error.
     pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>> {
-        let view = self.connection.engine.wait(self.seen, wait)?;
-        if view.head().map(|head| head.seq) <= self.seen {
+        let seen = self.seen.map(|seen| seen.seq);
+        let head = self.connection.engine.wait(seen, wait)?.head();
+        if head.is_none() || head == self.seen {
             return Ok(Vec::new());
         }
-        let entries = self.connection.entries(self.seen)?;
-        self.seen = entries.last().map(|entry| entry.head.seq).or(self.seen);
-        Ok(entries)
+        let entries = self.connection.entries(self.seen);
+        match &entries {
+            Ok(entries) => self.seen = entries.last().map(|entry| entry.head).or(self.seen),
+            Err(error) => {
+                if let Some(StoreError::Archived { start, .. }) = error.store() {
+                    self.seen = Some(*start);
+                }
+            }
+        }
+        entries
     }
 }
 

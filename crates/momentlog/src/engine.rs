@@ -6,17 +6,18 @@
 //! Threads decide one after the other, each on what those before have decided, and then share one write: see
 //! [`CommitQueue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
 
+mod chain;
 mod decide;
 mod record;
 mod replay;
 mod retain;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use momentlog_core::{DomainUuid, Event};
-use momentlog_store::{CommitQueue, LogId, Seq, Store, StoreError, Ticket};
+use momentlog_store::{CommitQueue, Head, LogId, Receipt, Seq, Store, StoreError, Ticket};
 use momentlog_xml::RecentDomain;
 
 use crate::environment::{Options, Provenance};
@@ -31,6 +32,9 @@ pub use retain::Archived;
 
 /// How much may be handed in and not waited for.
 const HANDED_IN_MAX: usize = 1_024;
+
+/// How often reading begins again because another process has archived what was being read.
+const OVERTAKEN_MAX: usize = 16;
 
 /// How often a store that others write as well is tried again, when one of them came first.
 const CONFLICTS_MAX: usize = 16;
@@ -66,6 +70,8 @@ pub(crate) struct Engine {
     /// Who holds this decides. It is taken before `store`.
     inner: Mutex<Inner>,
     store: Mutex<Box<dyn Store>>,
+    /// The id of the log, once a record was read.
+    known: OnceLock<LogId>,
     queue: CommitQueue<Job, StoreError>,
     /// The newest durable state that this process knows.
     view: RwLock<Arc<View>>,
@@ -106,6 +112,7 @@ impl Engine {
                 damage: None,
             }),
             store: Mutex::new(store),
+            known: OnceLock::new(),
             queue: CommitQueue::new(),
             view,
             exclusive: AtomicBool::new(false),
@@ -179,25 +186,70 @@ impl Engine {
     /// Calls `each` with the decoded entries after `after`, up to the durable end.
     pub(crate) fn entries(
         &self,
-        after: Option<Seq>,
+        after: Option<Head>,
+        each: &mut dyn FnMut(Entry, &View),
+    ) -> Result<()> {
+        self.entries_behind(after.map(|after| after.seq), after, each)
+    }
+
+    /// As [`entries`](Self::entries), from a seq on; `after`, if it is known, is the record of that seq.
+    fn entries_behind(
+        &self,
+        seq: Option<Seq>,
+        after: Option<Head>,
         each: &mut dyn FnMut(Entry, &View),
     ) -> Result<()> {
         let mut store = self.store();
-        let mut ledger = self.ledger_at(store.as_mut(), after)?;
+        let mut ledger = self.ledger_at(store.as_mut(), seq)?;
+        compare(after, ledger.view.head)?;
         let mut fault = None;
-        let read = store.read(ledger.view.head, &mut |record| {
+        let from = ledger.view.head;
+        let read = chain::read(store.as_mut(), &self.known, from, &mut |record| {
+            compare(after, Some(record.head()))?;
             if fault.is_none() {
                 match ledger.replay(&record) {
-                    Ok(entry) if Some(entry.head.seq) > after => each(entry, &ledger.view),
+                    Ok(entry) if Some(entry.head.seq) > seq => each(entry, &ledger.view),
                     Ok(_) => {}
                     Err(error) => fault = Some(error),
                 }
             }
             Ok(())
         });
-        match fault {
-            Some(error) => Err(unreadable(&error)),
-            None => Ok(read?),
+        match (fault, after) {
+            (Some(error), _) => Err(unreadable(&error)),
+            (None, Some(had)) if read.is_ok() && ledger.seq < seq => {
+                let end = ledger.view.head;
+                Err(StoreError::Truncated { had, end }.into())
+            }
+            (None, _) => Ok(read?),
+        }
+    }
+
+    /// Returns the decoded entries after `after`. Where they are moved to an archive meanwhile, and the caller has not
+    /// named a place before that, it begins again with what is there.
+    pub(crate) fn all_entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
+        let mut overtaken = 0;
+        loop {
+            let mut entries = Vec::new();
+            match self.entries(after, &mut |entry, _| entries.push(entry)) {
+                Err(error)
+                    if is_archived(&error) && after.is_none() && overtaken < OVERTAKEN_MAX =>
+                {
+                    overtaken += 1;
+                }
+                read => return read.map(|()| entries),
+            }
+        }
+    }
+
+    /// Checks that the log continues the one that `receipt` is of, from its record to the end, and returns the receipt of
+    /// that end.
+    pub(crate) fn verify_since(&self, receipt: Receipt) -> Result<Receipt> {
+        let mut head = receipt.head;
+        self.entries(Some(receipt.head), &mut |entry, _| head = entry.head)?;
+        match self.log_id() {
+            Some(log) if log == receipt.log => Ok(Receipt { log, head }),
+            _ => Err(StoreError::Forked { at: Seq::FIRST }.into()),
         }
     }
 
@@ -206,7 +258,8 @@ impl Engine {
         let mut store = self.store();
         let mut ledger = self.ledger_at(store.as_mut(), Some(seq))?;
         let mut fault = None;
-        let read = store.read(ledger.view.head, &mut |record| {
+        let from = ledger.view.head;
+        let read = chain::read(store.as_mut(), &self.known, from, &mut |record| {
             if fault.is_none() && record.seq <= seq {
                 fault = ledger.replay(&record).err();
             }
@@ -388,6 +441,12 @@ impl Engine {
             Some(most) => load(store, Some(most))?,
             None => None,
         };
+        if let (Some(after), Some(start)) = (after, start)
+            && after < start.seq
+        {
+            // The store says so itself, and where.
+            store.read(None, &mut |_| Ok(()))?;
+        }
         match (loaded, start) {
             (Some(ledger), _) => Ok(ledger),
             (None, Some(start)) => {
@@ -407,24 +466,50 @@ impl Engine {
 
     /// Returns the answer that the request got when it was recorded.
     fn first_answer(&self, seq: Seq) -> Result<Outcome> {
-        let answered = self.lock().ledger.first_answer(seq);
-        let events = match answered {
-            Some(events) => events.map_err(|error| unreadable(&error))?,
-            None => {
-                let mut found = None;
-                self.entries(Seq::new(seq.get() - 1), &mut |entry, _| {
+        let mut overtaken = 0;
+        loop {
+            let answered = self.lock().ledger.first_answer(seq);
+            let mut events = answered.transpose().map_err(|error| unreadable(&error))?;
+            if events.is_none() {
+                let before = Seq::new(seq.get() - 1);
+                let read = self.entries_behind(before, None, &mut |entry, _| {
                     if entry.head.seq == seq {
-                        found = Some(entry.events);
+                        events = Some(entry.events);
                     }
-                })?;
-                found.expect("a request that the ledger knows is in the log")
+                });
+                match read {
+                    // The image with which the log begins now has the answer.
+                    Err(error) if is_archived(&error) && overtaken < OVERTAKEN_MAX => {
+                        overtaken += 1;
+                        self.refresh()?;
+                        continue;
+                    }
+                    read => read?,
+                }
             }
-        };
-        Ok(Outcome {
-            seq,
-            events,
-            repeated: true,
-        })
+            return match events {
+                Some(events) => Ok(Outcome {
+                    seq,
+                    events,
+                    repeated: true,
+                }),
+                None => Err(self.lost(seq)),
+            };
+        }
+    }
+
+    /// Returns the error of a record that was read, and is not there any more.
+    fn lost(&self, seq: Seq) -> Error {
+        match self.view().head {
+            Some(had) => {
+                let end = self.store().head();
+                StoreError::Truncated { had, end }.into()
+            }
+            None => {
+                let detail = format!("the log does not have record {seq} any more");
+                Error::new(ErrorCode::SystemError, ErrorDomain::Test, detail)
+            }
+        }
     }
 
     fn publish(&self, newest: View) {
@@ -523,8 +608,11 @@ impl Engine {
     fn catch_up(&self, inner: &mut Inner) -> Result<()> {
         let mut store = self.store();
         let mut read = self.read_on(inner, store.as_mut());
-        if let Err(CannotRead::Store(StoreError::Archived { .. })) = read {
-            // Somebody has archived what this ledger has not read: it begins anew, with an image.
+        for _ in 0..OVERTAKEN_MAX {
+            if !matches!(read, Err(CannotRead::Store(StoreError::Archived { .. }))) {
+                break;
+            }
+            // Another process has archived what this ledger has not read: it begins again, with an image.
             inner.ledger = Ledger::new(self.options.profile);
             read = self.read_on(inner, store.as_mut());
         }
@@ -571,7 +659,7 @@ impl Engine {
             self.image.store(seq, Ordering::Relaxed);
             inner.ledger = ledger;
         }
-        replay::read_on(store, &mut inner.ledger)
+        replay::read_on(store, &self.known, &mut inner.ledger)
     }
 }
 
@@ -605,6 +693,20 @@ fn load(
         }
     }
     Ok(None)
+}
+
+/// Refuses a record that stands where another one was read.
+fn compare(after: Option<Head>, found: Option<Head>) -> std::result::Result<(), StoreError> {
+    match (after, found) {
+        (Some(after), Some(found)) if after.seq == found.seq && after != found => {
+            Err(StoreError::Forked { at: after.seq })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_archived(error: &Error) -> bool {
+    matches!(error.store(), Some(StoreError::Archived { .. }))
 }
 
 pub(crate) fn is_missing(error: &Error) -> bool {

@@ -1,11 +1,12 @@
 //! Replaying many records: one thread reads and verifies them, another applies them.
 
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
-use momentlog_store::{Record, Store, Text};
+use momentlog_store::{LogId, Record, Store, Text};
 
-use super::CannotRead;
+use super::{CannotRead, chain};
 use crate::ledger::{Ledger, ReplayError};
 
 /// Records that are handed over at once, unless they are large.
@@ -18,7 +19,11 @@ const LOT_BYTES: usize = 1 << 20;
 const LOTS: usize = 4;
 
 /// Brings a ledger to the end of the log. A second thread is used only where there is more than one lot to read.
-pub(super) fn read_on(store: &mut dyn Store, ledger: &mut Ledger) -> Result<(), CannotRead> {
+pub(super) fn read_on(
+    store: &mut dyn Store,
+    known: &OnceLock<LogId>,
+    ledger: &mut Ledger,
+) -> Result<(), CannotRead> {
     let after = ledger.view.head;
     thread::scope(|scope| {
         let mut ledger = Some(ledger);
@@ -26,7 +31,7 @@ pub(super) fn read_on(store: &mut dyn Store, ledger: &mut Ledger) -> Result<(), 
         let mut refused = None;
         let mut lot = Vec::new();
         let mut bytes = 0;
-        let read = store.read(after, &mut |record| {
+        let read = chain::read(store, known, after, &mut |record| {
             bytes += size(&record);
             lot.push(record);
             if lot.len() < LOT && bytes < LOT_BYTES {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::decide::vet;
 use super::record::Salts;
-use super::{Engine, Inner, unreadable};
+use super::{Engine, Inner, chain, unreadable};
 use crate::environment::Provenance;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::Bridge;
@@ -98,7 +98,8 @@ impl Engine {
         // The truth goes away, so what stands for it is made from the truth once more, and not from memory.
         let mut ledger = self.ledger_at(store.as_mut(), None)?;
         let mut fault = None;
-        store.read(ledger.view.head, &mut |record| {
+        let from = ledger.view.head;
+        chain::read(store.as_mut(), &self.known, from, &mut |record| {
             if fault.is_none() {
                 match ledger.replay(&record) {
                     Ok(entry) if entry.request_id.is_some() => {

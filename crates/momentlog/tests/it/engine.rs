@@ -51,7 +51,8 @@ fn every_entry_tells_who_why_and_what_came_before() {
         "a",
     )
     .unwrap();
-    let entries = scratch.open().entries(Some(at(2))).unwrap();
+    let second = store.entries(None).unwrap()[1].head;
+    let entries = scratch.open().entries(Some(second)).unwrap();
     let [entry] = &entries[..] else {
         panic!("{entries:?}")
     };

@@ -5,6 +5,7 @@ mod calls;
 mod engine;
 mod errors;
 mod readers;
+mod replaced;
 mod retention;
 mod settings;
 

@@ -102,7 +102,9 @@ fn threads_of_one_process_share_a_connection() {
 fn a_subscription_brings_each_entry_once() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
-    let mut subscription = scratch.open().subscribe(Seq::new(1));
+    let mut subscription = scratch
+        .open()
+        .subscribe(Some(store.entries(None).unwrap()[0].head));
     let mut next = || -> Vec<u64> {
         let entries = subscription.next(Duration::from_millis(1)).unwrap();
         entries.iter().map(|entry| entry.head.seq.get()).collect()
