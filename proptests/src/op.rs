@@ -151,6 +151,7 @@ impl Op {
                 now,
                 memory: None,
                 disks: Vec::new(),
+                disk_only: false,
                 halt: *halt,
             }),
             Op::Create {

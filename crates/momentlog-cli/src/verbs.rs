@@ -377,8 +377,17 @@ pub static VERBS: &[Verb] = &[
         true,
         &[
             needed("domain"),
+            flag("managed-save"),
+            word("storage"),
+            flag("remove-all-storage"),
+            flag("delete-storage-volume-snapshots"),
+            flag("wipe-storage"),
             flag("snapshots-metadata"),
             flag("checkpoints-metadata"),
+            flag("nvram"),
+            flag("keep-nvram"),
+            flag("tpm"),
+            flag("keep-tpm"),
         ],
     ),
     verb(

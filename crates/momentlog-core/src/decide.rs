@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::apply::{descendants, extent_of};
 use crate::checkpoint;
-use crate::snapshot::Alignment;
+use crate::snapshot::{self, Alignment};
 use crate::{
     Action, Change, CheckpointDef, Command, CreateCheckpoint, CreateSnapshot, DiskLocation,
     DiskRefused, DiskTracking, Domain, DomainDef, DomainUuid, Event, Extent, Memory, Moment,
@@ -81,12 +81,14 @@ impl State {
 
     fn create_live(&self, uuid: DomainUuid, def: &Arc<DomainDef>) -> Result<Vec<Change>, Refusal> {
         let policy = self.may_define(uuid, def)?;
-        if let Some(domain) = self.domain(uuid)
-            && domain.power.is_active()
-        {
-            return Err(Refusal::AlreadyActive {
-                name: domain.name.clone(),
-            });
+        if let Some(domain) = self.domain(uuid) {
+            let name = domain.name.clone();
+            if domain.power.is_active() {
+                return Err(Refusal::AlreadyActive { name });
+            }
+            if !domain.persistent {
+                return Err(Refusal::BeingStarted { name });
+            }
         }
         let id = Some(self.next_domain);
         let power = Power {
@@ -314,22 +316,29 @@ impl Domain {
             create.now,
             self.policy,
         );
-        let state = self.power.state;
+        let state = match self.power.state {
+            state if create.disk_only && state != RunState::Shutoff => SnapshotState::DiskSnapshot,
+            state => SnapshotState::Run(state),
+        };
         let memory = match &create.memory {
+            _ if create.disk_only => Memory::No,
             Some(Memory::External(file)) => Memory::External(file.clone()),
-            _ if state == RunState::Shutoff => Memory::No,
+            _ if state == SnapshotState::Run(RunState::Shutoff) => Memory::No,
             _ => Memory::Internal,
         };
         let alignment = Alignment {
-            external: matches!(memory, Memory::External(_)),
+            external: create.disk_only || matches!(memory, Memory::External(_)),
             overlays: self.policy.overlays,
             name: &name,
         };
-        let disks = alignment.align(&create.disks, &self.def)?;
+        let mut disks = alignment.align(&create.disks, &self.def)?;
+        if create.disk_only {
+            snapshot::keep_disks_alone(&mut disks, self.power.is_active())?;
+        }
         free(&self.snapshots, &name)?;
         let def = SnapshotDef {
             description: create.description.clone(),
-            state: SnapshotState::Run(state),
+            state,
             memory,
             disks,
             domain: Some(self.def.clone()),

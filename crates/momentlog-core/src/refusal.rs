@@ -87,6 +87,12 @@ pub enum Refusal {
         /// The domain.
         name: Arc<str>,
     },
+    /// A transient domain that a revert has shut off was to be created; it is still there.
+    #[error("domain '{name}' is already being started")]
+    BeingStarted {
+        /// The domain.
+        name: Arc<str>,
+    },
     /// A running domain was to be started.
     #[error("Domain '{name}' is already running")]
     AlreadyRunning {
@@ -277,6 +283,26 @@ pub enum DiskRefused {
         /// The disk as given.
         disk: Arc<str>,
     },
+    /// The disks of an active guest are kept in overlays, if they are kept alone.
+    #[error("active qemu domains require external disk snapshots; disk {disk} requested internal")]
+    ActiveInternal {
+        /// The disk.
+        disk: Arc<str>,
+    },
+    /// Nothing can lie above another image in this format.
+    #[error("external snapshot format for disk {disk} is unsupported: {format}")]
+    OverlayFormat {
+        /// The disk.
+        disk: Arc<str>,
+        /// The format.
+        format: Arc<str>,
+    },
+    /// No disk takes part in a snapshot of disks alone.
+    #[error("nothing selected for snapshot")]
+    NoneSelected,
+    /// Some disks would be kept in their images and some in overlays.
+    #[error("mixing internal and external targets for a snapshot is not yet supported")]
+    Mixed,
     /// No driver here can leave a disk to somebody else.
     #[error("'manual' snapshot mode is not supported by the test driver")]
     Manual,

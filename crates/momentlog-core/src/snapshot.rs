@@ -255,3 +255,45 @@ impl Alignment<'_> {
         }
     }
 }
+
+/// Checks the aligned disks of a snapshot that keeps the disks alone, and names the format of its overlays.
+///
+/// Follows libvirt's qemu driver.
+///
+/// # Errors
+///
+/// [`DiskRefused`]: for each disk the wrong place or format, then that none takes part, or some in either place.
+pub(crate) fn keep_disks_alone(
+    disks: &mut [SnapshotDisk],
+    active: bool,
+) -> Result<(), DiskRefused> {
+    /// The formats that can lie above another image.
+    const FORMATS: [&str; 2] = ["qcow2", "qed"];
+    let (mut internal, mut external) = (false, false);
+    for disk in disks {
+        match disk.location {
+            Some(DiskLocation::Internal) if active => {
+                return Err(DiskRefused::ActiveInternal {
+                    disk: disk.name.clone(),
+                });
+            }
+            Some(DiskLocation::Internal) => internal = true,
+            Some(DiskLocation::External) => {
+                external = true;
+                let format = disk.driver.get_or_insert_with(|| FORMATS[0].into());
+                if !FORMATS.contains(&&**format) {
+                    return Err(DiskRefused::OverlayFormat {
+                        disk: disk.name.clone(),
+                        format: format.clone(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    match (internal, external) {
+        (false, false) => Err(DiskRefused::NoneSelected),
+        (true, true) => Err(DiskRefused::Mixed),
+        _ => Ok(()),
+    }
+}

@@ -78,6 +78,9 @@ pub(crate) fn domain_def(
     let name = root
         .child_text("name")
         .ok_or_else(|| wrong(DomainRule::NameMissing))?;
+    if name.contains('/') {
+        return Err(wrong(DomainRule::NameSlash(name.to_string())));
+    }
     let uuid = match root.child("uuid") {
         None => None,
         Some(element) => {

@@ -156,6 +156,9 @@ pub enum DomainRule {
     /// There is no name.
     #[error("missing name information")]
     NameMissing,
+    /// The name could not be a file's.
+    #[error("name {0} cannot contain '/'")]
+    NameSlash(String),
     /// The uuid is none.
     #[error("malformed uuid element")]
     Uuid,

@@ -14,6 +14,7 @@ use momentlog_xml::{RecentDomain, read_domain};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
+use crate::driver::Driver;
 use crate::engine::{Archived, Ask, Engine, Outcome, Promise, is_missing};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -226,7 +227,14 @@ impl Connection {
     /// [`ErrorCode::OperationDenied`] on a read-only connection; what is wrong with the XML;
     /// [`ErrorCode::OperationFailed`] if name or uuid are another domain's.
     pub fn define_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml("virDomainDefineXML", xml, Action::Define)
+        self.domain_xml("virDomainDefineXML", xml, |def| {
+            // What is created without being defined has no file, and may have it.
+            if def.name.contains('\n') {
+                let detail = "invalid char in name: \n";
+                return Err(Error::new(ErrorCode::XmlDetail, ErrorDomain::Xml, detail));
+            }
+            Ok(Action::Define(def))
+        })
     }
 
     /// Starts a domain from its XML; it is transient, unless it is defined already. Follows `virDomainCreateXML`.
@@ -235,20 +243,20 @@ impl Connection {
     ///
     /// As [`define_domain_xml`](Self::define_domain_xml); [`ErrorCode::OperationInvalid`] if it is active.
     pub fn create_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml("virDomainCreateXML", xml, Action::CreateLive)
+        self.domain_xml("virDomainCreateXML", xml, |def| Ok(Action::CreateLive(def)))
     }
 
     fn domain_xml(
         &self,
         function: &'static str,
         xml: &str,
-        action: impl Fn(Arc<momentlog_core::DomainDef>) -> Action,
+        action: impl Fn(Arc<momentlog_core::DomainDef>) -> Result<Action>,
     ) -> Result<Domain> {
         self.deny_read_only(function, ErrorDomain::Domain)?;
         let def = Arc::new(self.read_xml(|_, fresh| read_domain(xml, fresh))??);
         let command = Command {
             domain: def.uuid,
-            action: action(def.clone()),
+            action: action(def.clone())?,
         };
         // Not the uuid: a domain without one gets another each time.
         let asked = self.asked(|| digest(function, &[xml]));
@@ -517,6 +525,13 @@ impl Connection {
             },
             decide,
         )
+    }
+
+    /// The facts of the driver that the store answers as.
+    pub(crate) fn driver(&self) -> &'static Driver {
+        // What cannot be read is told by the call itself.
+        let view = self.read().unwrap_or_else(|_| self.engine.view());
+        Driver::of(view.state().profile())
     }
 
     /// Microseconds since 1970.

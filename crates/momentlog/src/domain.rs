@@ -12,7 +12,7 @@ use momentlog_xml::{disk_details, write_domain};
 
 use crate::connection::{Connection, digest};
 use crate::engine::Outcome;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::ledger::View;
 
@@ -192,7 +192,8 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::OperationInvalid`] if it is inactive and has snapshots that may not go with it.
+    /// [`ErrorCode::OperationInvalid`] if it is inactive and has snapshots that may not go with it;
+    /// [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
     pub fn undefine(&self, flags: UndefineFlags) -> Result<()> {
         self.undefine_raw(flags.bits())
     }
@@ -206,8 +207,7 @@ impl Domain {
         const FUNCTION: &str = "virDomainUndefineFlags";
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
-        let known = UndefineFlags::MANAGED_SAVE | UndefineFlags::SNAPSHOTS_METADATA;
-        unsupported(flags, known.bits(), FUNCTION)?;
+        self.connection.driver().vet_undefine(flags, FUNCTION)?;
         let with_snapshots = flags & UndefineFlags::SNAPSHOTS_METADATA.bits() != 0;
         self.act(FUNCTION, flags, &Action::Undefine { with_snapshots })
     }

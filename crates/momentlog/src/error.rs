@@ -227,7 +227,7 @@ impl From<Refusal> for Error {
             Refusal::DomainNameTaken { .. }
             | Refusal::DomainRenamed { .. }
             | Refusal::NameTaken { .. } => (ErrorCode::OperationFailed, ErrorDomain::Domain),
-            Refusal::AlreadyActive { .. } | Refusal::Inactive => {
+            Refusal::AlreadyActive { .. } | Refusal::BeingStarted { .. } | Refusal::Inactive => {
                 (ErrorCode::OperationInvalid, ErrorDomain::Domain)
             }
             Refusal::AlreadyRunning { .. }
@@ -271,6 +271,10 @@ fn disks(refused: &DiskRefused) -> (ErrorCode, ErrorDomain) {
         DiskRefused::NoDisks | DiskRefused::EmptyOrReadonly { .. } => {
             (ErrorCode::ConfigUnsupported, ErrorDomain::DomainCheckpoint)
         }
+        DiskRefused::ActiveInternal { .. }
+        | DiskRefused::OverlayFormat { .. }
+        | DiskRefused::NoneSelected
+        | DiskRefused::Mixed => (ErrorCode::ConfigUnsupported, ErrorDomain::Test),
         DiskRefused::Manual => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
         DiskRefused::NotInternal { .. }
         | DiskRefused::FileNotExternal { .. }

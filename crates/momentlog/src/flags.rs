@@ -29,6 +29,12 @@ macro_rules! flags {
                 Ok($type(bits))
             }
 
+            /// Returns these flags and `other`'s, in constants, too.
+            #[must_use]
+            pub const fn union(self, other: $type) -> $type {
+                $type(self.0 | other.0)
+            }
+
             /// Whether all of `other`'s flags are set.
             #[must_use]
             pub fn contains(self, other: $type) -> bool {
@@ -69,15 +75,18 @@ flags! {
         NO_METADATA = 4,
         /// Shut the guest off afterwards.
         HALT = 8,
-        /// Refused by this driver.
+        /// Keep the disks alone, in overlays. `test:///default` refuses it.
         DISK_ONLY = 16,
-        /// Refused by this driver.
+        /// The overlays are there already. It concerns the host, and the record keeps that it was asked;
+        /// `test:///default` refuses it.
         REUSE_EXT = 32,
-        /// Taken without effect.
+        /// The guest's file systems are quiet meanwhile. It concerns the host, and the record keeps that it was asked;
+        /// a store of one's own wants `DISK_ONLY` with it.
         QUIESCE = 64,
-        /// Taken without effect.
+        /// All disks, or none. It concerns the host, and the record keeps that it was asked.
         ATOMIC = 128,
-        /// Taken without effect.
+        /// The guest runs on meanwhile. It concerns the host, and the record keeps that it was asked; a store of one's
+        /// own wants an external memory file with it.
         LIVE = 256,
         /// Check the XML against the schema.
         VALIDATE = 512,
@@ -131,7 +140,8 @@ flags! {
         PAUSED = 2,
         /// Taken; nothing here is risky.
         FORCE = 4,
-        /// Refused by this driver.
+        /// Begin with fresh firmware variables. It concerns the host, and the record keeps that it was asked;
+        /// `test:///default` refuses it.
         RESET_NVRAM = 8,
     }
 }
@@ -141,7 +151,7 @@ flags! {
     SnapshotDeleteFlags {
         /// Delete everything below, too.
         CHILDREN = 1,
-        /// Refused by this driver.
+        /// Delete the record alone; nothing else is kept here. `test:///default` refuses it.
         METADATA_ONLY = 2,
         /// Delete everything below, and keep the snapshot.
         CHILDREN_ONLY = 4,
@@ -155,7 +165,8 @@ flags! {
         REDEFINE = 1,
         /// Taken without effect.
         QUIESCE = 2,
-        /// Refused by this driver.
+        /// With `REDEFINE`: the bitmaps are to be there, too. It concerns the host, where nothing is looked at here;
+        /// the record keeps that it was asked. `test:///default` refuses it.
         REDEFINE_VALIDATE = 4,
     }
 }
@@ -201,14 +212,25 @@ flags! {
 }
 
 flags! {
-    /// `virDomainUndefineFlagsValues`, as far as they concern moments.
+    /// `virDomainUndefineFlagsValues`. What concerns the host has no effect here, and the record keeps that it was asked.
     UndefineFlags {
-        /// Taken without effect: no guest is saved here.
+        /// The guest's saved state goes, too.
         MANAGED_SAVE = 1,
         /// The snapshots of an inactive domain may go with it.
         SNAPSHOTS_METADATA = 2,
-        /// Refused by this driver: checkpoints never keep a domain.
+        /// The firmware's variables go, too. `test:///default` refuses it.
+        NVRAM = 4,
+        /// The firmware's variables stay. `test:///default` refuses it.
+        KEEP_NVRAM = 8,
+        /// The checkpoints may go with it, as they do anyway. `test:///default` refuses it.
         CHECKPOINTS_METADATA = 16,
+        /// The state of the guest's TPM goes, too. `test:///default` refuses it.
+        TPM = 32,
+        /// The state of the guest's TPM stays. `test:///default` refuses it.
+        KEEP_TPM = 64,
+        /// The caller removes the disks' storage as well. momentlog's own bit: virsh does that by itself, and libvirt has
+        /// no flag for it. `test:///default` refuses it.
+        STORAGE = 0x8000_0000,
     }
 }
 

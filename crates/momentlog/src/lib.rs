@@ -26,6 +26,7 @@
 mod checkpoint;
 mod connection;
 mod domain;
+mod driver;
 mod engine;
 mod environment;
 mod error;

@@ -249,11 +249,7 @@ impl Snapshot {
             let (one, other) = (format!("{PREFIX}RUNNING"), format!("{PREFIX}PAUSED"));
             return Err(exclusive(ErrorDomain::DomainSnapshot, &one, &other));
         }
-        unsupported(
-            flags,
-            (Flags::RUNNING | Flags::PAUSED | Flags::FORCE).bits(),
-            FUNCTION,
-        )?;
+        unsupported(flags, self.connection().driver().revert.bits(), FUNCTION)?;
         let resume = match (has(Flags::RUNNING), has(Flags::PAUSED)) {
             (true, _) => Some(Resume::Running),
             (_, true) => Some(Resume::Paused),
@@ -284,17 +280,13 @@ impl Snapshot {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
     pub fn delete_raw(&self, flags: u32) -> Result<()> {
-        use SnapshotDeleteFlags as Flags;
         const FUNCTION: &str = "virDomainSnapshotDelete";
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_DELETE_";
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
         let extent = extent(flags, PREFIX, ErrorDomain::DomainSnapshot)?;
-        unsupported(
-            flags,
-            (Flags::CHILDREN | Flags::CHILDREN_ONLY).bits(),
-            FUNCTION,
-        )?;
+        let known = self.connection().driver().snapshot_delete;
+        unsupported(flags, known.bits(), FUNCTION)?;
         let action = Action::Delete {
             kind: MomentKind::Snapshot,
             name: self.name.clone(),

@@ -1,9 +1,9 @@
 //! Verbs of domains.
 
 use momentlog::core::{Power, RunState};
-use momentlog::{Domain, DomainListFlags, DomainXmlFlags, Error, UndefineFlags};
+use momentlog::{Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, UndefineFlags};
 
-use super::{Ways, read_file, the_domain, the_domain_by};
+use super::{Ways, exclusive, read_file, the_domain, the_domain_by};
 use crate::grammar::{Answer, Invocation};
 use crate::layout::{Table, info as line};
 use crate::session::{Failure, Session};
@@ -30,84 +30,125 @@ pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
+/// Forgets a domain's definition. Messages call it as it was given, as virsh does.
 pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
+    use UndefineFlags as Flags;
+    for (one, other) in [
+        ("nvram", "keep-nvram"),
+        ("tpm", "keep-tpm"),
+        ("storage", "remove-all-storage"),
+    ] {
+        exclusive(invocation, one, other)?;
+    }
+    let has = |name: &str| invocation.has(name);
+    let storage = has("storage") || has("remove-all-storage");
+    for option in ["wipe-storage", "delete-storage-volume-snapshots"] {
+        if has(option) && !storage {
+            return Err(Failure::new(format!(
+                "'--{option}' requires '--storage <string>' or '--remove-all-storage'"
+            )));
+        }
+    }
     let domain = the_domain(session, invocation)?;
-    let name = domain.name().to_owned();
-    let with_snapshots = invocation.has("snapshots-metadata");
-    let flags = UndefineFlags::NONE.with(UndefineFlags::SNAPSHOTS_METADATA, with_snapshots);
-    if invocation.has("checkpoints-metadata") {
-        // The driver refuses the flag, and virsh then does by hand what it can. An active domain keeps its moments.
-        let count = if domain.is_active()? {
-            0
-        } else {
-            domain.snapshot_num_raw(0)?
-        };
-        if count > 0 && !with_snapshots {
-            return Err(Failure::new(format!(
-                "Refusing to undefine while {count} snapshots exist"
-            )));
+    let name = invocation.need("domain");
+    let flags = Flags::NONE
+        .with(Flags::MANAGED_SAVE, has("managed-save"))
+        .with(Flags::SNAPSHOTS_METADATA, has("snapshots-metadata"))
+        .with(Flags::CHECKPOINTS_METADATA, has("checkpoints-metadata"))
+        .with(Flags::NVRAM, has("nvram"))
+        .with(Flags::KEEP_NVRAM, has("keep-nvram"))
+        .with(Flags::TPM, has("tpm"))
+        .with(Flags::KEEP_TPM, has("keep-tpm"))
+        .with(Flags::STORAGE, storage);
+    let by_hand = flags.contains(Flags::CHECKPOINTS_METADATA);
+    match domain.undefine(flags) {
+        Err(error) if by_hand && error.code() == ErrorCode::InvalidArg => {
+            undefine_by_hand(&domain, flags, name)?;
         }
-        if count > 0 {
-            return Err(Failure::new(format!(
-                "Unable to remove metadata of {count} snapshots"
-            )));
-        }
-        domain
-            .undefine(UndefineFlags::NONE)
-            .map_err(Failure::under(format!(
-                "Failed to undefine domain '{name}'"
-            )))?;
-    } else {
-        domain.undefine(flags).map_err(Failure::under(format!(
+        undefined => undefined.map_err(Failure::under(format!(
             "Failed to undefine domain '{name}'"
-        )))?;
+        )))?,
     }
     session.say(&format!("Domain '{name}' has been undefined\n"));
     Ok(0)
 }
 
+/// Where the driver does not know CHECKPOINTS_METADATA, does what virsh does by hand. An active domain keeps its moments.
+fn undefine_by_hand(domain: &Domain, flags: UndefineFlags, name: &str) -> Result<(), Failure> {
+    use UndefineFlags as Flags;
+    let count = if domain.is_active()? {
+        0
+    } else {
+        domain.snapshot_num_raw(0)?
+    };
+    if count > 0 && !flags.contains(Flags::SNAPSHOTS_METADATA) {
+        return Err(Failure::new(format!(
+            "Refusing to undefine while {count} snapshots exist"
+        )));
+    }
+    if count > 0 {
+        return Err(Failure::new(format!(
+            "Unable to remove metadata of {count} snapshots"
+        )));
+    }
+    let left = flags.without(Flags::CHECKPOINTS_METADATA | Flags::SNAPSHOTS_METADATA);
+    domain.undefine(left).map_err(Failure::under(format!(
+        "Failed to undefine domain '{name}'"
+    )))
+}
+
+/// Starts a domain. virsh does not look for an id here, as none that has one could be started.
 pub fn start(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
+    let ways = Ways {
+        id: false,
+        ..Ways::ALL
+    };
+    let domain = the_domain_by(session, invocation, ways)?;
     if domain.is_active()? {
         return Err(Failure::new("Domain is already active"));
     }
-    change(session, &domain, "start", "started", Domain::start)
+    let name = domain.name();
+    change(session, &domain, name, "start", "started", Domain::start)
 }
 
 pub fn destroy(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
-    change(session, &domain, "destroy", "destroyed", Domain::destroy)
+    change_given(session, invocation, "destroy", "destroyed", Domain::destroy)
 }
 
 pub fn suspend(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
-    change(session, &domain, "suspend", "suspended", Domain::suspend)
+    change_given(session, invocation, "suspend", "suspended", Domain::suspend)
 }
 
 pub fn resume(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
-    change(session, &domain, "resume", "resumed", Domain::resume)
+    change_given(session, invocation, "resume", "resumed", Domain::resume)
 }
 
 pub fn shutdown(session: &mut Session, invocation: &Invocation) -> Answer {
+    let done = "is being shutdown";
+    change_given(session, invocation, "shutdown", done, Domain::shutdown)
+}
+
+/// Changes the run state of a domain that messages call as it was given, by its id or uuid, too.
+fn change_given(
+    session: &mut Session,
+    invocation: &Invocation,
+    verb: &str,
+    done: &str,
+    act: impl Fn(&Domain) -> Result<(), Error>,
+) -> Answer {
     let domain = the_domain(session, invocation)?;
-    change(
-        session,
-        &domain,
-        "shutdown",
-        "is being shutdown",
-        Domain::shutdown,
-    )
+    let name = invocation.need("domain");
+    change(session, &domain, name, verb, done, act)
 }
 
 fn change(
     session: &mut Session,
     domain: &Domain,
+    name: &str,
     verb: &str,
     done: &str,
     act: impl Fn(&Domain) -> Result<(), Error>,
 ) -> Answer {
-    let name = domain.name();
     act(domain).map_err(Failure::under(format!("Failed to {verb} domain '{name}'")))?;
     session.say(&format!("Domain '{name}' {done}\n"));
     Ok(0)

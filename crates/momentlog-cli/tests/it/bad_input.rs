@@ -103,10 +103,6 @@ fn refused_commands_say_why_and_change_nothing() {
             "are mutually exclusive",
         ),
         (
-            &format!("{redefine} own.xml --redefine-validate"),
-            "unsupported flags (0x4) in function virDomainCheckpointCreateXML",
-        ),
-        (
             "checkpoint-create-as web01 a",
             "operation failed: domain moment a already exists",
         ),

@@ -44,6 +44,7 @@ fn snapshot(text: &str) -> Action {
         now: 100,
         memory: None,
         disks: vec![],
+        disk_only: false,
         halt: false,
     })
 }

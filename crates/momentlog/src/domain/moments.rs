@@ -2,6 +2,7 @@
 
 use momentlog_core::{
     Action, CreateCheckpoint, CreateSnapshot, MomentKind, MomentName, Redefine, Scope,
+    SnapshotState,
 };
 use momentlog_xml::{
     CheckpointRequest, SnapshotRequest, XmlError, read_checkpoint, read_checkpoint_redefine,
@@ -57,7 +58,8 @@ impl Domain {
         const FUNCTION: &str = "virDomainSnapshotCreateXML";
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
         let domain = ErrorDomain::DomainSnapshot;
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        let bits = flags;
+        let has = |flag: Flags| bits & flag.bits() != 0;
         self.connection.deny_read_only(FUNCTION, domain)?;
         if has(Flags::CURRENT) && !has(Flags::REDEFINE) {
             return Err(required(
@@ -75,14 +77,9 @@ impl Domain {
                 ));
             }
         }
-        let known = Flags::REDEFINE
-            | Flags::CURRENT
-            | Flags::HALT
-            | Flags::QUIESCE
-            | Flags::ATOMIC
-            | Flags::LIVE
-            | Flags::VALIDATE;
-        unsupported(flags, known.bits(), FUNCTION)?;
+        let driver = self.connection.driver();
+        driver.vet_snapshot_create(flags, FUNCTION)?;
+        let flags = Flags::checked(flags, FUNCTION)?;
         let validate = has(Flags::VALIDATE);
         // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
         let read = self.connection.read_xml(|recent, fresh| {
@@ -94,18 +91,34 @@ impl Domain {
                 Read::Create(read_snapshot(xml, validate)?)
             })
         })?;
-        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
+        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.bits().to_string()]);
         let outcome = self.decide(asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
                 domain.admits_halt()?;
             }
-            Ok(match read.clone()? {
-                Read::Redefine(redefine) => Action::RedefineSnapshot(redefine),
-                Read::Create(request) => {
-                    Action::CreateSnapshot(self.new_snapshot(request, has(Flags::HALT)))
+            match read.clone()? {
+                Read::Redefine(redefine) => {
+                    driver.vet_snapshot_name(Some(&redefine.name))?;
+                    let disk_snapshot = redefine.def.state == SnapshotState::DiskSnapshot;
+                    if has(Flags::DISK_ONLY) && !disk_snapshot {
+                        return Err(Error::new(
+                            ErrorCode::InvalidArg,
+                            ErrorDomain::DomainSnapshot,
+                            format!(
+                                "disk-only flag for snapshot {} requires disk-snapshot state",
+                                redefine.name
+                            ),
+                        ));
+                    }
+                    Ok(Action::RedefineSnapshot(redefine))
                 }
-            })
+                Read::Create(request) => {
+                    let SnapshotRequest { name, memory, .. } = &request;
+                    driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)?;
+                    Ok(Action::CreateSnapshot(self.new_snapshot(request, flags)))
+                }
+            }
         })?;
         let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
         Ok(Snapshot::new(
@@ -153,7 +166,8 @@ impl Domain {
                 &format!("{PREFIX}REDEFINE_VALIDATE"),
             ));
         }
-        unsupported(flags, (Flags::REDEFINE | Flags::QUIESCE).bits(), FUNCTION)?;
+        let known = self.connection.driver().checkpoint_create;
+        unsupported(flags, known.bits(), FUNCTION)?;
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
                 Read::Redefine(read_checkpoint_redefine(xml, recent, fresh)?)
@@ -180,9 +194,21 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// As [`snapshot_create_xml`](Self::snapshot_create_xml), but for flags and XML.
-    pub fn create_snapshot(&self, request: SnapshotRequest, halt: bool) -> Result<Snapshot> {
-        let create = self.new_snapshot(request, halt);
+    /// As [`snapshot_create_xml`](Self::snapshot_create_xml), but for XML; what concerns XML (REDEFINE, CURRENT, VALIDATE)
+    /// has no effect.
+    pub fn create_snapshot(
+        &self,
+        request: SnapshotRequest,
+        flags: SnapshotCreateFlags,
+    ) -> Result<Snapshot> {
+        const FUNCTION: &str = "virDomainSnapshotCreateXML";
+        let driver = self.connection.driver();
+        driver.vet_snapshot_create(flags.bits(), FUNCTION)?;
+        self.with(|domain| {
+            let SnapshotRequest { name, memory, .. } = &request;
+            driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)
+        })?;
+        let create = self.new_snapshot(request, flags);
         let outcome = self
             .connection
             .execute(&self.command(Action::CreateSnapshot(create)))?;
@@ -208,7 +234,7 @@ impl Domain {
         ))
     }
 
-    fn new_snapshot(&self, request: SnapshotRequest, halt: bool) -> CreateSnapshot {
+    fn new_snapshot(&self, request: SnapshotRequest, flags: SnapshotCreateFlags) -> CreateSnapshot {
         let SnapshotRequest {
             name,
             description,
@@ -221,7 +247,8 @@ impl Domain {
             now: self.second(),
             memory,
             disks,
-            halt,
+            disk_only: flags.contains(SnapshotCreateFlags::DISK_ONLY),
+            halt: flags.contains(SnapshotCreateFlags::HALT),
         }
     }
 

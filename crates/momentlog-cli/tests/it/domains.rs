@@ -1,0 +1,100 @@
+use super::*;
+
+const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+
+/// Runs a script on libvirt's test driver, as virsh was run when its output was noted here.
+#[track_caller]
+fn check(script: &str, out: &str, err: &str) {
+    let ran = Program::new().run_on_test(&["-q", &script.replace("UUID", UUID)]);
+    assert_eq!(ran.out, out.replace("UUID", UUID));
+    assert_eq!(ran.err, err.replace("UUID", UUID));
+}
+
+#[test]
+fn messages_call_a_domain_as_it_was_given() {
+    for (verb, prepared, done) in [
+        ("suspend", "domid", "suspended"),
+        ("resume", "suspend", "resumed"),
+        ("destroy", "domid", "destroyed"),
+        ("shutdown", "domid", "is being shutdown"),
+        ("undefine", "domid", "has been undefined"),
+    ] {
+        for given in ["1", "UUID", "test"] {
+            let script = format!("{prepared} test; {verb} {given}");
+            let ran = Program::new().run_on_test(&[&script.replace("UUID", UUID)]);
+            let said = format!("Domain '{given}' {done}\n").replace("UUID", UUID);
+            assert!(ran.out.contains(&said), "{script}: {ran:?}");
+        }
+    }
+    check(
+        "resume 1",
+        "",
+        "error: Failed to resume domain '1'\nerror: internal error: domain 'test' not paused\n",
+    );
+    let off = "error: internal error: domain 'test' not running\n";
+    for verb in ["suspend", "shutdown"] {
+        let ran = Program::new().run_on_test(&["-q", &format!("destroy 1; {verb} {UUID}")]);
+        assert_eq!(
+            ran.err,
+            format!("error: Failed to {verb} domain '{UUID}'\n{off}")
+        );
+    }
+}
+
+#[test]
+fn a_domain_is_started_by_its_name_or_uuid() {
+    let ran =
+        Program::new().run_on_test(&[&format!("destroy 1; start {UUID}; start 2; start test")]);
+    assert_eq!(
+        ran.out,
+        "Domain '1' destroyed\n\nDomain 'test' started\n\n\n\n".to_owned()
+    );
+    assert_eq!(
+        ran.err,
+        "error: failed to get domain '2'\nerror: Domain is already active\n"
+    );
+}
+
+#[test]
+fn undefine_takes_what_concerns_the_host_on_a_store_of_ones_own() {
+    for options in [
+        "--nvram --snapshots-metadata --checkpoints-metadata",
+        "--managed-save --keep-nvram --keep-tpm --snapshots-metadata",
+        "--nvram --tpm --remove-all-storage --wipe-storage --snapshots-metadata",
+        "--storage vda --delete-storage-volume-snapshots --snapshots-metadata",
+    ] {
+        let program = Program::with_domain();
+        let made = program.run(&[
+            "snapshot-create-as web01 a --disk-only --atomic --diskspec vda,snapshot=external,file=/i/a.qcow2 \
+             --diskspec vdb,snapshot=no --diskspec vdc,snapshot=no",
+        ]);
+        assert_eq!((made.err.as_str(), made.status), ("", 0));
+        let mut words = vec!["-q", "undefine", "web01"];
+        words.extend(options.split(' '));
+        let ran = program.run(&words);
+        assert_eq!(ran.err, "", "{options}");
+    }
+    let program = Program::with_domain();
+    for (options, why) in [
+        (
+            "--nvram --keep-nvram",
+            "Options --nvram and --keep-nvram are mutually exclusive",
+        ),
+        (
+            "--storage vda --remove-all-storage",
+            "Options --storage and --remove-all-storage are mutually exclusive",
+        ),
+        (
+            "--wipe-storage",
+            "'--wipe-storage' requires '--storage <string>' or '--remove-all-storage'",
+        ),
+    ] {
+        let ran = program.run(&[&format!("undefine web01 {options}")]);
+        assert_eq!(ran.err, format!("error: {why}\n"));
+    }
+    let refused = Program::new().run_on_test(&["undefine test --nvram"]);
+    assert!(
+        refused.err.contains("unsupported flags (0x4)"),
+        "{refused:?}"
+    );
+}

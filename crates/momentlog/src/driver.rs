@@ -1,0 +1,191 @@
+//! What the two drivers of libvirt take: facts, in one table.
+//!
+//! A store of one's own records what libvirt's qemu driver would take; a store of the profile `libvirt-test` answers as
+//! libvirt's test driver. Where the two differ, the difference is a field here and no branch elsewhere.
+
+use momentlog_core::{Domain, Memory, MomentName, Profile};
+
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, required, unsupported};
+use crate::flags::{
+    CheckpointCreateFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags, UndefineFlags,
+};
+
+/// What one driver takes.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) snapshot_create: SnapshotCreateFlags,
+    pub(crate) snapshot_delete: SnapshotDeleteFlags,
+    pub(crate) revert: RevertFlags,
+    pub(crate) checkpoint_create: CheckpointCreateFlags,
+    pub(crate) undefine: UndefineFlags,
+    /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
+    /// kept of the guest's memory must be something that it can keep.
+    pub(crate) makes_files: bool,
+}
+
+/// libvirt's test driver, as recorded.
+static TEST: Driver = {
+    use CheckpointCreateFlags as Checkpoint;
+    use SnapshotCreateFlags as Snapshot;
+    Driver {
+        snapshot_create: Snapshot::REDEFINE
+            .union(Snapshot::CURRENT)
+            .union(Snapshot::HALT)
+            .union(Snapshot::QUIESCE)
+            .union(Snapshot::ATOMIC)
+            .union(Snapshot::LIVE)
+            .union(Snapshot::VALIDATE),
+        snapshot_delete: SnapshotDeleteFlags::CHILDREN.union(SnapshotDeleteFlags::CHILDREN_ONLY),
+        revert: RevertFlags::RUNNING
+            .union(RevertFlags::PAUSED)
+            .union(RevertFlags::FORCE),
+        checkpoint_create: Checkpoint::REDEFINE.union(Checkpoint::QUIESCE),
+        undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
+        makes_files: false,
+    }
+};
+
+/// libvirt's qemu driver, as far as a record can mean it.
+static QEMU: Driver = Driver {
+    snapshot_create: TEST
+        .snapshot_create
+        .union(SnapshotCreateFlags::DISK_ONLY)
+        .union(SnapshotCreateFlags::REUSE_EXT),
+    snapshot_delete: TEST
+        .snapshot_delete
+        .union(SnapshotDeleteFlags::METADATA_ONLY),
+    revert: TEST.revert.union(RevertFlags::RESET_NVRAM),
+    checkpoint_create: TEST
+        .checkpoint_create
+        .union(CheckpointCreateFlags::REDEFINE_VALIDATE),
+    undefine: TEST
+        .undefine
+        .union(UndefineFlags::NVRAM)
+        .union(UndefineFlags::KEEP_NVRAM)
+        .union(UndefineFlags::CHECKPOINTS_METADATA)
+        .union(UndefineFlags::TPM)
+        .union(UndefineFlags::KEEP_TPM)
+        .union(UndefineFlags::STORAGE),
+    makes_files: true,
+};
+
+impl Driver {
+    /// Returns the facts of a store's driver.
+    pub(crate) fn of(profile: Profile) -> &'static Driver {
+        match profile {
+            Profile::LibvirtTest => &TEST,
+            Profile::Own => &QEMU,
+        }
+    }
+
+    /// Refuses flags of a snapshot's creation that the driver does not know, or that exclude or need each other there.
+    ///
+    /// Follows `qemuSnapshotCreateXML`: unknown flags first, then QUIESCE without DISK_ONLY, then LIVE with REDEFINE.
+    pub(crate) fn vet_snapshot_create(&self, flags: u32, function: &str) -> Result<()> {
+        use SnapshotCreateFlags as Flags;
+        const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
+        let has = |flag: Flags| flags & flag.bits() != 0;
+        if self.makes_files && has(Flags::NO_METADATA) {
+            let why = "a snapshot without metadata leaves nothing to record (NO_METADATA)";
+            return Err(Error::argument(ErrorDomain::Test, why.to_owned()));
+        }
+        unsupported(flags, self.snapshot_create.bits(), function)?;
+        if !self.makes_files {
+            return Ok(());
+        }
+        if has(Flags::QUIESCE) && !has(Flags::DISK_ONLY) {
+            return Err(required(
+                ErrorDomain::Test,
+                &format!("{PREFIX}DISK_ONLY"),
+                &format!("{PREFIX}QUIESCE"),
+            ));
+        }
+        if has(Flags::LIVE) && has(Flags::REDEFINE) {
+            return Err(crate::error::exclusive(
+                ErrorDomain::Test,
+                &format!("{PREFIX}LIVE"),
+                &format!("{PREFIX}REDEFINE"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a name that a snapshot's file could not have.
+    pub(crate) fn vet_snapshot_name(&self, name: Option<&MomentName>) -> Result<()> {
+        let Some(name) = name.filter(|_| self.makes_files) else {
+            return Ok(());
+        };
+        let why = if name.as_str().contains('/') {
+            "can't contain '/'"
+        } else if name.as_str().starts_with('.') {
+            "can't start with '.'"
+        } else {
+            return Ok(());
+        };
+        let detail = format!("invalid snapshot name '{name}': name {why}");
+        Err(Error::new(ErrorCode::XmlDetail, ErrorDomain::Test, detail))
+    }
+
+    /// Refuses what is asked of a snapshot's memory if the guest has none that could be kept so.
+    ///
+    /// Follows the qemu driver's order: memory of a guest that is off or left out, the name, LIVE, then an internal
+    /// snapshot without memory.
+    pub(crate) fn vet_new_snapshot(
+        &self,
+        domain: &Domain,
+        name: Option<&MomentName>,
+        memory: Option<&Memory>,
+        flags: SnapshotCreateFlags,
+    ) -> Result<()> {
+        use SnapshotCreateFlags as Flags;
+        let refuse = |code, domain, detail: &str| Err(Error::new(code, domain, detail));
+        if !self.makes_files {
+            return Ok(());
+        }
+        let active = domain.power().is_active();
+        let disk_only = flags.contains(Flags::DISK_ONLY);
+        if (disk_only || !active) && !matches!(memory, None | Some(Memory::No)) {
+            return refuse(
+                ErrorCode::XmlError,
+                ErrorDomain::DomainSnapshot,
+                "memory state cannot be saved with offline or disk-only snapshot",
+            );
+        }
+        self.vet_snapshot_name(name)?;
+        if flags.contains(Flags::LIVE) && !matches!(memory, Some(Memory::External(_))) {
+            return refuse(
+                ErrorCode::OperationUnsupported,
+                ErrorDomain::Test,
+                "live snapshot creation is supported only during full system snapshots",
+            );
+        }
+        if active && !disk_only && memory == Some(&Memory::No) {
+            return refuse(
+                ErrorCode::OperationUnsupported,
+                ErrorDomain::Test,
+                "internal snapshot of a running VM must include the memory state",
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
+    pub(crate) fn vet_undefine(&self, flags: u32, function: &str) -> Result<()> {
+        use UndefineFlags as Flags;
+        unsupported(flags, self.undefine.bits(), function)?;
+        for (one, other, what) in [
+            (Flags::NVRAM, Flags::KEEP_NVRAM, "nvram"),
+            (Flags::TPM, Flags::KEEP_TPM, "TPM"),
+        ] {
+            let both = one.union(other).bits();
+            if flags & both == both {
+                return Err(Error::new(
+                    ErrorCode::OperationInvalid,
+                    ErrorDomain::Test,
+                    format!("cannot both keep and delete {what}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
