@@ -24,6 +24,7 @@
 
 mod crash;
 mod disk_suite;
+mod forged;
 pub mod kill;
 mod model;
 mod op;
@@ -34,6 +35,7 @@ pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
+pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};
 pub use op::{Op, ops};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};

@@ -7,7 +7,7 @@ use momentlog::core::Profile;
 use momentlog::store::{FileStore, Limits, MemoryStore, RealDisk, Verdict};
 use momentlog::{Connection, ManualClock, Options};
 use momentlog_proptests::untrusted::{Edit, MadeUpFacts, MadeUpLog};
-use momentlog_proptests::{Op, connection, ops, run, untrusted};
+use momentlog_proptests::{Op, apply_forged, connection, forged, ops, run, untrusted};
 use proptest::prelude::*;
 
 proptest! {
@@ -16,6 +16,15 @@ proptest! {
     #[test]
     fn any_sequence_agrees_with_the_model(ops in ops(60)) {
         run(&ops, Box::new(MemoryStore::new()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn jobs_holds_and_settings_between_commands_fit_exactly_if_they_should(steps in forged(40)) {
+        apply_forged(&steps);
     }
 }
 

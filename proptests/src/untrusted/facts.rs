@@ -47,17 +47,21 @@ pub struct MadeUpEvent {
     pub body: Option<Vec<u8>>,
 }
 
-const KINDS: [u16; 16] = [
+const KINDS: [u16; 22] = [
     0x0101, 0x0102, 0x0103, 0x0104, 0x0105, 0x0201, 0x0202, 0x0203, 0x0204, 0x0205, 0x0206, 0x0301,
-    0x0302, 0x0303, 0x0304, 0x0305,
+    0x0302, 0x0303, 0x0304, 0x0305, 0x0401, 0x0402, 0x0403, 0x0501, 0x0502, 0x0601,
 ];
+
+/// Genesis, a command about a domain, a bridge, and a command about the store; mostly commands.
+const RECORD_KINDS: [u16; 7] = [1, 2, 3, 5, 2, 2, 2];
 
 impl MadeUpFacts {
     fn to_bytes(&self) -> Vec<u8> {
         if let Some(instead) = &self.instead {
             return instead.clone();
         }
-        let kind = u16::from(self.kind % 4).max(1);
+        let kind = RECORD_KINDS[self.kind as usize % RECORD_KINDS.len()];
+        let is_command = matches!(kind, 2 | 5);
         let mut provenance = Vec::new();
         if kind == 1 {
             provenance.push(self.kind % 3);
@@ -72,7 +76,7 @@ impl MadeUpFacts {
                 None => provenance.push(0),
             }
             match self.request {
-                Some(id) if kind == 2 => {
+                Some(id) if is_command => {
                     provenance.push(1);
                     put_str(&mut provenance, &format!("r{id}"));
                     provenance.extend([id; 32]);
@@ -84,7 +88,7 @@ impl MadeUpFacts {
         bytes.extend(kind.to_le_bytes());
         bytes.extend(1_u16.to_le_bytes());
         let events = u32::try_from(self.events.len()).expect("a fuzzer's input is short");
-        bytes.extend(if kind == 2 { events } else { 0 }.to_le_bytes());
+        bytes.extend(if is_command { events } else { 0 }.to_le_bytes());
         bytes.extend(0_i64.to_le_bytes());
         bytes.extend(if self.domain && kind == 2 {
             *UUID.as_bytes()
@@ -95,7 +99,7 @@ impl MadeUpFacts {
         put_len(&mut bytes, provenance.len());
         bytes.extend([0; 4]);
         bytes.extend(provenance);
-        if kind == 2 {
+        if is_command {
             for event in &self.events {
                 event.put(&mut bytes);
             }
@@ -151,6 +155,59 @@ impl MadeUpEvent {
                 if kind < 0x0300 {
                     body.push(0);
                 }
+            }
+            0x0401 => {
+                body.extend(u64::from(a % 8).to_le_bytes());
+                body.extend(u16::from(b % 8).to_le_bytes());
+                body.push(c % 4);
+                body.extend([d, 0, e, 0, 0, 0, 0, 0]);
+                // An effect, a file, a deletion, and a checkpoint to be made.
+                put_len64(&mut body, 1);
+                put_str(&mut body, "vda");
+                body.push(d % 6);
+                put_str(&mut body, "/a");
+                put_str(&mut body, "node");
+                body.extend([0, e & 1, 0]);
+                put_len64(&mut body, 1);
+                put_str(&mut body, "vda");
+                put_str(&mut body, "/o");
+                put_len64(&mut body, usize::from(e % 2));
+                if e % 2 == 1 {
+                    body.extend(u64::from(f % 8).to_le_bytes());
+                    body.push(a % 4);
+                    put_len64(&mut body, 1);
+                    body.extend(u64::from(f % 8).to_le_bytes());
+                    body.extend(u64::from(b % 3).to_le_bytes());
+                }
+                put_len64(&mut body, 0);
+                put_len64(&mut body, usize::from(f % 2));
+                if f % 2 == 1 {
+                    body.extend(u64::from(e % 8).to_le_bytes());
+                    body.push(a & 1);
+                    put_str(&mut body, "made");
+                    body.extend(100_i64.to_le_bytes());
+                    body.push(0);
+                    put_len64(&mut body, 0);
+                    body.push(0);
+                }
+            }
+            0x0402 | 0x0403 => {
+                body.extend(u64::from(a % 8).to_le_bytes());
+                body.push(b % 4);
+                put_text_ref(&mut body, c % 8, d % 2);
+                put_len64(&mut body, 1);
+                put_str(&mut body, "vda");
+                put_str(&mut body, "gone");
+            }
+            0x0501 => {
+                put_str(&mut body, &"t".repeat(usize::from(a % 3)));
+                body.extend(100_i64.to_le_bytes());
+                put_str(&mut body, "suite");
+            }
+            0x0502 => put_str(&mut body, &"t".repeat(usize::from(a % 3))),
+            0x0601 => {
+                body.extend([a & 1, b & 1, c & 1, d & 1, e & 1]);
+                body.extend(u32::from(f).to_le_bytes());
             }
             0x0203 | 0x0303 => {
                 body.push(a % 4);
@@ -246,7 +303,7 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
         out.extend(body);
     };
     let mut genesis = MadeUpFacts {
-        kind: 1,
+        kind: 7,
         domain: false,
         previous: 0,
         reason: None,
@@ -256,7 +313,7 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
         instead: None,
     };
     let first = genesis.to_bytes();
-    genesis.kind = 2;
+    genesis.kind = 1;
     genesis.domain = true;
     let mut facts = genesis.to_bytes();
     let mut domain = Vec::new();
@@ -286,4 +343,57 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
     facts[4..8].copy_from_slice(&count.to_le_bytes());
     let plain = |facts: Vec<u8>| draft(&facts, b"<domain/>");
     vec![plain(first), plain(facts)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_up(kind: u8, events: Vec<MadeUpEvent>) -> MadeUpFacts {
+        MadeUpFacts {
+            kind,
+            domain: true,
+            previous: 0,
+            reason: None,
+            request: None,
+            events,
+            texts: vec![b"<domain/>".to_vec()],
+            instead: None,
+        }
+    }
+
+    /// Otherwise the suite would try nothing but bodies that are malformed.
+    #[test]
+    fn a_made_up_body_of_every_kind_is_one_that_the_page_describes() {
+        for (kind, number) in (0..).zip(KINDS) {
+            let event = MadeUpEvent {
+                kind,
+                id: 1,
+                parent: 0,
+                seed: [1, 1, 1, 1, 1, 1],
+                body: None,
+            };
+            let record = if number == 0x0601 { 3 } else { 1 };
+            let mut store = MemoryStore::new();
+            for made_up in [made_up(7, Vec::new()), made_up(record, vec![event])] {
+                let draft = Draft {
+                    facts: made_up.to_bytes(),
+                    texts: vec![Text::Plain {
+                        salt: [0; 32],
+                        bytes: b"<domain/>".to_vec(),
+                    }],
+                };
+                let head = store.head();
+                store.append(LOG, head, vec![draft]).expect("there is room");
+            }
+            let connection = connection(Box::new(store), Arc::new(ManualClock::default()));
+            let told = connection.refresh().map_err(|error| error.to_string());
+            let is_read = match &told {
+                Ok(_) => true,
+                // It has been read, and does not fit: there is no such domain or text.
+                Err(told) => told.contains("is not there"),
+            };
+            assert!(is_read, "{number:#06x}: {told:?}");
+        }
+    }
 }
