@@ -128,12 +128,14 @@ impl Session {
                 Some(Revision::At(seq.ok_or_else(invalid)?))
             }
         };
-        Ok(self.connection.with_provenance(Provenance {
+        let connection = self.connection.with_provenance(Provenance {
             actor: given("actor").unwrap_or(base.actor),
             reason: given("reason").or(base.reason),
             request_id: given("request-id").or(base.request_id),
             expected_revision,
-        }))
+        });
+        // Whoever repeats a command means what was there then.
+        Ok(connection.for_retry()?)
     }
 
     /// Runs a script: all of it is parsed before any of it runs. Returns the exit status: that of the last command.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Change, Command, DomainUuid, Event, Policy, Profile, Refusal, Settings, SettingsChange,
+    Action, Change, Command, Domain as DomainState, DomainUuid, Event, Policy, Profile, Refusal,
+    Settings, SettingsChange, State,
 };
 use momentlog_store::{
     Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store, StoreError,
@@ -33,6 +34,8 @@ pub struct Connection {
     pub(crate) engine: Arc<Engine>,
     provenance: Arc<Provenance>,
     read_only: bool,
+    /// The state that is read in place of the newest one: see [`for_retry`](Self::for_retry).
+    as_of: Option<Arc<View>>,
 }
 
 impl Connection {
@@ -90,6 +93,7 @@ impl Connection {
             engine: Arc::new(Engine::new(store, options)),
             provenance,
             read_only,
+            as_of: None,
         }
     }
 
@@ -99,8 +103,37 @@ impl Connection {
     pub fn with_provenance(&self, provenance: Provenance) -> Connection {
         Connection {
             provenance: Arc::new(provenance),
+            as_of: None,
             ..self.clone()
         }
+    }
+
+    /// Returns the connection for asking once more: if the request id of its provenance was recorded, all that it and its
+    /// handles look up and read is as it was right before that record, so that whoever asks the same way makes the same
+    /// call and gets the first answer. Otherwise, and when that record was archived, it is the same connection.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read. That it is not there yet is no error.
+    pub fn for_retry(&self) -> Result<Connection> {
+        let as_of = match &self.provenance.request_id {
+            Some(id) => self.engine.before_request(id)?,
+            None => None,
+        };
+        Ok(Connection {
+            as_of: as_of.map(Arc::new),
+            ..self.clone()
+        })
+    }
+
+    /// Calls `find` with the newest state; if it finds nothing, and the request id of this connection's provenance was
+    /// recorded, with the state right before that record. So what a call has removed is found when it is asked again.
+    pub(crate) fn find<T>(&self, find: impl Fn(&View) -> Option<T>) -> Result<Option<T>> {
+        if let Some(found) = find(&*self.read()?) {
+            return Ok(Some(found));
+        }
+        let as_of = self.for_retry()?.as_of;
+        Ok(as_of.and_then(|view| find(&view)))
     }
 
     /// Returns the same connection for reading only: it and every handle that comes from it refuse changes.
@@ -183,11 +216,8 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_name(&self, name: &str) -> Result<Domain> {
-        let view = self.read()?;
-        match view.state().domain_by_name(name) {
-            Some(domain) => Ok(Domain::new(self, domain.uuid(), domain.name())),
-            None => Err(no_domain()),
-        }
+        self.lookup(|state| state.domain_by_name(name))?
+            .ok_or_else(no_domain)
     }
 
     /// Returns the domain of this uuid. Follows `virDomainLookupByUUID`.
@@ -196,11 +226,8 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_uuid(&self, uuid: DomainUuid) -> Result<Domain> {
-        let view = self.read()?;
-        match view.state().domain(uuid) {
-            Some(domain) => Ok(Domain::new(self, uuid, domain.name())),
-            None => Err(Error::from(Refusal::NoDomain { uuid })),
-        }
+        self.lookup(|state| state.domain(uuid))?
+            .ok_or_else(|| Error::from(Refusal::NoDomain { uuid }))
     }
 
     /// Returns the running domain of this number. Follows `virDomainLookupByID`.
@@ -209,15 +236,19 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_id(&self, id: u32) -> Result<Domain> {
-        let view = self.read()?;
-        let found = view
-            .state()
-            .domains()
-            .find(|domain| domain.power().id == Some(id));
-        match found {
-            Some(domain) => Ok(Domain::new(self, domain.uuid(), domain.name())),
-            None => Err(no_domain()),
-        }
+        let is = |domain: &&DomainState| domain.power().id == Some(id);
+        self.lookup(|state| state.domains().find(is))?
+            .ok_or_else(no_domain)
+    }
+
+    fn lookup(
+        &self,
+        find: impl for<'a> Fn(&'a State) -> Option<&'a DomainState>,
+    ) -> Result<Option<Domain>> {
+        self.find(|view| {
+            let domain = find(view.state())?;
+            Some(Domain::new(self, domain.uuid(), domain.name()))
+        })
     }
 
     /// Defines a domain persistently, or defines it anew. Follows `virDomainDefineXML`.
@@ -260,10 +291,12 @@ impl Connection {
         };
         // Not the uuid: a domain without one gets another each time.
         let asked = self.asked(|| digest(function, &[xml]));
-        self.decide_as(def.uuid, asked, &mut |view| {
+        let outcome = self.decide_as(def.uuid, asked, &mut |view| {
             Ok(view.state().decide(&command)?)
         })?;
-        Ok(Domain::new(self, def.uuid, &def.name))
+        // An answer that was given before is about the uuid of that time.
+        let defined = outcome.events.iter().find_map(|event| event.domain);
+        Ok(Domain::new(self, defined.unwrap_or(def.uuid), &def.name))
     }
 
     /// Executes a typed command, for embedders without XML.
@@ -366,7 +399,7 @@ impl Connection {
     ///
     /// The writer's process always knows the newest; elsewhere, [`refresh`](Self::refresh) reads on.
     pub fn view(&self) -> Arc<View> {
-        self.engine.view()
+        self.as_of.clone().unwrap_or_else(|| self.engine.view())
     }
 
     /// Reads what other processes have appended, and returns the state after that.
@@ -493,7 +526,10 @@ impl Connection {
 
     /// The state that a call answers from: the newest one.
     pub(crate) fn read(&self) -> Result<Arc<View>> {
-        self.engine.refresh()
+        match &self.as_of {
+            Some(view) => Ok(view.clone()),
+            None => self.engine.refresh(),
+        }
     }
 
     /// Refuses a change on a read-only connection.

@@ -224,6 +224,17 @@ impl Domain {
         read(self.of(&view)?)
     }
 
+    /// As [`with`](Self::with), for a lookup: what a call has removed is found when it is asked again.
+    pub(crate) fn find<T>(&self, find: impl Fn(&DomainState) -> Option<T>) -> Result<Option<T>> {
+        let found = self
+            .connection
+            .find(|view| find(view.state().domain(self.uuid)?))?;
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => self.with(|_| Ok(None)),
+        }
+    }
+
     fn of<'a>(&self, view: &'a View) -> Result<&'a DomainState> {
         view.domain(self.uuid)
             .map_err(|refusal| self.named(refusal))

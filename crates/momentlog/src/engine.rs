@@ -276,6 +276,28 @@ impl Engine {
         }
     }
 
+    /// Returns the state right before the record that a request id stands for; `None` if it stands for none, or that
+    /// record was archived.
+    pub(crate) fn before_request(&self, id: &str) -> Result<Option<View>> {
+        let mut inner = self.lock();
+        if !self.is_exclusive() {
+            self.catch_up_if_there(&mut inner)?;
+        }
+        let Some(request) = inner.ledger.requests.get(id) else {
+            return Ok(None);
+        };
+        drop(inner);
+        // What was decided may not be durable yet, and its answer will say so.
+        let Some(before) = Seq::new(request.seq.get() - 1) else {
+            return Ok(None);
+        };
+        let start = self.store().start()?;
+        if start.is_some_and(|start| start.seq > before) {
+            return Ok(None);
+        }
+        self.view_at(before).map(Some)
+    }
+
     /// The log's id, once there is a record.
     pub(crate) fn log_id(&self) -> Option<LogId> {
         self.store().log_id()

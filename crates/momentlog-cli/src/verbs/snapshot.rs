@@ -162,7 +162,7 @@ pub fn current(session: &mut Session, invocation: &Invocation) -> Answer {
     if let Some(name) = invocation.get("snapshotname") {
         let snapshot = domain.snapshot_lookup_by_name(name)?;
         let xml = snapshot.xml_desc(SnapshotXmlFlags::SECURE)?;
-        let disk_only = with_def(session, &domain, snapshot.name(), |def| {
+        let disk_only = with_def(&domain, snapshot.name(), |def| {
             def.state == SnapshotState::DiskSnapshot
         });
         let flags = (SnapshotCreateFlags::REDEFINE | SnapshotCreateFlags::CURRENT)
@@ -191,12 +191,11 @@ pub fn current(session: &mut Session, invocation: &Invocation) -> Answer {
 
 /// Reads something of a snapshot's definition.
 fn with_def<T>(
-    session: &Session,
     domain: &Domain,
     name: &MomentName,
     read: impl FnOnce(&SnapshotDef) -> T,
 ) -> Option<T> {
-    let view = session.connection.view();
+    let view = domain.connection().view();
     let moment = view
         .state()
         .domain(domain.uuid())?
@@ -281,7 +280,7 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
         .parent()
         .ok()
         .map_or("-".to_owned(), |parent| parent.name().to_string());
-    let state = with_def(session, &domain, snapshot.name(), |def| {
+    let state = with_def(&domain, snapshot.name(), |def| {
         (def.state.as_str(), def.is_external())
     });
     let (state, external) = state.unwrap_or_default();

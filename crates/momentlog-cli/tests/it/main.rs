@@ -6,6 +6,7 @@ mod domains;
 mod format_one;
 mod kill;
 mod readme;
+mod retries;
 mod scripts;
 mod virsh;
 

@@ -348,10 +348,11 @@ impl Domain {
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn snapshot_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Snapshot> {
         unsupported(flags, 0, "virDomainSnapshotLookupByName")?;
-        self.with(|domain| match domain.snapshots().find(Some(name)) {
-            Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
-            None => Err(no_moment(MomentKind::Snapshot, name)),
-        })
+        let found = self.find(|domain| {
+            let moment = domain.snapshots().find(Some(name))?;
+            Some(Snapshot::new(&self.shared(), moment.name.clone()))
+        })?;
+        found.ok_or_else(|| no_moment(MomentKind::Snapshot, name))
     }
 
     /// Whether a snapshot is current. Follows `virDomainHasCurrentSnapshot`.
@@ -448,10 +449,11 @@ impl Domain {
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn checkpoint_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Checkpoint> {
         unsupported(flags, 0, "virDomainCheckpointLookupByName")?;
-        self.with(|domain| match domain.checkpoints().find(Some(name)) {
-            Some(moment) => Ok(Checkpoint::new(&self.shared(), moment.name.clone())),
-            None => Err(no_moment(MomentKind::Checkpoint, name)),
-        })
+        let found = self.find(|domain| {
+            let moment = domain.checkpoints().find(Some(name))?;
+            Some(Checkpoint::new(&self.shared(), moment.name.clone()))
+        })?;
+        found.ok_or_else(|| no_moment(MomentKind::Checkpoint, name))
     }
 
     /// Returns a handle for a snapshot that may not be there; calls say so.

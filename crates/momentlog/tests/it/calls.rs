@@ -250,3 +250,55 @@ fn xml_that_is_refused_says_where_and_why() {
     assert_eq!(told(create("<x/>")), (27, 5, root.to_owned()));
     assert_eq!(told(create("")).0, 35);
 }
+
+#[test]
+fn a_handle_that_is_looked_up_for_a_retry_gives_the_first_answer() {
+    use momentlog::Provenance;
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    for name in ["a", "b"] {
+        snapshot(&domain, name).unwrap();
+    }
+    let under = |id: &str| {
+        store.with_provenance(Provenance {
+            actor: "backup".into(),
+            request_id: Some(id.into()),
+            ..Provenance::default()
+        })
+    };
+    let records = || store.refresh().unwrap().head().unwrap().seq;
+    let delete = || {
+        let domain = under("delete").lookup_domain_by_name("vm")?;
+        let snapshot = domain.snapshot_lookup_by_name("a")?;
+        snapshot.delete(SnapshotDeleteFlags::NONE)
+    };
+    let undefine = || {
+        let domain = under("undefine").lookup_domain_by_uuid(domain.uuid())?;
+        domain.undefine(UndefineFlags::SNAPSHOTS_METADATA)
+    };
+    let define = || {
+        under("define").define_domain_xml(
+            "<domain type='kvm'><name>n</name><memory>1</memory><os><type>hvm</type></os></domain>",
+        )
+    };
+    delete().unwrap();
+    let seq = records();
+    delete().unwrap();
+    assert_eq!(records(), seq);
+    undefine().unwrap();
+    let made = define().unwrap();
+    let seq = records();
+    undefine().unwrap();
+    delete().unwrap();
+    assert_eq!(define().unwrap().uuid(), made.uuid());
+    assert_eq!(records(), seq);
+    // Without the request id, or under another, it is gone.
+    assert_eq!(told(store.lookup_domain_by_name("vm")).0, 42);
+    assert_eq!(told(under("other").lookup_domain_by_name("vm")).0, 42);
+
+    // What the newest state has comes first, unless a retry is asked for.
+    let again = under("delete").for_retry().unwrap();
+    let then = again.lookup_domain_by_name("vm").unwrap();
+    assert_eq!(then.snapshot_current().unwrap().name().as_str(), "b");
+    assert_eq!(then.snapshot_num(SnapshotListFlags::NONE).unwrap(), 2);
+}
