@@ -259,6 +259,17 @@ fn the_window_of_request_ids_is_set_with_the_default_policy() {
             "{text}"
         );
     }
+    // Asked again, it is answered as it was, though other rules are in force by then.
+    for command in [
+        "policy --default exclusive=off --request-id d1",
+        "policy --default chain=off",
+        "policy --default exclusive=off --request-id d1",
+    ] {
+        let ran = program.run(&[command]);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+    }
+    let set = program.run(&["log"]).out.matches("store set").count();
+    assert_eq!(set, 6);
     for (bad, why) in [
         (
             "policy --default --request-window 5y",
