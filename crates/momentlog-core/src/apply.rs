@@ -179,18 +179,7 @@ impl State {
                 domain.persistent = false;
                 domain.next_def = None;
             }
-            Change::DomainRemoved => {
-                let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
-                if let Some(open) = domain.jobs.iter().next() {
-                    return Err(Misfit::JobOpen {
-                        domain: uuid,
-                        job: open.id,
-                    });
-                }
-                let name = domain.name.clone();
-                self.names.remove(&name);
-                self.domains.remove(&uuid);
-            }
+            Change::DomainRemoved => self.remove_domain(uuid)?,
             Change::PolicySet(policy) => {
                 self.domain_mut(uuid)?.policy = *policy;
                 self.policies.insert(uuid, *policy);
@@ -242,6 +231,20 @@ impl State {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn remove_domain(&mut self, uuid: DomainUuid) -> Result<(), Misfit> {
+        let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
+        if let Some(open) = domain.jobs.iter().next() {
+            return Err(Misfit::JobOpen {
+                domain: uuid,
+                job: open.id,
+            });
+        }
+        let name = domain.name.clone();
+        self.names.remove(&name);
+        self.domains.remove(&uuid);
         Ok(())
     }
 

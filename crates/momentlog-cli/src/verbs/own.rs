@@ -309,7 +309,7 @@ fn seconds(text: &str) -> Result<u32, Failure> {
 fn window_text(seconds: u32) -> String {
     match seconds {
         0 => "for ever".to_owned(),
-        _ if seconds % (24 * 60 * 60) == 0 => format!("{} days", seconds / (24 * 60 * 60)),
+        _ if seconds.is_multiple_of(24 * 60 * 60) => format!("{} days", seconds / (24 * 60 * 60)),
         _ => format!("{seconds} s"),
     }
 }

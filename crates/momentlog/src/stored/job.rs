@@ -26,7 +26,7 @@ pub(super) struct JobBegun<'a> {
     effects: Vec<StoredEffect<'a>>,
     #[serde(borrow)]
     files: Vec<(&'a str, &'a str)>,
-    deletions: Vec<(u64, u8, Vec<(u64, u64)>)>,
+    deletions: Vec<StoredDeletion>,
     #[serde(borrow)]
     snapshots: Vec<StoredMoment<'a, body::Snapshot<'a>>>,
     #[serde(borrow)]
@@ -50,6 +50,9 @@ struct StoredEffect<'a> {
     bitmap_was_there: bool,
     file: Option<&'a str>,
 }
+
+/// Moments to be deleted: the moment, the extent, and all ids as runs.
+type StoredDeletion = (u64, u8, Vec<(u64, u64)>);
 
 /// A moment to be made: parent and name, and then as in a record that makes one.
 #[derive(Serialize, Deserialize)]
@@ -144,7 +147,7 @@ impl Encoder<'_> {
     }
 }
 
-fn stored_moment<'d, D, S>(moment: &'d MomentToMake<D>, def: S) -> StoredMoment<'d, S> {
+fn stored_moment<D, S>(moment: &MomentToMake<D>, def: S) -> StoredMoment<'_, S> {
     StoredMoment {
         parent: moment.parent.map_or(0, MomentId::get),
         current: moment.current,
@@ -170,7 +173,7 @@ impl Dictionary {
         let checkpoints: Vec<MomentToMake<CheckpointDef>> =
             checkpoints.collect::<Result<_, _>>()?;
         let document = stored.document.map(|place| self.text(seq, place));
-        let effects = stored.effects.into_iter().map(effect);
+        let effects = stored.effects.iter().map(effect);
         let file = |(disk, path): (&str, &str)| FileToMake {
             disk: disk.into(),
             path: path.into(),
@@ -233,7 +236,7 @@ fn moment_to_make<D, S>(
     })
 }
 
-fn effect(stored: StoredEffect<'_>) -> Result<DiskEffect, DecodeError> {
+fn effect(stored: &StoredEffect<'_>) -> Result<DiskEffect, DecodeError> {
     Ok(DiskEffect {
         disk: stored.disk.into(),
         kind: EffectKind::from_number(stored.kind).ok_or(DecodeError::Word {
@@ -248,7 +251,7 @@ fn effect(stored: StoredEffect<'_>) -> Result<DiskEffect, DecodeError> {
     })
 }
 
-fn deletion((id, extent, removed): (u64, u8, Vec<(u64, u64)>)) -> Result<Deletion, DecodeError> {
+fn deletion((id, extent, removed): StoredDeletion) -> Result<Deletion, DecodeError> {
     let removed: Option<IdRuns> = body::runs_from(removed);
     Ok(Deletion {
         id: MomentId::new(id).ok_or(DecodeError::Word {

@@ -77,7 +77,6 @@ fn settings_keep_provenance_and_answer_a_retry() {
         actor: "anna".into(),
         reason: Some("two tools share it".into()),
         request_id: Some("r1".into()),
-        expected_revision: None,
         ..store.provenance().clone()
     };
     let set = default_policy(chain_off(domain.policy().unwrap()));
