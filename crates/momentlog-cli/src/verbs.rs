@@ -542,7 +542,21 @@ fn read_file(path: &str) -> Result<String, Failure> {
     if text.len() as u64 > FILE_LEN_MAX {
         return Err(cannot("read", "Value too large for defined data type"));
     }
-    String::from_utf8(text).map_err(|_| cannot("read", "it is not UTF-8"))
+    String::from_utf8(text).map_err(|error| cannot("read", &not_utf8(&error)))
+}
+
+/// Says where bytes are not UTF-8, in which all texts are.
+fn not_utf8(error: &std::string::FromUtf8Error) -> String {
+    let at = error.utf8_error().valid_up_to();
+    let before = &error.as_bytes()[..at];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let in_line = before.iter().rev().take_while(|byte| **byte != b'\n');
+    let (byte, column) = (error.as_bytes()[at], in_line.count() + 1);
+    let mut why = format!("line {line}, byte {column} of it is 0x{byte:02x}, which is not UTF-8");
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = error.as_bytes() {
+        why += "; the file is in UTF-16";
+    }
+    why
 }
 
 /// What the operating system calls an error, without Rust's number.

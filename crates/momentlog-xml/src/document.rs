@@ -9,6 +9,7 @@ use std::sync::Arc;
 use momentlog_core::DomainDef;
 
 use crate::error::{DocumentKind, Position, Rule, XmlError};
+use crate::excerpt::{Excerpt, excerpt};
 use crate::recent::{Embedded, Known};
 
 /// Longest text that is read, in bytes.
@@ -278,12 +279,12 @@ impl Source<'_> {
     /// Returns the error that `rule` is broken at `offset`.
     pub(crate) fn error(&self, offset: usize, rule: impl Into<Rule>) -> XmlError {
         let position = Position::of(self.text, offset);
-        let line = self.text.split('\n').nth(position.line - 1).unwrap_or("");
-        let excerpt = line.chars().take(80).collect();
+        let Excerpt { text, before } = excerpt(self.text, offset);
         XmlError {
             document: self.kind,
             position,
-            excerpt,
+            excerpt: text,
+            before,
             rule: rule.into(),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::excerpt::printable;
+
 /// Which document was read; libvirt names it in its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKind {
@@ -65,8 +67,11 @@ pub struct XmlError {
     pub document: DocumentKind,
     /// Where.
     pub position: Position,
-    /// The line of the text there, cut to a length that can be shown.
+    /// The line of the text there, cut to a length that can be shown; passwords and cookies are hidden, and characters that
+    /// drive a terminal are escaped.
     pub excerpt: String,
+    /// How many characters of the excerpt come before the place.
+    pub before: usize,
     /// Which rule is broken.
     pub rule: Rule,
 }
@@ -197,15 +202,18 @@ impl fmt::Display for XmlError {
         let Position { line, column } = self.position;
         match &self.rule {
             Rule::WellFormed(rule) => {
-                let dashes = "-".repeat(column.saturating_sub(1).min(self.excerpt.chars().count()));
+                let document = self.document.parser_name();
+                let rule = printable(rule);
+                let dashes = "-".repeat(self.before);
                 write!(
                     f,
-                    "({}):{line}: {rule}\n{}\n{dashes}^",
-                    self.document.parser_name(),
+                    "({document}):{line}: {rule}\n{}\n{dashes}^",
                     self.excerpt
                 )
             }
-            Rule::Schema(rule) => write!(f, "line {line}, column {column}: {rule}"),
+            Rule::Schema(rule) => {
+                write!(f, "line {line}, column {column}: {}", printable(rule))
+            }
             rule => rule.fmt(f),
         }
     }

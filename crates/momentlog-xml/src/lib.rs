@@ -24,6 +24,7 @@ mod checkpoint;
 mod document;
 mod domain;
 mod error;
+mod excerpt;
 mod recent;
 mod schema;
 mod snapshot;

@@ -292,3 +292,47 @@ fn own_options_that_are_unknown_are_named() {
 fn ran_of(command: &mut Command) -> Ran {
     ran(command.output().unwrap())
 }
+
+#[test]
+fn a_file_in_another_encoding_is_refused_with_line_and_byte() {
+    let program = Program::with_domain();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(program.dir.path().join(name), bytes).unwrap();
+    };
+    write(
+        "latin1.xml",
+        b"<domaincheckpoint>\n <name>\xe4</name></domaincheckpoint>",
+    );
+    write("utf16.xml", b"\xff\xfe<\0d\0/\0>\0");
+    for (name, expected) in [
+        (
+            "latin1.xml",
+            "line 2, byte 8 of it is 0xe4, which is not UTF-8",
+        ),
+        (
+            "utf16.xml",
+            "line 1, byte 1 of it is 0xff, which is not UTF-8; the file is in UTF-16",
+        ),
+    ] {
+        let ran = program.run(&["checkpoint-create", "web01", name]);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.err.contains(expected), "{ran:?}");
+    }
+}
+
+#[test]
+fn an_xml_error_shows_no_secret_and_cannot_drive_a_terminal() {
+    let program = Program::with_domain();
+    let line = "<graphics passwd='s3cret' listen='\u{9b}2J\u{202e}'/>";
+    program.write("bad.xml", &format!("<domain>\n{line}</x>"));
+    let ran = program.run(&["define", "bad.xml"]);
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.err.contains("<graphics passwd='***' listen='\\u{9b}2J"),
+        "{ran:?}"
+    );
+    assert!(
+        !ran.err.contains(['\u{9b}', '\u{202e}']) && !ran.err.contains("s3cret"),
+        "{ran:?}"
+    );
+}
