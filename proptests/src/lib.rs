@@ -28,6 +28,7 @@ mod forged;
 pub mod kill;
 mod model;
 mod op;
+pub mod overtaken;
 mod sim_disk;
 mod suite;
 mod tamper;

@@ -76,6 +76,17 @@ pub trait Disk: Debug + Send + Sync {
 
     /// The directory, for messages.
     fn path(&self) -> &Path;
+
+    /// Where a file of this name is, for messages.
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The directory without links and relative parts, as far as it is there: for telling whether one directory is in
+    /// another.
+    fn resolved(&self) -> PathBuf {
+        self.path().to_path_buf()
+    }
 }
 
 /// What an open file is for.
@@ -321,6 +332,23 @@ impl Disk for RealDisk {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn resolved(&self) -> PathBuf {
+        let whole = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        for ancestor in whole.ancestors() {
+            if let Ok(resolved) = std::fs::canonicalize(ancestor) {
+                let rest = whole.strip_prefix(ancestor).unwrap_or(Path::new(""));
+                // What is not there yet has no links.
+                return rest.components().fold(resolved, |path, part| match part {
+                    std::path::Component::ParentDir => {
+                        path.parent().map(Path::to_path_buf).unwrap_or(path)
+                    }
+                    part => path.join(part),
+                });
+            }
+        }
+        whole
     }
 }
 

@@ -16,6 +16,18 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is no archive where one was named.
+    #[error("there is no archive at {}", .path.display())]
+    NoArchive {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds an archive, which is read and never written.
+    #[error("{} is an archive: it can be read, and nothing is written to it", .path.display())]
+    IsArchive {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds something else than a store.
     #[error("{} holds files, but no store", .path.display())]
     NotAStore {

@@ -23,6 +23,9 @@ pub use archive::Rejoined;
 pub(crate) const HEAD: &str = "head";
 pub(crate) const START: &str = "start";
 
+/// The file that tells an archive from a store.
+pub(crate) const ARCHIVE: &str = "archive";
+
 /// Ends the name of a file that is not complete yet.
 const TEMPORARY: &str = ".tmp";
 
@@ -165,7 +168,7 @@ impl FileStore {
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
-        self.disk.path().join(name)
+        self.disk.path_of(name)
     }
 
     fn capacity(&self, segments: u32) -> u64 {
@@ -205,6 +208,14 @@ impl Store for FileStore {
         self.check_writable()?;
         if self.writer.is_some() {
             return Ok(());
+        }
+        match self.disk.id_of(ARCHIVE) {
+            Ok(_) => {
+                let path = self.disk.path().into();
+                return Err(StoreError::IsArchive { path });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io("open", self.disk.path())(error)),
         }
         if self.cursor.head.is_none() {
             self.disk

@@ -1,4 +1,5 @@
-//! Two small files of one layout: `head` says how far the log is durable, `start` after which record it begins here.
+//! Three small files of one layout: `head` says how far the log is durable, `start` after which record it begins here,
+//! and `archive`, in an archive, up to which record it was written last.
 //! `docs/format.md` has their bytes.
 
 use crate::frame::{array_at, header_checksum, u32_at, u64_at};
@@ -6,6 +7,7 @@ use crate::{Digest, FORMAT_VERSION, Head, LogId, Seq};
 
 pub(crate) const HEAD_LEN: usize = 72;
 pub(crate) const HEAD_MAGIC: [u8; 8] = *b"\x8amthead\n";
+pub(crate) const ARCHIVE_MAGIC: [u8; 8] = *b"\x8amtarch\n";
 pub(crate) const START_MAGIC: [u8; 8] = *b"\x8amtstrt\n";
 
 /// What the bytes of such a file say.

@@ -138,7 +138,7 @@ impl<'a> FrameReader<'a> {
 
     /// Path of the segment at the cursor.
     pub(crate) fn path(&self) -> std::path::PathBuf {
-        self.disk.path().join(segment_name(self.cursor.segment))
+        self.disk.path_of(&segment_name(self.cursor.segment))
     }
 
     /// Returns what stands at the cursor, and moves past it if it is a record.

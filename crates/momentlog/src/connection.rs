@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::Domain;
 use crate::driver::Driver;
-use crate::engine::{Archived, Ask, Engine, Outcome, Promise, is_missing};
+use crate::engine::{Archived, Ask, Engine, OVERTAKEN_MAX, Outcome, Promise, is_missing};
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
@@ -80,7 +80,15 @@ impl Connection {
         let read_only = options.read_only;
         let connection = Connection::over(Box::new(FileStore::new(RealDisk::new(path))), options);
         if read_only {
-            connection.refresh()?;
+            match connection.refresh() {
+                // There is a store. What is wrong with it is told by the calls, and by `verify`.
+                Err(error)
+                    if matches!(
+                        error.store(),
+                        Some(StoreError::Damaged { .. } | StoreError::Archived { .. })
+                    ) => {}
+                refreshed => drop(refreshed?),
+            }
         }
         Ok(connection)
     }
@@ -445,11 +453,24 @@ impl Connection {
     /// Calls `each` with every entry of the log and the state right after it. `each` must not use the connection, which
     /// is busy reading.
     ///
+    /// If another process archives what is being read, it goes on with the bridge that stands for what was moved: the
+    /// entries before a bridge may be missing.
+    ///
     /// # Errors
     ///
     /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read; entries before that were given out.
     pub fn replay(&self, mut each: impl FnMut(Entry, &View)) -> Result<()> {
-        self.engine.entries(None, &mut each)
+        let mut after = None;
+        for _ in 0..OVERTAKEN_MAX {
+            match self.engine.entries(after, &mut each) {
+                Err(error) => match error.store() {
+                    Some(StoreError::Archived { start, .. }) => after = Some(*start),
+                    _ => return Err(error),
+                },
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.engine.entries(after, &mut each)
     }
 
     /// Returns a subscription to the entries behind the record `after`.

@@ -34,7 +34,7 @@ pub use retain::Archived;
 const HANDED_IN_MAX: usize = 1_024;
 
 /// How often reading begins again because another process has archived what was being read.
-const OVERTAKEN_MAX: usize = 16;
+pub(crate) const OVERTAKEN_MAX: usize = 16;
 
 /// How often a store that others write as well is tried again, when one of them came first.
 const CONFLICTS_MAX: usize = 16;
@@ -503,6 +503,7 @@ impl Engine {
                     // The image with which the log begins now has the answer.
                     Err(error) if is_archived(&error) && overtaken < OVERTAKEN_MAX => {
                         overtaken += 1;
+                        self.lock().stale = true;
                         self.refresh()?;
                         continue;
                     }

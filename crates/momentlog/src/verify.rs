@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
-    Disk, FileStore, RealDisk, Receipt, Record, Rejoined, Seq, Store, StoreError, Verdict,
+    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Seq, Store, StoreError, Verdict,
     VerifyReport,
 };
 use sha2::{Digest as _, Sha256};
@@ -95,6 +95,49 @@ pub fn verify_disk(
     receipt: Option<Receipt>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verification> {
+    /// How often it begins again because another process has archived or removed what was being read.
+    const OVERTAKEN_MAX: usize = 16;
+    if let Some(archive) = &archive {
+        let path = archive.path().to_path_buf();
+        archive.check().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => StoreError::NoArchive { path },
+            _ => StoreError::Io {
+                doing: "open",
+                path,
+                source,
+            },
+        })?;
+    }
+    let mut overtaken = 0;
+    loop {
+        let before = layout(&disk);
+        let found = verify_once(disk.clone(), archive.clone(), receipt, progress);
+        let is_sound = found
+            .as_ref()
+            .is_ok_and(|found| found.verdict() <= Verdict::TornTail && found.images_ignored == 0);
+        // What is missing may have been moved to an archive since.
+        if is_sound || overtaken == OVERTAKEN_MAX || layout(&disk) == before {
+            return found;
+        }
+        overtaken += 1;
+    }
+}
+
+/// What changes when records are archived, or images removed: where the log begins, and of what there are images.
+fn layout(disk: &Arc<dyn Disk>) -> (Option<Head>, Vec<Seq>) {
+    let mut store = FileStore::over(disk.clone());
+    (
+        store.start().unwrap_or_default(),
+        store.images().unwrap_or_default(),
+    )
+}
+
+fn verify_once(
+    disk: Arc<dyn Disk>,
+    archive: Option<Arc<dyn Disk>>,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification> {
     let (mut images, images_ignored) = images_of(disk.clone())?;
     let mut store = match archive {
         Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
@@ -172,7 +215,7 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize)> {
             break;
         }
     }
-    let ignored = files - images.len();
+    let ignored = files.saturating_sub(images.len());
     Ok((images, ignored))
 }
 

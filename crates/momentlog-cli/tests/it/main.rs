@@ -8,6 +8,7 @@ mod kill;
 mod readme;
 mod retries;
 mod scripts;
+mod stores;
 mod virsh;
 
 use std::path::{Path, PathBuf};

@@ -1,16 +1,16 @@
 //! Retention that keeps the proof: old segments are moved elsewhere, byte for byte, and the log begins behind them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::image::{image_name, images, write_whole};
-use super::{FileStore, HEAD, START, TEMPORARY, unknown};
+use super::{ARCHIVE, FileStore, HEAD, START, TEMPORARY, unknown};
 use crate::disk::{Access, Disk, DiskFile, FileId};
-use crate::head::{self, START_MAGIC};
+use crate::head::{self, ARCHIVE_MAGIC, HEAD_LEN, Mark, START_MAGIC};
 use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name, segments};
-use crate::{Draft, Head, Record, Seq, Store, StoreError};
+use crate::{Draft, Head, LogId, Record, Seq, Store, StoreError};
 
 impl FileStore {
     /// Copies all segments to `to`, appends `bridge` as the first record of a new one, and then lets the log begin with it.
@@ -22,6 +22,7 @@ impl FileStore {
         to: &dyn Disk,
     ) -> Result<Record, StoreError> {
         self.check_writable()?;
+        apart(self.disk.as_ref(), to)?;
         prepare(to)?;
         let (Some(writer), Some(log)) = (&self.writer, self.log) else {
             return Err(StoreError::Unsupported {
@@ -36,6 +37,7 @@ impl FileStore {
         let end = writer.end;
         self.trim(end)?;
         let first = self.read_start()?.map(|(_, start)| start.seq);
+        mark(to, log, expected)?;
         for segment in segments(self.disk.as_ref())? {
             if Some(segment) > first && segment <= expected.seq {
                 copy(self.disk.as_ref(), to, &segment_name(segment))?;
@@ -108,6 +110,23 @@ impl FileStore {
     }
 }
 
+/// Refuses an archive in the store's own directory, or around it.
+fn apart(store: &dyn Disk, to: &dyn Disk) -> Result<(), StoreError> {
+    let (store, archive) = (store.resolved(), to.resolved());
+    let why = if store == archive {
+        "it is the store itself"
+    } else if archive.starts_with(&store) {
+        "it is in the directory of the store"
+    } else if store.starts_with(&archive) {
+        "the store is in it"
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::io("archive to", to.path())(io::Error::other(
+        why,
+    )))
+}
+
 /// Makes the archive's directory, and refuses one that holds a store: it may be the very one that is archived.
 fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
     let path = || to.path().to_path_buf();
@@ -119,6 +138,27 @@ fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
         return Err(StoreError::io("archive to", path())(source));
     }
     Ok(())
+}
+
+/// Says in the archive that it is one: before the first segment, so that nobody takes it for a store.
+fn mark(to: &dyn Disk, log: LogId, last: Head) -> Result<(), StoreError> {
+    let path = || to.path().join(ARCHIVE);
+    let mut bytes = [0; HEAD_LEN];
+    match to.open(ARCHIVE, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::io("open", path())(error)),
+        Ok(file) => {
+            file.read_at(0, &mut bytes)
+                .map_err(StoreError::io("read", path()))?;
+        }
+    }
+    match head::decode(ARCHIVE_MAGIC, &bytes) {
+        Mark::At(found, _) if found != log => {
+            let source = io::Error::other("it is the archive of another log");
+            Err(StoreError::io("archive to", to.path())(source))
+        }
+        _ => write_whole(to, ARCHIVE, &head::encode(ARCHIVE_MAGIC, log, last)),
+    }
 }
 
 /// Copies one segment, unless the archive has it already, or a shorter one, from an attempt that was interrupted.
@@ -182,7 +222,7 @@ impl Disk for Rejoined {
         names.extend(self.archive.list()?);
         names.sort_unstable();
         names.dedup();
-        names.retain(|name| name != START);
+        names.retain(|name| name != START && name != ARCHIVE);
         Ok(names)
     }
 
@@ -190,7 +230,7 @@ impl Disk for Rejoined {
         if access == Access::Write {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        if name == START {
+        if name == START || name == ARCHIVE {
             return Err(io::ErrorKind::NotFound.into());
         }
         match self.live.open(name, access) {
@@ -226,5 +266,15 @@ impl Disk for Rejoined {
 
     fn path(&self) -> &Path {
         self.live.path()
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        let is_archived = self.live.id_of(name).is_err() && self.archive.id_of(name).is_ok();
+        let disk = if is_archived {
+            &self.archive
+        } else {
+            &self.live
+        };
+        disk.path_of(name)
     }
 }

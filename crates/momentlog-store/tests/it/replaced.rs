@@ -223,7 +223,7 @@ fn a_copy_that_holds_all_that_was_read_may_be_put_back() {
 fn a_cursor_is_compared_with_the_record_that_stands_there() {
     let (_parent, dir) = store_of(3);
     let (records, _) = read(&mut FileStore::new(RealDisk::new(&dir)));
-    let mut behind = |after: Head| {
+    let behind = |after: Head| {
         let mut seen = Vec::new();
         let outcome = FileStore::new(RealDisk::new(&dir)).read(Some(after), &mut |record| {
             seen.push(record.seq.get());

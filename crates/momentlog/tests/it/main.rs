@@ -1,6 +1,7 @@
 //! The library through its public calls.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod archives;
 mod calls;
 mod drivers;
 mod engine;

@@ -288,9 +288,19 @@ fn an_archive_goes_neither_into_a_store_nor_over_another_log() {
     let store = scratch.open();
     let (code, _, message) = told(store.archive(&scratch.path()));
     assert_eq!(code, 38);
-    assert!(message.contains("an archive goes elsewhere"), "{message}");
+    assert!(message.contains("it is the store itself"), "{message}");
     let other = Scratch::new();
     let (theirs, _) = other.with_domain();
+    let (code, _, message) = told(theirs.archive(&scratch.path()));
+    assert_eq!(code, 38);
+    assert!(message.contains("an archive goes elsewhere"), "{message}");
+    let (code, _, message) = told(theirs.archive(&to));
+    assert_eq!(code, 38);
+    assert!(
+        message.contains("it is the archive of another log"),
+        "{message}"
+    );
+    std::fs::remove_file(to.join("archive")).unwrap();
     let (code, _, message) = told(theirs.archive(&to));
     assert_eq!(code, 38);
     assert!(

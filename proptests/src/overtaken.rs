@@ -1,0 +1,361 @@
+//! Two processes on one store, where one of them does all of its work between two calls of the other.
+//!
+//! Every pair of works is tried at every call. Neither may see damage that is not there, and what either was told is
+//! recorded must be there afterwards.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use momentlog::store::{Access, Disk, DiskFile, FileId, FileStore, StoreError};
+use momentlog::{CheckpointCreateFlags, Connection, Options, Provenance, verify_disk};
+
+use crate::SimDisk;
+
+const DOMAIN: &str = "<domain type='kvm'><name>vm</name><os><type>hvm</type></os><devices>\
+    <disk type='file'><source file='/i/vm.qcow2'/><target dev='vda'/></disk></devices></domain>";
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A disk that does something else before one of its calls.
+#[derive(Clone)]
+pub struct Hooked {
+    disk: Arc<dyn Disk>,
+    plan: Arc<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    calls: AtomicU64,
+    hook: Mutex<Option<(u64, Hook)>>,
+}
+
+impl Hooked {
+    /// Returns the disk `disk`, which does nothing else yet.
+    pub fn new(disk: impl Disk + 'static) -> Hooked {
+        Hooked {
+            disk: Arc::new(disk),
+            plan: Arc::default(),
+        }
+    }
+
+    /// Counts calls from 0 again, and lets `hook` run before the call number `call`.
+    pub fn before(&self, call: u64, hook: impl FnOnce() + Send + 'static) {
+        self.plan.calls.store(0, Ordering::SeqCst);
+        *self.hook() = Some((call, Box::new(hook)));
+    }
+
+    /// Whether the hook has run; if not, it never will.
+    pub fn has_run(&self) -> bool {
+        self.hook().take().is_none()
+    }
+
+    fn hook(&self) -> std::sync::MutexGuard<'_, Option<(u64, Hook)>> {
+        self.plan
+            .hook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self) -> &dyn Disk {
+        let number = self.plan.calls.fetch_add(1, Ordering::SeqCst);
+        let due = self.hook().take_if(|(call, _)| *call == number);
+        if let Some((_, hook)) = due {
+            hook();
+        }
+        self.disk.as_ref()
+    }
+
+    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(HookedFile {
+            file,
+            disk: self.clone(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooked").finish_non_exhaustive()
+    }
+}
+
+impl Disk for Hooked {
+    fn create(&self) -> io::Result<()> {
+        self.call().create()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.call().check()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.call().list()
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.call().open(name, access)?))
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<FileId> {
+        self.call().id_of(name)
+    }
+
+    fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.call().create_file(name)?))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.call().remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.call().rename(from, to)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.call().sync_dir()
+    }
+
+    fn path(&self) -> &Path {
+        self.disk.path()
+    }
+}
+
+#[derive(Debug)]
+struct HookedFile {
+    file: Box<dyn DiskFile>,
+    disk: Hooked,
+}
+
+impl HookedFile {
+    fn call(&self) -> &dyn DiskFile {
+        self.disk.call();
+        self.file.as_ref()
+    }
+}
+
+impl DiskFile for HookedFile {
+    fn id(&self) -> io::Result<FileId> {
+        self.call().id()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.call().read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.call().write_at(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.call().sync()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.call().set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.call().length()
+    }
+
+    fn try_lock(&self, share: bool) -> io::Result<bool> {
+        self.call().try_lock(share)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.call().unlock()
+    }
+}
+
+/// What a process does on a store that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Records a checkpoint.
+    Append,
+    /// Records one, makes an image, and records another.
+    Image,
+    /// Moves all records away, and records a checkpoint after that.
+    Archive,
+    /// The same twice.
+    ArchiveTwice,
+    /// Reads on from where it was.
+    Refresh,
+    /// Reads all entries.
+    Entries,
+    /// Replays the log.
+    Replay,
+    /// Repeats a request that was answered before.
+    Retry,
+    /// Verifies the store.
+    Verify,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Work; 9] = [
+        Work::Append,
+        Work::Image,
+        Work::Archive,
+        Work::ArchiveTwice,
+        Work::Refresh,
+        Work::Entries,
+        Work::Replay,
+        Work::Retry,
+        Work::Verify,
+    ];
+
+    /// Those that change the store.
+    pub const CHANGES: [Work; 4] = [Work::Append, Work::Image, Work::Archive, Work::ArchiveTwice];
+
+    /// Does it; returns the names of the checkpoints that were acknowledged.
+    fn run(
+        self,
+        who: &str,
+        store: &Connection,
+        disk: Arc<dyn Disk>,
+        archive: &SimDisk,
+    ) -> momentlog::Result<Vec<String>> {
+        let mut made = Vec::new();
+        let mut append = |name: &str| {
+            let name = format!("{who}-{name}");
+            checkpoint(store, &name, None)?;
+            made.push(name);
+            Ok::<_, momentlog::Error>(())
+        };
+        match self {
+            Work::Append => append("a")?,
+            Work::Image => {
+                append("a")?;
+                store.make_image()?;
+                append("b")?;
+            }
+            Work::Archive | Work::ArchiveTwice => {
+                store.archive_to(archive)?;
+                append("a")?;
+                if self == Work::ArchiveTwice {
+                    store.archive_to(archive)?;
+                    append("b")?;
+                }
+            }
+            Work::Refresh => drop(store.refresh()?),
+            Work::Entries => {
+                let entries = store.entries(None)?;
+                assert!(!entries.is_empty());
+            }
+            Work::Replay => {
+                let mut last = 0;
+                store.replay(|entry, view| {
+                    let seq = entry.head.seq.get();
+                    assert!(seq == last + 1 || seq > last && entry.bridge.is_some());
+                    assert_eq!(view.head(), Some(entry.head));
+                    last = seq;
+                })?;
+                assert!(last >= 4);
+            }
+            Work::Retry => checkpoint(store, "first", Some("r1"))?,
+            Work::Verify => {
+                let found = verify_disk(disk, None, None, &mut |_| {})?;
+                assert_eq!(found.verdict().exit_status(false), 0, "{found:?}");
+            }
+        }
+        store.release();
+        Ok(made)
+    }
+}
+
+fn checkpoint(store: &Connection, name: &str, request: Option<&str>) -> momentlog::Result<()> {
+    let store = store.with_provenance(Provenance {
+        request_id: request.map(Into::into),
+        ..store.provenance().clone()
+    });
+    let domain = store.lookup_domain_by_name("vm")?;
+    let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
+    domain
+        .checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE)
+        .map(|_| ())
+}
+
+fn open(disk: Arc<dyn Disk>) -> Connection {
+    let options = Options {
+        lock_wait: Duration::ZERO,
+        ..Options::default()
+    };
+    Connection::over(Box::new(FileStore::over(disk)), options)
+}
+
+/// Lets `theirs` run before every call of `ours`, one run for each; returns how many there were. `warm`: ours has read the
+/// store before.
+///
+/// # Panics
+///
+/// If either sees damage, or what it was told is recorded is not there afterwards.
+pub fn overtake_everywhere(ours: Work, theirs: Work, warm: bool) -> u64 {
+    for call in 0.. {
+        let case = format!("{ours:?} overtaken by {theirs:?} before call {call}, warm: {warm}");
+        let live = SimDisk::new("/store");
+        let archive = live.beside("/archive");
+        {
+            let store = open(Arc::new(live.clone()));
+            store.define_domain_xml(DOMAIN).expect(&case);
+            checkpoint(&store, "first", Some("r1")).expect(&case);
+            checkpoint(&store, "second", None).expect(&case);
+        }
+        let disk = Hooked::new(live.clone());
+        let store = open(Arc::new(disk.clone()));
+        if warm {
+            store.refresh().expect(&case);
+        }
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let hook = {
+            let (live, archive, told, case) =
+                (live.clone(), archive.clone(), told.clone(), case.clone());
+            move || {
+                let disk: Arc<dyn Disk> = Arc::new(live);
+                let store = open(disk.clone());
+                match theirs.run("their", &store, disk, &archive) {
+                    Ok(made) => told
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(made),
+                    // Ours is writing.
+                    Err(error) if matches!(error.store(), Some(StoreError::Locked { .. })) => {}
+                    Err(error) => panic!("{case}: theirs: {error}"),
+                }
+            }
+        };
+        disk.before(call, hook);
+        let made = ours
+            .run("our", &store, Arc::new(disk.clone()), &archive)
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        let was_overtaken = disk.has_run();
+        drop(store);
+        let mut names = vec!["first".to_owned(), "second".to_owned()];
+        names.extend(made);
+        names.append(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
+        check(&live, &archive, &names, &case);
+        if !was_overtaken {
+            return call;
+        }
+    }
+    unreachable!("the work ends");
+}
+
+fn check(live: &SimDisk, archive: &SimDisk, names: &[String], case: &str) {
+    let store = open(Arc::new(live.clone()));
+    let domain = store.lookup_domain_by_name("vm").expect(case);
+    for name in names {
+        let found = domain.checkpoint_lookup_by_name(name);
+        assert!(found.is_ok(), "{case}: {name} is lost: {found:?}");
+    }
+    drop((domain, store));
+    let archive: Option<Arc<dyn Disk>> = match archive.check() {
+        Ok(()) => Some(Arc::new(archive.clone())),
+        Err(_) => None,
+    };
+    let found = verify_disk(Arc::new(live.clone()), archive, None, &mut |_| {}).expect(case);
+    assert_eq!(found.verdict().exit_status(false), 0, "{case}: {found:?}");
+}
