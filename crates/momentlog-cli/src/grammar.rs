@@ -15,6 +15,10 @@ pub enum Takes {
     NamedWord,
     /// Any number of values; takes all bare words that are left.
     Words,
+    /// No value, and no line in the help: an option that virsh has and does not list.
+    Unlisted,
+    /// What the option of this name takes: another name for it, which the help does not list.
+    As(&'static str),
 }
 
 /// One option of a verb.
@@ -33,6 +37,24 @@ pub const fn flag(name: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::Nothing,
+        required: false,
+    }
+}
+
+/// A boolean option that the help does not list.
+pub const fn unlisted(name: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        takes: Takes::Unlisted,
+        required: false,
+    }
+}
+
+/// Another name for an option, which the help does not list.
+pub const fn other_name(name: &'static str, of: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        takes: Takes::As(of),
         required: false,
     }
 }
@@ -81,6 +103,9 @@ pub const PROVENANCE: [OptionSpec; 4] = [
     named("expect-revision"),
 ];
 
+/// What every verb takes: how it answers. Only a verb that has a JSON form lists it.
+pub const FORMAT: OptionSpec = named("format");
+
 /// What a verb answers: its exit status.
 pub type Answer = Result<u8, Failure>;
 
@@ -95,15 +120,37 @@ pub struct Verb {
     pub options: &'static [OptionSpec],
     /// Whether it changes something, and so takes [`PROVENANCE`].
     pub changes: bool,
+    /// Whether it can answer in JSON.
+    pub json: bool,
     /// What it does.
     pub run: fn(&mut Session, &Invocation) -> Answer,
 }
 
 impl Verb {
-    /// All options, those of provenance included.
+    /// Returns the verb as one that can answer in JSON.
+    pub const fn with_json(self) -> Verb {
+        Verb { json: true, ..self }
+    }
+
+    /// All options that the help lists, those of provenance included.
     pub fn all_options(&self) -> impl Iterator<Item = OptionSpec> {
+        let unlisted = |option: &OptionSpec| matches!(option.takes, Takes::Unlisted | Takes::As(_));
+        let format = self.json.then_some(FORMAT);
+        let taken = self.taken().chain(format);
+        taken.filter(move |option| !unlisted(option))
+    }
+
+    /// All options but [`FORMAT`].
+    fn taken(&self) -> impl Iterator<Item = OptionSpec> {
         let provenance = if self.changes { &PROVENANCE[..] } else { &[] };
         self.options.iter().chain(provenance).copied()
+    }
+
+    /// Whether the verb has an option of this name.
+    pub fn takes(&self, name: &str) -> bool {
+        self.taken()
+            .chain([FORMAT])
+            .any(|option| option.name == name)
     }
 
     /// The help text, as virsh lays it out.
@@ -113,13 +160,13 @@ impl Verb {
         for option in self.all_options() {
             let name = option.name;
             synopsis += &match (option.takes, option.required) {
-                (Takes::Nothing, _) => format!(" [--{name}]"),
+                (Takes::Nothing | Takes::Unlisted, _) => format!(" [--{name}]"),
                 (Takes::Words, _) => format!(" [[--{name}] <string>]..."),
                 (_, true) => format!(" <{name}>"),
                 (_, false) => format!(" [--{name} <string>]"),
             };
             let value = match (option.takes, option.required) {
-                (Takes::Nothing, _) => format!("--{name}"),
+                (Takes::Nothing | Takes::Unlisted, _) => format!("--{name}"),
                 (_, true) => format!("[--{name}] <string>"),
                 (_, false) => format!("--{name} <string>"),
             };
@@ -127,7 +174,11 @@ impl Verb {
         }
         let name = self.name;
         let help = self.help;
-        format!("  NAME\n    {name} - {help}\n\n  SYNOPSIS\n    {synopsis}\n\n  OPTIONS\n{options}")
+        let mut text = format!("  NAME\n    {name} - {help}\n\n  SYNOPSIS\n    {synopsis}\n");
+        if !options.is_empty() {
+            text += &format!("\n  OPTIONS\n{options}");
+        }
+        text
     }
 }
 
@@ -142,17 +193,19 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Whether a boolean option was given.
+    /// Whether an option was given.
+    ///
+    /// # Panics
+    ///
+    /// If the verb has no such option, as the other readers of values do: the table of verbs lacks it, or the name is
+    /// misspelt.
     pub fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+        !self.all(name).is_empty()
     }
 
     /// The value of an option.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .and_then(|values| values.first())
-            .map(String::as_str)
+        self.all(name).first().map(String::as_str)
     }
 
     /// The value of an option that the verb needs.
@@ -163,6 +216,11 @@ impl Invocation {
 
     /// All values of an option.
     pub fn all(&self, name: &str) -> &[String] {
+        assert!(
+            self.verb.takes(name),
+            "the verb '{}' has no option --{name}",
+            self.verb.name
+        );
         self.values.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -185,10 +243,11 @@ impl Invocation {
             .iter()
             .find(|verb| verb.name == name)
             .ok_or_else(|| format!("unknown command: '{name}'"))?;
-        let options: Vec<OptionSpec> = verb.all_options().collect();
+        let options: Vec<OptionSpec> = verb.taken().chain([FORMAT]).collect();
         let mut values: HashMap<&'static str, Vec<String>> = HashMap::new();
         let mut words = words.iter();
         let mut only_words = false;
+        let mut help = false;
         while let Some(word) = words.next() {
             if !only_words && word == "--" {
                 only_words = true;
@@ -197,7 +256,7 @@ impl Invocation {
             let long = word.strip_prefix("--").filter(|_| !only_words);
             let Some(long) = long else {
                 let free = |option: &&OptionSpec| match option.takes {
-                    Takes::Nothing | Takes::NamedWord => false,
+                    Takes::Nothing | Takes::Unlisted | Takes::NamedWord | Takes::As(_) => false,
                     Takes::Word => !values.contains_key(option.name),
                     Takes::Words => true,
                 };
@@ -208,27 +267,31 @@ impl Invocation {
                 values.entry(option.name).or_default().push(word.clone());
                 continue;
             };
-            if long == "help" {
-                return Ok(Invocation {
-                    verb,
-                    values,
-                    help: true,
-                });
-            }
             let (key, attached) = long
                 .split_once('=')
                 .map_or((long, None), |(key, value)| (key, Some(value)));
-            let option = options.iter().find(|option| option.name == key);
+            if key == "help" {
+                if attached.is_some() {
+                    return Err(format!("invalid '=' after option --{key}"));
+                }
+                help = true;
+                continue;
+            }
+            let called = |key: &str| options.iter().find(|option| option.name == key);
+            let option = called(key).and_then(|option| match option.takes {
+                Takes::As(other) => called(other),
+                _ => Some(option),
+            });
             let option = option
                 .ok_or_else(|| format!("command '{}' doesn't support option --{key}", verb.name))?;
             if option.takes != Takes::Words && values.contains_key(option.name) {
                 return Err(format!("option --{key} already seen"));
             }
             let value = match (option.takes, attached) {
-                (Takes::Nothing, Some(_)) => {
+                (Takes::Nothing | Takes::Unlisted, Some(_)) => {
                     return Err(format!("invalid '=' after option --{key}"));
                 }
-                (Takes::Nothing, None) => String::new(),
+                (Takes::Nothing | Takes::Unlisted, None) => String::new(),
                 (_, Some(value)) => value.to_owned(),
                 (_, None) => words
                     .next()
@@ -239,17 +302,13 @@ impl Invocation {
         }
         if let Some(missing) = options
             .iter()
-            .find(|option| option.required && !values.contains_key(option.name))
+            .find(|option| !help && option.required && !values.contains_key(option.name))
         {
             return Err(format!(
                 "command '{}' requires <{}> option",
                 verb.name, missing.name
             ));
         }
-        Ok(Invocation {
-            verb,
-            values,
-            help: false,
-        })
+        Ok(Invocation { verb, values, help })
     }
 }

@@ -23,12 +23,22 @@ impl Table {
     /// Adds a row of as many cells as the header has.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.header.len());
+        let cells = cells.iter().map(|cell| printable(cell)).collect();
         self.rows.push(cells);
     }
 
     /// Returns the table as text; without header and separator if `quiet`.
     pub fn render(&self, quiet: bool) -> String {
-        let header: Vec<String> = self.header.iter().map(ToString::to_string).collect();
+        self.text(quiet, &self.widths(quiet))
+    }
+
+    fn header(&self) -> Vec<String> {
+        self.header.iter().map(ToString::to_string).collect()
+    }
+
+    /// The width of the widest cell of each column.
+    fn widths(&self, quiet: bool) -> Vec<usize> {
+        let header = self.header();
         let lines = self.rows.iter().chain((!quiet).then_some(&header));
         let mut widths = vec![0; self.header.len()];
         for cells in lines {
@@ -36,14 +46,18 @@ impl Table {
                 *width = (*width).max(cell.width());
             }
         }
+        widths
+    }
+
+    fn text(&self, quiet: bool, widths: &[usize]) -> String {
         let mut text = String::new();
         if !quiet {
-            line(&mut text, &header, &widths);
+            line(&mut text, &self.header(), widths);
             let dashes: usize = widths.iter().map(|width| width + 3).sum();
             let _ = writeln!(text, "{}", "-".repeat(dashes));
         }
         for row in &self.rows {
-            line(&mut text, row, &widths);
+            line(&mut text, row, widths);
         }
         text
     }
@@ -54,10 +68,71 @@ fn line(text: &mut String, cells: &[String], widths: &[usize]) {
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         text.push_str(cell);
         if index + 1 < cells.len() {
-            text.extend(std::iter::repeat_n(' ', width - cell.width() + 3));
+            let padding = width.saturating_sub(cell.width());
+            text.extend(std::iter::repeat_n(' ', padding + 3));
         }
     }
     text.push('\n');
+}
+
+/// Rows, and bytes in them, from which a growing table takes its widths.
+const FIRST_ROWS: usize = 1000;
+const FIRST_BYTES: usize = 256 << 10;
+
+/// The widest column of a growing table, but for the cells that are wider.
+const COLUMN_WIDTH_MAX: usize = 60;
+
+/// A table that is printed while it grows: its first rows say how wide the columns are, and later cells that are wider
+/// push the rest of their row aside.
+#[derive(Debug)]
+pub struct GrowingTable {
+    first: Table,
+    bytes: usize,
+    quiet: bool,
+    /// Known once the first rows are printed.
+    widths: Option<Vec<usize>>,
+}
+
+impl GrowingTable {
+    /// Returns an empty table; without header and separator if `quiet`.
+    pub fn new(header: &[&'static str], quiet: bool) -> GrowingTable {
+        GrowingTable {
+            first: Table::new(header),
+            bytes: 0,
+            quiet,
+            widths: None,
+        }
+    }
+
+    /// Adds a row, and returns what there is to print now.
+    pub fn row(&mut self, cells: Vec<String>) -> String {
+        if let Some(widths) = &self.widths {
+            let mut text = String::new();
+            line(&mut text, &cells, widths);
+            return text;
+        }
+        self.bytes += cells.iter().map(String::len).sum::<usize>();
+        self.first.row(cells);
+        if self.first.rows.len() < FIRST_ROWS && self.bytes < FIRST_BYTES {
+            return String::new();
+        }
+        self.finish()
+    }
+
+    /// Returns what is not printed yet.
+    pub fn finish(&mut self) -> String {
+        if self.widths.is_some() {
+            return String::new();
+        }
+        let mut widths = self.first.widths(self.quiet);
+        for width in &mut widths {
+            *width = (*width).min(COLUMN_WIDTH_MAX);
+        }
+        let text = self.first.text(self.quiet, &widths);
+        self.first.rows.clear();
+        self.widths = Some(widths);
+        text
+    }
 }
 
 /// Returns a forest as text: `parents[i]` is the index of the parent of `names[i]`. Siblings keep their order.
@@ -114,13 +189,33 @@ pub fn time(second: i64) -> String {
     }
 }
 
+/// Returns a text with each byte of what is not printable as `\x0a`, as virsh's tables have it: no name can forge a row.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut bytes = [0; 4];
+    for char in text.chars() {
+        if is_unseen(char) {
+            for byte in char.encode_utf8(&mut bytes).bytes() {
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// Whether a character moves the cursor, drives a terminal, or turns the text around it.
+fn is_unseen(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Returns a text with control characters escaped, so that no name can forge a line or drive a terminal.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        let unseen = char.is_control()
-            || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if unseen {
+        if is_unseen(char) {
             out.extend(char.escape_default());
         } else {
             out.push(char);
@@ -142,6 +237,38 @@ mod tests {
             " Name   State   Parent\n------------------------\n 日本   on      \n"
         );
         assert_eq!(table.render(true), " 日本   on   \n");
+    }
+
+    #[test]
+    fn a_cell_with_a_line_break_forges_no_row() {
+        let mut table = Table::new(&["Name", "State"]);
+        table.row(vec!["a\n b\u{202e}\u{7f}".into(), "on".into()]);
+        assert_eq!(table.render(true), " a\\x0a b\\xe2\\x80\\xae\\x7f   on\n");
+    }
+
+    #[test]
+    fn a_growing_table_is_as_wide_as_its_first_rows_and_never_as_its_widest() {
+        let mut table = GrowingTable::new(&["A", "B", "C"], false);
+        assert_eq!(table.row(vec!["abc".into(), "d".into(), "e".into()]), "");
+        let wide = "x".repeat(FIRST_BYTES);
+        let text = table.row(vec![wide.clone(), "f".into(), "g".into()]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            format!(" A{}   B   C", " ".repeat(COLUMN_WIDTH_MAX - 1))
+        );
+        assert_eq!(lines[1].len(), COLUMN_WIDTH_MAX + 3 + 4 + 4);
+        assert_eq!(
+            lines[2],
+            format!(" abc{}   d   e", " ".repeat(COLUMN_WIDTH_MAX - 3))
+        );
+        assert_eq!(lines[3], format!(" {wide}   f   g"));
+        let next = table.row(vec!["h".into(), wide.clone(), String::new()]);
+        assert_eq!(
+            next,
+            format!(" h{}   {wide}   \n", " ".repeat(COLUMN_WIDTH_MAX - 1))
+        );
+        assert_eq!(table.finish(), "");
     }
 
     #[test]

@@ -2,106 +2,84 @@
 
 mod grammar;
 mod layout;
+mod options;
 mod script;
 mod session;
 mod shell;
 mod verbs;
 
+use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser};
+use clap::Parser as _;
 use momentlog::{Connection, Options, Provenance};
+use tracing_subscriber::filter::LevelFilter;
 
-use session::{Format, Session, complain};
-
-/// Keeps the snapshots and checkpoints of virtual machines in an append-only, hash-chained log.
-///
-/// With one argument COMMAND is a script: commands separated by `;` or line ends. With several it is one command. With
-/// none, and no FILE, commands are read from standard input, or typed in a shell. `momentlog help` lists them.
-#[derive(Debug, Parser)]
-#[command(name = "momentlog", version, disable_help_subcommand = true)]
-struct Arguments {
-    /// The store: `momentlog:DIR`, `momentlog:///DIR`, or `test:///default` (in memory)
-    #[arg(
-        short,
-        long = "connect",
-        value_name = "URI",
-        env = "MOMENTLOG_DEFAULT_URI"
-    )]
-    connect: Option<String>,
-
-    /// Refuse changes
-    #[arg(short, long)]
-    readonly: bool,
-
-    /// Print data only
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// Run the commands of this file
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// Who asks; by default the operating system's user and host
-    #[arg(long, value_name = "NAME")]
-    actor: Option<String>,
-
-    /// Why; kept in every record
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-
-    /// How long to wait for another writer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    lock_wait: u64,
-
-    /// How momentlog's own commands answer
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-
-    /// Print a completion script for this shell
-    #[arg(long, value_name = "SHELL")]
-    completions: Option<clap_complete::Shell>,
-
-    /// What to run
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
-    command: Vec<String>,
-}
+use options::Arguments;
+use session::{LOG, Session, Shown, complain, put_out};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return reject(&error),
     };
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-        .with_env_var("MOMENTLOG_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
-    if let Some(shell) = arguments.completions {
-        clap_complete::generate(
-            shell,
-            &mut Arguments::command(),
-            "momentlog",
-            &mut std::io::stdout(),
-        );
-        return ExitCode::SUCCESS;
+    if let Some(text) = arguments.told() {
+        return ExitCode::from(put_out(&text));
+    }
+    let level = match arguments.check() {
+        Ok(level) => level,
+        Err(message) => return ExitCode::from(complain(&[message])),
+    };
+    if let Err(message) = tell(level, arguments.log.as_deref()) {
+        return ExitCode::from(complain(&[message]));
     }
     ExitCode::from(run(arguments))
 }
 
+/// Tells what goes on: to standard error, or to a file.
+fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
+    let level = match level {
+        Some(0) => LevelFilter::DEBUG,
+        Some(1 | 2) => LevelFilter::INFO,
+        Some(4) => LevelFilter::ERROR,
+        _ => LevelFilter::WARN,
+    };
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("MOMENTLOG_LOG")
+        .from_env_lossy();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .without_time()
+        .with_target(false);
+    match file {
+        None => subscriber.with_writer(std::io::stderr).init(),
+        Some(file) => {
+            let opened = OpenOptions::new().append(true).create(true).open(file);
+            let opened = opened
+                .and_then(|file| Ok((file.try_clone()?, file)))
+                .map_err(|error| {
+                    let why = session::reason(&error);
+                    format!("failed to open the log file '{}': {why}", file.display())
+                })?;
+            let _ = LOG.set(opened.0);
+            subscriber
+                .with_writer(Arc::new(opened.1))
+                .with_ansi(false)
+                .init();
+        }
+    }
+    Ok(())
+}
+
 fn run(arguments: Arguments) -> u8 {
-    let Some(uri) = arguments.connect.or_else(default_uri) else {
-        return complain(&[
-            "no store is named: use -c URI, or set MOMENTLOG_DEFAULT_URI".to_owned(),
-        ]);
+    let uri = match arguments.uri() {
+        Ok(uri) => uri,
+        Err(message) => return complain(&[message]),
     };
     let actor = arguments.actor.unwrap_or_else(operating_system_user);
     let options = Options {
@@ -117,18 +95,26 @@ fn run(arguments: Arguments) -> u8 {
     let connection = match Connection::open_with(&uri, options) {
         Ok(connection) => connection,
         Err(error) => {
-            return complain(&[
+            let mut lines = vec![
                 "failed to connect to the store".to_owned(),
                 error.message().to_owned(),
-            ]);
+            ];
+            if !options::names_a_store(&uri) {
+                lines.push(
+                    "a store is named by momentlog:DIR; guests of a hypervisor are virsh's to manage".to_owned(),
+                );
+            }
+            return complain(&lines);
         }
     };
-    let mut session = Session::new(connection, uri, arguments.quiet, arguments.format);
+    let shown = Shown {
+        quiet: arguments.quiet,
+        format: arguments.format,
+        timing: arguments.timing,
+    };
+    let mut session = Session::new(connection, uri, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {
-        (Some(file), []) => match std::fs::read_to_string(&file) {
-            Ok(text) => session.run_script(&text),
-            Err(error) => complain(&[format!("Failed to open file '{}': {error}", file.display())]),
-        },
+        (Some(file), []) => session.run_file(&file),
         (Some(_), _) => complain(&["a file and a command exclude each other".to_owned()]),
         (None, [script]) if script.is_empty() => 1,
         (None, [script]) => session.run_script(script),
@@ -142,19 +128,6 @@ fn run(arguments: Arguments) -> u8 {
     status
 }
 
-/// A store in the user's data directory.
-fn default_uri() -> Option<String> {
-    let data = std::env::var_os("XDG_DATA_HOME")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let path = data
-        .or_else(home)
-        .filter(|path| path.is_absolute())?
-        .join("momentlog");
-    Some(format!("momentlog://{}", path.display()))
-}
-
 /// The actor of a run that names none: `user@host`.
 fn operating_system_user() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
@@ -164,18 +137,16 @@ fn operating_system_user() -> String {
     }
 }
 
-/// Says what is wrong with the program's own options, as virsh does where it has words for it.
+/// Answers options that do not parse, and `--help`.
 fn reject(error: &clap::Error) -> ExitCode {
-    use clap::error::{ContextKind, ErrorKind};
     if !error.use_stderr() {
-        let _ = write!(std::io::stdout(), "{error}");
-        return ExitCode::SUCCESS;
+        return ExitCode::from(put_out(&error.to_string()));
     }
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(option)) => {
-            complain(&[format!("unsupported option '{option}'. See --help.")]);
+    match options::complaint(error) {
+        Some(complaint) => {
+            complain(&[complaint]);
         }
-        _ => {
+        None => {
             let _ = write!(std::io::stderr(), "{error}");
         }
     }

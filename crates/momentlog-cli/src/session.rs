@@ -1,13 +1,16 @@
 //! One run of the program: its connection, its output, and the commands that it runs one after another.
 
-use std::io::Write as _;
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Seek as _, Write as _};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use momentlog::{Connection, Error, Provenance, Revision};
 
 use crate::grammar::{Answer, Invocation};
 use crate::layout::escaped;
-use crate::script;
+use crate::script::{Commands, Unfinished, Words};
 use crate::verbs::VERBS;
 
 /// Why a command failed: what goes to standard error, a line each.
@@ -46,13 +49,24 @@ impl From<Error> for Failure {
     }
 }
 
-/// How own verbs answer.
+/// How the verbs that have a JSON form answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
     Text,
     /// For programs.
     Json,
+}
+
+/// How a run shows its answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Whether only data is printed.
+    pub quiet: bool,
+    /// How verbs answer that are not told otherwise.
+    pub format: Format,
+    /// Whether the time that each command took is printed.
+    pub timing: bool,
 }
 
 /// One run of the program.
@@ -64,36 +78,57 @@ pub struct Session {
     pub uri: String,
     /// Whether only data is printed.
     pub quiet: bool,
-    /// How own verbs answer.
+    /// How the present command answers.
     pub format: Format,
+    shown: Shown,
     out: String,
+    /// Whether standard output took everything, or its reader went away.
+    writable: Writable,
     ended: bool,
     warned: bool,
 }
 
+/// What became of standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writable {
+    Yes,
+    /// Its reader went away: the commands still count, and write no more.
+    Closed,
+    /// It failed: the run does, too.
+    Failed,
+}
+
+/// Output that a command has before it is written, in bytes.
+const OUT_LEN_MAX: usize = 64 << 10;
+
 impl Session {
     /// Returns a session over a connection.
-    pub fn new(connection: Connection, uri: String, quiet: bool, format: Format) -> Session {
+    pub fn new(connection: Connection, uri: String, shown: Shown) -> Session {
         Session {
             connection,
             uri,
-            quiet,
-            format,
+            quiet: shown.quiet,
+            format: shown.format,
+            shown,
             out: String::new(),
+            writable: Writable::Yes,
             ended: false,
             warned: false,
         }
     }
 
-    /// Adds data to the command's output.
+    /// Adds data to the command's output. Long output is written at once.
     pub fn print(&mut self, text: &str) {
         self.out.push_str(text);
+        if self.out.len() > OUT_LEN_MAX {
+            self.write();
+        }
     }
 
     /// Adds a message of success, unless only data is printed.
     pub fn say(&mut self, text: &str) {
         if !self.quiet {
-            self.out.push_str(text);
+            self.print(text);
         }
     }
 
@@ -140,43 +175,111 @@ impl Session {
 
     /// Runs a script: all of it is parsed before any of it runs. Returns the exit status: that of the last command.
     pub fn run_script(&mut self, text: &str) -> u8 {
-        let commands = match script::split(text) {
-            Ok(commands) => commands,
-            Err(unfinished) => return complain(&[unfinished.message().to_owned()]),
-        };
-        let parsed: Result<Vec<_>, _> = commands
-            .iter()
-            .map(|words| Invocation::parse(VERBS, words))
-            .collect();
-        match parsed {
-            Ok(invocations) => self.run_all(&invocations),
+        match self.check(text.as_bytes()) {
+            Ok(()) => self.run_commands(text.as_bytes()),
             Err(message) => complain(&[message]),
         }
+    }
+
+    /// Runs the script in a file: as [`run_script`](Self::run_script), without holding more than one command of it. What
+    /// can be read only once runs command by command, up to the first that does not parse.
+    pub fn run_file(&mut self, path: &Path) -> u8 {
+        let cannot = |doing: &str, error: &std::io::Error| {
+            complain(&[format!(
+                "Failed to {doing} file '{}': {}",
+                path.display(),
+                reason(error)
+            )])
+        };
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
+        let (twice, mut file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return cannot("open", &error),
+        };
+        if twice {
+            if let Err(message) = self.check(BufReader::new(&mut file)) {
+                return complain(&[message]);
+            }
+            if let Err(error) = file.rewind() {
+                return cannot("read", &error);
+            }
+        }
+        self.run_commands(BufReader::new(file))
     }
 
     /// Runs one command whose words are taken as they are.
     pub fn run_words(&mut self, words: &[String]) -> u8 {
-        match Invocation::parse(VERBS, words) {
-            Ok(invocation) => self.run_all(&[invocation]),
-            Err(message) => complain(&[message]),
+        // virsh takes such a word for the start of a comment, here as well.
+        if words.first().is_some_and(|word| word.starts_with('#')) {
+            return 0;
         }
+        let status = match self.parse(words) {
+            Ok((invocation, format)) => self.run(&invocation, format),
+            Err(message) => complain(&[message]),
+        };
+        self.rest(status)
     }
 
-    fn run_all(&mut self, invocations: &[Invocation]) -> u8 {
+    /// Parses all commands of a script, and runs none.
+    fn check(&self, script: impl BufRead) -> Result<(), String> {
+        for words in Commands::new(script) {
+            self.parsed(words)?;
+        }
+        Ok(())
+    }
+
+    fn run_commands(&mut self, script: impl BufRead) -> u8 {
         let mut status = 0;
-        for invocation in invocations {
-            status = self.run(invocation);
+        for words in Commands::new(script) {
+            match self.parsed(words) {
+                Ok((invocation, format)) => status = self.run(&invocation, format),
+                Err(message) => {
+                    status = complain(&[message]);
+                    break;
+                }
+            }
             if self.ended {
                 break;
             }
         }
-        // While the next line is being typed, others may write.
+        self.rest(status)
+    }
+
+    /// Lets others write, while the next line is being typed. Returns the status of what ran.
+    pub fn rest(&mut self, status: u8) -> u8 {
         self.connection.release();
+        if self.writable == Writable::Failed {
+            return 1;
+        }
         status
     }
 
+    fn parsed(&self, words: Result<Words, Unfinished>) -> Result<(Invocation, Format), String> {
+        self.parse(&words.map_err(|unfinished| unfinished.message())?)
+    }
+
+    /// Reads a command, and how it answers.
+    fn parse(&self, words: &[String]) -> Result<(Invocation, Format), String> {
+        let invocation = Invocation::parse(VERBS, words)?;
+        let format = match invocation.get("format") {
+            None => self.shown.format,
+            Some("text") => Format::Text,
+            Some("json") => Format::Json,
+            Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
+        };
+        if format == Format::Json && !invocation.verb.json {
+            return Err(format!(
+                "command '{}' has no JSON form",
+                invocation.verb.name
+            ));
+        }
+        Ok((invocation, format))
+    }
+
     /// Runs a command and writes its output, before the next one runs.
-    fn run(&mut self, invocation: &Invocation) -> u8 {
+    fn run(&mut self, invocation: &Invocation, format: Format) -> u8 {
+        let begun = Instant::now();
+        self.format = format;
         let answer = if invocation.help {
             self.print(&invocation.verb.usage());
             Ok(0)
@@ -191,32 +294,68 @@ impl Session {
                 None => (invocation.verb.run)(self, invocation),
             }
         };
-        self.finish(answer)
+        self.finish(answer, begun)
     }
 
-    /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal.
-    fn finish(&mut self, answer: Answer) -> u8 {
+    /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal. A JSON
+    /// document has no such line.
+    fn finish(&mut self, answer: Answer, begun: Instant) -> u8 {
         self.write();
         self.warn_of_damage();
         let status = match answer {
             Ok(status) => status,
             Err(failure) => complain(&failure.lines),
         };
-        if !self.quiet && !self.ended {
+        if self.shown.timing {
+            let ms = begun.elapsed().as_secs_f64() * 1e3;
+            self.out += &format!("\n(Time: {ms:.3} ms)\n\n");
+        } else if !self.quiet && !self.ended && self.format == Format::Text {
             self.out.push('\n');
-            self.write();
         }
+        self.write();
         status
     }
 
+    /// Writes what is no command's answer.
+    pub fn put(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.write();
+    }
+
     fn write(&mut self) {
-        let mut stdout = std::io::stdout().lock();
-        // A reader that went away is no reason to fail: the commands still count.
-        let _ = stdout
-            .write_all(self.out.as_bytes())
-            .and_then(|()| stdout.flush());
+        if self.writable == Writable::Yes {
+            self.writable = write_out(&self.out);
+        }
         self.out.clear();
     }
+}
+
+/// Writes to standard output, and says on standard error why it could not.
+fn write_out(text: &str) -> Writable {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Ok(()) => Writable::Yes,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Writable::Closed,
+        Err(error) => {
+            complain(&[format!("cannot write standard output: {}", reason(&error))]);
+            Writable::Failed
+        }
+    }
+}
+
+/// Writes what is no command's output to standard output. Returns the exit status: 1 if it could not be written; a reader
+/// that went away is no fault.
+pub fn put_out(text: &str) -> u8 {
+    u8::from(write_out(text) == Writable::Failed)
+}
+
+/// What the operating system calls an error, without Rust's number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 impl Session {
@@ -230,11 +369,17 @@ impl Session {
     }
 }
 
+/// The file of `--log`, which errors go to as well.
+pub static LOG: OnceLock<File> = OnceLock::new();
+
 /// Writes errors to standard error; returns the exit status 1.
 pub fn complain(lines: &[String]) -> u8 {
     let mut stderr = std::io::stderr().lock();
     for line in lines {
         let _ = writeln!(stderr, "error: {line}");
+        if let Some(mut log) = LOG.get() {
+            let _ = writeln!(log, "ERROR {}", escaped(line));
+        }
     }
     1
 }

@@ -1,6 +1,6 @@
 //! Commands from standard input: one line after another, each a script of its own.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -31,23 +31,22 @@ fn prompt(session: &Session) -> &'static str {
     }
 }
 
-/// Reads commands that are not typed, and echoes them after the prompt as virsh does. The exit status is always 0.
+/// Reads commands that are not typed, and echoes them after the prompt as virsh does. The exit status
+/// is 0, unless what they answered could not be written.
 pub fn from_input(session: &mut Session) -> u8 {
-    let print = |text: &str| {
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush());
-    };
     if !session.quiet {
-        print(BANNER);
+        session.put(BANNER);
     }
     let mut input = std::io::stdin().lock();
     while !session.is_over() {
-        print(prompt(session));
+        session.put(prompt(session));
         let mut line = Vec::new();
         match std::io::Read::take(&mut input, LINE_LEN_MAX).read_until(b'\n', &mut line) {
             Ok(0) => break,
+            Ok(len) if len as u64 == LINE_LEN_MAX && !line.ends_with(b"\n") => {
+                complain(&[format!("a line is longer than {LINE_LEN_MAX} bytes")]);
+                break;
+            }
             Ok(_) => {}
             Err(error) => {
                 complain(&[format!("cannot read standard input: {error}")]);
@@ -57,7 +56,7 @@ pub fn from_input(session: &mut Session) -> u8 {
         match String::from_utf8(line) {
             Ok(line) => {
                 let line = line.strip_suffix('\n').unwrap_or(&line);
-                print(&format!("{line}\n"));
+                session.put(&format!("{line}\n"));
                 session.run_script(line);
             }
             Err(_) => {
@@ -65,8 +64,8 @@ pub fn from_input(session: &mut Session) -> u8 {
             }
         }
     }
-    print("\n");
-    0
+    session.put("\n");
+    session.rest(0)
 }
 
 /// Reads commands that are typed, with history and completion.
@@ -82,7 +81,7 @@ pub fn interactive(session: &mut Session) -> u8 {
         let _ = editor.load_history(history);
     }
     if !session.quiet {
-        let _ = write!(std::io::stdout(), "{BANNER}");
+        session.put(BANNER);
     }
     while !session.is_over() {
         match editor.readline(prompt(session)) {
@@ -106,7 +105,7 @@ pub fn interactive(session: &mut Session) -> u8 {
             complain(&[format!("cannot save the history: {error}")]);
         }
     }
-    0
+    session.rest(0)
 }
 
 fn history_file() -> Option<std::path::PathBuf> {

@@ -22,8 +22,8 @@ pub fn check_listing(invocation: &Invocation, filters: &[&str]) -> Result<(), Fa
     ] {
         exclusive(invocation, one, other)?;
     }
-    if invocation.has("roots") && invocation.has("current") {
-        return exclusive(invocation, "roots", "current");
+    if invocation.verb.takes("current") {
+        exclusive(invocation, "roots", "current")?;
     }
     for filter in filters {
         if invocation.has(filter) && invocation.has("tree") {
@@ -170,7 +170,7 @@ pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Ans
             written.map_err(|error| {
                 Failure::new(format!(
                     "Failed to write file '{file}': {}",
-                    super::reason(&error)
+                    crate::session::reason(&error)
                 ))
             })?;
             session.say(&format!("XML written to '{file}'\n"));
@@ -182,7 +182,7 @@ pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Ans
 /// Lets the user change a text in an editor: `VISUAL`, `EDITOR` or `vi`.
 pub fn edit(text: &str) -> Result<String, Failure> {
     let cannot = |what: &str, error: &std::io::Error| {
-        Failure::new(format!("{what}: {}", super::reason(error)))
+        Failure::new(format!("{what}: {}", crate::session::reason(error)))
     };
     let editor = ["VISUAL", "EDITOR"]
         .iter()

@@ -1,223 +1,13 @@
 //! momentlog's own verbs.
 
-use momentlog::Entry;
-use momentlog::core::{
-    Change, JobOutcome, MomentChange, MomentId, Policy, Scope, SettingsChange, SettledBy,
-};
-use momentlog::store::Seq;
+use momentlog::core::{Policy, SettingsChange};
 use serde_json::json;
 
 use super::the_domain;
 use crate::grammar::{Answer, Invocation};
-use crate::layout::{Table, escaped, info as line};
+use crate::layout::{escaped, info as line};
 use crate::session::{Failure, Format, Session};
 use crate::verbs::VERBS;
-
-pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
-    let number = |option: &str| {
-        let text = invocation.get(option);
-        let invalid =
-            |text: &str| Failure::new(format!("'{}' in --{option} is not a number", escaped(text)));
-        text.map(|text| text.parse::<u64>().map_err(|_| invalid(text)))
-            .transpose()
-    };
-    let after = number("from")?.and_then(|from| Seq::new(from.saturating_sub(1)));
-    let limit = number("limit")?.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    });
-    let wanted = invocation.get("domain");
-    let mut rows = Vec::new();
-    let mut names = std::collections::HashMap::new();
-    let mut moments: std::collections::HashMap<MomentId, String> = std::collections::HashMap::new();
-    // A damaged log is shown up to the damage, and then the error.
-    let replayed = session.connection.replay(|entry, view| {
-        if entry.bridge.is_some() {
-            // What was made before is named by what is left of it.
-            for domain in view.state().domains() {
-                names.insert(domain.uuid(), domain.name().to_string());
-                let snapshots = domain.snapshots().walk(Scope::All);
-                moments.extend(snapshots.map(|moment| (moment.id, moment.name.to_string())));
-                let checkpoints = domain.checkpoints().walk(Scope::All);
-                moments.extend(checkpoints.map(|moment| (moment.id, moment.name.to_string())));
-            }
-        }
-        for event in &entry.events {
-            if let Change::DomainDefined { def, .. } = &event.change {
-                names.insert(def.uuid, def.name.to_string());
-            }
-            if let Change::Snapshot(MomentChange::Created { id, name, .. })
-            | Change::Checkpoint(MomentChange::Created { id, name, .. }) = &event.change
-            {
-                moments.insert(*id, name.to_string());
-            }
-        }
-        let domain = entry.domain.and_then(|uuid| names.get(&uuid).cloned());
-        let about = wanted.is_none_or(|wanted| {
-            domain.as_deref() == Some(wanted)
-                || entry.domain.is_some_and(|uuid| uuid.to_string() == wanted)
-        });
-        if about && Some(entry.head.seq) > after {
-            let mut what: Vec<String> = entry
-                .events
-                .iter()
-                .map(|event| told(&event.change, &moments))
-                .collect();
-            if let Some(bridge) = &entry.bridge {
-                what.push(format!(
-                    "records {} to {} archived",
-                    bridge.first, bridge.last.seq
-                ));
-            } else if what.is_empty() {
-                what.push("log begun".to_owned());
-            }
-            rows.push((entry, domain, what));
-        }
-    });
-    rows.truncate(limit);
-    match session.format {
-        Format::Json => {
-            for (entry, domain, what) in &rows {
-                session.print(&format!("{}\n", as_json(entry, domain.as_deref(), what)));
-            }
-        }
-        Format::Text => {
-            let mut table = Table::new(&["Seq", "Time", "Actor", "Domain", "What", "Reason"]);
-            for (entry, domain, what) in rows {
-                table.row(vec![
-                    entry.head.seq.to_string(),
-                    micros(entry.recorded),
-                    escaped(&entry.actor),
-                    domain.as_deref().map_or("-".to_owned(), escaped),
-                    escaped(&what.join("; ")),
-                    entry.reason.as_deref().map_or(String::new(), escaped),
-                ]);
-            }
-            let text = table.render(session.quiet);
-            session.print(&text);
-        }
-    }
-    replayed?;
-    Ok(0)
-}
-
-/// Says an event in a few words.
-fn told(change: &Change, moments: &std::collections::HashMap<MomentId, String>) -> String {
-    let name = |id: MomentId| {
-        moments
-            .get(&id)
-            .cloned()
-            .unwrap_or_else(|| format!("#{id}"))
-    };
-    let below = |parent: Option<MomentId>| {
-        parent.map_or("as a root".to_owned(), |parent| {
-            format!("below {}", name(parent))
-        })
-    };
-    match change {
-        Change::DomainDefined { live: false, .. } => "domain defined".to_owned(),
-        Change::DomainDefined { live: true, .. } => "domain created".to_owned(),
-        Change::StateChanged(power) => match power.state.number() {
-            1 => "now running".to_owned(),
-            3 => "now paused".to_owned(),
-            5 => "now shut off".to_owned(),
-            other => format!("now in state {other}"),
-        },
-        Change::MadeTransient => "made transient".to_owned(),
-        Change::DomainRemoved => "domain removed".to_owned(),
-        Change::PolicySet(policy) => format!("policy set: {}", rules(*policy)),
-        Change::Reverted { id, .. } => format!("reverted to snapshot {}", name(*id)),
-        Change::JobBegun { id, job } => {
-            format!(
-                "job {id} begun: {} ({})",
-                job.kind.as_str(),
-                job.length.as_str()
-            )
-        }
-        Change::JobEnded(outcome) => told_outcome("ended", outcome),
-        Change::JobFailed(outcome) => told_outcome("failed", outcome),
-        Change::HoldAdded { id, tag, .. } => format!("{} held, tag {tag}", name(*id)),
-        Change::HoldRemoved { id, tag } => format!("{} released, tag {tag}", name(*id)),
-        Change::SettingsSet(settings) => format!(
-            "store set: new domains {}; request ids remembered {}",
-            rules(settings.policy),
-            window_text(settings.request_window_s)
-        ),
-        Change::Snapshot(change) => told_moment("snapshot", change, &name, &below),
-        Change::Checkpoint(change) => told_moment("checkpoint", change, &name, &below),
-    }
-}
-
-fn told_outcome(how: &str, outcome: &JobOutcome) -> String {
-    let by = match outcome.settled_by {
-        SettledBy::Beginner => String::new(),
-        SettledBy::Later => format!(", settled by {}", outcome.agent),
-    };
-    let seen: Vec<String> = outcome
-        .seen
-        .pairs()
-        .iter()
-        .map(|(thing, found)| format!("{thing}: {found}"))
-        .collect();
-    let seen = if seen.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", seen.join(", "))
-    };
-    format!("job {} {how}{by}{seen}", outcome.job)
-}
-
-fn told_moment<D>(
-    kind: &str,
-    change: &MomentChange<D>,
-    name: &dyn Fn(MomentId) -> String,
-    below: &dyn Fn(Option<MomentId>) -> String,
-) -> String {
-    match change {
-        MomentChange::Created { id, parent, .. } => {
-            format!("{kind} {} created {}", name(*id), below(*parent))
-        }
-        MomentChange::Redefined { id, parent, .. } => {
-            format!("{kind} {} redefined {}", name(*id), below(*parent))
-        }
-        MomentChange::Deleted { id, removed, .. } => {
-            format!("{kind} {} deleted ({} gone)", name(*id), removed.len())
-        }
-        MomentChange::Reparented { id, parent } => {
-            format!("{kind} {} moved {}", name(*id), below(*parent))
-        }
-        MomentChange::CurrentSet(current) => {
-            format!(
-                "current {kind} set to {}",
-                current.map_or("none".to_owned(), name)
-            )
-        }
-    }
-}
-
-fn as_json(entry: &Entry, domain: Option<&str>, what: &[String]) -> serde_json::Value {
-    json!({
-        "seq": entry.head.seq.get(),
-        "digest": entry.head.digest.to_string(),
-        "recorded_us": entry.recorded,
-        "actor": &*entry.actor,
-        "reason": entry.reason.as_deref(),
-        "request_id": entry.request_id.as_deref(),
-        "domain": domain,
-        "uuid": entry.domain.map(|uuid| uuid.to_string()),
-        "previous": entry.previous.map(Seq::get),
-        "what": what,
-    })
-}
-
-fn micros(recorded: i64) -> String {
-    match jiff::Timestamp::from_microsecond(recorded) {
-        Ok(time) => time
-            .to_zoned_datetime(jiff::tz::TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S%.3f %z")
-            .to_string(),
-        Err(_) => recorded.to_string(),
-    }
-}
 
 pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     if invocation.has("default") {
@@ -236,6 +26,10 @@ pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let policy = changed(policy, given)?;
     domain.connection().set_policy(domain.uuid(), policy)?;
+    if session.format == Format::Json {
+        show_rules(session, policy, &[]);
+        return Ok(0);
+    }
     session.say(&format!(
         "Policy of domain '{}' set\n",
         escaped(domain.name())
@@ -254,10 +48,12 @@ fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
         .chain(invocation.all("rule").iter().cloned())
         .collect();
     let window = invocation.get("request-window").map(seconds).transpose()?;
+    let show = |session: &mut Session, policy: Policy, window: u32| {
+        let more = [("request window", window, window_text(window))];
+        show_rules(session, policy, &more);
+    };
     if given.is_empty() && window.is_none() {
-        let window = window_text(settings.request_window_s);
-        let more = [("request window", settings.request_window_s, window)];
-        show_rules(session, settings.policy, &more);
+        show(session, settings.policy, settings.request_window_s);
         return Ok(0);
     }
     let policy = changed(settings.policy, &given)?;
@@ -265,6 +61,10 @@ fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
         policy: (!given.is_empty()).then_some(policy),
         request_window_s: window,
     })?;
+    if session.format == Format::Json {
+        show(session, policy, window.unwrap_or(settings.request_window_s));
+        return Ok(0);
+    }
     session.say("Settings of the store set\n");
     Ok(0)
 }
@@ -306,7 +106,7 @@ fn seconds(text: &str) -> Result<u32, Failure> {
         })
 }
 
-fn window_text(seconds: u32) -> String {
+pub fn window_text(seconds: u32) -> String {
     match seconds {
         0 => "for ever".to_owned(),
         _ if seconds.is_multiple_of(24 * 60 * 60) => format!("{} days", seconds / (24 * 60 * 60)),
@@ -362,7 +162,7 @@ fn rule_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut bool> {
     })
 }
 
-fn rules(policy: Policy) -> String {
+pub fn rules(policy: Policy) -> String {
     let Policy {
         exclusive,
         chain,
@@ -391,25 +191,28 @@ fn rules(policy: Policy) -> String {
 
 pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
     super::exclusive(invocation, "shell", "xml")?;
+    super::exclusive(invocation, "shell", "split")?;
+    super::exclusive(invocation, "xml", "split")?;
     let quote = |text: &String| {
-        let mut text = text.clone();
         if invocation.has("xml") {
-            text = super::moment::escape(&text);
+            return super::moment::escape(text);
         }
-        if invocation.has("shell") {
-            let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
-            if text.is_empty() || !text.chars().all(plain) {
-                text = format!("'{}'", text.replace('\'', "'\\''"));
-            }
+        if invocation.has("split") {
+            let parts = super::moment::split_spec(text);
+            return parts.iter().map(|part| format!("{part}\n")).collect();
         }
-        text
+        let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
+        if invocation.has("shell") && (text.is_empty() || !text.chars().all(plain)) {
+            return format!("'{}'", text.replace('\'', "'\\''"));
+        }
+        text.clone()
     };
-    let text = invocation
-        .all("string")
-        .iter()
-        .map(quote)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let hello = invocation.has("hi").then(|| "hello".to_owned());
+    let words: Vec<String> = hello
+        .into_iter()
+        .chain(invocation.all("string").iter().map(quote))
+        .collect();
+    let text = words.join(" ");
     if invocation.has("err") {
         crate::session::complain(&[text]);
     } else {
@@ -418,13 +221,84 @@ pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
+/// Verbs that `help` lists together: virsh's title and keyword, and whether a verb is of them.
+struct Group {
+    title: &'static str,
+    keyword: &'static str,
+    holds: fn(&str) -> bool,
+}
+
+const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
+const LOG: [&str; 7] = [
+    "log",
+    "policy",
+    "receipt",
+    "verify",
+    "image",
+    "archive",
+    "moments-restore",
+];
+const VIRSH: [&str; 4] = ["echo", "exit", "help", "quit"];
+
+const GROUPS: [Group; 6] = [
+    Group {
+        title: "Domain Management",
+        keyword: "domain",
+        holds: |name| !GROUPS[1..].iter().any(|group| (group.holds)(name)),
+    },
+    Group {
+        title: "Domain Monitoring",
+        keyword: "monitor",
+        holds: |name| MONITOR.contains(&name),
+    },
+    Group {
+        title: "Checkpoint",
+        keyword: "checkpoint",
+        holds: |name| name.starts_with("checkpoint-"),
+    },
+    Group {
+        title: "Snapshot",
+        keyword: "snapshot",
+        holds: |name| name.starts_with("snapshot-"),
+    },
+    Group {
+        title: "The log",
+        keyword: "momentlog",
+        holds: |name| LOG.contains(&name),
+    },
+    Group {
+        title: "The program itself",
+        keyword: "virsh",
+        holds: |name| VIRSH.contains(&name),
+    },
+];
+
 pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
+    let list = |session: &mut Session, group: &Group| {
+        session.print(&format!(
+            " {} (help keyword '{}'):\n",
+            group.title, group.keyword
+        ));
+        for verb in VERBS.iter().filter(|verb| (group.holds)(verb.name)) {
+            session.print(&format!("    {:<30} {}\n", verb.name, verb.help));
+        }
+    };
     let Some(name) = invocation.get("command") else {
-        for verb in VERBS {
-            session.print(&format!("    {:<22} {}\n", verb.name, verb.help));
+        session.print("Grouped commands:\n\n");
+        for group in &GROUPS {
+            list(session, group);
+            session.print("\n");
         }
         return Ok(0);
     };
+    if let Some(group) = GROUPS
+        .iter()
+        .find(|group| [group.keyword, group.title].contains(&name))
+        && !VERBS.iter().any(|verb| verb.name == name)
+    {
+        list(session, group);
+        return Ok(0);
+    }
     let verb = VERBS.iter().find(|verb| verb.name == name);
     let verb = verb.ok_or_else(|| {
         Failure::new(format!(

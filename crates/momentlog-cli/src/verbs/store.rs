@@ -13,7 +13,18 @@ use crate::session::{Failure, Format, Session};
 pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
     let receipt = session.connection.receipt()?;
     let receipt = receipt.ok_or_else(|| Failure::new("the log has no record yet"))?;
-    session.print(&format!("{receipt}\n"));
+    match session.format {
+        Format::Json => {
+            let report = json!({
+                "receipt": receipt.to_string(),
+                "log": receipt.log.to_string(),
+                "seq": receipt.head.seq.get(),
+                "digest": receipt.head.digest.to_string(),
+            });
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => session.print(&format!("{receipt}\n")),
+    }
     Ok(0)
 }
 

@@ -5,6 +5,8 @@ mod bad_input;
 mod domains;
 mod format_one;
 mod kill;
+mod options;
+mod output;
 mod readme;
 mod retries;
 mod scripts;

@@ -1,0 +1,198 @@
+//! What the program prints, and what becomes of it.
+
+use super::*;
+
+fn json_lines(program: &Program, words: &[&str]) -> Vec<serde_json::Value> {
+    let ran = program.run(words);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+    let parse = |line: &str| serde_json::from_str(line).expect(line);
+    ran.out.lines().map(parse).collect()
+}
+
+#[test]
+fn json_is_one_document_a_line_and_nothing_else_before_and_after_the_verb() {
+    let program = Program::with_domain();
+    for words in [
+        &["log"][..],
+        &["policy", "web01"],
+        &["policy", "web01", "chain=off"],
+        &["policy", "--default"],
+        &["policy", "--default", "chain=off"],
+        &["receipt"],
+        &["image"],
+        &["verify"],
+        &["archive", "cold"],
+    ] {
+        let before = [&["--format", "json"], words].concat();
+        assert!(!json_lines(&program, &before).is_empty(), "{words:?}");
+        if words[0] != "archive" {
+            let after = [words, &["--format=json"]].concat();
+            assert!(!json_lines(&program, &after).is_empty(), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_verb_without_a_json_form_says_so_and_does_nothing() {
+    let program = Program::with_domain();
+    for words in [
+        &["--format", "json", "checkpoint-create-as", "web01", "a"][..],
+        &["checkpoint-create-as", "web01", "a", "--format", "json"],
+        &["--format", "json", "checkpoint-create-as web01 a; log"],
+    ] {
+        let ran = program.run(words);
+        let expected = "error: command 'checkpoint-create-as' has no JSON form\n";
+        assert_eq!(
+            (ran.err.as_str(), ran.out.as_str(), ran.status),
+            (expected, "", 1)
+        );
+    }
+    assert_eq!(
+        program
+            .run(&["-q", "checkpoint-list", "web01", "--name"])
+            .out,
+        ""
+    );
+    let ran = program.run(&["log", "--format", "yaml"]);
+    assert_eq!(ran.err, "error: 'yaml' is no format: text or json\n");
+    assert_eq!(
+        program
+            .run(&["--format", "json", "log", "--format", "text"])
+            .out
+            .lines()
+            .count(),
+        5
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_with_its_reason() {
+    let program = Program::with_domain();
+    program.run(&["checkpoint-create-as web01 a; snapshot-list web01"]);
+    let into_full = |words: &[&str]| {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let mut command = program.command();
+        ran(command.args(words).stdout(full.unwrap()).output().unwrap())
+    };
+    for words in [
+        &["receipt"][..],
+        &["log"],
+        &["verify"],
+        &["--format", "json", "log"],
+        &["list"],
+        &["checkpoint-dumpxml", "web01", "a"],
+        &["-q", "checkpoint-list", "web01", "--tree"],
+        &["help"],
+        &["echo", "a"],
+        &["receipt; echo a"],
+        &["--help"],
+        &["--version"],
+        &["--completions", "bash"],
+        &[],
+    ] {
+        let ran = into_full(words);
+        assert_eq!(ran.status, 1, "{words:?}: {ran:?}");
+        let expected = "error: cannot write standard output: No space left on device\n";
+        assert_eq!(ran.err, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_fault() {
+    let program = Program::with_domain();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let script = ["log; receipt; checkpoint-create-as web01 a"];
+    let ran = ran(program
+        .command()
+        .args(script)
+        .stdout(writer)
+        .output()
+        .unwrap());
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert_eq!(
+        program
+            .run(&["-q", "checkpoint-list", "web01", "--name"])
+            .out,
+        "a\n"
+    );
+}
+
+#[test]
+fn the_log_names_what_went_and_what_stays() {
+    let program = Program::with_domain();
+    let script = "checkpoint-create-as web01 a; checkpoint-create-as web01 b; checkpoint-create-as web01 c; \
+        checkpoint-delete web01 b --children-only; checkpoint-delete web01 a --children; \
+        snapshot-create-as web01 s; snapshot-create-as web01 t; undefine web01 --snapshots-metadata";
+    let ran = program.run(&["-q", script]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let log = program.run(&["-q", "log"]).out;
+    for expected in [
+        "children of checkpoint b deleted (1 gone: c)",
+        "checkpoint a and its children deleted (2 gone: a, b)",
+        "domain removed, with 2 snapshots (s, t)",
+    ] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    assert!(!log.contains("  checkpoint b deleted"), "{log}");
+    let documents = json_lines(&program, &["log", "--format", "json"]);
+    let gone: Vec<String> = documents
+        .iter()
+        .map(|entry| entry["gone"].to_string())
+        .collect();
+    assert_eq!(
+        gone[gone.len() - 5..],
+        [
+            r#"{"checkpoints":["c"],"snapshots":[]}"#,
+            r#"{"checkpoints":["a","b"],"snapshots":[]}"#,
+            r#"{"checkpoints":[],"snapshots":[]}"#,
+            r#"{"checkpoints":[],"snapshots":[]}"#,
+            r#"{"checkpoints":[],"snapshots":["s","t"]}"#,
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_domain_in_the_log_is_an_error_that_names_the_nearest() {
+    let program = Program::with_domain();
+    program.write(
+        "other.xml",
+        "<domain type='kvm'><name>database</name><os><type>hvm</type></os></domain>",
+    );
+    program.run(&["define", "other.xml"]);
+    let ran = program.run(&["log", "wbe01"]);
+    assert_eq!(
+        (ran.err.as_str(), ran.out.as_str(), ran.status),
+        (
+            "error: the log knows no domain 'wbe01'; it knows 'web01', 'database'\n",
+            "\n",
+            1
+        )
+    );
+    let ran = program.run(&["log", "-n", "3"]);
+    assert!(
+        ran.err.starts_with("error: the log knows no domain '-n'"),
+        "{ran:?}"
+    );
+    let ran = program.run(&["log", "web01", "--from", "99"]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+}
+
+#[test]
+fn a_limit_gives_the_newest_entries() {
+    let program = Program::with_domain();
+    program.run(&[
+        "checkpoint-create-as web01 a; checkpoint-create-as web01 b; checkpoint-create-as web01 c",
+    ]);
+    let seqs = |words: &[&str]| -> Vec<u64> {
+        let documents = json_lines(&program, &[&["--format", "json", "log"], words].concat());
+        documents
+            .iter()
+            .map(|entry| entry["seq"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(seqs(&["--limit", "2"]), [4, 5]);
+    assert_eq!(seqs(&["--limit", "9"]), [1, 2, 3, 4, 5]);
+    assert!(seqs(&["--from", "3", "--limit", "0"]).is_empty());
+    assert_eq!(seqs(&["web01", "--from", "2", "--limit", "3"]), [3, 4, 5]);
+}
