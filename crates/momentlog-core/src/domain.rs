@@ -1,11 +1,12 @@
 //! Domains: their definition as far as moments need it, their run state, and their policy.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::{CheckpointList, DomainUuid, Holds, MomentId, OpenJobs, SnapshotList};
 
 /// What momentlog reads from a domain's XML; everything else stays in `xml`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DomainDef {
     /// The domain's name within this definition.
     pub name: Arc<str>,
@@ -17,6 +18,19 @@ pub struct DomainDef {
     pub disks: Vec<DomainDisk>,
     /// The inactive definition as one canonical `<domain>` text at indent 0; empty if it was erased.
     pub xml: Arc<str>,
+}
+
+/// Short, and without the text, which may hold passwords.
+impl fmt::Debug for DomainDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DomainDef")
+            .field("name", &self.name)
+            .field("uuid", &self.uuid)
+            .field("memory_kib", &self.memory_kib)
+            .field("disks", &self.disks.len())
+            .field("xml", &format_args!("{} bytes", self.xml.len()))
+            .finish()
+    }
 }
 
 /// One disk of a domain.
@@ -256,7 +270,7 @@ pub struct DomainParts {
 }
 
 /// One domain with its moments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Domain {
     pub(crate) uuid: DomainUuid,
     pub(crate) name: Arc<str>,
@@ -269,6 +283,21 @@ pub struct Domain {
     pub(crate) checkpoints: CheckpointList,
     pub(crate) holds: Holds,
     pub(crate) jobs: OpenJobs,
+}
+
+/// Short, and without texts.
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain")
+            .field("name", &self.name)
+            .field("uuid", &self.uuid)
+            .field("persistent", &self.persistent)
+            .field("power", &self.power)
+            .field("policy", &self.policy)
+            .field("snapshots", &self.snapshots)
+            .field("checkpoints", &self.checkpoints)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<DomainParts> for Domain {

@@ -4,6 +4,7 @@
 //! one therefore never decides, and never sees a policy. The stored form is separate, so these types derive no
 //! serialisation.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::{
@@ -138,13 +139,30 @@ pub enum MomentChange<D> {
 }
 
 /// A set of ids as runs of neighbours, so that a subtree made in one go is one pair of numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct IdRuns(Vec<(MomentId, u64)>);
 
+/// The first runs, as `first..after`.
+impl fmt::Debug for IdRuns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// How many runs are shown.
+        const SHOWN: usize = 8;
+        let runs = self.0.iter().take(SHOWN);
+        let runs = runs.map(|(first, length)| first.get()..first.get().saturating_add(*length));
+        let mut list = f.debug_list();
+        list.entries(runs);
+        if self.0.len() > SHOWN {
+            list.entry(&format_args!("and {} more", self.0.len() - SHOWN));
+        }
+        list.finish()
+    }
+}
+
 impl IdRuns {
-    /// Returns the runs of these ids, in any order.
+    /// Returns the runs of these ids, in any order; one that comes twice is there once.
     pub fn from_ids(mut ids: Vec<MomentId>) -> IdRuns {
         ids.sort_unstable();
+        ids.dedup();
         let mut runs: Vec<(MomentId, u64)> = Vec::new();
         for id in ids {
             match runs.last_mut() {
@@ -202,6 +220,8 @@ mod tests {
         let runs = IdRuns::from_ids([7, 3, 4, 9, 5].map(id).to_vec());
         assert_eq!(runs.runs(), [(id(3), 3), (id(7), 1), (id(9), 1)]);
         assert_eq!(runs.len(), 5);
+        let twice = IdRuns::from_ids([7, 3, 7, 4, 3, 9, 5].map(id).to_vec());
+        assert_eq!(twice, runs);
         assert_eq!(IdRuns::from_runs(runs.runs().to_vec()), Some(runs));
     }
 

@@ -9,6 +9,7 @@ mod restore;
 mod table;
 mod walk;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::{MomentId, MomentName};
@@ -29,7 +30,6 @@ pub use walk::{LeafFilter, Scope, Walk};
 /// 3. The children of a moment, read along their sibling links, are exactly the moments that name it as parent, each once.
 /// 4. Looking for a name leads to the moment that has it.  5. Current is in the list.  6. Ids ascend with slots.
 /// 7. The number of leaves is that of moments without children.
-#[derive(Debug)]
 pub struct MomentList<D> {
     /// In the order in which moments came; one that is gone leaves its slot empty until the list is made anew.
     rows: Table<Row<D>>,
@@ -41,8 +41,17 @@ pub struct MomentList<D> {
     last: Option<MomentId>,
 }
 
+/// Short: how many moments there are, and which is current.
+impl<D> fmt::Debug for MomentList<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MomentList")
+            .field("len", &self.len)
+            .field("current", &self.current().map(|current| current.name))
+            .finish_non_exhaustive()
+    }
+}
+
 /// What is kept of a moment besides its links.
-#[derive(Debug)]
 struct Row<D> {
     id: MomentId,
     name: MomentName,

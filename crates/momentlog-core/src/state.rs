@@ -1,5 +1,6 @@
 //! Everything that the events so far have made: domains by uuid and name, and the counters.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 ///
 /// Cloning is O(1). Two states are equal if the same domains, moments, links, holds, open jobs, settings and counters are
 /// in them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct State {
     pub(crate) profile: Profile,
     pub(crate) settings: Settings,
@@ -22,6 +23,19 @@ pub struct State {
     pub(crate) next_domain: u32,
     pub(crate) next_job: Option<JobId>,
     pub(crate) work: u64,
+}
+
+/// Short: how much there is of everything, and the counters.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("profile", &self.profile)
+            .field("domains", &self.domains.len())
+            .field("next_moment", &self.next_moment)
+            .field("next_domain", &self.next_domain)
+            .field("next_job", &self.next_job)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Steps that a store may spend before its first event. See [`State::work`].

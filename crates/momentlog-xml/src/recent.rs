@@ -1,5 +1,6 @@
 //! The embedded domain that was read last.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,9 +10,16 @@ use momentlog_core::DomainDef;
 ///
 /// Moments of one guest that are redefined one after another mostly embed the same domain, byte for byte. Such a text is
 /// passed over, and the definition comes from here; what is read is the same as without.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RecentDomain {
     last: Mutex<Option<Arc<Known>>>,
+}
+
+/// Without the text, which may hold passwords.
+impl fmt::Debug for RecentDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecentDomain").finish_non_exhaustive()
+    }
 }
 
 /// A `<domain>` that was read inside the root of a document.
