@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use momentlog::core::{
-    Command, Domain, DomainDef, DomainDisk, DomainUuid, MomentList, Profile, Refusal, Scope,
-    SourceKind,
+    Command, Domain, DomainDef, DomainDisk, DomainUuid, MomentList, Profile, Scope, SourceKind,
 };
 use momentlog::store::Store;
 use momentlog::{Connection, ManualClock, Options};
@@ -66,9 +65,9 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
             action: op.action(now, model.policy()),
         };
         let got = connection.execute(&command).map(|_| ()).map_err(|error| {
-            let refusal = std::error::Error::source(&error)
-                .and_then(|source| source.downcast_ref::<Refusal>());
-            refusal.map_or_else(|| panic!("{error}: {so_far:?}"), Reason::of)
+            error
+                .refusal()
+                .map_or_else(|| panic!("{error}: {so_far:?}"), Reason::of)
         });
         assert_eq!(got, wanted, "{so_far:?}");
         let after = connection.view();

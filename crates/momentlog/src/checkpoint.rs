@@ -4,6 +4,7 @@
 //! names were racy and have `list_all` in their place; current and is-current would only name the leaf of the chain;
 //! has-metadata is always so; and nobody reverts to a checkpoint, one restores a backup.
 
+use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
@@ -22,11 +23,20 @@ use crate::snapshot::extent;
 ///
 /// The name is looked up at every call: a stale handle works again as soon as a checkpoint of that name exists.
 /// Follows `virDomainCheckpointPtr`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Checkpoint {
     /// Shared by all handles of one listing.
     domain: Arc<Domain>,
     name: MomentName,
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("domain", &self.domain.name())
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Checkpoint {
@@ -100,35 +110,33 @@ impl Checkpoint {
         })
     }
 
-    /// Returns the parent. Follows `virDomainCheckpointGetParent`.
+    /// Returns the parent; none if the checkpoint is a root.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone, or a root.
-    pub fn parent(&self) -> Result<Checkpoint> {
-        self.parent_raw(0)
+    /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone.
+    pub fn parent(&self) -> Result<Option<Checkpoint>> {
+        self.with(|domain, moment| {
+            let parent = domain.checkpoints().parent(moment.id);
+            Ok(parent.map(|parent| Checkpoint::new(&self.domain, parent.name.clone())))
+        })
     }
 
-    /// [`parent`](Self::parent) with libvirt's bits, of which there are none.
+    /// As [`parent`](Self::parent) with libvirt's bits, of which there are none, and with libvirt's error for a root.
+    /// Follows `virDomainCheckpointGetParent`.
     ///
     /// # Errors
     ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
     pub fn parent_raw(&self, flags: u32) -> Result<Checkpoint> {
         unsupported(flags, 0, "virDomainCheckpointGetParent")?;
-        self.with(
-            |domain, moment| match domain.checkpoints().parent(moment.id) {
-                Some(parent) => Ok(Checkpoint::new(&self.domain, parent.name.clone())),
-                None => {
-                    let detail = format!("checkpoint '{}' does not have a parent", self.name);
-                    Err(Error::new(
-                        ErrorCode::NoDomainCheckpoint,
-                        ErrorDomain::Test,
-                        detail,
-                    ))
-                }
-            },
-        )
+        self.parent()?.ok_or_else(|| {
+            Error::new(
+                ErrorCode::NoDomainCheckpoint,
+                ErrorDomain::Test,
+                format!("checkpoint '{}' does not have a parent", self.name),
+            )
+        })
     }
 
     /// Returns the children that pass the filters, or everything below. Follows `virDomainCheckpointListAllChildren`.

@@ -1,5 +1,6 @@
 //! Connections: the way in.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +30,24 @@ const TEST_URI: &str = "test:///default";
 /// A connection to a store. A clone is the same connection; dropping the last one closes it.
 ///
 /// Follows `virConnectPtr`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connection {
     pub(crate) engine: Arc<Engine>,
     provenance: Arc<Provenance>,
     read_only: bool,
     /// The state that is read in place of the newest one: see [`for_retry`](Self::for_retry).
     as_of: Option<Arc<View>>,
+}
+
+/// Short: up to where the log is known, and who asks.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("head", &self.view().head())
+            .field("actor", &self.provenance.actor)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -79,16 +91,16 @@ impl Connection {
         options.profile = profile.unwrap_or(options.profile);
         let read_only = options.read_only;
         let connection = Connection::over(Box::new(FileStore::new(RealDisk::new(path))), options);
-        if read_only {
-            match connection.refresh() {
-                // There is a store. What is wrong with it is told by the calls, and by `verify`.
-                Err(error)
-                    if matches!(
-                        error.store(),
-                        Some(StoreError::Damaged { .. } | StoreError::Archived { .. })
-                    ) => {}
-                refreshed => drop(refreshed?),
-            }
+        match connection.refresh() {
+            // There is a store. What is wrong with it is told by the calls, and by `verify`.
+            Err(error)
+                if matches!(
+                    error.store(),
+                    Some(StoreError::Damaged { .. } | StoreError::Archived { .. })
+                ) => {}
+            Err(error) if read_only => return Err(error),
+            // A store that is not there yet, or cannot be read, is told by the calls that need it.
+            _ => {}
         }
         Ok(connection)
     }
@@ -311,7 +323,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`], as libvirt tells it (it is also the error's source); what the store says.
+    /// The [`Refusal`], as libvirt tells it (and [`Error::refusal`] returns it); what the store says.
     pub fn execute(&self, command: &Command) -> Result<Outcome> {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
         let asked = self.asked(|| command_digest(command));
@@ -403,7 +415,7 @@ impl Connection {
             .execute(ask, &mut |view| Ok(view.state().decide_settings(change)))
     }
 
-    /// Returns the newest state that this process knows, without looking at the store.
+    /// Returns the newest state that this process knows, without looking at the store: at first that of when it was opened.
     ///
     /// The writer's process always knows the newest; elsewhere, [`refresh`](Self::refresh) reads on.
     pub fn view(&self) -> Arc<View> {
@@ -619,11 +631,18 @@ impl Connection {
 }
 
 /// A command that was handed in. Dropping it takes nothing back.
-#[derive(Debug)]
 #[must_use = "the command is not durable before `wait` says so"]
 pub struct Submitted {
     connection: Connection,
     promise: Promise,
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Submitted {
@@ -739,7 +758,19 @@ fn command_digest(command: &Command) -> [u8; 32] {
         Action::CreateCheckpoint(create) => create.now = 0,
         _ => {}
     }
-    digest("execute", &[&format!("{command:?}")])
+    // What is printed of a definition does not show its text and disks.
+    let defs = match &command.action {
+        Action::Define(def) | Action::CreateLive(def) => [Some(def), None],
+        Action::RedefineSnapshot(redefine) => {
+            let def = &redefine.def;
+            [def.domain.as_ref(), def.inactive_domain.as_ref()]
+        }
+        Action::RedefineCheckpoint(redefine) => [redefine.def.domain.as_ref(), None],
+        _ => [None, None],
+    };
+    let [first, second] =
+        defs.map(|def| def.map_or(String::new(), |def| format!("{:?}{}", def.disks, def.xml)));
+    digest("execute", &[&format!("{command:?}"), &first, &second])
 }
 
 /// Returns the digest of a change of the store's settings.

@@ -2,6 +2,7 @@
 
 mod moments;
 
+use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
@@ -19,11 +20,20 @@ use crate::ledger::View;
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.
 ///
 /// Follows `virDomainPtr`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Domain {
     connection: Connection,
     uuid: DomainUuid,
     name: Arc<str>,
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain")
+            .field("name", &self.name)
+            .field("uuid", &self.uuid)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Domain {

@@ -12,6 +12,7 @@ mod record;
 mod replay;
 mod retain;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub(crate) const OVERTAKEN_MAX: usize = 16;
 const CONFLICTS_MAX: usize = 16;
 
 /// The answer to an accepted command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The record.
     pub seq: Seq,
@@ -48,6 +49,17 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// Whether this is the first answer to the same request, which was asked before.
     pub repeated: bool,
+}
+
+/// Short, and without texts.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcome")
+            .field("seq", &self.seq)
+            .field("events", &self.events.len())
+            .field("repeated", &self.repeated)
+            .finish()
+    }
 }
 
 /// The answer to what was handed in, as soon as all that it rests on is durable.

@@ -103,7 +103,7 @@ pub struct Error {
     code: ErrorCode,
     domain: ErrorDomain,
     message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What calls return.
@@ -127,10 +127,21 @@ impl Error {
 
     /// What the store said, if that is the reason.
     pub fn store(&self) -> Option<&StoreError> {
-        self.source
-            .as_deref()?
-            .downcast_ref::<Arc<StoreError>>()
-            .map(Arc::as_ref)
+        self.cause::<Arc<StoreError>>().map(Arc::as_ref)
+    }
+
+    /// The rule that refused, if that is the reason.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.cause()
+    }
+
+    /// What is wrong with the XML, if that is the reason.
+    pub fn xml(&self) -> Option<&XmlError> {
+        self.cause()
+    }
+
+    fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.cause.as_deref()?.downcast_ref()
     }
 
     /// Returns the error whose message is libvirt's prefix of the code, and `detail`.
@@ -139,7 +150,7 @@ impl Error {
             code,
             domain,
             message: format!("{}{detail}", code.prefix()),
-            source: None,
+            cause: None,
         }
     }
 
@@ -149,7 +160,7 @@ impl Error {
             code: ErrorCode::InvalidArg,
             domain,
             message,
-            source: None,
+            cause: None,
         }
     }
 
@@ -158,7 +169,7 @@ impl Error {
     }
 
     fn caused(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-        self.source = Some(Box::new(source));
+        self.cause = Some(Box::new(source));
         self
     }
 }
@@ -169,13 +180,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn std::error::Error + 'static))
-    }
-}
+/// Without a source: the message has the text of its cause, and would say it twice. [`Error::refusal`], [`Error::xml`] and
+/// [`Error::store`] give the cause itself.
+impl std::error::Error for Error {}
 
 /// Refuses bits that the driver does not know; libvirt names only those.
 pub(crate) fn unsupported(flags: u32, known: u32, function: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Folding records into a state, in order.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
@@ -14,11 +15,21 @@ use crate::stored::{Content, DecodeError, Dictionary, Facts};
 use crate::test_driver;
 
 /// The state at one point of the log. It never changes, so a reader keeps it for as long as it likes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct View {
     pub(crate) head: Option<Head>,
     pub(crate) state: State,
     pub(crate) revisions: im::OrdMap<DomainUuid, Seq>,
+}
+
+/// Short: where it is, and how much there is.
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("head", &self.head)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl View {
@@ -58,7 +69,7 @@ impl View {
 }
 
 /// One entry of the log, decoded: who did what, when and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Where it stands, and its digest.
     pub head: Head,
@@ -81,6 +92,21 @@ pub struct Entry {
     pub removed: Vec<Arc<DomainState>>,
     /// What was moved to an archive, if this entry stands for that.
     pub bridge: Option<Bridge>,
+}
+
+/// Short, and without texts.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("head", &self.head)
+            .field("recorded", &self.recorded)
+            .field("domain", &self.domain)
+            .field("actor", &self.actor)
+            .field("request_id", &self.request_id)
+            .field("events", &self.events.len())
+            .field("bridge", &self.bridge)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Stands for records that were moved to an archive.

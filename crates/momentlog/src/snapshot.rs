@@ -1,5 +1,6 @@
 //! Snapshot handles.
 
+use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
@@ -18,11 +19,20 @@ use crate::listing::SnapshotListing;
 ///
 /// The name is looked up at every call: a stale handle works again as soon as a snapshot of that name exists.
 /// Follows `virDomainSnapshotPtr`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Snapshot {
     /// Shared by all handles of one listing.
     domain: Arc<Domain>,
     name: MomentName,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("domain", &self.domain.name())
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Snapshot {
@@ -84,35 +94,33 @@ impl Snapshot {
         })
     }
 
-    /// Returns the parent. Follows `virDomainSnapshotGetParent`.
+    /// Returns the parent; none if the snapshot is a root.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone, or a root.
-    pub fn parent(&self) -> Result<Snapshot> {
-        self.parent_raw(0)
+    /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone.
+    pub fn parent(&self) -> Result<Option<Snapshot>> {
+        self.with(|domain, moment| {
+            let parent = domain.snapshots().parent(moment.id);
+            Ok(parent.map(|parent| Snapshot::new(&self.domain, parent.name.clone())))
+        })
     }
 
-    /// [`parent`](Self::parent) with libvirt's bits, of which there are none.
+    /// As [`parent`](Self::parent) with libvirt's bits, of which there are none, and with libvirt's error for a root.
+    /// Follows `virDomainSnapshotGetParent`.
     ///
     /// # Errors
     ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
+    /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
     pub fn parent_raw(&self, flags: u32) -> Result<Snapshot> {
         unsupported(flags, 0, "virDomainSnapshotGetParent")?;
-        self.with(
-            |domain, moment| match domain.snapshots().parent(moment.id) {
-                Some(parent) => Ok(Snapshot::new(&self.domain, parent.name.clone())),
-                None => {
-                    let detail = format!("snapshot '{}' does not have a parent", self.name);
-                    Err(Error::new(
-                        ErrorCode::NoDomainSnapshot,
-                        ErrorDomain::Test,
-                        detail,
-                    ))
-                }
-            },
-        )
+        self.parent()?.ok_or_else(|| {
+            Error::new(
+                ErrorCode::NoDomainSnapshot,
+                ErrorDomain::Test,
+                format!("snapshot '{}' does not have a parent", self.name),
+            )
+        })
     }
 
     /// Whether the snapshot is current. Follows `virDomainSnapshotIsCurrent`.

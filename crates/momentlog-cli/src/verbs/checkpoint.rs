@@ -137,8 +137,7 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let checkpoint = named(&domain, invocation)?;
     let parent = checkpoint
-        .parent()
-        .ok()
+        .parent()?
         .map_or("-".to_owned(), |parent| parent.name().to_string());
     let view = session.connection.view();
     let list = view
@@ -161,8 +160,8 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let checkpoint = named(&domain, invocation)?;
-    let missing = |_| Failure::new(format!("checkpoint '{}' has no parent", checkpoint.name()));
-    let parent = checkpoint.parent().map_err(missing)?;
+    let missing = || Failure::new(format!("checkpoint '{}' has no parent", checkpoint.name()));
+    let parent = checkpoint.parent()?.ok_or_else(missing)?;
     session.print(&parent.name().to_string());
     Ok(0)
 }

@@ -277,8 +277,7 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
     let snapshot = named(&domain, invocation, "snapshotname")?;
     let yes = |is: bool| if is { "yes" } else { "no" };
     let parent = snapshot
-        .parent()
-        .ok()
+        .parent()?
         .map_or("-".to_owned(), |parent| parent.name().to_string());
     let state = with_def(&domain, snapshot.name(), |def| {
         (def.state.as_str(), def.is_external())
@@ -308,8 +307,8 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let snapshot = named(&domain, invocation, "snapshotname")?;
-    let missing = |_| Failure::new(format!("snapshot '{}' has no parent", snapshot.name()));
-    let parent = snapshot.parent().map_err(missing)?;
+    let missing = || Failure::new(format!("snapshot '{}' has no parent", snapshot.name()));
+    let parent = snapshot.parent()?.ok_or_else(missing)?;
     session.print(&parent.name().to_string());
     Ok(0)
 }

@@ -71,3 +71,31 @@ fn the_readme_names_the_two_commands_that_it_promises() {
         assert!(readme.contains(command), "{command}");
     }
 }
+
+#[test]
+fn the_rust_version_that_is_stated_is_that_of_every_dependency_at_least() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(metadata.status.success(), "{metadata:?}");
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let version = |text: &str| -> Vec<u32> {
+        let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+        parts.resize(3, 0);
+        parts
+    };
+    let stated = env!("CARGO_PKG_RUST_VERSION");
+    for package in metadata["packages"].as_array().unwrap() {
+        if let Some(needed) = package["rust_version"].as_str() {
+            let (name, of) = (&package["name"], &package["version"]);
+            assert!(
+                version(needed) <= version(stated),
+                "{name} {of} needs {needed}"
+            );
+        }
+    }
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("With a Rust toolchain ({stated}, ")));
+}

@@ -153,16 +153,10 @@ fn a_batch_is_recorded_whole_or_not_at_all() {
         [3, 4, 5]
     );
     let error = store.execute_all(&names(&["d", "a", "e"])).unwrap_err();
-    let refusal = std::error::Error::source(&error)
-        .unwrap()
-        .downcast_ref::<Refusal>()
-        .unwrap();
-    assert_eq!(
-        *refusal,
-        Refusal::NameTaken {
-            name: MomentName::new("a").unwrap()
-        }
-    );
+    let taken = Refusal::NameTaken {
+        name: MomentName::new("a").unwrap(),
+    };
+    assert_eq!(error.refusal(), Some(&taken));
     assert_eq!(store.refresh().unwrap().head().unwrap().seq, at(5));
     drop(store);
     domain.connection().release();

@@ -6,6 +6,8 @@ mod calls;
 mod drivers;
 mod engine;
 mod errors;
+mod first_night;
+mod printed;
 mod readers;
 mod replaced;
 mod retention;

@@ -164,8 +164,68 @@ fn a_writer_that_waited_decides_on_what_was_written_meanwhile() {
             .unwrap()
             .parent()
             .unwrap()
+            .unwrap()
             .name()
             .as_str(),
         "c199"
     );
+}
+
+#[test]
+fn a_store_that_is_opened_is_known_at_once() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    checkpoint(&domain, "a").unwrap();
+    let head = store.view().head();
+    assert!(head.is_some());
+    drop((store, domain));
+    let reopened = scratch.open();
+    assert_eq!(reopened.view().head(), head);
+    assert!(reopened.log_id().is_some());
+    let mut later = reopened.subscribe(reopened.view().head());
+    assert_eq!(later.next(std::time::Duration::ZERO).unwrap(), []);
+}
+
+#[test]
+fn a_root_and_a_moment_that_is_gone_are_told_apart() {
+    let scratch = Scratch::new();
+    let (_, domain) = scratch.with_domain();
+    checkpoint(&domain, "root").unwrap();
+    let root = domain.checkpoint_lookup_by_name("root").unwrap();
+    assert!(root.parent().unwrap().is_none());
+    let message = "Domain checkpoint not found: checkpoint 'root' does not have a parent";
+    assert_eq!(told(root.parent_raw(0)), (103, 12, message.to_owned()));
+    root.delete(momentlog::CheckpointDeleteFlags::NONE).unwrap();
+    let gone = "Domain checkpoint not found: no domain checkpoint with matching name 'root'";
+    assert_eq!(told(root.parent()), (103, 12, gone.to_owned()));
+    snapshot(&domain, "root").unwrap();
+    let root = domain.snapshot_lookup_by_name("root").unwrap();
+    assert!(root.parent().unwrap().is_none());
+    root.delete(momentlog::SnapshotDeleteFlags::NONE).unwrap();
+    assert_eq!(told(root.parent()).0, 72);
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let errors = [
+        domain.resume().unwrap_err(),
+        store.define_domain_xml("<domain>").map(|_| ()).unwrap_err(),
+        Connection::open_read_only("momentlog:///nowhere/at-all")
+            .map(|_| ())
+            .unwrap_err(),
+    ];
+    for error in &errors {
+        let mut said = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            assert!(!said.contains(&cause.to_string()), "{said}: {cause}");
+            said = format!("{said}: {cause}");
+            source = cause.source();
+        }
+    }
+    assert!(errors[0].refusal().is_some());
+    assert!(errors[1].xml().is_some());
+    assert!(errors[2].store().is_some());
 }
