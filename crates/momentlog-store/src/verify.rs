@@ -70,10 +70,20 @@ pub struct VerifyReport {
     pub torn: Option<TornTail>,
     /// Whether the file `head` says nothing, because its writing was interrupted or it is damaged.
     pub head_torn: bool,
+    /// The record of the receipt, if the log holds it: what comes behind it is not proven.
+    pub anchored: Option<Head>,
     /// Whether the receipt is of a record that was archived, so that only the archive can anchor it.
     pub receipt_archived: bool,
     /// What is wrong, with segment, offset and seq.
     pub error: Option<StoreError>,
+}
+
+impl VerifyReport {
+    /// The exit status of a verdict on this log: as [`Verdict::exit_status`], and 3 if a receipt was given and only the
+    /// archive, which was not, could be compared with it.
+    pub fn exit_status(&self, verdict: Verdict, strict: bool) -> u8 {
+        verdict.exit_status(strict || self.receipt_archived)
+    }
 }
 
 /// Reads the whole log, checks every rule of the format, and compares it with a receipt if there is one.
@@ -137,10 +147,14 @@ pub fn verify(
             _ => return Err(error),
         },
     };
+    let mut anchored = None;
     let mut receipt_archived = false;
     if let Some(receipt) = receipt {
         let against = match proven {
-            Some(true) if log == Some(receipt.log) => Verdict::Anchored,
+            Some(true) if log == Some(receipt.log) => {
+                anchored = Some(receipt.head);
+                Verdict::Anchored
+            }
             Some(_) => Verdict::Forked,
             None if log.is_some_and(|log| log != receipt.log) => Verdict::Forked,
             None if start.is_some_and(|start| receipt.head.seq < start.seq) => {
@@ -164,6 +178,7 @@ pub fn verify(
         texts_erased,
         torn,
         head_torn,
+        anchored,
         receipt_archived,
         error,
     })

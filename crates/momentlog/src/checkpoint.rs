@@ -83,11 +83,7 @@ impl Checkpoint {
         let has = |flag: Flags| flags & flag.bits() != 0;
         self.domain
             .deny_secrets(has(Flags::SECURE), FUNCTION, ErrorDomain::DomainCheckpoint)?;
-        unsupported(
-            flags,
-            (Flags::SECURE | Flags::NO_DOMAIN | Flags::SIZE).bits(),
-            FUNCTION,
-        )?;
+        unsupported(flags, Flags::ALL.bits(), FUNCTION)?;
         self.with(|domain, moment| {
             if has(Flags::SIZE) && !domain.power().is_active() {
                 return Err(Refusal::Inactive.into());
@@ -192,11 +188,7 @@ impl Checkpoint {
             "VIR_DOMAIN_CHECKPOINT_DELETE_",
             ErrorDomain::DomainCheckpoint,
         )?;
-        unsupported(
-            flags,
-            (Flags::CHILDREN | Flags::METADATA_ONLY | Flags::CHILDREN_ONLY).bits(),
-            FUNCTION,
-        )?;
+        unsupported(flags, Flags::ALL.bits(), FUNCTION)?;
         let action = Action::Delete {
             kind: MomentKind::Checkpoint,
             name: self.name.clone(),

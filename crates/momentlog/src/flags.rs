@@ -11,6 +11,8 @@ macro_rules! flags {
             /// No flag.
             pub const NONE: $type = $type(0);
             $($(#[$flag_meta])* pub const $flag: $type = $type($bits);)*
+            /// Every flag that has a name here.
+            pub const ALL: $type = $type(0 $(| $bits)*);
 
             /// The word of bits.
             pub fn bits(self) -> u32 {
@@ -19,13 +21,13 @@ macro_rules! flags {
 
             /// Returns the flags with these bits, or `None` if one of them has no name here.
             pub fn from_bits(bits: u32) -> Option<$type> {
-                (bits & !(0 $(| $bits)*) == 0).then_some($type(bits))
+                (bits & !$type::ALL.0 == 0).then_some($type(bits))
             }
 
             /// Returns the flags with these bits, or the error of a call that was given others.
             #[allow(dead_code, reason = "only some calls take every flag of their set")]
             pub(crate) fn checked(bits: u32, function: &str) -> crate::Result<$type> {
-                crate::error::unsupported(bits, 0 $(| $bits)*, function)?;
+                crate::error::unsupported(bits, $type::ALL.0, function)?;
                 Ok($type(bits))
             }
 

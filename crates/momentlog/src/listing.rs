@@ -4,7 +4,7 @@ use momentlog_core::{
     Domain as DomainState, LeafFilter, MomentName, RunState, Scope, SnapshotDef, SnapshotState,
 };
 
-use crate::error::{Result, unsupported};
+use crate::error::Result;
 use crate::flags::{CheckpointListFlags, SnapshotListFlags};
 
 /// What libvirt's bits ask of a listing of snapshots.
@@ -18,7 +18,7 @@ pub(crate) struct SnapshotListing {
 impl SnapshotListing {
     pub(crate) fn new(flags: u32, function: &str) -> Result<SnapshotListing> {
         use SnapshotListFlags as Flags;
-        unsupported(flags, 0x7ff, function)?;
+        let flags = Flags::checked(flags, function)?.bits();
         let has = |flag: Flags| flags & flag.bits() != 0;
         let only_without_metadata = has(Flags::NO_METADATA) && !has(Flags::METADATA);
         let leaves = if only_without_metadata {
@@ -104,12 +104,30 @@ pub(crate) struct CheckpointListing {
 impl CheckpointListing {
     pub(crate) fn new(flags: u32, function: &str) -> Result<CheckpointListing> {
         use CheckpointListFlags as Flags;
-        unsupported(flags, 0xf, function)?;
+        let flags = Flags::checked(flags, function)?.bits();
         let has = |flag: Flags| flags & flag.bits() != 0;
         let leaves = LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES));
         Ok(CheckpointListing {
             wide: has(Flags::ROOTS),
             leaves,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_takes_every_flag_of_its_set_and_no_other() {
+        for bit in 0..32 {
+            let flags = 1 << bit;
+            let snapshots = SnapshotListing::new(flags, "f").is_ok();
+            assert_eq!(snapshots, SnapshotListFlags::from_bits(flags).is_some());
+            let checkpoints = CheckpointListing::new(flags, "f").is_ok();
+            assert_eq!(checkpoints, CheckpointListFlags::from_bits(flags).is_some());
+        }
+        assert!(SnapshotListing::new(SnapshotListFlags::ALL.bits(), "f").is_ok());
+        assert!(CheckpointListing::new(CheckpointListFlags::ALL.bits(), "f").is_ok());
     }
 }

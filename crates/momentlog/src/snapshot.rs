@@ -77,7 +77,7 @@ impl Snapshot {
         let secure = flags & SnapshotXmlFlags::SECURE.bits() != 0;
         self.domain
             .deny_secrets(secure, FUNCTION, ErrorDomain::DomainSnapshot)?;
-        unsupported(flags, SnapshotXmlFlags::SECURE.bits(), FUNCTION)?;
+        unsupported(flags, SnapshotXmlFlags::ALL.bits(), FUNCTION)?;
         self.with(|domain, moment| {
             let parent = domain
                 .snapshots()

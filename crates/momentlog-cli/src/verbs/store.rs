@@ -83,10 +83,20 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     spinner.finish_and_clear();
     let found = found?;
     let verdict = found.verdict();
-    let status = verdict.exit_status(strict);
     let log = &found.log;
+    let status = log.exit_status(verdict, strict);
+    let unproven = log.anchored.zip(log.head);
+    let unproven = unproven.map(|(anchored, head)| head.seq.get() - anchored.seq.get());
     let (domains, snapshots, checkpoints) = found.counts;
-    let faults = faults(&found);
+    let mut faults = faults(&found);
+    if let (Some(receipt), Some(id)) = (receipt, log.log)
+        && receipt.log != id
+    {
+        faults.push(format!(
+            "the receipt is of log {}, and this is log {id}: the whole store was replaced, or it is the receipt of another",
+            receipt.log
+        ));
+    }
     match session.format {
         Format::Json => {
             let report = json!({
@@ -103,6 +113,8 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
                 "domains": domains,
                 "snapshots": snapshots,
                 "checkpoints": checkpoints,
+                "anchored_to": log.anchored.map(|head| head.seq.get()),
+                "unproven": unproven,
                 "receipt_archived": log.receipt_archived,
                 "faults": faults,
             });
@@ -116,8 +128,20 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
                 let seq = start.seq;
                 text += &line("Archived", format!("records up to {seq}, not looked at"));
             }
+            if let Some((anchored, behind)) = log.anchored.zip(unproven) {
+                let behind = match behind {
+                    0 => "it is the last".to_owned(),
+                    1 => "1 record behind it is not proven".to_owned(),
+                    _ => format!("{behind} records behind it are not proven"),
+                };
+                text += &line(
+                    "Anchored",
+                    format!("up to record {}; {behind}", anchored.seq),
+                );
+            }
             if log.receipt_archived {
-                text += &line("Receipt", "of a record that was archived: give --archive");
+                let why = "of a record that was archived: not compared, give --archive";
+                text += &line("Receipt", why);
             }
             text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
             text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));

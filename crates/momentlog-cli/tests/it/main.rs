@@ -11,6 +11,7 @@ mod readme;
 mod retries;
 mod scripts;
 mod stores;
+mod verify;
 mod virsh;
 
 use std::path::{Path, PathBuf};
