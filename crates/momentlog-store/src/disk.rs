@@ -1,11 +1,13 @@
 //! The byte-level seam below the log: a directory of files, real or simulated.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
@@ -18,12 +20,21 @@ pub trait Disk: Debug + Send + Sync {
     /// What the disk says.
     fn create(&self) -> io::Result<()>;
 
-    /// Checks that the directory is there and can be trusted.
+    /// Checks that the directory is there and can be trusted by a reader.
     ///
     /// # Errors
     ///
     /// `NotFound` if there is none; `PermissionDenied` with [`Unsafe`] inside if it cannot be trusted.
     fn check(&self) -> io::Result<()>;
+
+    /// Checks that the directory is there and can be trusted by a writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    fn check_writable(&self) -> io::Result<()> {
+        self.check()
+    }
 
     /// Returns the names of all files, in any order.
     ///
@@ -210,8 +221,8 @@ impl RealDisk {
         RealDisk { path: path.into() }
     }
 
-    /// Opens the directory itself, without following a link, and checks that it can be trusted.
-    fn directory(&self) -> io::Result<OwnedFd> {
+    /// Opens the directory itself, without following a link, and checks that it can be trusted for this.
+    fn directory(&self, access: Access) -> io::Result<OwnedFd> {
         // A trailing slash would make the kernel follow a link.
         let path: PathBuf = self.path.components().collect();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -223,25 +234,39 @@ impl RealDisk {
                 io::Error::from(error)
             }
         })?;
-        vet(&rustix::fs::fstat(&directory)?)?;
+        self.vet(&rustix::fs::fstat(&directory)?, access)?;
         Ok(directory)
+    }
+
+    /// Refuses what cannot be trusted for this, and warns once of what is read although it is another user's.
+    fn vet(&self, stat: &rustix::fs::Stat, access: Access) -> Result<(), Unsafe> {
+        let user = rustix::process::geteuid().as_raw();
+        let Some(foreign) = trust(user, stat.st_uid, stat.st_mode, access)? else {
+            return Ok(());
+        };
+        static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+        let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(self.path.clone()) {
+            let path = self.path.display();
+            tracing::warn!(%path, "this store is another user's, and is only read: {foreign}");
+        }
+        Ok(())
     }
 }
 
-fn vet(stat: &rustix::fs::Stat) -> Result<(), Unsafe> {
-    let user = rustix::process::geteuid().as_raw();
-    if stat.st_uid != user {
-        return Err(Unsafe::Owner {
-            owner: stat.st_uid,
-            user,
-        });
+/// Says whether `user` may use what belongs to `owner` and has this mode: whatever the modes allow may be read, with a word
+/// about it if it is another user's, and only one's own is written. What others may write is nobody's to trust.
+fn trust(user: u32, owner: u32, mode: u32, access: Access) -> Result<Option<Unsafe>, Unsafe> {
+    let foreign = Unsafe::Owner { owner, user };
+    if mode & 0o022 != 0 {
+        let mode = mode & 0o7777;
+        return Err(Unsafe::Writable { mode });
     }
-    if stat.st_mode & 0o022 != 0 {
-        return Err(Unsafe::Writable {
-            mode: stat.st_mode & 0o7777,
-        });
+    match access {
+        _ if owner == user => Ok(None),
+        Access::Read => Ok(Some(foreign)),
+        Access::Write => Err(foreign),
     }
-    Ok(())
 }
 
 impl Disk for RealDisk {
@@ -263,12 +288,16 @@ impl Disk for RealDisk {
     }
 
     fn check(&self) -> io::Result<()> {
-        self.directory().map(|_| ())
+        self.directory(Access::Read).map(|_| ())
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        self.directory(Access::Write).map(|_| ())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(self.directory()?)? {
+        for entry in rustix::fs::Dir::read_from(self.directory(Access::Read)?)? {
             if let Ok(name) = entry?.file_name().to_str()
                 && name != "."
                 && name != ".."
@@ -287,7 +316,7 @@ impl Disk for RealDisk {
         };
         // Without NONBLOCK, opening a pipe that somebody put here would wait for its other end.
         let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(self.directory()?, name, flags, Mode::empty());
+        let opened = rustix::fs::openat(self.directory(access)?, name, flags, Mode::empty());
         let file = opened.map_err(|error| match error {
             rustix::io::Errno::LOOP => Unsafe::Link.into(),
             error => io::Error::from(error),
@@ -296,12 +325,12 @@ impl Disk for RealDisk {
         if !rustix::fs::FileType::from_raw_mode(stat.st_mode as RawMode).is_file() {
             return Err(Unsafe::Kind.into());
         }
-        vet(&stat)?;
+        self.vet(&stat, access)?;
         Ok(Box::new(File::from(file)))
     }
 
     fn id_of(&self, name: &str) -> io::Result<FileId> {
-        let directory = self.directory()?;
+        let directory = self.directory(Access::Read)?;
         let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(id_in(&stat))
     }
@@ -309,25 +338,30 @@ impl Disk for RealDisk {
     fn create_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.directory()?, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(
+            self.directory(Access::Write)?,
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?;
         Ok(Box::new(File::from(file)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(
-            self.directory()?,
+            self.directory(Access::Write)?,
             name,
             AtFlags::empty(),
         )?)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let directory = self.directory()?;
+        let directory = self.directory(Access::Write)?;
         Ok(rustix::fs::renameat(&directory, from, &directory, to)?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.directory()?)?)
+        Ok(rustix::fs::fsync(self.directory(Access::Write)?)?)
     }
 
     fn path(&self) -> &Path {
@@ -418,4 +452,39 @@ pub(crate) fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_modes_allow_is_read_and_only_ones_own_is_written() {
+        use Access::{Read, Write};
+        let (me, other) = (1000, 1001);
+        let foreign = |user, owner| Unsafe::Owner { owner, user };
+        for (user, owner, mode, access, expected) in [
+            (me, me, 0o700, Read, Ok(None)),
+            (me, me, 0o700, Write, Ok(None)),
+            (me, me, 0o755, Write, Ok(None)),
+            (me, other, 0o750, Read, Ok(Some(foreign(me, other)))),
+            (me, other, 0o750, Write, Err(foreign(me, other))),
+            (0, other, 0o700, Read, Ok(Some(foreign(0, other)))),
+            (0, other, 0o700, Write, Err(foreign(0, other))),
+            (me, 0, 0o755, Read, Ok(Some(foreign(me, 0)))),
+            (me, 0, 0o755, Write, Err(foreign(me, 0))),
+            (me, me, 0o770, Read, Err(Unsafe::Writable { mode: 0o770 })),
+            (me, me, 0o702, Write, Err(Unsafe::Writable { mode: 0o702 })),
+            (0, other, 0o722, Read, Err(Unsafe::Writable { mode: 0o722 })),
+        ] {
+            // The kind of file is in the same number.
+            for kind in [0o040_000, 0o100_000] {
+                assert_eq!(
+                    trust(user, owner, kind | mode, access),
+                    expected,
+                    "{user} {owner} {mode:o} {access:?}"
+                );
+            }
+        }
+    }
 }

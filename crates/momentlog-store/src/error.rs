@@ -198,6 +198,14 @@ pub enum Damage {
         /// The first record of the next segment.
         next: Seq,
     },
+    /// A segment is longer than any segment can be.
+    #[error("the segment has {length} bytes, and can have at most {most}")]
+    Oversized {
+        /// Its length.
+        length: u64,
+        /// The most it can have.
+        most: u64,
+    },
     /// Bytes that are not zero follow the last frame of a segment that another follows.
     #[error("bytes that belong to no record follow the last one of the segment")]
     Trailing,

@@ -14,7 +14,7 @@ use crate::disk::{Access, Disk, DiskFile};
 use crate::frame::{self, FRAME_LEN_MAX};
 use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock;
-use crate::segment::{Cursor, check_directory, segment_name};
+use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
 use crate::store::next_seq;
 use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
 
@@ -171,6 +171,13 @@ impl FileStore {
         self.disk.path_of(name)
     }
 
+    /// The longest segment that any version with these limits has written, unless its first frame is longer.
+    fn segment_len_most(&self) -> u64 {
+        self.limits
+            .segment_len_max
+            .max(Limits::default().segment_len_max)
+    }
+
     fn capacity(&self, segments: u32) -> u64 {
         self.limits
             .segment_len_first
@@ -222,7 +229,7 @@ impl Store for FileStore {
                 .create()
                 .map_err(StoreError::io("create", self.disk.path()))?;
         }
-        check_directory(self.disk.as_ref())?;
+        check_directory_writable(self.disk.as_ref())?;
         self.check_place()?;
         let lock = lock::take(self.disk.as_ref(), wait)?;
         // Now nobody else changes what stands there.
@@ -360,6 +367,8 @@ impl FileStore {
         let mut end = writer.end;
         let mut group = Vec::new();
         let mut group_at = end.offset;
+        // Whether some of the records are written.
+        let mut begun = false;
         for draft in drafts {
             let length = draft.frame_len() as u64;
             let seq = next_seq(end.head);
@@ -371,8 +380,9 @@ impl FileStore {
             let is_full = |capacity| end.offset > 0 && end.offset + length > capacity;
             if writer.sealed || open.is_none_or(is_full) {
                 if !group.is_empty() {
-                    self.write(writer, end.segment, group_at, &group)?;
+                    self.write(writer, end.segment, group_at, &group, begun)?;
                     group.clear();
+                    begun = true;
                 }
                 if let Err(error) = self.roll(writer, end, seq, length) {
                     // A segment that may or may not be there would be in the way of the next record.
@@ -390,6 +400,10 @@ impl FileStore {
                     ..end
                 };
                 group_at = 0;
+                if !begun {
+                    // Also if nothing is written now, the next record stands there.
+                    writer.end = end;
+                }
             }
             let record = Record::new(log, end.head, durable, draft);
             let place = Place {
@@ -404,7 +418,7 @@ impl FileStore {
             records.push(record);
         }
         if !group.is_empty() {
-            self.write(writer, end.segment, group_at, &group)?;
+            self.write(writer, end.segment, group_at, &group, begun)?;
         }
         writer.end = end;
         Ok(records)
@@ -450,13 +464,15 @@ impl FileStore {
     /// Writes frames into the open segment, fills zeros ahead, and syncs.
     ///
     /// The zeros are as many as this writer has written in all: one that comes for a single record writes few, and one that
-    /// stays fills a segment in a few large pieces.
+    /// stays fills a segment in a few large pieces. If the disk is full, what was written is taken back, unless this is not
+    /// the first part of a batch: then nothing was recorded, and the handle goes on.
     fn write(
         &mut self,
         writer: &mut Writer,
         segment: Seq,
         offset: u64,
         frames: &[u8],
+        begun: bool,
     ) -> Result<(), StoreError> {
         let path = self.path(&segment_name(segment));
         let open = match &mut writer.segment {
@@ -495,6 +511,12 @@ impl FileStore {
         } else {
             open.file.write_at(offset, frames)
         };
+        let written = match written {
+            Err(error) if !begun && is_full(&error) && open.take_back(offset).is_ok() => {
+                return Err(StoreError::io("write", path)(error));
+            }
+            written => written,
+        };
         let unknown = |doing| {
             move |source| StoreError::Unknown {
                 doing,
@@ -515,6 +537,22 @@ impl Drop for FileStore {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+impl OpenSegment {
+    /// Takes back what a write has left behind this offset, durably.
+    fn take_back(&mut self, offset: u64) -> io::Result<()> {
+        self.file.set_len(offset)?;
+        self.filled = offset;
+        self.file.sync()
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl Writer {

@@ -38,6 +38,12 @@ pub(crate) fn check_directory(disk: &dyn Disk) -> Result<(), StoreError> {
     disk.check().map_err(|error| missing_or_io(disk, error))
 }
 
+/// As [`check_directory`], for a writer.
+pub(crate) fn check_directory_writable(disk: &dyn Disk) -> Result<(), StoreError> {
+    disk.check_writable()
+        .map_err(|error| missing_or_io(disk, error))
+}
+
 fn missing_or_io(disk: &dyn Disk, source: std::io::Error) -> StoreError {
     let path = disk.path().into();
     match source.kind() {
@@ -103,7 +109,13 @@ pub(crate) struct FrameReader<'a> {
     segments: Vec<Seq>,
     log: Option<LogId>,
     pub(crate) cursor: Cursor,
+    /// The longest segment, unless its first frame is longer.
+    most: u64,
     file: Option<Box<dyn DiskFile>>,
+    /// Where the open segment ends at the latest; what lies beyond is never read.
+    bound: u64,
+    /// How long the open segment is, if that is more than it can be.
+    oversized: Option<u64>,
     window: Vec<u8>,
     window_at: u64,
 }
@@ -113,6 +125,7 @@ impl<'a> FrameReader<'a> {
         disk: &'a dyn Disk,
         log: Option<LogId>,
         cursor: Cursor,
+        most: u64,
     ) -> Result<FrameReader<'a>, StoreError> {
         let segments = segments(disk)?;
         Ok(FrameReader {
@@ -120,7 +133,10 @@ impl<'a> FrameReader<'a> {
             segments,
             log,
             cursor,
+            most,
             file: None,
+            bound: most,
+            oversized: None,
             window: Vec::new(),
             window_at: 0,
         })
@@ -143,6 +159,20 @@ impl<'a> FrameReader<'a> {
 
     /// Returns what stands at the cursor, and moves past it if it is a record.
     pub(crate) fn next(&mut self) -> Result<Next, StoreError> {
+        let next = self.next_in_order()?;
+        let is_record = matches!(next, Next::Record(_));
+        Ok(match self.oversized {
+            Some(length) if !is_record => Next::Bad(self.beyond(length)),
+            _ => next,
+        })
+    }
+
+    fn beyond(&self, length: u64) -> Damage {
+        let most = self.bound;
+        Damage::Oversized { length, most }
+    }
+
+    fn next_in_order(&mut self) -> Result<Next, StoreError> {
         loop {
             if !self.open()? {
                 let next = self
@@ -160,7 +190,7 @@ impl<'a> FrameReader<'a> {
                 // The next segment begins with the record that would be next, and the file at the cursor is not it.
                 let follows = expected != self.cursor.segment
                     && self.segments.binary_search(&expected).is_ok();
-                if follows && zeros {
+                if follows && zeros && self.oversized.is_none() {
                     self.enter(expected);
                     continue;
                 }
@@ -293,6 +323,7 @@ impl<'a> FrameReader<'a> {
     fn enter(&mut self, segment: Seq) {
         if segment != self.cursor.segment {
             self.file = None;
+            self.oversized = None;
             self.window.clear();
         }
         self.cursor.segment = segment;
@@ -312,6 +343,16 @@ impl<'a> FrameReader<'a> {
             .disk
             .open(&name, Access::Read)
             .map_err(StoreError::io("open", self.path()))?;
+        let length = file.length().map_err(StoreError::io("read", self.path()))?;
+        self.bound = self.most;
+        if length > self.most {
+            let mut header = [0; HEADER_LEN];
+            file.read_at(0, &mut header)
+                .map_err(StoreError::io("read", self.path()))?;
+            let first = frame::decode_header(&header).map_or(0, |first| first.frame_len as u64);
+            self.bound = self.most.max(first);
+        }
+        self.oversized = (length > self.bound).then_some(length);
         self.file = Some(file);
         Ok(true)
     }
@@ -328,6 +369,7 @@ impl<'a> FrameReader<'a> {
             let found = file
                 .length()
                 .map_err(StoreError::io("read", self.path()))?
+                .min(self.bound)
                 .saturating_sub(self.cursor.offset);
             let wanted = length.clamp(WINDOW_LEN, FRAME_LEN_MAX);
             let wanted = usize::try_from(found).map_or(wanted, |found| wanted.min(found));

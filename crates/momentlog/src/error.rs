@@ -338,8 +338,15 @@ impl From<StoreError> for Error {
 /// Threads that shared a write share its failure.
 impl From<Arc<StoreError>> for Error {
     fn from(error: Arc<StoreError>) -> Error {
+        let full = match &*error {
+            StoreError::Io { source, .. } | StoreError::Unknown { source, .. } => {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        };
         let mut detail = error.to_string();
-        let mut cause = error.source();
+        let mut cause = error.source().filter(|_| !full);
         while let Some(source) = cause {
             detail = format!("{detail}: {source}");
             cause = source.source();
@@ -353,6 +360,11 @@ impl From<Arc<StoreError>> for Error {
             StoreError::TooLarge { .. } => ErrorCode::InvalidArg,
             _ => ErrorCode::SystemError,
         };
-        Error::new(code, ErrorDomain::Test, detail).caused(error)
+        let mut told = Error::new(code, ErrorDomain::Test, &detail);
+        if full {
+            // Not as something that takes time: what is missing comes first.
+            told.set_message(&format!("no space left on device: {detail}"));
+        }
+        told.caused(error)
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::image::{image_name, images, write_whole};
 use super::{ARCHIVE, FileStore, HEAD, START, TEMPORARY, unknown};
 use crate::disk::{Access, Disk, DiskFile, FileId};
+use crate::error::Damage;
+use crate::frame::FRAME_LEN_MAX;
 use crate::head::{self, ARCHIVE_MAGIC, HEAD_LEN, Mark, START_MAGIC};
 use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name, segments};
@@ -37,12 +39,18 @@ impl FileStore {
         let end = writer.end;
         self.trim(end)?;
         let first = self.read_start()?.map(|(_, start)| start.seq);
-        mark(to, log, expected)?;
+        check_mark(to, log)?;
+        if segments(to)?.is_empty() {
+            // Before the first segment, so that nobody takes it for a store.
+            mark(to, log, expected)?;
+        }
         for segment in segments(self.disk.as_ref())? {
             if Some(segment) > first && segment <= expected.seq {
+                self.check_length(segment)?;
                 copy(self.disk.as_ref(), to, &segment_name(segment))?;
             }
         }
+        mark(to, log, expected)?;
         if let Some(writer) = &mut self.writer {
             writer.sealed = true;
         }
@@ -85,7 +93,29 @@ impl FileStore {
         .map_err(StoreError::io("write", path))
     }
 
-    /// Removes what an interrupted archiving or image left: files that the log does not need.
+    /// Refuses a segment that is longer than any can be, before it is read as a whole.
+    fn check_length(&self, segment: Seq) -> Result<(), StoreError> {
+        let name = segment_name(segment);
+        let path = self.path(&name);
+        let file = self
+            .disk
+            .open(&name, Access::Read)
+            .map_err(StoreError::io("open", &path))?;
+        let length = file.length().map_err(StoreError::io("read", &path))?;
+        let most = self.segment_len_most().max(FRAME_LEN_MAX as u64);
+        if length <= most {
+            return Ok(());
+        }
+        Err(StoreError::Damaged {
+            path,
+            offset: most,
+            seq: segment,
+            why: Damage::Oversized { length, most },
+        })
+    }
+
+    /// Removes what an interrupted archiving or image left: files that the log does not need. What cannot be removed is
+    /// in the way of nobody.
     pub(super) fn remove_leftovers(&self, start: Option<Head>) -> Result<(), StoreError> {
         let disk = self.disk.as_ref();
         let names = disk.list().map_err(StoreError::io("open", disk.path()))?;
@@ -101,7 +131,12 @@ impl FileStore {
         }
         for name in &needless {
             let path = disk.path().join(name);
-            disk.remove(name).map_err(StoreError::io("remove", path))?;
+            match disk.remove(name) {
+                Err(error) if name.ends_with(TEMPORARY) => {
+                    tracing::warn!(path = %path.display(), %error, "left a file that is not needed");
+                }
+                removed => removed.map_err(StoreError::io("remove", path))?,
+            }
         }
         if needless.is_empty() {
             return Ok(());
@@ -140,8 +175,13 @@ fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Says in the archive that it is one: before the first segment, so that nobody takes it for a store.
+/// Says in the archive that it is one.
 fn mark(to: &dyn Disk, log: LogId, last: Head) -> Result<(), StoreError> {
+    write_whole(to, ARCHIVE, &head::encode(ARCHIVE_MAGIC, log, last))
+}
+
+/// Refuses the archive of another log.
+fn check_mark(to: &dyn Disk, log: LogId) -> Result<(), StoreError> {
     let path = || to.path().join(ARCHIVE);
     let mut bytes = [0; HEAD_LEN];
     match to.open(ARCHIVE, Access::Read) {
@@ -157,7 +197,7 @@ fn mark(to: &dyn Disk, log: LogId, last: Head) -> Result<(), StoreError> {
             let source = io::Error::other("it is the archive of another log");
             Err(StoreError::io("archive to", to.path())(source))
         }
-        _ => write_whole(to, ARCHIVE, &head::encode(ARCHIVE_MAGIC, log, last)),
+        _ => Ok(()),
     }
 }
 

@@ -207,12 +207,8 @@ fn encode(log: LogId, head: Head, place: Option<(Seq, u64)>, body: &[u8]) -> Vec
 
 /// Writes a file that is there as a whole or not at all.
 pub(super) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = format!("{name}{TEMPORARY}");
+    let temporary = temporary(disk, name)?;
     let path = disk.path().join(&temporary);
-    match disk.remove(&temporary) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.map_err(StoreError::io("remove", &path))?,
-    }
     let written = (|| {
         let file = disk
             .create_file(&temporary)
@@ -229,6 +225,28 @@ pub(super) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(
     }
     written?;
     disk.sync_dir().map_err(StoreError::io("sync", disk.path()))
+}
+
+/// Returns a name for a file that is not complete yet. What somebody has put in the way, and cannot be removed, stays.
+fn temporary(disk: &dyn Disk, name: &str) -> Result<String, StoreError> {
+    const TRIES: usize = 16;
+    let mut failed = None;
+    for attempt in 0..TRIES {
+        let temporary = match attempt {
+            0 => format!("{name}{TEMPORARY}"),
+            attempt => format!("{name}.{attempt}{TEMPORARY}"),
+        };
+        match disk.remove(&temporary) {
+            Ok(()) => return Ok(temporary),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(temporary),
+            Err(error) => failed = Some((temporary, error)),
+        }
+        if !matches!(&failed, Some((name, _)) if disk.id_of(name).is_ok()) {
+            break;
+        }
+    }
+    let (temporary, error) = failed.expect("every other way out has returned");
+    Err(StoreError::io("remove", disk.path().join(temporary))(error))
 }
 
 pub(super) fn image_name(seq: Seq) -> String {

@@ -100,7 +100,12 @@ impl FileStore {
             }
         }
         self.remove_leftovers(start.map(|(_, head)| head))?;
-        let mut reader = FrameReader::new(disk.as_ref(), self.log, self.cursor)?;
+        let mut reader = FrameReader::new(
+            disk.as_ref(),
+            self.log,
+            self.cursor,
+            self.segment_len_most(),
+        )?;
         // Where the records stand of which nothing says that they were synced.
         let mut unsettled = Vec::new();
         let mut durable = published.map(|(_, head)| head.seq);
@@ -202,6 +207,8 @@ impl FileStore {
         }
         match bad {
             None => Ok(None),
+            // Found by its length, and never read.
+            Some(why @ Damage::Oversized { .. }) => Err(damaged(why)),
             Some(why) if reader.proves_durable(seq)? => Err(damaged(why)),
             Some(_) => Ok(Some(TornTail {
                 path,

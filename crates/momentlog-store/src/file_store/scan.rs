@@ -85,11 +85,9 @@ impl FileStore {
                 return Err(StoreError::Archived { path, start });
             }
         }
-        let mut reader = FrameReader::new(
-            disk.as_ref(),
-            self.log,
-            self.cursor_before(after, start.map(|(_, start)| start))?,
-        )?;
+        let cursor = self.cursor_before(after, start.map(|(_, start)| start))?;
+        let mut reader =
+            FrameReader::new(disk.as_ref(), self.log, cursor, self.segment_len_most())?;
         if reader.is_empty() && published.is_none() && self.writer.is_none() {
             return Err(StoreError::Missing {
                 path: disk.path().into(),

@@ -224,3 +224,41 @@ fn a_newer_format_is_refused_by_name() {
         "{error:?}"
     );
 }
+
+#[test]
+fn what_lies_beyond_a_segment_is_damage_that_is_not_read() {
+    let (_parent, dir) = store_of(9);
+    let all = segments(&dir);
+    for segment in [all.last().unwrap(), &all[0]] {
+        let file = std::fs::OpenOptions::new().write(true).open(segment);
+        let file = file.unwrap();
+        let length = file.metadata().unwrap().len();
+        // A tebibyte of zeros that take no space: reading them would take hours.
+        file.set_len(1 << 40).unwrap();
+        let is_oversized = |error: &StoreError| match error {
+            StoreError::Damaged {
+                path,
+                offset,
+                why: Damage::Oversized { length, most },
+                ..
+            } => {
+                assert_eq!((*length, *most), (1 << 40, 16 << 20));
+                path == segment && *offset > 0
+            }
+            _ => false,
+        };
+        let (records, error) = read(&mut open(&dir));
+        assert!(error.as_ref().is_some_and(is_oversized), "{error:?}");
+        assert!(!records.is_empty());
+        if segment == all.last().unwrap() {
+            assert_eq!(records.len(), 9);
+        }
+        let error = open(&dir).begin(Duration::ZERO).unwrap_err();
+        assert!(is_oversized(&error), "{error:?}");
+        let report = verify(&mut open(&dir), None, &mut |_| {}).unwrap();
+        assert_eq!(report.verdict, Verdict::Damaged);
+        assert_eq!(file.metadata().unwrap().len(), 1 << 40);
+        file.set_len(length).unwrap();
+        assert!(read(&mut open(&dir)).1.is_none());
+    }
+}

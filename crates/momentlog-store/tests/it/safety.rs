@@ -104,3 +104,62 @@ fn a_pipe_in_place_of_a_file_does_not_hang() {
     rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("head"), rustix::fs::Mode::RUSR).unwrap();
     assert_eq!(unsafety(&read(&mut open(&dir)).1.unwrap()), Unsafe::Kind);
 }
+
+#[test]
+fn what_the_modes_allow_root_to_read_is_read_and_not_written() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can give a store away; the decision itself is tested as data.
+        return;
+    }
+    let (_parent, dir) = store_of(2);
+    let owner = rustix::process::Uid::from_raw(12_345);
+    let entries = std::fs::read_dir(&dir).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.push(dir.clone());
+    for path in &paths {
+        rustix::fs::chown(path, Some(owner), None).unwrap();
+    }
+    let (records, error) = read(&mut open(&dir));
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(records.len(), 2);
+    let report = momentlog_store::verify(&mut open(&dir), None, &mut |_| {}).unwrap();
+    assert_eq!(report.verdict, momentlog_store::Verdict::Unanchored);
+    let before = std::fs::read_dir(&dir).unwrap().count();
+    let error = open(&dir).begin(Duration::ZERO).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Io { path, .. } if *path == dir),
+        "{error:?}"
+    );
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!(
+        unsafety(&error),
+        Unsafe::Owner {
+            owner: 12_345,
+            user
+        }
+    );
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), before);
+}
+
+#[test]
+fn what_cannot_be_removed_is_in_nobodys_way() {
+    let (_parent, dir) = store_of(2);
+    for name in ["x.tmp", "00000000000000000003.img.tmp", "start.tmp"] {
+        std::fs::create_dir(dir.join(name)).unwrap();
+        std::fs::write(dir.join(name).join("file"), "kept").unwrap();
+    }
+    let mut writer = open(&dir);
+    let end = append(&mut writer, &["third"]);
+    assert_eq!(writer.put_image(b"an image").unwrap(), end);
+    let to = RealDisk::new(dir.with_extension("archive"));
+    writer.archive(end, draft("bridge"), &to).unwrap();
+    drop(writer);
+    assert!(dir.join("start").exists());
+    assert!(dir.join("x.tmp/file").exists());
+    let names = std::fs::read_dir(&dir).unwrap();
+    let files = names.filter(|entry| entry.as_ref().unwrap().file_type().unwrap().is_file());
+    let left = files
+        .filter(|entry| entry.as_ref().unwrap().path().extension() == Some("tmp".as_ref()))
+        .count();
+    assert_eq!(left, 0);
+}

@@ -127,8 +127,8 @@ fn a_full_disk_makes_no_image_and_loses_nothing() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
     checkpoint(&domain, "a").unwrap();
-    // A directory in the way of the temporary file is as good as no space.
-    std::fs::create_dir(scratch.path().join("00000000000000000003.img.tmp")).unwrap();
+    // A directory in the way of the image is as good as no space.
+    std::fs::create_dir(scratch.path().join("00000000000000000003.img")).unwrap();
     assert_eq!(told(store.make_image()).0, 38);
     checkpoint(&domain, "b").unwrap();
     assert_eq!(names(&domain), ["a", "b"]);
