@@ -130,7 +130,8 @@ impl Connection {
 
     /// Returns the connection for asking once more: if the request id of its provenance was recorded, all that it and its
     /// handles look up and read is as it was right before that record, so that whoever asks the same way makes the same
-    /// call and gets the first answer. Otherwise, and when that record was archived, it is the same connection.
+    /// call and gets the first answer. Otherwise, and when that record was archived, it is the same connection; what is looked
+    /// up by a name is then taken to have been there.
     ///
     /// # Errors
     ///
@@ -236,7 +237,12 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_name(&self, name: &str) -> Result<Domain> {
-        self.lookup(|state| state.domain_by_name(name))?
+        if let Some(domain) = self.lookup(|state| state.domain_by_name(name))? {
+            return Ok(domain);
+        }
+        let archived = self.archived_request()?;
+        archived
+            .map(|uuid| self.domain_handle(uuid, name))
             .ok_or_else(no_domain)
     }
 
@@ -259,6 +265,16 @@ impl Connection {
         let is = |domain: &&DomainState| domain.power().id == Some(id);
         self.lookup(|state| state.domains().find(is))?
             .ok_or_else(no_domain)
+    }
+
+    /// Returns the domain that this connection's request was about, if its record was archived: what was there before it
+    /// cannot be read any more, and what is looked up for it is taken to have been there. Whether the same is asked is
+    /// for the engine to say.
+    pub(crate) fn archived_request(&self) -> Result<Option<DomainUuid>> {
+        match &self.provenance.request_id {
+            Some(id) => self.engine.archived_request(id),
+            None => Ok(None),
+        }
     }
 
     fn lookup(

@@ -241,6 +241,7 @@ impl Domain {
             .find(|view| find(view.state().domain(self.uuid)?))?;
         match found {
             Some(found) => Ok(Some(found)),
+            None if self.connection.archived_request()? == Some(self.uuid) => Ok(None),
             None => self.with(|_| Ok(None)),
         }
     }

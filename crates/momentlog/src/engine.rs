@@ -310,6 +310,18 @@ impl Engine {
         self.view_at(before).map(Some)
     }
 
+    /// Returns the domain that the archived record of a request id is about; `None` if the id stands for no such record.
+    pub(crate) fn archived_request(&self, id: &str) -> Result<Option<DomainUuid>> {
+        let inner = self.lock();
+        let request = inner.ledger.requests.get(id);
+        let answer = request.and_then(|request| inner.ledger.first_answer(request.seq));
+        let Some(events) = answer else {
+            return Ok(None);
+        };
+        let events = events.map_err(|error| unreadable(&error))?;
+        Ok(events.iter().find_map(|event| event.domain))
+    }
+
     /// The log's id, once there is a record.
     pub(crate) fn log_id(&self) -> Option<LogId> {
         self.store().log_id()

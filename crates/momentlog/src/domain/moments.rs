@@ -352,7 +352,10 @@ impl Domain {
             let moment = domain.snapshots().find(Some(name))?;
             Some(Snapshot::new(&self.shared(), moment.name.clone()))
         })?;
-        found.ok_or_else(|| no_moment(MomentKind::Snapshot, name))
+        match found {
+            Some(found) => Ok(found),
+            None => Ok(self.snapshot_handle(self.archived(MomentKind::Snapshot, name)?)),
+        }
     }
 
     /// Whether a snapshot is current. Follows `virDomainHasCurrentSnapshot`.
@@ -453,7 +456,19 @@ impl Domain {
             let moment = domain.checkpoints().find(Some(name))?;
             Some(Checkpoint::new(&self.shared(), moment.name.clone()))
         })?;
-        found.ok_or_else(|| no_moment(MomentKind::Checkpoint, name))
+        match found {
+            Some(found) => Ok(found),
+            None => Ok(self.checkpoint_handle(self.archived(MomentKind::Checkpoint, name)?)),
+        }
+    }
+
+    /// Returns the name of a moment that an archived record of this request may have removed.
+    fn archived(&self, kind: MomentKind, name: &str) -> Result<MomentName> {
+        let archived = self.connection.archived_request()?;
+        archived
+            .filter(|uuid| *uuid == self.uuid)
+            .and_then(|_| MomentName::new(name))
+            .ok_or_else(|| no_moment(kind, name))
     }
 
     /// Returns a handle for a snapshot that may not be there; calls say so.

@@ -502,3 +502,42 @@ fn an_image_is_made_every_half_million_records() {
         "{images:?}"
     );
 }
+
+#[test]
+fn a_retry_by_name_gets_its_first_answer_from_an_archive() {
+    use momentlog::{CheckpointDeleteFlags, Provenance, UndefineFlags};
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    checkpoint(&domain, "a").unwrap();
+    let under = |id: &str| {
+        store.with_provenance(Provenance {
+            actor: "backup".into(),
+            request_id: Some(id.into()),
+            ..Provenance::default()
+        })
+    };
+    let delete = |name: &str| {
+        let connection = under("delete").for_retry()?;
+        let domain = connection.lookup_domain_by_name("vm")?;
+        let checkpoint = domain.checkpoint_lookup_by_name(name)?;
+        checkpoint.delete(CheckpointDeleteFlags::NONE)
+    };
+    let undefine = || {
+        let domain = under("undefine").lookup_domain_by_name("vm")?;
+        domain.undefine(UndefineFlags::NONE)
+    };
+    delete("a").unwrap();
+    undefine().unwrap();
+    let cold = tempfile::tempdir().unwrap();
+    store.archive(&cold.path().join("cold")).unwrap();
+    let head = store.refresh().unwrap().head();
+    delete("a").unwrap();
+    undefine().unwrap();
+    assert_eq!(store.refresh().unwrap().head(), head);
+    let other = told(delete("b"));
+    assert!(
+        other.2.contains("was used for another command"),
+        "{other:?}"
+    );
+    assert_eq!(told(under("new").lookup_domain_by_name("vm")).0, 42);
+}
