@@ -5,6 +5,7 @@ mod domain;
 mod log;
 mod moment;
 mod own;
+mod restore;
 mod snapshot;
 mod store;
 mod table;

@@ -126,6 +126,9 @@ pub enum MomentRule {
     /// The state is none that a snapshot can have.
     #[error("Invalid state '{0}' in domain snapshot XML")]
     State(String),
+    /// Whether a saved snapshot was current is 0 or 1.
+    #[error("'{0}' in 'active' is neither 0 nor 1")]
+    Active(String),
     /// Nobody else can keep the memory.
     #[error("'manual' memory snapshot mode not supported")]
     MemoryManual,

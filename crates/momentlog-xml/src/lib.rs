@@ -26,6 +26,7 @@ mod domain;
 mod error;
 mod excerpt;
 mod recent;
+mod saved;
 mod schema;
 mod snapshot;
 mod write;
@@ -37,6 +38,7 @@ pub use document::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_
 pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
 pub use recent::RecentDomain;
+pub use saved::{SavedMoment, read_saved_moment};
 pub use snapshot::{
     SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
 };

@@ -1,6 +1,7 @@
 //! Domain handles, and the calls of a domain.
 
 mod moments;
+mod restore;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::engine::Outcome;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::ledger::View;
+
+pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.
 ///

@@ -45,7 +45,7 @@ pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Submitted, Subscription, store_directory};
-pub use domain::Domain;
+pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use engine::{Archived, Outcome};
 pub use environment::{
     ACTOR_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision, SystemClock,

@@ -1,6 +1,6 @@
 //! The table of verbs.
 
-use super::{checkpoint, domain, log, own, snapshot, store};
+use super::{checkpoint, domain, log, own, restore, snapshot, store};
 use crate::grammar::{
     Answer, Invocation, OptionSpec, Verb, flag, named, needed, other_name, unlisted, word, words,
 };
@@ -390,6 +390,19 @@ pub static VERBS: &[Verb] = &[
         log::log,
         false,
         &[word("domain"), word("from"), word("limit")],
+    )
+    .with_json(),
+    verb(
+        "moments-restore",
+        "put back the snapshots and checkpoints whose XML files are in a folder, all of them or none",
+        restore::restore,
+        true,
+        &[
+            needed("domain"),
+            needed("dir"),
+            flag("reroot"),
+            flag("truncate"),
+        ],
     )
     .with_json(),
     verb(

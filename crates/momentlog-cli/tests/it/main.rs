@@ -8,6 +8,7 @@ mod kill;
 mod options;
 mod output;
 mod readme;
+mod restore;
 mod retries;
 mod scripts;
 mod stores;

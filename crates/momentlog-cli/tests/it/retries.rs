@@ -58,6 +58,11 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "snapshot-create-as W a",
         "undefine W --snapshots-metadata --nvram",
     ),
+    (
+        "moments-restore",
+        "echo",
+        "moments-restore W saved --reroot",
+    ),
     ("policy", "echo", "policy W chain=off"),
 ];
 
@@ -73,6 +78,11 @@ fn prepared(setup: &str) -> Program {
     program.write(
         "snapshot.xml",
         "<domainsnapshot><name>x</name></domainsnapshot>",
+    );
+    std::fs::create_dir(program.dir.path().join("saved")).unwrap();
+    program.write(
+        "saved/b.xml",
+        "<domaincheckpoint><name>b</name><parent><name>a</name></parent><creationTime>1</creationTime></domaincheckpoint>",
     );
     let web01 = std::fs::read_to_string(repository().join("examples/web01.xml")).unwrap();
     program.write("web01.xml", &web01);

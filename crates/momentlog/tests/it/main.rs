@@ -10,6 +10,7 @@ mod first_night;
 mod printed;
 mod readers;
 mod replaced;
+mod restore;
 mod retention;
 mod settings;
 

@@ -1,0 +1,163 @@
+//! Putting back a folder of saved moments.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use momentlog::core::{MomentKind, MomentName};
+use momentlog::xml::XML_LEN_MAX;
+use momentlog::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
+use serde_json::json;
+
+use super::{exclusive, not_utf8, the_domain};
+use crate::grammar::{Answer, Invocation};
+use crate::layout::{Table, escaped};
+use crate::session::{Failure, Format, Session, reason};
+
+/// Most files of one folder.
+const FILES_MAX: usize = 1 << 16;
+
+/// Most bytes of all files together: more does not go into one record.
+const FOLDER_LEN_MAX: usize = 64 << 20;
+
+pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
+    exclusive(invocation, "reroot", "truncate")?;
+    let on_missing = match (invocation.has("reroot"), invocation.has("truncate")) {
+        (true, _) => OnMissingParent::Reroot,
+        (_, true) => OnMissingParent::Truncate,
+        _ => OnMissingParent::Refuse,
+    };
+    let domain = the_domain(session, invocation)?;
+    let saved = read_folder(Path::new(invocation.need("dir")))?;
+    let restored = domain
+        .restore_moments(&saved, on_missing)
+        .map_err(Failure::under("Failed to restore moments"))?;
+    match session.format {
+        Format::Json => session.print(&format!("{}\n", as_json(domain.name(), &restored))),
+        Format::Text => {
+            let mut table = Table::new(&["File", "Kind", "Name", "What"]);
+            for moment in &restored.moments {
+                table.row(vec![
+                    // It was escaped where it was read.
+                    moment.label.to_string(),
+                    moment.kind.to_string(),
+                    escaped(moment.name.as_str()),
+                    escaped(&told(moment)),
+                ]);
+            }
+            let text = table.render(session.quiet);
+            session.print(&text);
+            let left_out = count(&restored, |fate| matches!(fate, Fate::LeftOut { .. }));
+            let rerooted = count(&restored, |fate| matches!(fate, Fate::Rerooted { .. }));
+            session.say(&format!(
+                "\n{} moments of domain '{}' restored, {rerooted} of them as new roots; {left_out} left out\n",
+                restored.moments.len() - left_out,
+                escaped(domain.name()),
+            ));
+        }
+    }
+    Ok(0)
+}
+
+fn count(restored: &Restoration, is: impl Fn(&Fate) -> bool) -> usize {
+    let moments = restored.moments.iter();
+    moments.filter(|moment| is(&moment.fate)).count()
+}
+
+/// Says in a few words what became of a moment.
+fn told(moment: &RestoredMoment) -> String {
+    match (&moment.fate, &moment.parent) {
+        (Fate::Restored, Some(parent)) => format!("restored below {parent}"),
+        (Fate::Restored, None) => "restored as a root".to_owned(),
+        (Fate::Rerooted { missing }, _) => format!("restored as a root, as {missing} is missing"),
+        (Fate::LeftOut { missing }, _) => format!("left out, as {missing} is missing"),
+    }
+}
+
+fn as_json(domain: &str, restored: &Restoration) -> serde_json::Value {
+    let moments = restored.moments.iter().map(|moment| {
+        let (what, missing) = match &moment.fate {
+            Fate::Restored => ("restored", None),
+            Fate::Rerooted { missing } => ("rerooted", Some(missing.as_str())),
+            Fate::LeftOut { missing } => ("left-out", Some(missing.as_str())),
+        };
+        let kind = match moment.kind {
+            MomentKind::Snapshot => "snapshot",
+            MomentKind::Checkpoint => "checkpoint",
+        };
+        json!({
+            "file": &*moment.label,
+            "kind": kind,
+            "name": moment.name.as_str(),
+            "parent": moment.parent.as_ref().map(MomentName::as_str),
+            "what": what,
+            "missing": missing,
+        })
+    });
+    json!({
+        "domain": domain,
+        "seq": restored.seq.get(),
+        "repeated": restored.repeated,
+        "moments": moments.collect::<Vec<_>>(),
+    })
+}
+
+/// Reads all files of a folder, by name.
+fn read_folder(dir: &Path) -> Result<Vec<Saved>, Failure> {
+    let shown = escaped(&dir.display().to_string());
+    let cannot = |error: std::io::Error| {
+        let why = reason(&error);
+        Failure::new(format!("Failed to read directory '{shown}': {why}"))
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(cannot)? {
+        if paths.len() == FILES_MAX {
+            let why = format!("it has more than {FILES_MAX} files");
+            return Err(Failure::new(format!(
+                "Failed to read directory '{shown}': {why}"
+            )));
+        }
+        paths.push(entry.map_err(cannot)?.path());
+    }
+    if paths.is_empty() {
+        return Err(Failure::new(format!("there is no file in '{shown}'")));
+    }
+    paths.sort();
+    let mut saved = Vec::with_capacity(paths.len());
+    let mut left = FOLDER_LEN_MAX;
+    for path in paths {
+        let file = read_saved(&path)?;
+        let all = || {
+            let most = FOLDER_LEN_MAX >> 20;
+            let why = format!("with it, '{shown}' holds more than {most} MiB");
+            Failure::new(format!("{}: {why}", file.label))
+        };
+        left = left.checked_sub(file.xml.len()).ok_or_else(all)?;
+        saved.push(file);
+    }
+    Ok(saved)
+}
+
+fn read_saved(path: &Path) -> Result<Saved, Failure> {
+    let name = path.file_name().unwrap_or_default();
+    let label = escaped(&name.to_string_lossy());
+    let fault = |why: &str| Failure::new(format!("{label}: {why}"));
+    let failed = |error: std::io::Error| fault(&format!("it cannot be read: {}", reason(&error)));
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(fault("it is no regular file"));
+    }
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let most = XML_LEN_MAX as u64;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() > XML_LEN_MAX {
+        return Err(fault(&format!("it has more than {} MiB", most >> 20)));
+    }
+    let xml = String::from_utf8(bytes).map_err(|error| fault(&not_utf8(&error)))?;
+    Ok(Saved {
+        label: label.into(),
+        xml,
+    })
+}
