@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--write", uri] => write(uri),
         [] => demonstrate(),
-        [uri] => follow(uri, Duration::from_secs(3600)).map(|_| ()),
+        [uri] => follow(uri, Duration::from_hours(1)).map(|_| ()),
         [uri, seconds] => follow(uri, Duration::from_secs(seconds.parse()?)).map(|_| ()),
         _ => Err("usage: audit-reader [URI [SECONDS]]".into()),
     }

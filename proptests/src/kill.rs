@@ -44,7 +44,7 @@ pub struct Kills {
 
 fn options() -> Options {
     Options {
-        lock_wait: Duration::from_secs(60),
+        lock_wait: Duration::from_mins(1),
         ..Options::default()
     }
 }

@@ -80,7 +80,8 @@ impl Driver {
 
     /// Refuses flags of a snapshot's creation that the driver does not know, or that exclude or need each other there.
     ///
-    /// Follows `qemuSnapshotCreateXML`: unknown flags first, then QUIESCE without DISK_ONLY, then LIVE with REDEFINE.
+    /// Follows `qemuSnapshotCreateXML`: unknown flags first, then `QUIESCE` without `DISK_ONLY`, then `LIVE` with
+    /// `REDEFINE`.
     pub(crate) fn vet_snapshot_create(&self, flags: u32, function: &str) -> Result<()> {
         use SnapshotCreateFlags as Flags;
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";

@@ -177,7 +177,7 @@ impl Engine {
     fn wait_for_news(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
         /// How often a log that another process writes is looked at.
         const LOOK: Duration = Duration::from_millis(20);
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        const DAY: Duration = Duration::from_hours(24);
         // A wait that no clock can hold ends after a day, and the caller asks again.
         let now = std::time::Instant::now();
         let end = now.checked_add(wait).unwrap_or(now + DAY);
