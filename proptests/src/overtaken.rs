@@ -344,6 +344,124 @@ pub fn overtake_everywhere(ours: Work, theirs: Work, warm: bool) -> u64 {
     unreachable!("the work ends");
 }
 
+/// Puts an earlier copy back before every call of `ours`, one run for each; returns how many there were. Other files take
+/// the place of those that are open, or, `in_place`, between two commands, the same files get other bytes.
+///
+/// # Panics
+///
+/// If a command that comes after it is acknowledged and lost, or if the copy is damaged by it.
+pub fn put_back_everywhere(ours: Work, warm: bool, in_place: bool) -> u64 {
+    for call in 0.. {
+        let case = format!("{ours:?}, a copy is put back before call {call}, {warm} {in_place}");
+        let live = SimDisk::new("/store");
+        let archive = live.beside("/archive");
+        let raw = || open(Arc::new(live.clone()));
+        {
+            let store = raw();
+            store.define_domain_xml(DOMAIN).expect(&case);
+            checkpoint(&store, "first", Some("r1")).expect(&case);
+        }
+        let copy = live.contents();
+        checkpoint(&raw(), "second", None).expect(&case);
+        let disk = Hooked::new(live.clone());
+        let store = open(Arc::new(disk.clone()));
+        if warm {
+            checkpoint(&store, "third", None).expect(&case);
+        }
+        let was_overtaken = if in_place {
+            // Whoever overwrites a file in the middle of somebody's write has half of both.
+            let _ = ours.run("our", &store, Arc::new(disk.clone()), &archive);
+            live.put_back(&copy, true);
+            false
+        } else {
+            let live = live.clone();
+            disk.before(call, move || live.put_back(&copy, false));
+            let _ = ours.run("our", &store, Arc::new(disk.clone()), &archive);
+            disk.has_run()
+        };
+        // Whatever was answered before: what is acknowledged now is there.
+        let told = checkpoint(&store, "after", None);
+        drop(store);
+        let reader = raw();
+        let domain = reader.lookup_domain_by_name("vm").expect(&case);
+        domain.checkpoint_lookup_by_name("first").expect(&case);
+        let found = domain.checkpoint_lookup_by_name("after");
+        assert_eq!(told.is_ok(), found.is_ok(), "{case}: {told:?}");
+        checkpoint(&reader, "goes-on", None).expect(&case);
+        drop((domain, found, reader));
+        let found = verify_disk(Arc::new(live.clone()), None, None, &mut |_| {}).expect(&case);
+        assert_eq!(found.verdict().exit_status(false), 0, "{case}: {found:?}");
+        if !was_overtaken {
+            return call;
+        }
+    }
+    unreachable!("the work ends");
+}
+
+/// Copies a store, `head` first and then the rest, while `theirs` runs before every call of the copying, one run for each.
+///
+/// # Panics
+///
+/// If a copy is no store, or cannot be written.
+pub fn copy_everywhere(theirs: Work) -> u64 {
+    for call in 0.. {
+        let case = format!("copied while {theirs:?} runs before call {call}");
+        let live = SimDisk::new("/store");
+        let archive = live.beside("/archive");
+        {
+            let store = open(Arc::new(live.clone()));
+            store.define_domain_xml(DOMAIN).expect(&case);
+            checkpoint(&store, "first", Some("r1")).expect(&case);
+        }
+        let disk = Hooked::new(live.clone());
+        let hook = {
+            let (live, case) = (live.clone(), case.clone());
+            move || {
+                let store = open(Arc::new(live.clone()));
+                theirs
+                    .run("their", &store, Arc::new(live), &archive)
+                    .expect(&case);
+            }
+        };
+        disk.before(call, hook);
+        let copied = copied(&disk).expect(&case);
+        let was_overtaken = disk.has_run();
+        let copy = SimDisk::new("/copy");
+        copy.create().expect(&case);
+        copy.put_back(&copied, false);
+        let found = verify_disk(Arc::new(copy.clone()), None, None, &mut |_| {}).expect(&case);
+        assert_eq!(found.verdict().exit_status(false), 0, "{case}: {found:?}");
+        let store = open(Arc::new(copy));
+        checkpoint(&store, "goes-on", None).expect(&case);
+        if !was_overtaken {
+            return call;
+        }
+    }
+    unreachable!("the work ends");
+}
+
+/// Copies a directory as `docs/durability.md` says.
+fn copied(disk: &dyn Disk) -> io::Result<std::collections::BTreeMap<String, Vec<u8>>> {
+    let mut names = vec!["head".to_owned()];
+    let mut copied = std::collections::BTreeMap::new();
+    let read = |name: &str| {
+        let file = disk.open(name, Access::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.length()?).expect("it fits in memory")];
+        let length = file.read_at(0, &mut bytes)?;
+        bytes.truncate(length);
+        Ok::<_, io::Error>(bytes)
+    };
+    let head = read(&names[0])?;
+    copied.insert(names.remove(0), head);
+    names = disk.list()?;
+    names.retain(|name| name != "head" && name != "lock");
+    for name in names {
+        let bytes = read(&name)?;
+        copied.insert(name, bytes);
+    }
+    Ok(copied)
+}
+
 fn check(live: &SimDisk, archive: &SimDisk, names: &[String], case: &str) {
     let store = open(Arc::new(live.clone()));
     let domain = store.lookup_domain_by_name("vm").expect(case);

@@ -8,6 +8,7 @@
 //!   what was kept or as long as it was meant to be, and any prefix of the directory's pending changes.
 //! * A sync that fails may leave everything pending, or drop it while reads still see it and the next sync says that all
 //!   is well, as Linux does.
+//! * Somebody may put an earlier copy back at any time, in other files or in the same ones ([`SimDisk::put_back`]).
 //! * A process that is killed leaves what it wrote in the kernel: it is seen by others, and still pending.
 //!
 //! Not in the model: a disk that says it synced and did not, a bit that flips by itself, a directory of another user.
@@ -214,6 +215,26 @@ impl SimDisk {
         machine.directories[self.directory].names.remove(name);
         machine.settle();
         self.with(machine)
+    }
+
+    /// Puts the files of an earlier copy in place of those that are here, durably, while processes go on: those that have
+    /// files open keep the old ones, or, if it is done `in_place`, find the copy's bytes in them.
+    pub fn put_back(&self, earlier: &BTreeMap<String, Vec<u8>>, in_place: bool) {
+        let mut machine = self.machine();
+        let before = std::mem::take(&mut machine.directories[self.directory].names);
+        for (name, bytes) in earlier {
+            let file = match before.get(name) {
+                Some(file) if in_place => *file,
+                _ => {
+                    machine.files.push(File::default());
+                    machine.files.len() - 1
+                }
+            };
+            machine.files[file].bytes.clone_from(bytes);
+            let names = &mut machine.directories[self.directory].names;
+            names.insert(name.clone(), file);
+        }
+        machine.settle();
     }
 
     /// Names of the files, and what processes see in them.

@@ -1,6 +1,8 @@
 //! One process does all of its work between two calls of another.
 
-use momentlog_proptests::overtaken::{Work, overtake_everywhere};
+use momentlog_proptests::overtaken::{
+    Work, copy_everywhere, overtake_everywhere, put_back_everywhere,
+};
 
 #[test]
 fn nobody_sees_damage_or_loses_anything_while_another_process_works() {
@@ -13,4 +15,21 @@ fn nobody_sees_damage_or_loses_anything_while_another_process_works() {
         }
     }
     assert!(runs > 1_000, "{runs}");
+}
+
+#[test]
+fn nothing_is_acknowledged_and_lost_when_an_earlier_copy_is_put_back() {
+    for ours in [Work::Append, Work::Refresh, Work::Entries, Work::Retry] {
+        for warm in [false, true] {
+            for in_place in [false, true] {
+                put_back_everywhere(ours, warm, in_place);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_copied_head_first_while_it_is_written_is_a_store() {
+    let runs = copy_everywhere(Work::Append) + copy_everywhere(Work::Image);
+    assert!(runs > 10, "{runs}");
 }

@@ -263,6 +263,8 @@ impl Store for FileStore {
             sealed: false,
             written: 0,
         };
+        // `head` was opened by its name, which may be another store's by now.
+        self.check_lock(&writer)?;
         writer.publish(self.log);
         // What the last writer left is settled now. If that cannot be told, readers stay careful.
         let _ = lock::tell(writer.lock.as_ref(), false);
@@ -426,7 +428,7 @@ impl FileStore {
 
     /// Trims the segment that is full, and creates the one that begins with `first`.
     fn roll(
-        &self,
+        &mut self,
         writer: &mut Writer,
         end: Cursor,
         first: Seq,
@@ -445,6 +447,7 @@ impl FileStore {
             created => created,
         };
         let file = file.map_err(StoreError::io("create", &path))?;
+        self.check_lock(writer)?;
         self.disk
             .sync_dir()
             .map_err(StoreError::io("sync", self.disk.path()))?;
@@ -482,6 +485,8 @@ impl FileStore {
                 let file = self.disk.open(&segment_name(segment), Access::Write);
                 let file = file.map_err(StoreError::io("open", &path))?;
                 let filled = file.length().map_err(StoreError::io("read", &path))?;
+                // It was opened by its name, which may be another store's by now.
+                self.check_lock(writer)?;
                 writer.segment.insert(OpenSegment {
                     first: segment,
                     file,

@@ -55,6 +55,15 @@ impl FileStore {
         })
     }
 
+    /// Checks that the lock is that of the store at the path, after a file was opened there by its name.
+    pub(super) fn check_lock(&mut self, writer: &Writer) -> Result<(), StoreError> {
+        if self.is_named(LOCK, writer.lock.as_ref())? {
+            Ok(())
+        } else {
+            Err(self.refuse_from_now_on(writer.end.head))
+        }
+    }
+
     /// Whether the files that a writer has open are those at the path, and hold what it has written up to `end`.
     pub(super) fn is_kept(&self, writer: &Writer, end: Cursor) -> Result<bool, StoreError> {
         let mut files = vec![
