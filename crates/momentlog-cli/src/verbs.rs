@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod domain;
+mod edit;
 mod log;
 mod moment;
 mod own;

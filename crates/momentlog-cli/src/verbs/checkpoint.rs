@@ -70,7 +70,7 @@ pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// Returns the checkpoint that a command names.
-fn named(domain: &Domain, invocation: &Invocation) -> Result<Checkpoint, Failure> {
+pub fn named(domain: &Domain, invocation: &Invocation) -> Result<Checkpoint, Failure> {
     let name = invocation
         .get("checkpointname")
         .ok_or_else(|| Failure::new("--checkpointname is required"))?;
@@ -105,32 +105,6 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
         .with(Flags::SIZE, invocation.has("size"));
     let xml = checkpoint.xml_desc(flags)?;
     moment::put_xml(session, invocation, &xml)
-}
-
-pub fn edit(session: &mut Session, invocation: &Invocation) -> Answer {
-    let domain = the_domain(session, invocation)?;
-    let checkpoint = named(&domain, invocation)?;
-    let name = checkpoint.name();
-    let xml = checkpoint.xml_desc(CheckpointXmlFlags::SECURE)?;
-    let edited = moment::edit(&xml)?;
-    if edited == xml {
-        session.say(&format!(
-            "Checkpoint {name} XML configuration not changed.\n"
-        ));
-        return Ok(0);
-    }
-    let changed = domain
-        .checkpoint_create_xml(&edited, CheckpointCreateFlags::REDEFINE)
-        .map_err(Failure::under(format!("Failed to update {name}")))?;
-    if changed.name() != name {
-        changed.delete(CheckpointDeleteFlags::METADATA_ONLY)?;
-        return Err(Failure::new(format!(
-            "Cannot rename checkpoint {name} to {}",
-            changed.name()
-        )));
-    }
-    session.say(&format!("Checkpoint {name} edited.\n"));
-    Ok(0)
 }
 
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {

@@ -1,7 +1,9 @@
 //! What the verbs of both kinds of moment share.
 
 use std::collections::HashMap;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
 use momentlog::core::{MomentList, MomentName, Scope};
 
@@ -161,12 +163,28 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// Writes a file; one that holds secrets is the owner's alone, also if it was there before.
+fn write_file(path: &str, text: &str, secret: bool) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(!secret);
+    if !secret {
+        return options.open(path)?.write_all(text.as_bytes());
+    }
+    let mut file = options.mode(0o600).open(path)?;
+    // A terminal or a pipe keeps its mode.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(0)?;
+    }
+    file.write_all(text.as_bytes())
+}
+
 /// Prints XML, or writes it into the file that `--output` names: momentlog's own addition, for scripts without a shell.
 pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Answer {
     match invocation.get("output") {
         None => session.print(xml),
         Some(file) => {
-            let written = std::fs::write(file, xml);
+            let written = write_file(file, xml, invocation.has("security-info"));
             written.map_err(|error| {
                 Failure::new(format!(
                     "Failed to write file '{file}': {}",
@@ -177,39 +195,4 @@ pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Ans
         }
     }
     Ok(0)
-}
-
-/// Lets the user change a text in an editor: `VISUAL`, `EDITOR` or `vi`.
-pub fn edit(text: &str) -> Result<String, Failure> {
-    let cannot = |what: &str, error: &std::io::Error| {
-        Failure::new(format!("{what}: {}", crate::session::reason(error)))
-    };
-    let editor = ["VISUAL", "EDITOR"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    let path = std::env::temp_dir().join(format!("momentlog-{}.xml", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let written = options
-        .open(&path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| cannot("cannot write a temporary file", &error))?;
-    let edited = std::process::Command::new("sh")
-        .arg("-c")
-        .arg(format!("{editor} \"$1\""))
-        .arg("sh")
-        .arg(&path)
-        .status();
-    let changed = std::fs::read_to_string(&path);
-    let _ = std::fs::remove_file(&path);
-    match edited {
-        Ok(status) if status.success() => {
-            changed.map_err(|error| cannot("cannot read the edited file", &error))
-        }
-        Ok(status) => Err(Failure::new(format!(
-            "{editor}: the editor failed with {status}"
-        ))),
-        Err(error) => Err(cannot(&format!("cannot run '{editor}'"), &error)),
-    }
 }

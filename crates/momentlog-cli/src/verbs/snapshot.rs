@@ -231,47 +231,6 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     moment::put_xml(session, invocation, &xml)
 }
 
-pub fn edit(session: &mut Session, invocation: &Invocation) -> Answer {
-    exclusive(invocation, "rename", "clone")?;
-    let domain = the_domain(session, invocation)?;
-    let snapshot = named(&domain, invocation, "snapshotname")?;
-    let name = snapshot.name();
-    let xml = snapshot.xml_desc(SnapshotXmlFlags::SECURE)?;
-    let edited = moment::edit(&xml)?;
-    if edited == xml && !invocation.has("clone") {
-        session.say(&format!("Snapshot {name} XML configuration not changed.\n"));
-        return Ok(0);
-    }
-    let flags = SnapshotCreateFlags::REDEFINE.with(
-        SnapshotCreateFlags::CURRENT,
-        snapshot.is_current().unwrap_or_default(),
-    );
-    let changed = domain
-        .snapshot_create_xml(&edited, flags)
-        .map_err(Failure::under(format!("Failed to update {name}")))?;
-    let clean_up = |snapshot: &Snapshot| {
-        let cleaned = snapshot.delete(SnapshotDeleteFlags::METADATA_ONLY);
-        cleaned.map_err(Failure::under(format!(
-            "Failed to clean up {}",
-            snapshot.name()
-        )))
-    };
-    if changed.name() == name {
-        session.say(&format!("Snapshot {name} edited.\n"));
-    } else if invocation.has("clone") {
-        session.say(&format!("Snapshot {name} cloned to {}.\n", changed.name()));
-    } else if invocation.has("rename") {
-        clean_up(&snapshot)?;
-    } else {
-        clean_up(&changed)?;
-        return Err(Failure::new(format!(
-            "Must use --rename or --clone to change {name} to {}",
-            changed.name()
-        )));
-    }
-    Ok(0)
-}
-
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let snapshot = named(&domain, invocation, "snapshotname")?;

@@ -1,6 +1,6 @@
 //! The table of verbs.
 
-use super::{checkpoint, domain, log, own, restore, snapshot, store};
+use super::{checkpoint, domain, edit, log, own, restore, snapshot, store};
 use crate::grammar::{
     Answer, Invocation, OptionSpec, Verb, flag, named, needed, other_name, unlisted, word, words,
 };
@@ -65,7 +65,7 @@ pub static VERBS: &[Verb] = &[
     verb(
         "checkpoint-edit",
         "change a checkpoint's XML in an editor",
-        checkpoint::edit,
+        edit::checkpoint,
         true,
         &[needed("domain"), word("checkpointname")],
     ),
@@ -184,7 +184,7 @@ pub static VERBS: &[Verb] = &[
     verb(
         "snapshot-edit",
         "change or clone a snapshot's XML in an editor",
-        snapshot::edit,
+        edit::snapshot,
         true,
         &[
             needed("domain"),

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod domains;
+mod edit;
 mod format_one;
 mod kill;
 mod options;
