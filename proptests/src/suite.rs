@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use momentlog::core::{
-    Command, Domain, DomainDef, DomainDisk, DomainUuid, MomentList, Profile, Scope, SourceKind,
-};
+use momentlog::core::{Command, Domain, DomainDef, DomainUuid, MomentList, Profile, Scope};
 use momentlog::store::Store;
+use momentlog::xml::read_domain;
 use momentlog::{Connection, ManualClock, Options};
 
 use crate::model::{Model, Reason};
@@ -16,20 +15,17 @@ pub(crate) const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
 
 /// The definition of the one domain: two disks, of which one is read-only.
 pub fn domain_def() -> Arc<DomainDef> {
-    let disk = |target: &str, readonly| DomainDisk {
-        target: target.into(),
-        kind: SourceKind::File,
-        source: Some(format!("/images/{target}.qcow2").into()),
-        readonly,
-        snapshot: None,
+    let disk = |target: &str, readonly: &str| {
+        format!(
+            "<disk type='file'><source file='/images/{target}.qcow2'/><target dev='{target}'/>{readonly}</disk>"
+        )
     };
-    Arc::new(DomainDef {
-        name: "vm".into(),
-        uuid: UUID,
-        memory_kib: 1 << 20,
-        disks: vec![disk("vda", false), disk("vdb", true)],
-        xml: "<domain type='test'>\n  <name>vm</name>\n</domain>\n".into(),
-    })
+    let disks = disk("vda", "") + &disk("vdb", "<readonly/>");
+    let xml = format!(
+        "<domain type='test'><name>vm</name><memory>1048576</memory><os><type>hvm</type></os>\
+         <devices>{disks}</devices></domain>"
+    );
+    Arc::new(read_domain(&xml, || UUID).expect("the domain is one"))
 }
 
 /// Returns a connection over a store, with a clock that the suite sets.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use momentlog::core::{
-    Action, Command, CreateCheckpoint, DomainDef, DomainDisk, DomainUuid, MomentName, SourceKind,
-};
+use momentlog::core::{Action, Command, CreateCheckpoint, DomainUuid, MomentName};
 use momentlog::store::{CommitQueue, Draft, FileStore, LogId, RealDisk, Store as _, StoreError};
+use momentlog::xml::read_domain;
 use momentlog::{Connection, Options};
 
 use crate::Failed;
@@ -37,20 +36,17 @@ pub(crate) fn store(path: &Path, live: usize) -> Result<Connection, Failed> {
         Box::new(FileStore::new(RealDisk::new(path))),
         Options::default(),
     );
-    let disk = |target: &str| DomainDisk {
-        target: target.into(),
-        kind: SourceKind::File,
-        source: Some(format!("/images/{target}.qcow2").into()),
-        readonly: false,
-        snapshot: None,
+    let disk = |target: &str| {
+        format!(
+            "<disk type='file'><source file='/images/{target}.qcow2'/><target dev='{target}'/></disk>"
+        )
     };
-    let def = DomainDef {
-        name: "vm".into(),
-        uuid: DOMAIN,
-        memory_kib: 1 << 20,
-        disks: vec![disk("vda"), disk("vdb")],
-        xml: "<domain type='kvm'>\n  <name>vm</name>\n</domain>\n".into(),
-    };
+    let disks = disk("vda") + &disk("vdb");
+    let xml = format!(
+        "<domain type='kvm'><name>vm</name><memory>1048576</memory><os><type>hvm</type></os>\
+         <devices>{disks}</devices></domain>"
+    );
+    let def = read_domain(&xml, || DOMAIN)?;
     store.execute(&Command {
         domain: DOMAIN,
         action: Action::Define(Arc::new(def)),

@@ -75,18 +75,28 @@ fn the_domain_by(
         })
 }
 
+/// Longest file that virsh reads, in bytes.
+const FILE_LEN_MAX: u64 = 10 << 20;
+
+/// Reads the file of a moment: it holds up to two domains, and what goes around them.
+fn read_moment_file(path: &str) -> Result<String, Failure> {
+    read_file_of(path, momentlog::xml::XML_MOMENT_LEN_MAX as u64)
+}
+
 /// Reads a file that a command names, up to virsh's 10 MiB.
 fn read_file(path: &str) -> Result<String, Failure> {
-    /// Longest file that virsh reads, in bytes.
-    const FILE_LEN_MAX: u64 = 10 << 20;
+    read_file_of(path, FILE_LEN_MAX)
+}
+
+/// Reads a file of at most `len_max` bytes.
+fn read_file_of(path: &str, len_max: u64) -> Result<String, Failure> {
     let cannot =
         |doing: &str, why: &str| Failure::new(format!("Failed to {doing} file '{path}': {why}"));
     let file = std::fs::File::open(path).map_err(|error| cannot("open", &reason(&error)))?;
     let mut text = Vec::new();
-    let read =
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_LEN_MAX + 1), &mut text);
+    let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, len_max + 1), &mut text);
     read.map_err(|error| cannot("read", &reason(&error)))?;
-    if text.len() as u64 > FILE_LEN_MAX {
+    if text.len() as u64 > len_max {
         return Err(cannot("read", "Value too large for defined data type"));
     }
     String::from_utf8(text).map_err(|error| cannot("read", &not_utf8(&error)))

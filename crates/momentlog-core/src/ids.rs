@@ -36,7 +36,7 @@ impl fmt::Display for MomentId {
     }
 }
 
-/// Name of a moment: any text that is neither empty nor holds a NUL.
+/// Name of a moment: any text that is not empty, of characters that XML can say.
 ///
 /// libvirt sets no other limit to a snapshot's name; a checkpoint's name follows
 /// [`MomentName::is_checkpoint_name`].
@@ -44,9 +44,11 @@ impl fmt::Display for MomentId {
 pub struct MomentName(SmolStr);
 
 impl MomentName {
-    /// Returns the name, or `None` if `text` is empty or holds a NUL.
+    /// Returns the name, or `None` if `text` is empty or holds a character that XML cannot say: a control character but tab
+    /// and line breaks, U+FFFE or U+FFFF.
     pub fn new(text: &str) -> Option<MomentName> {
-        if text.is_empty() || text.contains('\0') {
+        let unsayable = |char: char| matches!(char, '\0'..'\t' | '\u{b}' | '\u{c}' | '\u{e}'..' ' | '\u{fffe}' | '\u{ffff}');
+        if text.is_empty() || text.contains(unsayable) {
             return None;
         }
         Some(MomentName(SmolStr::new(text)))
@@ -174,6 +176,32 @@ mod tests {
             "6695eb01-f6a4-8304-79aa-97f2502e193é",
         ] {
             assert_eq!(text.parse::<DomainUuid>(), Err(MalformedUuid), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_what_xml_can_say() {
+        for good in [
+            "a",
+            " ",
+            "a/b",
+            "a\tb\nc\r",
+            "\u{7f}\u{85}",
+            "\u{fffd}\u{1f642}",
+        ] {
+            assert!(MomentName::new(good).is_some(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "\0",
+            "a\u{8}",
+            "\u{b}",
+            "\u{1b}[m",
+            "\u{1f}",
+            "a\u{fffe}",
+            "\u{ffff}",
+        ] {
+            assert_eq!(MomentName::new(bad), None, "{bad:?}");
         }
     }
 

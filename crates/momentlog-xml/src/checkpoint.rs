@@ -9,6 +9,7 @@ use momentlog_core::{
 use crate::document::{Document, Element, Source};
 use crate::domain::{embedded_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, XmlError};
+use crate::limits::checkpoint_fits;
 use crate::recent::RecentDomain;
 use crate::schema;
 use crate::write::Writer;
@@ -77,6 +78,7 @@ pub fn read_checkpoint_redefine(
         disks: disks(root),
         domain,
     };
+    checkpoint_fits(&name, &def).map_err(wrong)?;
     Ok(Redefine {
         name,
         parent: parent.and_then(|parent| MomentName::new(&parent)),

@@ -12,18 +12,6 @@ use crate::error::{DocumentKind, Position, Rule, XmlError};
 use crate::excerpt::{Excerpt, excerpt};
 use crate::recent::{Embedded, Known};
 
-/// Longest text that is read, in bytes.
-pub const XML_LEN_MAX: usize = 16 << 20;
-
-/// Most elements inside each other.
-pub const XML_DEPTH_MAX: usize = 256;
-
-/// Most attributes of one element.
-pub const XML_ATTRIBUTES_MAX: usize = 256;
-
-/// Most elements of one document.
-pub const XML_ELEMENTS_MAX: usize = 1 << 18;
-
 /// A document that was read: what it consists of in the order of the text, which is borrowed wherever it says the same.
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
@@ -219,6 +207,13 @@ impl<'d> Element<'d> {
         self.child(name)
             .map(Element::text)
             .filter(|text| !text.is_empty())
+    }
+
+    /// Whether it consists of more than `most` elements, itself included.
+    pub(crate) fn has_more_elements_than(self, most: usize) -> bool {
+        let nodes = &self.document.nodes[self.index..self.document.nodes[self.index].end];
+        let is_element = |node: &&Node<'_>| matches!(node.content, Content::Element(_));
+        nodes.len() > most && nodes.iter().filter(is_element).count() > most
     }
 
     /// All text inside, in order.

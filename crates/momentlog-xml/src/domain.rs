@@ -6,6 +6,7 @@ use momentlog_core::{DiskLocation, DomainDef, DomainDisk, DomainUuid, SourceKind
 
 use crate::document::{Element, Source};
 use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
+use crate::limits::{XML_ELEMENTS_MAX, domain_fits};
 use crate::recent::RecentDomain;
 use crate::write::{Changes, Writer, canonical};
 
@@ -81,11 +82,12 @@ pub(crate) fn domain_def(
     if name.contains('/') {
         return Err(wrong(DomainRule::NameSlash(name.to_string())));
     }
-    let uuid = match root.child("uuid") {
+    let given = root.child("uuid").filter(|uuid| !uuid.text().is_empty());
+    let uuid = match given {
         None => None,
         Some(element) => {
-            let malformed = |_| source.error(element.offset(), DomainRule::Uuid);
-            Some(element.text().parse::<DomainUuid>().map_err(malformed)?)
+            let malformed = || source.error(element.offset(), DomainRule::Uuid);
+            Some(uuid(&element.text()).ok_or_else(malformed)?)
         }
     };
     match root.attribute("type") {
@@ -95,11 +97,9 @@ pub(crate) fn domain_def(
         }
         Some(_) => {}
     }
-    if root
-        .child("os")
-        .and_then(|os| os.child_text("type"))
-        .is_none()
-    {
+    let os_type = root.child("os").and_then(|os| os.child_text("type"));
+    // Who starts a guest by a boot loader of the host leaves it to that.
+    if os_type.is_none() && root.child_text("bootloader").is_none() {
         return Err(wrong(DomainRule::OsType));
     }
     let memory_kib = match root.child("memory") {
@@ -110,19 +110,28 @@ pub(crate) fn domain_def(
     };
     let disks = disks(source, root)?;
     // Last, so that nobody is asked for a uuid that is not used.
-    let made = uuid.is_none().then(fresh);
+    let uuid = uuid.unwrap_or_else(fresh);
+    // libvirt reads the first one alone, and writes it in its own way.
+    let is_as_written = given.is_some_and(|given| given.text() == *uuid.to_string());
+    let is_uuid = |element: Element<'_>| {
+        element.name() == "uuid" && !element.is_namespaced() && element.parent() == Some(root)
+    };
     let changes = Changes {
         root: called,
-        uuid: made,
+        uuid: (!is_as_written).then_some(uuid),
         without_attribute: &|element, key| element == root && key == "id",
-        without: &|_| false,
+        without: &|element| !is_as_written && is_uuid(element),
     };
-    let xml = canonical(root, &changes).into();
+    let xml = canonical(root, &changes);
+    // Without a uuid that is read, one more is written.
+    let elements_max = XML_ELEMENTS_MAX - usize::from(given.is_none());
+    if root.has_more_elements_than(elements_max) || !domain_fits(&xml) {
+        return Err(wrong(DomainRule::TooLarge));
+    }
+    let xml = xml.into();
     Ok(DomainDef {
         name: Arc::from(name),
-        uuid: uuid
-            .or(made)
-            .expect("a domain without a uuid was given one"),
+        uuid,
         memory_kib,
         disks,
         xml,
@@ -144,17 +153,34 @@ pub(crate) fn embedded_def(
     // Without a uuid in it, the text is not all that the definition is made of.
     let whole = element
         .embedded()
-        .filter(|_| element.child("uuid").is_some());
+        .filter(|_| element.child_text("uuid").is_some());
     if let Some(at) = whole {
         recent.set(source.text, at, validated, &def);
     }
     Ok(def)
 }
 
+/// Reads a uuid as libvirt does: blanks may come first and last, dashes and blanks between two digits of a byte and the next.
+fn uuid(text: &str) -> Option<DomainUuid> {
+    let is_blank = |char: char| char.is_ascii_whitespace() || char == '\u{b}';
+    let mut rest = text.trim_matches(is_blank).trim_start_matches(['-', ' ']);
+    let mut digits = String::with_capacity(32);
+    while !rest.is_empty() && digits.len() < 32 {
+        let byte = rest.get(..2)?;
+        digits.push_str(byte);
+        rest = &rest[2..];
+        if digits.len() < 32 {
+            rest = rest.trim_start_matches(['-', ' ']);
+        }
+    }
+    digits.parse().ok().filter(|_| rest.is_empty())
+}
+
 /// Returns a memory size in KiB, rounded up.
 fn kib(memory: Element<'_>) -> Option<u64> {
     let value: u128 = memory.text().trim().parse::<u64>().ok()?.into();
-    let Some(unit) = memory.attribute("unit") else {
+    let unit = memory.attribute("unit").filter(|unit| !unit.is_empty());
+    let Some(unit) = unit else {
         return u64::try_from(value).ok();
     };
     let scale = |base: u128, power: u32| Some(base.pow(power));

@@ -156,6 +156,12 @@ pub enum MomentRule {
     /// The overlay's path is relative.
     #[error("disk snapshot image path '{0}' must be absolute")]
     DiskPath(String),
+    /// What goes around the domains is too long, or has too many elements.
+    #[error(
+        "what goes around the domain takes more than {} bytes",
+        crate::XML_AROUND_LEN_MAX
+    )]
+    TooLarge,
 }
 
 /// Rules of domains.
@@ -182,6 +188,13 @@ pub enum DomainRule {
     /// The memory is no number, or of an unknown unit.
     #[error("malformed or missing memory information")]
     Memory,
+    /// The domain is too long as it is written in a moment, or has too many elements.
+    #[error(
+        "the domain takes more than {} bytes or {} elements in the document of a moment",
+        crate::XML_LEN_MAX,
+        crate::XML_ELEMENTS_MAX
+    )]
+    TooLarge,
     /// More disks than a domain may have here.
     #[error("a domain has at most {max} disks", max = crate::DISKS_MAX)]
     DisksTooMany,

@@ -25,6 +25,7 @@ mod document;
 mod domain;
 mod error;
 mod excerpt;
+mod limits;
 mod recent;
 mod saved;
 mod schema;
@@ -34,9 +35,12 @@ mod write;
 pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
-pub use document::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX};
 pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
+pub use limits::{
+    XML_AROUND_LEN_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,
+    XML_MOMENT_LEN_MAX, checkpoint_fits, names_fit, snapshot_fits,
+};
 pub use recent::RecentDomain;
 pub use saved::{SavedMoment, read_saved_moment};
 pub use snapshot::{

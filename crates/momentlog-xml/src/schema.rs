@@ -111,7 +111,13 @@ fn text_only(
     }
 }
 
-/// Checks a value that is one of some words.
+/// Whether a value is one of some words: in a schema's list, blanks around it do not count. What is read afterwards takes
+/// none, and says so itself.
+fn is_word(words: &[&str]) -> impl Fn(&str) -> bool {
+    move |value| words.contains(&value.trim_matches([' ', '\t', '\r', '\n']))
+}
+
+/// Checks the value of an attribute.
 fn attribute(
     source: &Source<'_>,
     element: Element<'_>,
@@ -300,8 +306,8 @@ pub(crate) fn snapshot(source: &Source<'_>, root: Element<'_>) -> Checked {
             "name" | "description" | "creationTime" => {
                 text_only(source, child, |_| true, "a text")?;
             }
-            "state" => text_only(source, child, |text| states.contains(&text), "a state")?,
-            "active" => text_only(source, child, |text| matches!(text, "0" | "1"), "0 or 1")?,
+            "state" => text_only(source, child, is_word(&states), "a state")?,
+            "active" => text_only(source, child, is_word(&["0", "1"]), "0 or 1")?,
             "parent" => parent(source, child, |name| {
                 text_only(source, name, |_| true, "a text")
             })?,
@@ -336,11 +342,12 @@ fn snapshot_memory(source: &Source<'_>, memory: Element<'_>) -> Checked {
         source,
         memory,
         "snapshot",
-        |word| matches!(word, "no" | "internal" | "external"),
+        is_word(&["no", "internal", "external"]),
         "a location",
     )?;
     attribute(source, memory, "file", is_absolute, "an absolute path")?;
-    match (memory.attribute("snapshot"), memory.attribute("file")) {
+    let location = memory.attribute("snapshot").map(str::trim_ascii);
+    match (location, memory.attribute("file")) {
         (Some(location @ ("no" | "internal")), Some(_)) => broken(
             source,
             memory,
@@ -365,21 +372,16 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
     )?;
     disk_name(source, disk)?;
     let locations = ["no", "internal", "external", "manual"];
-    attribute(
-        source,
-        disk,
-        "snapshot",
-        |word| locations.contains(&word),
-        "a location",
-    )?;
+    attribute(source, disk, "snapshot", is_word(&locations), "a location")?;
     attribute(
         source,
         disk,
         "type",
-        |word| matches!(word, "file" | "block" | "network"),
+        is_word(&["file", "block", "network"]),
         "a type of overlay",
     )?;
-    let external = matches!(disk.attribute("snapshot"), None | Some("external"));
+    let location = disk.attribute("snapshot").map(str::trim_ascii);
+    let external = matches!(location, None | Some("external"));
     for child in disk.elements() {
         match child.name() {
             "driver" | "source" if !external => {
@@ -398,7 +400,7 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
                     source,
                     child,
                     "type",
-                    |word| BACKING_FORMATS.contains(&word),
+                    is_word(&BACKING_FORMATS),
                     "a format with a backing image",
                 )?;
             }
@@ -428,7 +430,7 @@ fn domain(source: &Source<'_>, domain: Element<'_>) -> Checked {
     let need = |what: &str| broken(source, domain, format!("'domain' needs {what}"));
     match domain.attribute("type") {
         None => return need("a 'type'"),
-        Some(kind) if !DOMAIN_TYPES.contains(&kind) => return need("a 'type' that is known"),
+        Some(kind) if !is_word(&DOMAIN_TYPES)(kind) => return need("a 'type' that is known"),
         Some(_) => {}
     }
     for once in ["name", "uuid", "os", "memory", "devices"] {

@@ -10,6 +10,7 @@ use momentlog_core::{
 use crate::document::{Document, Element, Source};
 use crate::domain::{disk_location, embedded_def, write_embedded};
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
+use crate::limits::snapshot_fits;
 use crate::recent::RecentDomain;
 use crate::schema;
 use crate::write::Writer;
@@ -113,6 +114,7 @@ pub fn read_snapshot_redefine(
         domain,
         inactive_domain,
     };
+    snapshot_fits(&name, &def).map_err(wrong)?;
     Ok(Redefine {
         name,
         parent: parent.and_then(|parent| MomentName::new(&parent)),

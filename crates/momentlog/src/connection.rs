@@ -22,6 +22,7 @@ use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
 use crate::ledger::{Entry, View};
+use crate::recordable;
 use crate::stored::settings_change_bytes;
 
 /// The URI of libvirt's test driver: a store in memory, with the built-in domain.
@@ -328,7 +329,7 @@ impl Connection {
         // Not the uuid: a domain without one gets another each time.
         let asked = self.asked(|| digest(function, &[xml]));
         let outcome = self.decide_as(def.uuid, asked, &mut |view| {
-            Ok(view.state().decide(&command)?)
+            recordable::decide(view, &command)
         })?;
         // An answer that was given before is about the uuid of that time.
         let defined = outcome.events.iter().find_map(|event| event.domain);
@@ -344,7 +345,7 @@ impl Connection {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
         let asked = self.asked(|| command_digest(command));
         self.decide_as(command.domain, asked, &mut |view| {
-            Ok(view.state().decide(command)?)
+            recordable::decide_typed(view, command)
         })
     }
 
@@ -362,9 +363,9 @@ impl Connection {
             provenance: &self.provenance,
             digest: self.asked(|| command_digest(command)),
         };
-        let promise = self
-            .engine
-            .hand_in(&[ask], &mut |view, _| Ok(view.state().decide(command)?))?;
+        let promise = self.engine.hand_in(&[ask], &mut |view, _| {
+            recordable::decide_typed(view, command)
+        })?;
         Ok(Submitted {
             connection: self.clone(),
             promise,
@@ -385,7 +386,7 @@ impl Connection {
             .collect();
         self.engine
             .execute_all(&self.provenance, &asks, &mut |view, index| {
-                Ok(view.state().decide(&commands[index])?)
+                recordable::decide_typed(view, &commands[index])
             })
     }
 

@@ -17,6 +17,7 @@ use crate::engine::Outcome;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::ledger::View;
+use crate::recordable;
 
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
@@ -274,9 +275,7 @@ impl Domain {
         self.connection
             .decide_as(self.uuid, asked, &mut |view| -> Result<Vec<Event>> {
                 let action = action(self.of(view)?)?;
-                view.state()
-                    .decide(&self.command(action))
-                    .map_err(|refusal| self.named(refusal))
+                recordable::decide(view, &self.command(action))
             })
     }
 

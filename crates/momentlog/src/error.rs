@@ -168,7 +168,10 @@ impl Error {
         message.clone_into(&mut self.message);
     }
 
-    fn caused(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    pub(crate) fn caused(
+        mut self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
         self.cause = Some(Box::new(source));
         self
     }

@@ -33,6 +33,7 @@ mod error;
 mod flags;
 mod ledger;
 mod listing;
+mod recordable;
 mod requests;
 mod snapshot;
 mod stored;

@@ -7,7 +7,7 @@ use momentlog::{
 };
 
 use super::moment;
-use super::{read_file, the_domain};
+use super::{read_moment_file, the_domain};
 use crate::grammar::{Answer, Invocation};
 use crate::layout::info as line;
 use crate::session::{Failure, Session};
@@ -21,7 +21,7 @@ pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let domain = the_domain(session, invocation)?;
     let file = invocation.get("xmlfile");
-    let xml = file.map_or_else(|| Ok("<domaincheckpoint/>".to_owned()), read_file)?;
+    let xml = file.map_or_else(|| Ok("<domaincheckpoint/>".to_owned()), read_moment_file)?;
     let flags = Flags::NONE
         .with(Flags::REDEFINE, invocation.has("redefine"))
         .with(

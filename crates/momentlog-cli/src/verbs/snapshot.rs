@@ -7,7 +7,7 @@ use momentlog::{
 };
 
 use super::moment;
-use super::{exclusive, read_file, the_domain};
+use super::{exclusive, read_moment_file, the_domain};
 use crate::grammar::{Answer, Invocation};
 use crate::layout::info as line;
 use crate::session::{Failure, Session};
@@ -30,7 +30,7 @@ pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     use SnapshotCreateFlags as Flags;
     let domain = the_domain(session, invocation)?;
     let file = invocation.get("xmlfile");
-    let xml = file.map_or_else(|| Ok("<domainsnapshot/>".to_owned()), read_file)?;
+    let xml = file.map_or_else(|| Ok("<domainsnapshot/>".to_owned()), read_moment_file)?;
     let flags = create_flags(invocation)
         .with(Flags::REDEFINE, invocation.has("redefine"))
         .with(Flags::CURRENT, invocation.has("current"));

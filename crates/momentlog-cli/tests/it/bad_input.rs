@@ -336,3 +336,21 @@ fn an_xml_error_shows_no_secret_and_cannot_drive_a_terminal() {
         "{ran:?}"
     );
 }
+
+#[test]
+fn the_dump_of_a_large_domain_is_put_back() {
+    let program = Program::new();
+    let note = "a".repeat(9 << 20);
+    let domain = format!(
+        "<domain type='kvm'><name>big</name><os><type>hvm</type></os><description>{note}</description></domain>"
+    );
+    program.write("big.xml", &domain);
+    let first = program.run(&["define big.xml; start big; snapshot-create-as big s"]);
+    assert_eq!(first.status, 0, "{}", first.err);
+    let dump = program.run(&["snapshot-dumpxml", "big", "s"]).out;
+    assert!(dump.len() > 9 << 20);
+    program.write("s.xml", &dump);
+    let again = program.run(&["snapshot-create big s.xml --redefine --validate"]);
+    assert_eq!(again.status, 0, "{}", again.err);
+    assert!(program.run(&["snapshot-dumpxml", "big", "s"]).out == dump);
+}

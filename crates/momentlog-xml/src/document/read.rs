@@ -11,11 +11,9 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use super::{
-    Content, Document, Node, Source, Tag, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX,
-    XML_LEN_MAX, is_blank,
-};
+use super::{Content, Document, Node, Source, Tag, is_blank};
 use crate::error::{Position, XmlError};
+use crate::limits::XML_ATTRIBUTES_MAX;
 use crate::recent::{Embedded, Known};
 
 impl<'a> Source<'a> {
@@ -32,11 +30,9 @@ impl<'a> Source<'a> {
         if self.text.is_empty() {
             return Err(self.malformed(0, "document is empty"));
         }
-        if self.text.len() > XML_LEN_MAX {
-            return Err(self.malformed(
-                XML_LEN_MAX,
-                format!("document is longer than {XML_LEN_MAX} bytes"),
-            ));
+        let len_max = self.kind.len_max();
+        if self.text.len() > len_max {
+            return Err(self.malformed(len_max, format!("document is longer than {len_max} bytes")));
         }
         // Most texts are of such bytes alone, which is soon seen.
         if !is_plain(self.text)
@@ -203,13 +199,15 @@ impl<'a> Builder<'a> {
         if self.open.is_empty() && !self.document.nodes.is_empty() {
             return malformed("extra content at the end of the document".to_owned());
         }
-        if self.open.len() == XML_DEPTH_MAX {
-            return malformed(format!("elements are nested deeper than {XML_DEPTH_MAX}"));
+        let depth_max = self.source.kind.depth_max();
+        if self.open.len() == depth_max {
+            return malformed(format!("elements are nested deeper than {depth_max}"));
         }
         self.elements += 1;
-        if self.elements > XML_ELEMENTS_MAX {
+        let elements_max = self.source.kind.elements_max();
+        if self.elements > elements_max {
             return malformed(format!(
-                "the document has more than {XML_ELEMENTS_MAX} elements"
+                "the document has more than {elements_max} elements"
             ));
         }
         if !is_xml_name(name) {
@@ -301,7 +299,7 @@ impl<'a> Builder<'a> {
         let elements = self.elements + known.elements - 1;
         let tag = self.document.tag_mut(index);
         let is_known = self.source.text[tag.offset..].starts_with(&known.text);
-        if !is_known || elements > XML_ELEMENTS_MAX {
+        if !is_known || elements > self.source.kind.elements_max() {
             return 0;
         }
         tag.known = true;

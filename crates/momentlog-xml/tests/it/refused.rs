@@ -1,8 +1,10 @@
 //! What is refused, and where the error says that it stands.
 
-use momentlog_xml::{Position, read_checkpoint, read_snapshot};
+use momentlog_xml::{
+    Position, RecentDomain, read_checkpoint, read_snapshot, read_snapshot_redefine,
+};
 
-use super::*;
+use super::FRESH;
 
 /// Checks what the error of a snapshot's XML says.
 #[track_caller]
@@ -63,4 +65,53 @@ fn an_encoding_that_is_not_read_is_named_with_its_place() {
         shown.contains("encoding 'ISO-8859-1' is not supported, only UTF-8 is"),
         "{shown}"
     );
+}
+
+/// A snapshot to be redefined, with blanks round a value of a list: the schema takes them, what reads the value does not.
+#[test]
+fn blanks_round_a_word_are_refused_by_what_reads_it() {
+    let moment = |more: &str, state: &str| {
+        format!(
+            "<domainsnapshot><name>e</name><creationTime>5</creationTime><state>{state}</state>{more}</domainsnapshot>"
+        )
+    };
+    for (xml, expected) in [
+        (
+            moment("", " running "),
+            "Invalid state ' running ' in domain snapshot XML",
+        ),
+        (moment("<active> 1 </active>", "running"), ""),
+        (
+            moment("<memory snapshot=' internal '/>", "running"),
+            "Invalid value for attribute 'snapshot' in element 'memory': ' internal '.",
+        ),
+        (
+            moment(
+                "<disks><disk name='vda' snapshot=' no '/></disks>",
+                "running",
+            ),
+            "Invalid value for attribute 'snapshot' in element 'disk': ' no '.",
+        ),
+        (
+            moment("<disks><disk name='vda' type=' file '/></disks>", "running"),
+            "Invalid value for attribute 'type' in element 'disk': ' file '.",
+        ),
+        (
+            moment(
+                "<disks><disk name='vda'><driver type=' qcow2 '/></disk></disks>",
+                "running",
+            ),
+            "unknown disk snapshot driver ' qcow2 '",
+        ),
+        (
+            moment("<disks><disk name=' vda '/></disks>", "running"),
+            "' vda ' in attribute 'name' of 'disk' is not a target or an absolute path",
+        ),
+        (moment("", "bogus"), "'bogus' in 'state' is not a state"),
+    ] {
+        let recent = RecentDomain::default();
+        let read = read_snapshot_redefine(&xml, true, &recent, || FRESH);
+        let rule = read.err().map(|error| error.rule.to_string());
+        assert_eq!(rule.unwrap_or_default(), expected, "{xml}");
+    }
 }

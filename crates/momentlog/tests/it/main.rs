@@ -13,6 +13,7 @@ mod replaced;
 mod restore;
 mod retention;
 mod settings;
+mod typed;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,223 @@
+//! Typed commands record what XML can say, and nothing else.
+
+use momentlog::core::{
+    Action, CheckpointDef, CheckpointDisk, Command, DiskTracking, DomainDef, DomainUuid, Memory,
+    MomentName, Redefine, RunState, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind,
+};
+use momentlog::xml::{CheckpointRequest, XML_AROUND_LEN_MAX, read_domain};
+use momentlog::{Connection, ErrorCode};
+
+use std::sync::Arc;
+
+const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
+
+fn def() -> DomainDef {
+    let xml = "<domain type='kvm'><name>vm</name><os><type>hvm</type></os><devices>\
+        <disk type='file'><source file='/i/a.qcow2'/><target dev='vda'/></disk></devices></domain>";
+    read_domain(xml, || UUID).unwrap()
+}
+
+fn store() -> Connection {
+    let store = Connection::over(
+        Box::new(momentlog::store::MemoryStore::new()),
+        momentlog::Options::default(),
+    );
+    store
+        .execute(&command(Action::Define(Arc::new(def()))))
+        .unwrap();
+    store
+}
+
+fn command(action: Action) -> Command {
+    Command {
+        domain: UUID,
+        action,
+    }
+}
+
+fn snapshot() -> Redefine<SnapshotDef> {
+    Redefine {
+        name: MomentName::new("s").unwrap(),
+        parent: None,
+        created: 5,
+        def: SnapshotDef {
+            description: None,
+            state: SnapshotState::Run(RunState::Running),
+            memory: Memory::Internal,
+            disks: Vec::new(),
+            domain: Some(Arc::new(def())),
+            inactive_domain: None,
+        },
+        current: false,
+    }
+}
+
+fn checkpoint() -> Redefine<CheckpointDef> {
+    Redefine {
+        name: MomentName::new("c").unwrap(),
+        parent: None,
+        created: 5,
+        def: CheckpointDef {
+            description: None,
+            disks: Vec::new(),
+            domain: None,
+        },
+        current: false,
+    }
+}
+
+/// Checks that a command is refused, and that nothing is recorded.
+#[track_caller]
+fn refused(action: Action, expected: &str) {
+    let store = store();
+    let before = store.view().head();
+    let error = store.execute(&command(action)).unwrap_err();
+    assert!(error.message().contains(expected), "{}", error.message());
+    assert_eq!(store.view().head(), before);
+}
+
+#[test]
+fn a_definition_is_what_its_xml_says() {
+    let broken = |change: &dyn Fn(&mut DomainDef)| {
+        let mut def = def();
+        change(&mut def);
+        Arc::new(def)
+    };
+    let not_its = "the definition is not what its XML";
+    let disk = def().disks[0].clone();
+    for (def, expected) in [
+        (
+            broken(&|def| def.xml = "no XML".into()),
+            "the definition has no valid XML",
+        ),
+        (
+            broken(&|def| def.xml = "".into()),
+            "the definition has no valid XML",
+        ),
+        (broken(&|def| def.memory_kib = 7), not_its),
+        (broken(&|def| def.disks.push(disk.clone())), not_its),
+        (
+            broken(&|def| def.xml = def.xml.replace('\'', "\"").into()),
+            not_its,
+        ),
+        (
+            broken(&|def| def.xml = def.xml.replace("vda", "vdb").into()),
+            not_its,
+        ),
+    ] {
+        refused(Action::Define(def.clone()), expected);
+        refused(Action::CreateLive(def.clone()), expected);
+        let mut redefine = snapshot();
+        redefine.def.domain = Some(def.clone());
+        refused(Action::RedefineSnapshot(redefine), expected);
+        let mut redefine = snapshot();
+        redefine.def.inactive_domain = Some(def.clone());
+        refused(Action::RedefineSnapshot(redefine), expected);
+        let mut redefine = checkpoint();
+        redefine.def.domain = Some(def);
+        refused(Action::RedefineCheckpoint(redefine), expected);
+    }
+}
+
+#[test]
+fn a_snapshot_is_what_xml_can_say() {
+    let disk = SnapshotDisk {
+        name: "vda".into(),
+        location: None,
+        kind: SourceKind::File,
+        driver: None,
+        source: None,
+    };
+    let long = "a".repeat(XML_AROUND_LEN_MAX);
+    let cases: [(&dyn Fn(&mut Redefine<SnapshotDef>), &str); 7] = [
+        (
+            &|it| it.def.memory = Memory::External("m".into()),
+            "must be absolute",
+        ),
+        (
+            &|it| it.def.description = Some("a\u{1}".into()),
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.def.description = Some("a\r".into()),
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.name = MomentName::new("a\rb").unwrap(),
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.def.memory = Memory::External("/m\n".into()),
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.def.description = Some(long.as_str().into()),
+            "what goes around",
+        ),
+        (
+            &|it| {
+                it.def.disks = vec![SnapshotDisk {
+                    driver: Some("nope".into()),
+                    location: Some(momentlog::core::DiskLocation::External),
+                    source: Some("/o".into()),
+                    ..disk.clone()
+                }];
+            },
+            "unknown disk snapshot driver",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut redefine = snapshot();
+        change(&mut redefine);
+        refused(Action::RedefineSnapshot(redefine), expected);
+    }
+    let store = store();
+    store
+        .execute(&command(Action::RedefineSnapshot(snapshot())))
+        .unwrap();
+}
+
+#[test]
+fn a_checkpoint_is_what_xml_can_say() {
+    let disk = |name: &str, bitmap: &str| CheckpointDisk {
+        name: name.into(),
+        tracking: DiskTracking::Bitmap(Some(bitmap.into())),
+    };
+    let cases: [(&dyn Fn(&mut Redefine<CheckpointDef>), &str); 5] = [
+        (&|it| it.created = -7, "is not an unsigned number"),
+        (
+            &|it| it.def.description = Some("a\u{1}".into()),
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.def.disks = vec![disk("odd name", "b")],
+            "not a target or an absolute path",
+        ),
+        (
+            &|it| it.def.disks = vec![disk("vda", "b\tc")],
+            "text that XML does not keep",
+        ),
+        (
+            &|it| it.def.disks = vec![disk("vda", "b\u{ffff}")],
+            "not what XML can say",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut redefine = checkpoint();
+        change(&mut redefine);
+        refused(Action::RedefineCheckpoint(redefine), expected);
+    }
+    let store = store();
+    store
+        .execute(&command(Action::RedefineCheckpoint(checkpoint())))
+        .unwrap();
+    let vm = store.lookup_domain_by_uuid(UUID).unwrap();
+    let request = |description: &str| CheckpointRequest {
+        name: MomentName::new("d"),
+        description: Some(description.into()),
+        disks: Vec::new(),
+    };
+    let error = vm.create_checkpoint(request("a\u{1b}[2J")).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArg, "{}", error.message());
+    vm.create_checkpoint(request("two\nlines")).unwrap();
+}
