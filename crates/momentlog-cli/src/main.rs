@@ -90,6 +90,7 @@ fn run(arguments: Arguments) -> u8 {
             ..Provenance::default()
         },
         lock_wait: Duration::from_secs(arguments.lock_wait),
+        lock_wait_shared: true,
         ..Options::default()
     };
     let connection = match Connection::open_with(&uri, options) {

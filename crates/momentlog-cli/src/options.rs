@@ -47,7 +47,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 
-    /// How long to wait for another writer, in seconds
+    /// How long to wait for another writer, in seconds, once for a whole script
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_wait: u64,
 

@@ -107,6 +107,8 @@ struct Inner {
     /// Set while the ledger may hold what the log does not; it is replayed anew then.
     stale: bool,
     log: Option<LogId>,
+    /// How much of the wait for the lock is used up.
+    waited: Duration,
     /// What ends the log before its time, if it is damaged.
     damage: Option<Arc<str>>,
 }
@@ -121,6 +123,7 @@ impl Engine {
                 generation: 0,
                 stale: false,
                 log: None,
+                waited: Duration::ZERO,
                 damage: None,
             }),
             store: Mutex::new(store),
@@ -164,6 +167,7 @@ impl Engine {
     pub(crate) fn release(&self) {
         let mut inner = self.lock();
         self.close(&mut inner);
+        inner.waited = Duration::ZERO;
     }
 
     /// Waits until the log has a record after `seen`, or `wait` is over; returns the newest view.
@@ -625,8 +629,14 @@ impl Engine {
     /// Becomes the writer, and reads on to what is the end of the log then.
     fn begin(&self, inner: &mut Inner) -> Result<()> {
         let alone = {
+            let wait = self.options.lock_wait.saturating_sub(inner.waited);
+            let begun = std::time::Instant::now();
             let mut store = self.store();
-            store.begin(self.options.lock_wait)?;
+            let taken = store.begin(wait);
+            if self.options.lock_wait_shared {
+                inner.waited = inner.waited.saturating_add(begun.elapsed());
+            }
+            taken?;
             store.is_writer()
         };
         self.catch_up_if_there(inner)?;

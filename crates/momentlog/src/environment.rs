@@ -119,6 +119,9 @@ pub struct Options {
     pub profile: Profile,
     /// How long the first change waits for another writer.
     pub lock_wait: Duration,
+    /// Whether that is shared by all changes up to [`Connection::release`](crate::Connection::release), as for the commands
+    /// of one script: once it is used up, none of them waits. Otherwise each waits as long.
+    pub lock_wait_shared: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids, salts and uuids.
@@ -135,6 +138,7 @@ impl Default for Options {
             },
             profile: Profile::Own,
             lock_wait: Duration::from_secs(10),
+            lock_wait_shared: false,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }

@@ -313,3 +313,29 @@ fn a_store_of_ones_own_that_changes_what_was_appended_is_found_out() {
         assert_eq!(store.entries(None).unwrap().len(), 4);
     }
 }
+
+#[test]
+fn the_commands_of_a_script_share_their_wait_for_another_writer() {
+    let scratch = Scratch::new();
+    let (holder, domain) = scratch.with_domain();
+    checkpoint(&domain, "a").unwrap();
+    let open = |lock_wait, lock_wait_shared| {
+        let options = Options {
+            lock_wait,
+            lock_wait_shared,
+            ..Options::default()
+        };
+        Connection::open_with(&scratch.uri(), options).unwrap()
+    };
+    let is_locked = |store: &Connection| {
+        let domain = store.lookup_domain_by_name("vm").unwrap();
+        let error = checkpoint(&domain, "b").unwrap_err();
+        assert!(matches!(error.store(), Some(StoreError::Locked { .. })));
+    };
+    // Once it is used up, none waits: each for itself would take the tests beyond their time.
+    let store = open(Duration::from_secs(1), true);
+    (0..1_000).for_each(|_| is_locked(&store));
+    holder.release();
+    let domain = store.lookup_domain_by_name("vm").unwrap();
+    checkpoint(&domain, "b").unwrap();
+}
