@@ -3,6 +3,7 @@
 mod checkpoint;
 mod domain;
 mod edit;
+mod host;
 mod log;
 mod moment;
 mod own;

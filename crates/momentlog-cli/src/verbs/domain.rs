@@ -3,7 +3,7 @@
 use momentlog::core::{Power, RunState};
 use momentlog::{Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, UndefineFlags};
 
-use super::{Ways, exclusive, read_file, the_domain, the_domain_by};
+use super::{Ways, exclusive, host, read_file, the_domain, the_domain_by};
 use crate::grammar::{Answer, Invocation};
 use crate::layout::{Table, info as line};
 use crate::session::{Failure, Session};
@@ -22,10 +22,15 @@ pub fn define(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     let file = invocation.need("file");
     let connection = session.connection_for(invocation)?;
-    let failed = Failure::under(format!("Failed to create domain from {file}"));
+    let failed = format!("Failed to create domain from {file}");
+    let xml = read_file(file)?;
+    host::vet_fds(invocation)?;
+    let vetted = host::CREATE.vet(&connection, invocation);
+    vetted.map_err(|why| Failure::new(failed.clone()).and(why))?;
     let domain = connection
-        .create_domain_xml(&read_file(file)?)
-        .map_err(failed)?;
+        .create_domain_xml(&xml)
+        .map_err(Failure::under(failed))?;
+    pause(&domain, invocation)?;
     session.say(&format!("Domain '{}' created from {file}\n", domain.name()));
     Ok(0)
 }
@@ -108,10 +113,28 @@ pub fn start(session: &mut Session, invocation: &Invocation) -> Answer {
         return Err(Failure::new("Domain is already active"));
     }
     let name = domain.name();
-    change(session, &domain, name, "start", "started", Domain::start)
+    host::vet_fds(invocation)?;
+    let vetted = host::START.vet(domain.connection(), invocation);
+    vetted.map_err(|why| Failure::new(format!("Failed to start domain '{name}'")).and(why))?;
+    change(session, &domain, name, "start", "started", |domain| {
+        domain.start()?;
+        pause(domain, invocation)
+    })
+}
+
+/// Pauses a guest that just began to run, where that is asked: a second record of the command.
+fn pause(domain: &Domain, invocation: &Invocation) -> Result<(), Error> {
+    if invocation.has("paused") {
+        host::again(domain, "paused").suspend()?;
+    }
+    Ok(())
 }
 
 pub fn destroy(session: &mut Session, invocation: &Invocation) -> Answer {
+    let name = invocation.need("domain");
+    let domain = the_domain(session, invocation)?;
+    let vetted = host::DESTROY.vet(domain.connection(), invocation);
+    vetted.map_err(|why| Failure::new(format!("Failed to destroy domain '{name}'")).and(why))?;
     change_given(session, invocation, "destroy", "destroyed", Domain::destroy)
 }
 
@@ -124,6 +147,11 @@ pub fn resume(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 pub fn shutdown(session: &mut Session, invocation: &Invocation) -> Answer {
+    let name = invocation.need("domain");
+    let modes = host::vet_modes(invocation)?;
+    let domain = the_domain(session, invocation)?;
+    let vetted = host::refuse_modes(domain.connection(), modes);
+    vetted.map_err(|why| Failure::new(format!("Failed to shutdown domain '{name}'")).and(why))?;
     let done = "is being shutdown";
     change_given(session, invocation, "shutdown", done, Domain::shutdown)
 }
@@ -156,6 +184,9 @@ fn change(
 
 pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     use DomainListFlags as Flags;
+    for column in ["name", "uuid", "id"] {
+        exclusive(invocation, "table", column)?;
+    }
     let has = |name: &str| invocation.has(name);
     let flags = Flags::NONE
         .with(Flags::ACTIVE, has("all") || !has("inactive"))
@@ -168,6 +199,9 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     let mut table = Table::new(&["Id", "Name", "State"]);
     for domain in domains {
         let power = domain.power()?;
+        if !is_listed(invocation, domain.is_persistent()?, power.state) {
+            continue;
+        }
         let id = power.id.map_or("-".to_owned(), |id| id.to_string());
         if has("uuid") || has("name") || has("id") {
             let fields = [
@@ -193,6 +227,45 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         session.print(&text);
     }
     Ok(0)
+}
+
+/// Whether a domain passes the filters of `list`: one of each group that is asked for. No domain here starts with its
+/// host, or is saved on it.
+fn is_listed(invocation: &Invocation, persistent: bool, state: RunState) -> bool {
+    let word = match state {
+        RunState::Running => "state-running",
+        RunState::Paused => "state-paused",
+        RunState::Shutoff => "state-shutoff",
+        _ => "state-other",
+    };
+    let groups: [(&[&str], &str); 4] = [
+        (
+            &["transient", "persistent"],
+            if persistent {
+                "persistent"
+            } else {
+                "transient"
+            },
+        ),
+        (
+            &[
+                "state-running",
+                "state-paused",
+                "state-shutoff",
+                "state-other",
+            ],
+            word,
+        ),
+        (&["autostart", "no-autostart"], "no-autostart"),
+        (
+            &["with-managed-save", "without-managed-save"],
+            "without-managed-save",
+        ),
+    ];
+    groups.iter().all(|(group, own)| {
+        let asked = group.iter().any(|name| invocation.has(name));
+        !asked || invocation.has(own)
+    })
 }
 
 pub fn state(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -272,6 +345,9 @@ pub fn uuid(session: &mut Session, invocation: &Invocation) -> Answer {
 
 pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
+    host::DUMP
+        .vet(domain.connection(), invocation)
+        .map_err(Failure::new)?;
     let flags = DomainXmlFlags::NONE
         .with(DomainXmlFlags::SECURE, invocation.has("security-info"))
         .with(DomainXmlFlags::INACTIVE, invocation.has("inactive"));

@@ -4,16 +4,15 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use momentlog::core::{DomainUuid, MomentName, Profile};
 use momentlog::xml::{RecentDomain, read_checkpoint_redefine, read_snapshot_redefine};
 use momentlog::{
-    CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointXmlFlags, Domain, Provenance, Snapshot,
+    CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointXmlFlags, Domain, Snapshot,
     SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotXmlFlags,
 };
 
-use super::{checkpoint, exclusive, the_domain};
+use super::{checkpoint, exclusive, host, the_domain};
 use crate::grammar::{Answer, Invocation};
 use crate::session::{Failure, Session, reason};
 
@@ -120,18 +119,8 @@ pub fn snapshot(session: &mut Session, invocation: &Invocation) -> Answer {
 
 /// Deletes one of the two snapshots that an edited name leaves.
 fn clean_up(domain: &Domain, snapshot: &Snapshot) -> Result<(), Failure> {
-    let connection = domain.connection();
-    let base = connection.provenance().clone();
     // The record of the copy has the request id; asked again, both get their first answer.
-    let request_id = base.request_id.as_deref();
-    let request_id = request_id.map(|id| Arc::from(format!("{id} (clean-up)")));
-    let connection = connection.with_provenance(Provenance {
-        request_id,
-        expected_revision: None,
-        ..base
-    });
-    let cleaned = connection
-        .domain_handle(domain.uuid(), domain.name())
+    let cleaned = host::again(domain, "clean-up")
         .snapshot_lookup_by_name(snapshot.name().as_str())
         .and_then(|snapshot| snapshot.delete(SnapshotDeleteFlags::METADATA_ONLY));
     cleaned.map_err(|error| {

@@ -98,3 +98,114 @@ fn undefine_takes_what_concerns_the_host_on_a_store_of_ones_own() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn options_that_concern_the_host_are_taken_on_a_store_of_ones_own() {
+    let program = Program::with_domain();
+    let script = "start web01 --paused --console --bypass-cache --force-boot --reset-nvram; domstate web01; \
+        dumpxml web01 --update-cpu --migratable; destroy web01 --graceful --remove-logs; \
+        start web01 --pass-fds 3,4; domstate web01; shutdown web01 --mode acpi,agent; domstate web01";
+    let ran = program.run(&["-q", script]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let states: Vec<&str> = ran.out.lines().filter(|line| !line.contains('<')).collect();
+    assert_eq!(states, ["paused", "running", "shut off"]);
+    for (command, expected) in [
+        (
+            "start web01 --autodestroy",
+            "error: Failed to start domain 'web01'\nerror: unsupported option --autodestroy: ",
+        ),
+        ("start web01 x", "error: Unable to parse FD number 'x'\n"),
+        (
+            "shutdown web01 x",
+            "error: Unknown mode x value, expecting 'acpi', ",
+        ),
+    ] {
+        let ran = program.run(&[command]);
+        assert!(ran.err.starts_with(expected), "{ran:?}");
+        assert_eq!(ran.status, 1);
+    }
+    assert_eq!(program.run(&["-q", "domstate web01"]).out, "shut off\n");
+}
+
+#[test]
+fn on_the_test_driver_they_are_refused_as_it_refuses_them() {
+    let program = Program::new();
+    for (command, what, flags, function) in [
+        (
+            "destroy test --remove-logs",
+            "destroy",
+            "0x2",
+            "testDomainDestroyFlags",
+        ),
+        (
+            "shutdown test --mode acpi,agent",
+            "shutdown",
+            "0x3",
+            "testDomainShutdownFlags",
+        ),
+        (
+            "destroy test; start test --paused",
+            "start",
+            "0x1",
+            "testDomainCreateWithFlags",
+        ),
+        (
+            "destroy test; start test --bypass-cache",
+            "start",
+            "0x4",
+            "testDomainCreateWithFlags",
+        ),
+        (
+            "destroy test; start test --reset-nvram",
+            "start",
+            "0x20",
+            "testDomainCreateWithFlags",
+        ),
+    ] {
+        let ran = program.run_on_test(&[command]);
+        let expected = format!(
+            "error: Failed to {what} domain 'test'\nerror: unsupported flags ({flags}) in function {function}\n"
+        );
+        assert_eq!((ran.err, ran.status), (expected, 1), "{command}");
+    }
+    let taken = "destroy test --graceful; start test --force-boot; domstate test";
+    assert_eq!(program.run_on_test(&["-q", taken]).out, "running\n");
+}
+
+#[test]
+fn list_filters_by_persistence_and_run_state() {
+    let program = Program::with_domain();
+    program.write(
+        "other.xml",
+        "<domain type='kvm'><name>passing</name><os><type>hvm</type></os></domain>",
+    );
+    assert_eq!(program.run(&["create", "other.xml"]).status, 0);
+    for (options, expected) in [
+        ("--all", "passing\nweb01\n"),
+        ("--all --persistent", "web01\n"),
+        ("--transient", "passing\n"),
+        ("--all --transient --persistent", "passing\nweb01\n"),
+        ("--state-shutoff", ""),
+        ("--all --state-shutoff", "web01\n"),
+        ("--all --state-running --state-paused", "passing\n"),
+        ("--all --state-other", ""),
+        ("--all --autostart", ""),
+        (
+            "--all --no-autostart --without-managed-save",
+            "passing\nweb01\n",
+        ),
+        ("--all --with-managed-save", ""),
+    ] {
+        let ran = program.run(&["-q", &format!("list --name {options}")]);
+        assert_eq!((ran.out.as_str(), ran.status), (expected, 0), "{options}");
+    }
+    let ran = program.run(&["list --table --name"]);
+    assert_eq!(
+        ran.err,
+        "error: Options --table and --name are mutually exclusive\n"
+    );
+    assert_eq!(
+        program.run(&["list --all --table"]),
+        program.run(&["list --all"])
+    );
+}
