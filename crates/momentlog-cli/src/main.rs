@@ -81,11 +81,13 @@ fn run(arguments: Arguments) -> u8 {
         Ok(uri) => uri,
         Err(message) => return complain(&[message]),
     };
-    let actor = arguments.actor.unwrap_or_else(operating_system_user);
+    let user = momentlog::process_user();
+    let agent = format!("{user} momentlog-cli/{}", env!("CARGO_PKG_VERSION"));
     let options = Options {
         read_only: arguments.readonly,
         provenance: Provenance {
-            actor: actor.into(),
+            actor: arguments.actor.unwrap_or(user).into(),
+            agent: agent.into(),
             reason: arguments.reason.map(Into::into),
             ..Provenance::default()
         },
@@ -127,15 +129,6 @@ fn run(arguments: Arguments) -> u8 {
     // The process ends: taking a large state apart first would only take time.
     std::mem::forget(session);
     status
-}
-
-/// The actor of a run that names none: `user@host`.
-fn operating_system_user() -> String {
-    let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
-    match whoami::hostname() {
-        Ok(host) => format!("{user}@{host}"),
-        Err(_) => user,
-    }
 }
 
 /// Answers options that do not parse, and `--help`.

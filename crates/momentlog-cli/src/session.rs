@@ -168,6 +168,7 @@ impl Session {
             reason: given("reason").or(base.reason),
             request_id: given("request-id").or(base.request_id),
             expected_revision,
+            ..base
         });
         // Whoever repeats a command means what was there then.
         Ok(connection.for_retry()?)

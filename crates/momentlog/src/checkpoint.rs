@@ -12,6 +12,7 @@ use momentlog_core::{
 };
 use momentlog_xml::{CheckpointView, write_checkpoint};
 
+use crate::call::Call;
 use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment, unsupported};
@@ -194,7 +195,7 @@ impl Checkpoint {
             name: self.name.clone(),
             extent,
         };
-        self.domain.act(FUNCTION, flags, &action)
+        self.domain.act((Call::CHECKPOINT_DELETE, flags), &action)
     }
 
     fn with<T>(

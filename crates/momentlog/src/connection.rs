@@ -15,6 +15,7 @@ use momentlog_store::{
 use momentlog_xml::{RecentDomain, read_domain};
 use sha2::{Digest as _, Sha256};
 
+use crate::call::Call;
 use crate::domain::Domain;
 use crate::driver::Driver;
 use crate::engine::{Archived, Ask, Engine, OVERTAKEN_MAX, Outcome, Promise, is_missing};
@@ -295,7 +296,7 @@ impl Connection {
     /// [`ErrorCode::OperationDenied`] on a read-only connection; what is wrong with the XML;
     /// [`ErrorCode::OperationFailed`] if name or uuid are another domain's.
     pub fn define_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml("virDomainDefineXML", xml, |def| {
+        self.domain_xml(Call::DEFINE_XML, xml, |def| {
             // What is created without being defined has no file, and may have it.
             if def.name.contains('\n') {
                 let detail = "invalid char in name: \n";
@@ -311,15 +312,16 @@ impl Connection {
     ///
     /// As [`define_domain_xml`](Self::define_domain_xml); [`ErrorCode::OperationInvalid`] if it is active.
     pub fn create_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml("virDomainCreateXML", xml, |def| Ok(Action::CreateLive(def)))
+        self.domain_xml(Call::CREATE_XML, xml, |def| Ok(Action::CreateLive(def)))
     }
 
     fn domain_xml(
         &self,
-        function: &'static str,
+        call: Call,
         xml: &str,
         action: impl Fn(Arc<momentlog_core::DomainDef>) -> Result<Action>,
     ) -> Result<Domain> {
+        let function = call.name().unwrap_or_default();
         self.deny_read_only(function, ErrorDomain::Domain)?;
         let def = Arc::new(self.read_xml(|_, fresh| read_domain(xml, fresh))??);
         let command = Command {
@@ -328,7 +330,7 @@ impl Connection {
         };
         // Not the uuid: a domain without one gets another each time.
         let asked = self.asked(|| digest(function, &[xml]));
-        let outcome = self.decide_as(def.uuid, asked, &mut |view| {
+        let outcome = self.decide_as(def.uuid, (call, 0), asked, &mut |view| {
             recordable::decide(view, &command)
         })?;
         // An answer that was given before is about the uuid of that time.
@@ -342,9 +344,14 @@ impl Connection {
     ///
     /// The [`Refusal`], as libvirt tells it (and [`Error::refusal`] returns it); what the store says.
     pub fn execute(&self, command: &Command) -> Result<Outcome> {
+        self.execute_as((Call::EXECUTE, 0), command)
+    }
+
+    /// As [`execute`](Self::execute), for a call that is made of a typed command.
+    pub(crate) fn execute_as(&self, call: (Call, u32), command: &Command) -> Result<Outcome> {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
         let asked = self.asked(|| command_digest(command));
-        self.decide_as(command.domain, asked, &mut |view| {
+        self.decide_as(command.domain, call, asked, &mut |view| {
             recordable::decide_typed(view, command)
         })
     }
@@ -361,6 +368,8 @@ impl Connection {
         let ask = Ask {
             domain: Some(command.domain),
             provenance: &self.provenance,
+            call: Call::EXECUTE,
+            flags: 0,
             digest: self.asked(|| command_digest(command)),
         };
         let promise = self.engine.hand_in(&[ask], &mut |view, _| {
@@ -396,10 +405,8 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationUnsupported`] if the domain does not meet the policy.
     pub fn set_policy(&self, domain: DomainUuid, policy: Policy) -> Result<Outcome> {
-        self.execute(&Command {
-            domain,
-            action: Action::SetPolicy(policy),
-        })
+        let action = Action::SetPolicy(policy);
+        self.execute_as((Call::SET_POLICY, 0), &Command { domain, action })
     }
 
     /// The settings of the store, or those that its first change will give it.
@@ -426,6 +433,8 @@ impl Connection {
         let ask = Ask {
             domain: None,
             provenance: &self.provenance,
+            call: Call::SET_SETTINGS,
+            flags: 0,
             digest: self.asked(|| settings_digest(change)),
         };
         self.engine
@@ -600,6 +609,7 @@ impl Connection {
     pub(crate) fn decide_as(
         &self,
         domain: DomainUuid,
+        (call, flags): (Call, u32),
         digest: Option<[u8; 32]>,
         decide: &mut dyn FnMut(&View) -> Result<Vec<Event>>,
     ) -> Result<Outcome> {
@@ -607,6 +617,8 @@ impl Connection {
             Ask {
                 domain: Some(domain),
                 provenance: &self.provenance,
+                call,
+                flags,
                 digest,
             },
             decide,

@@ -12,6 +12,7 @@ use momentlog_core::{
 };
 use momentlog_xml::{disk_details, write_domain};
 
+use crate::call::Call;
 use crate::connection::{Connection, digest};
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -163,7 +164,7 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it runs, as libvirt's test driver has it.
     pub fn start(&self) -> Result<()> {
-        self.change_state("virDomainCreate", StateChange::Start)
+        self.change_state(Call::CREATE, StateChange::Start)
     }
 
     /// Asks the guest to shut down, which it does at once. Follows `virDomainShutdown`.
@@ -172,7 +173,7 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it is off.
     pub fn shutdown(&self) -> Result<()> {
-        self.change_state("virDomainShutdown", StateChange::Shutdown)
+        self.change_state(Call::SHUTDOWN, StateChange::Shutdown)
     }
 
     /// Stops the guest; a transient domain is gone then. Follows `virDomainDestroy`.
@@ -181,7 +182,7 @@ impl Domain {
     ///
     /// [`ErrorCode::OperationInvalid`] if it is off.
     pub fn destroy(&self) -> Result<()> {
-        self.change_state("virDomainDestroy", StateChange::Destroy)
+        self.change_state(Call::DESTROY, StateChange::Destroy)
     }
 
     /// Pauses the guest. Follows `virDomainSuspend`.
@@ -190,7 +191,7 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it does not run.
     pub fn suspend(&self) -> Result<()> {
-        self.change_state("virDomainSuspend", StateChange::Suspend)
+        self.change_state(Call::SUSPEND, StateChange::Suspend)
     }
 
     /// Lets a paused guest run on. Follows `virDomainResume`.
@@ -199,7 +200,7 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it is not paused.
     pub fn resume(&self) -> Result<()> {
-        self.change_state("virDomainResume", StateChange::Resume)
+        self.change_state(Call::RESUME, StateChange::Resume)
     }
 
     /// Forgets the persistent definition; an active domain goes when it stops. Follows `virDomainUndefineFlags`.
@@ -223,13 +224,15 @@ impl Domain {
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
         self.connection.driver().vet_undefine(flags, FUNCTION)?;
         let with_snapshots = flags & UndefineFlags::SNAPSHOTS_METADATA.bits() != 0;
-        self.act(FUNCTION, flags, &Action::Undefine { with_snapshots })
+        let call = (Call::UNDEFINE_FLAGS, flags);
+        self.act(call, &Action::Undefine { with_snapshots })
     }
 
-    fn change_state(&self, function: &'static str, change: StateChange) -> Result<()> {
+    fn change_state(&self, call: Call, change: StateChange) -> Result<()> {
+        let function = call.name().unwrap_or_default();
         self.connection
             .deny_read_only(function, ErrorDomain::Domain)?;
-        self.act(function, 0, &Action::ChangeState(change))
+        self.act((call, 0), &Action::ChangeState(change))
     }
 
     /// Calls `read` with the domain as it is now.
@@ -269,20 +272,23 @@ impl Domain {
     /// Decides a command about this domain, whose content may depend on the domain as it is.
     pub(crate) fn decide(
         &self,
+        call: (Call, u32),
         asked: Option<[u8; 32]>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
         self.connection
-            .decide_as(self.uuid, asked, &mut |view| -> Result<Vec<Event>> {
+            .decide_as(self.uuid, call, asked, &mut |view| -> Result<Vec<Event>> {
                 let action = action(self.of(view)?)?;
                 recordable::decide(view, &self.command(action))
             })
     }
 
     /// Decides a command whose content is known.
-    pub(crate) fn act(&self, function: &str, flags: u32, action: &Action) -> Result<()> {
+    pub(crate) fn act(&self, (call, flags): (Call, u32), action: &Action) -> Result<()> {
+        let function = call.name().unwrap_or_default();
         let asked = self.asked(function, || [format!("{action:?}"), flags.to_string()]);
-        self.decide(asked, &mut |_| Ok(action.clone())).map(|_| ())
+        self.decide((call, flags), asked, &mut |_| Ok(action.clone()))
+            .map(|_| ())
     }
 
     fn command(&self, action: Action) -> Command {

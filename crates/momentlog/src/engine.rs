@@ -21,6 +21,7 @@ use momentlog_core::{DomainUuid, Event};
 use momentlog_store::{CommitQueue, Head, LogId, Receipt, Seq, Store, StoreError, Ticket};
 use momentlog_xml::RecentDomain;
 
+use crate::call::Call;
 use crate::environment::{Options, Provenance};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::{Entry, Ledger, ReplayError, View};
@@ -359,6 +360,8 @@ impl Engine {
             .map(|(domain, digest)| Ask {
                 domain: Some(*domain),
                 provenance,
+                call: Call::EXECUTE,
+                flags: 0,
                 digest: *digest,
             })
             .collect();

@@ -1,8 +1,9 @@
 //! What the engine takes from the outside: time, randomness, and who asks.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use momentlog_core::Profile;
@@ -76,11 +77,17 @@ impl Entropy for SystemEntropy {
 /// Longest name of an actor, in bytes.
 pub const ACTOR_LEN_MAX: usize = 256;
 
+/// Longest name of an agent, in bytes.
+pub const AGENT_LEN_MAX: usize = 1024;
+
 /// Who asks, why, and under which conditions. Every handle carries it, and every record keeps it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
-    /// Who asks, in at most [`ACTOR_LEN_MAX`] bytes.
+    /// Who is said to ask, in 1 to [`ACTOR_LEN_MAX`] bytes; by default the user and host of this process.
     pub actor: Arc<str>,
+    /// Who really asks, in 1 to [`AGENT_LEN_MAX`] bytes: by default `user@host program momentlog/version` of this process.
+    /// It is an erasable text.
+    pub agent: Arc<str>,
     /// Why, for people; an erasable text.
     pub reason: Option<Arc<str>>,
     /// The key of this request, in 1 to 64 bytes: asked again with the same command, it gets the first answer.
@@ -91,6 +98,56 @@ pub struct Provenance {
     pub request_id: Option<Arc<str>>,
     /// The revision that the domain must have; otherwise the command is refused.
     pub expected_revision: Option<Revision>,
+    /// The record that this one takes back, for those who read the log; it must be there.
+    pub undoes: Option<Seq>,
+}
+
+impl Default for Provenance {
+    fn default() -> Provenance {
+        static PROCESS: OnceLock<[Arc<str>; 2]> = OnceLock::new();
+        let [actor, agent] = PROCESS.get_or_init(|| {
+            let user = process_user();
+            let agent = format!(
+                "{user} {} momentlog/{}",
+                process_program(),
+                env!("CARGO_PKG_VERSION")
+            );
+            [within(&user, ACTOR_LEN_MAX), within(&agent, AGENT_LEN_MAX)]
+        });
+        Provenance {
+            actor: actor.clone(),
+            agent: agent.clone(),
+            reason: None,
+            request_id: None,
+            expected_revision: None,
+            undoes: None,
+        }
+    }
+}
+
+/// Returns the user and host of this process, as `user@host`.
+pub fn process_user() -> String {
+    let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
+    match whoami::hostname() {
+        Ok(host) => format!("{user}@{host}"),
+        Err(_) => user,
+    }
+}
+
+fn process_program() -> String {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&path).file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
+    if name.is_empty() {
+        "unknown".to_owned()
+    } else {
+        name.into_owned()
+    }
+}
+
+/// The front of a text, cut between characters.
+fn within(text: &str, bytes: usize) -> Arc<str> {
+    text[..text.floor_char_boundary(bytes)].into()
 }
 
 /// Revision of a domain: the seq of the last record about it.
@@ -132,10 +189,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             read_only: false,
-            provenance: Provenance {
-                actor: "unknown".into(),
-                ..Provenance::default()
-            },
+            provenance: Provenance::default(),
             profile: Profile::Own,
             lock_wait: Duration::from_secs(10),
             lock_wait_shared: false,

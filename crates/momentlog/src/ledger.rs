@@ -9,9 +9,10 @@ use momentlog_core::{
 };
 use momentlog_store::{Digest, Head, Record, Seq};
 
+use crate::call::Call;
 use crate::environment::Revision;
 use crate::requests::{Request, Requests};
-use crate::stored::{Content, DecodeError, Dictionary, Facts};
+use crate::stored::{Asked, Content, DecodeError, Dictionary, Facts};
 use crate::test_driver;
 
 /// The state at one point of the log. It never changes, so a reader keeps it for as long as it likes.
@@ -79,12 +80,20 @@ pub struct Entry {
     pub domain: Option<DomainUuid>,
     /// The entry before that is about the same domain.
     pub previous: Option<Seq>,
-    /// Who asked.
+    /// Who is said to have asked.
     pub actor: Arc<str>,
+    /// Who really did: a user, host and program. None for the first entry of a log.
+    pub agent: Option<Arc<str>>,
+    /// What was called.
+    pub call: Call,
+    /// The flag word of the call.
+    pub flags: u32,
     /// Why.
     pub reason: Option<Arc<str>>,
     /// The request's key.
     pub request_id: Option<Arc<str>>,
+    /// The entry that this one takes back.
+    pub undoes: Option<Seq>,
     /// What happened; nothing in the first entry and in a bridge.
     pub events: Vec<Event>,
     /// The domains that events of this entry removed, as they were right before that, with all moments that went with
@@ -102,6 +111,7 @@ impl fmt::Debug for Entry {
             .field("recorded", &self.recorded)
             .field("domain", &self.domain)
             .field("actor", &self.actor)
+            .field("call", &self.call)
             .field("request_id", &self.request_id)
             .field("events", &self.events.len())
             .field("bridge", &self.bridge)
@@ -282,47 +292,34 @@ impl Ledger {
             digest: Digest::ZERO,
         };
         let recorded = facts.recorded;
-        let entry = |actor, reason| Entry {
+        let entry = Entry {
             head,
             recorded,
             domain: facts.domain,
             previous: facts.previous,
-            actor,
-            reason,
+            actor: "".into(),
+            agent: None,
+            call: Call::UNKNOWN,
+            flags: 0,
+            reason: None,
             request_id: None,
+            undoes: None,
             events: Vec::new(),
             removed: Vec::new(),
             bridge: None,
         };
         let entry = match facts.content {
-            Content::Genesis { writer, .. } => entry(writer.into(), None),
-            Content::Bridge {
-                actor,
-                reason,
-                bridge,
-            } => Entry {
-                bridge: Some(bridge),
-                ..entry(actor, reason)
+            Content::Genesis { writer, .. } => Entry {
+                actor: writer.into(),
+                ..entry
             },
-            Content::Command {
-                actor,
-                reason,
-                request,
+            Content::Bridge { asked, bridge } => Entry {
+                bridge: Some(bridge),
+                ..self.told(entry, asked)
+            },
+            Content::Command { asked, events } => Entry {
                 events,
-            } => Entry {
-                request_id: request.map(|key| {
-                    let request = Request {
-                        seq,
-                        recorded,
-                        digest: key.digest,
-                    };
-                    if let Some(before) = self.requests.remember(key.id.clone(), request) {
-                        self.answers.remove(&before);
-                    }
-                    key.id
-                }),
-                events,
-                ..entry(actor, reason)
+                ..self.told(entry, asked)
             },
         };
         let (settings, answers) = (self.view.state.settings(), &mut self.answers);
@@ -332,27 +329,50 @@ impl Ledger {
         entry
     }
 
+    /// Tells an entry's provenance, and remembers its request.
+    fn told(&mut self, entry: Entry, asked: Asked) -> Entry {
+        let Asked {
+            actor,
+            agent,
+            call,
+            flags,
+            reason,
+            request,
+            undoes,
+        } = asked;
+        let request_id = request.map(|key| {
+            let request = Request {
+                seq: entry.head.seq,
+                recorded: entry.recorded,
+                digest: key.digest,
+            };
+            if let Some(before) = self.requests.remember(key.id.clone(), request) {
+                self.answers.remove(&before);
+            }
+            key.id
+        });
+        Entry {
+            actor,
+            agent: Some(agent),
+            call,
+            flags,
+            reason,
+            request_id,
+            undoes,
+            ..entry
+        }
+    }
+
     /// Returns what happened in an archived record with a request id, if it is one.
     pub(crate) fn first_answer(
         &self,
         seq: Seq,
     ) -> Option<std::result::Result<Vec<Event>, ReplayError>> {
         let facts = self.answers.get(&seq)?;
-        let record = Record {
-            seq,
-            previous: Digest::ZERO,
-            digest: Digest::ZERO,
-            durable: None,
-            facts: facts.to_vec(),
-            texts: Vec::new(),
-        };
         // Decoding learns what the domains mean there, and that is not what they mean now.
-        let decoded = self.dictionary.clone().decode(&record);
+        let decoded = self.dictionary.clone().events(seq, facts);
         Some(match decoded {
-            Ok(facts) => Ok(match facts.content {
-                Content::Command { events, .. } => events,
-                Content::Genesis { .. } | Content::Bridge { .. } => Vec::new(),
-            }),
+            Ok(events) => Ok(events),
             Err(error) => Err(ReplayError {
                 seq,
                 why: error.into(),

@@ -23,6 +23,7 @@
 //! Handles are cheap clones that hold names, not pointers; dropping one frees it. Every call exists with typed flags,
 //! and those that take flags also with libvirt's bits, under the name with `_raw`.
 
+mod call;
 mod checkpoint;
 mod connection;
 mod domain;
@@ -44,13 +45,14 @@ pub use momentlog_core as core;
 pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
+pub use call::Call;
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Submitted, Subscription, store_directory};
 pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use engine::{Archived, Outcome};
 pub use environment::{
-    ACTOR_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision, SystemClock,
-    SystemEntropy,
+    ACTOR_LEN_MAX, AGENT_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision,
+    SystemClock, SystemEntropy, process_user,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, Result};
 pub use flags::{

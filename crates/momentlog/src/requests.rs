@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Ledger;
-    use crate::stored::{Content, Facts, RequestKey, image};
+    use crate::stored::{Asked, Content, Facts, RequestKey, asked_by, image};
 
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
@@ -124,9 +124,10 @@ mod tests {
             domain: None,
             previous: None,
             content: Content::Command {
-                actor: "ann".into(),
-                reason: None,
-                request,
+                asked: Asked {
+                    request,
+                    ..asked_by("ann")
+                },
                 events,
             },
         };

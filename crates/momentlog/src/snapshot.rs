@@ -9,6 +9,7 @@ use momentlog_core::{
 };
 use momentlog_xml::{SnapshotView, write_snapshot};
 
+use crate::call::Call;
 use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, unsupported};
@@ -264,8 +265,7 @@ impl Snapshot {
             _ => None,
         };
         self.domain.act(
-            FUNCTION,
-            flags,
+            (Call::REVERT_TO_SNAPSHOT, flags),
             &Action::Revert {
                 name: self.name.clone(),
                 resume,
@@ -300,7 +300,7 @@ impl Snapshot {
             name: self.name.clone(),
             extent,
         };
-        self.domain.act(FUNCTION, flags, &action)
+        self.domain.act((Call::SNAPSHOT_DELETE, flags), &action)
     }
 
     fn with<T>(

@@ -19,6 +19,7 @@ use momentlog_store::{Draft, Record, Seq, Text};
 use body::{TextRef, decode_body, decode_first};
 use encode::Encoder;
 
+use crate::call::Call;
 use crate::ledger::Bridge;
 
 pub(crate) use body::REQUEST_ID_LEN_MAX;
@@ -116,21 +117,21 @@ pub(crate) struct Facts {
 /// What a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    Genesis {
-        profile: Profile,
-        writer: String,
-    },
-    Command {
-        actor: Arc<str>,
-        reason: Option<Arc<str>>,
-        request: Option<RequestKey>,
-        events: Vec<Event>,
-    },
-    Bridge {
-        actor: Arc<str>,
-        reason: Option<Arc<str>>,
-        bridge: Bridge,
-    },
+    Genesis { profile: Profile, writer: String },
+    Command { asked: Asked, events: Vec<Event> },
+    Bridge { asked: Asked, bridge: Bridge },
+}
+
+/// Who asked for what, why, and under which key: the provenance of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) actor: Arc<str>,
+    pub(crate) agent: Arc<str>,
+    pub(crate) call: Call,
+    pub(crate) flags: u32,
+    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) request: Option<RequestKey>,
+    pub(crate) undoes: Option<Seq>,
 }
 
 /// The caller's key for an idempotent retry, with the digest of what was asked.
@@ -139,9 +140,6 @@ pub(crate) struct RequestKey {
     pub(crate) id: Arc<str>,
     pub(crate) digest: [u8; 32],
 }
-
-/// Who asked for a command, why, and under which key.
-type Provenance = (Arc<str>, Option<Arc<str>>, Option<RequestKey>);
 
 /// Texts and domain definitions that records refer to, learnt in the order of the log.
 #[derive(Clone, Debug, Default)]
@@ -153,8 +151,8 @@ pub(crate) struct Dictionary {
     written: Option<(Arc<DomainDef>, TextRef)>,
     snapshots: Recent<SnapshotDef>,
     checkpoints: Recent<CheckpointDef>,
-    /// The last provenance of nothing but an actor, by its bytes: mostly that of the record before.
-    actor: Option<(Box<[u8]>, Arc<str>)>,
+    /// The last provenance without texts of its own and without a request, by its bytes: mostly that of the record before.
+    asked: Option<(Box<[u8]>, Asked)>,
 }
 
 /// Definitions of moments that were read, by their bytes, so that equal ones are read once and shared.
@@ -222,26 +220,15 @@ impl Dictionary {
             Content::Genesis { profile, writer } => {
                 (KIND_GENESIS, &[][..], body::genesis(*profile, writer))
             }
-            Content::Command {
-                actor,
-                reason,
-                request,
-                events,
-            } => {
-                let reason = reason.as_ref().map(|reason| encoder.text(reason));
-                (
-                    facts.domain.map_or(KIND_STORE, |_| KIND_COMMAND),
-                    &events[..],
-                    body::provenance(actor, reason, request.as_ref()),
-                )
-            }
-            Content::Bridge {
-                actor,
-                reason,
-                bridge,
-            } => {
-                let reason = reason.as_ref().map(|reason| encoder.text(reason));
-                (KIND_BRIDGE, &[][..], body::bridge(actor, reason, bridge))
+            Content::Command { asked, events } => (
+                facts.domain.map_or(KIND_STORE, |_| KIND_COMMAND),
+                &events[..],
+                body::encode_body(&encoder.provenance(asked)),
+            ),
+            Content::Bridge { asked, bridge } => {
+                let mut bytes = body::encode_body(&encoder.provenance(asked));
+                body::put_bridge(bridge, &mut bytes);
+                (KIND_BRIDGE, &[][..], bytes)
             }
         };
         let mut bytes = Vec::with_capacity(256);
@@ -270,22 +257,25 @@ impl Dictionary {
 
     /// Reads a record, and learns its texts and domains.
     pub(crate) fn decode(&mut self, record: &Record) -> Result<Facts, DecodeError> {
-        for (index, text) in (0..).zip(&record.texts) {
-            let text: Arc<str> = match text {
-                Text::Plain { bytes, .. } => std::str::from_utf8(bytes)
-                    .map_err(|_| DecodeError::Utf8)?
-                    .into(),
-                Text::Erased { .. } => "".into(),
-            };
-            self.learn(
-                text,
-                TextRef {
-                    seq: record.seq.get(),
-                    index,
-                },
-            );
-        }
-        let bytes = &record.facts[..];
+        let texts: Result<Vec<Arc<str>>, _> = record.texts.iter().map(text_of).collect();
+        self.decode_facts(record.seq, &record.facts, Some(&texts?))
+    }
+
+    /// Returns the events of a record whose texts were learnt before, and are not at hand.
+    pub(crate) fn events(&mut self, seq: Seq, facts: &[u8]) -> Result<Vec<Event>, DecodeError> {
+        Ok(match self.decode_facts(seq, facts, None)?.content {
+            Content::Command { events, .. } => events,
+            Content::Genesis { .. } | Content::Bridge { .. } => Vec::new(),
+        })
+    }
+
+    /// Reads facts. Without the record's own texts, they have no reason.
+    fn decode_facts(
+        &mut self,
+        seq: Seq,
+        bytes: &[u8],
+        texts: Option<&[Arc<str>]>,
+    ) -> Result<Facts, DecodeError> {
         let head = bytes
             .get(..FACTS_LEN)
             .ok_or(DecodeError::Length("head of the facts"))?;
@@ -295,15 +285,15 @@ impl Dictionary {
         if !known.contains(&kind) || version != LAYOUT_VERSION {
             return Err(DecodeError::RecordKind(kind));
         }
-        if (kind == KIND_GENESIS) != (record.seq == Seq::FIRST) {
-            return Err(DecodeError::OutOfPlace(record.seq));
+        if (kind == KIND_GENESIS) != (seq == Seq::FIRST) {
+            return Err(DecodeError::OutOfPlace(seq));
         }
         let recorded = u64_at(head, 8).cast_signed();
         let uuid: [u8; 16] = head[16..32].try_into().expect("16 bytes");
         // The kind tells, for a domain may have the uuid of zeros.
         let domain = (kind == KIND_COMMAND).then(|| DomainUuid::from_bytes(uuid));
         if domain.is_none() && uuid != [0; 16] {
-            return Err(DecodeError::OutOfPlace(record.seq));
+            return Err(DecodeError::OutOfPlace(seq));
         }
         let previous = Seq::new(u64_at(head, 32));
         if u32_at(head, 44) != 0 {
@@ -312,32 +302,27 @@ impl Dictionary {
         let (provenance, mut rest) = split(&bytes[FACTS_LEN..], u32_at(head, 40), "provenance")?;
         let content = if kind == KIND_GENESIS {
             let (profile, writer) = body::decode_genesis(provenance)?;
+            self.learn_all(seq, texts, None);
             Content::Genesis { profile, writer }
         } else if kind == KIND_BRIDGE {
-            let (actor, reason, bridge) = body::decode_bridge(provenance)?;
-            let reason = reason
-                .map(|reason| self.text(record.seq, reason))
-                .transpose()?;
-            Content::Bridge {
-                actor,
-                reason,
-                bridge,
+            let mut bytes = provenance;
+            let stored: body::Provenance<'_> = body::decode_first(&mut bytes, "provenance")?;
+            let asked = self.asked(seq, stored, texts)?;
+            let bridge = body::decode_bridge(bytes)?;
+            if asked.request.is_some() {
+                return Err(DecodeError::Body("bridge"));
             }
+            Content::Bridge { asked, bridge }
         } else {
-            let (actor, reason, request) = self.provenance(record.seq, provenance)?;
+            let asked = self.provenance(seq, provenance, texts)?;
             let mut events = Vec::new();
-            let plain = record.texts.is_empty();
+            let plain = texts.is_some_and(<[_]>::is_empty);
             for _ in 0..u32_at(head, 4) {
                 let change;
-                (change, rest) = self.decode_event(record.seq, plain, rest)?;
+                (change, rest) = self.decode_event(seq, plain, rest)?;
                 events.push(Event { domain, change });
             }
-            Content::Command {
-                actor,
-                reason,
-                request,
-                events,
-            }
+            Content::Command { asked, events }
         };
         if rest.is_empty() {
             Ok(Facts {
@@ -351,20 +336,77 @@ impl Dictionary {
         }
     }
 
-    /// Reads who asked for a command, why, and under which key.
-    fn provenance(&mut self, seq: Seq, bytes: &[u8]) -> Result<Provenance, DecodeError> {
-        if let Some((last, actor)) = &self.actor
+    /// Reads who asked for a command, why, and under which key, and learns the texts of the record.
+    fn provenance(
+        &mut self,
+        seq: Seq,
+        bytes: &[u8],
+        texts: Option<&[Arc<str>]>,
+    ) -> Result<Asked, DecodeError> {
+        if let Some((last, asked)) = &self.asked
             && **last == *bytes
         {
-            return Ok((actor.clone(), None, None));
+            let asked = asked.clone();
+            self.learn_all(seq, texts, None);
+            return Ok(asked);
         }
-        let (actor, reason, request) = body::decode_provenance(bytes)?;
-        let actor: Arc<str> = actor.into();
-        if reason.is_none() && request.is_none() {
-            self.actor = Some((bytes.into(), actor.clone()));
+        let stored: body::Provenance<'_> = decode_body(bytes, "provenance")?;
+        let lasting = stored.agent.seq != 0 && stored.reason.is_none() && stored.undoes == 0;
+        let asked = self.asked(seq, stored, texts)?;
+        if lasting && asked.request.is_none() {
+            self.asked = Some((bytes.into(), asked.clone()));
         }
-        let reason = reason.map(|reason| self.text(seq, reason)).transpose()?;
-        Ok((actor, reason, request))
+        Ok(asked)
+    }
+
+    /// Reads a provenance, and learns the texts of the record but its reason, which no record refers to.
+    fn asked(
+        &mut self,
+        seq: Seq,
+        stored: body::Provenance<'_>,
+        texts: Option<&[Arc<str>]>,
+    ) -> Result<Asked, DecodeError> {
+        let reason = match (stored.reason, texts) {
+            (Some(place), Some(texts)) => {
+                let missing = DecodeError::Text {
+                    seq: place.seq,
+                    index: place.index,
+                };
+                let own = (place.seq == 0).then(|| texts.get(place.index as usize));
+                Some(own.flatten().ok_or(missing)?.clone())
+            }
+            _ => None,
+        };
+        self.learn_all(seq, texts, stored.reason);
+        if stored.actor.is_empty() {
+            return Err(DecodeError::Body("actor"));
+        }
+        let undoes = Seq::new(stored.undoes);
+        if undoes >= Some(seq) {
+            return Err(DecodeError::Word {
+                what: "record that could be undone",
+                value: stored.undoes,
+            });
+        }
+        Ok(Asked {
+            actor: stored.actor.into(),
+            agent: self.text(seq, stored.agent)?,
+            call: Call(stored.call),
+            flags: stored.flags,
+            reason,
+            request: stored.request.map(body::request_key).transpose()?,
+            undoes,
+        })
+    }
+
+    /// Learns the texts of a record, but the one that is its reason.
+    fn learn_all(&mut self, seq: Seq, texts: Option<&[Arc<str>]>, reason: Option<TextRef>) {
+        for (index, text) in (0..).zip(texts.unwrap_or_default()) {
+            if reason.is_none_or(|reason| reason.index != index) {
+                let seq = seq.get();
+                self.learn(text.clone(), TextRef { seq, index });
+            }
+        }
     }
 
     fn learn(&mut self, text: Arc<str>, place: TextRef) {
@@ -629,6 +671,16 @@ fn decode_moment<D>(
     }
 }
 
+/// Returns what a text says.
+fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
+    Ok(match text {
+        Text::Plain { bytes, .. } => std::str::from_utf8(bytes)
+            .map_err(|_| DecodeError::Utf8)?
+            .into(),
+        Text::Erased { .. } => "".into(),
+    })
+}
+
 fn empty<T>(body: &[u8], value: T) -> Result<T, DecodeError> {
     if body.is_empty() {
         Ok(value)
@@ -670,6 +722,20 @@ fn power_from(state: u8, reason: u8, id: Option<u32>) -> Result<Power, DecodeErr
         value: state.into(),
     })?;
     Ok(Power { state, reason, id })
+}
+
+/// A provenance of tests.
+#[cfg(test)]
+pub(crate) fn asked_by(actor: &str) -> Asked {
+    Asked {
+        actor: actor.into(),
+        agent: "suite".into(),
+        call: Call::EXECUTE,
+        flags: 0,
+        reason: None,
+        request: None,
+        undoes: None,
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@ pub struct MadeUpFacts {
     pub domain: bool,
     /// The record before about it.
     pub previous: u8,
-    /// The reason, a text of a record before.
+    /// The agent, a text.
+    pub agent: (u8, u8),
+    /// The record that it takes back.
+    pub undoes: u8,
+    /// The reason, a text of the record if the first number is 0.
     pub reason: Option<(u8, u8)>,
     /// The request id.
     pub request: Option<u8>,
@@ -68,6 +72,10 @@ impl MadeUpFacts {
             put_str(&mut provenance, "suite");
         } else {
             put_str(&mut provenance, "suite");
+            let (seq, index) = self.agent;
+            put_text_ref(&mut provenance, seq, index);
+            provenance.extend(u16::from(self.kind).to_le_bytes());
+            provenance.extend(u32::from(self.previous).to_le_bytes());
             match self.reason {
                 Some((seq, index)) => {
                     provenance.push(1);
@@ -83,6 +91,7 @@ impl MadeUpFacts {
                 }
                 _ => provenance.push(0),
             }
+            provenance.extend(u64::from(self.undoes).to_le_bytes());
         }
         let mut bytes = Vec::new();
         bytes.extend(kind.to_le_bytes());
@@ -306,6 +315,8 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
         kind: 7,
         domain: false,
         previous: 0,
+        agent: (0, 0),
+        undoes: 0,
         reason: None,
         request: None,
         events: Vec::new(),
@@ -354,6 +365,8 @@ mod tests {
             kind,
             domain: true,
             previous: 0,
+            agent: (0, 0),
+            undoes: 0,
             reason: None,
             request: None,
             events,

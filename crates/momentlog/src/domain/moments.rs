@@ -10,6 +10,7 @@ use momentlog_xml::{
 };
 
 use super::Domain;
+use crate::call::Call;
 use crate::checkpoint::Checkpoint;
 use crate::connection::made_name;
 use crate::error::{
@@ -92,7 +93,8 @@ impl Domain {
             })
         })?;
         let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.bits().to_string()]);
-        let outcome = self.decide(asked, &mut |domain| {
+        let call = (Call::SNAPSHOT_CREATE_XML, bits);
+        let outcome = self.decide(call, asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
                 domain.admits_halt()?;
@@ -176,7 +178,8 @@ impl Domain {
             })
         })?;
         let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
-        let outcome = self.decide(asked, &mut |domain| {
+        let call = (Call::CHECKPOINT_CREATE_XML, flags);
+        let outcome = self.decide(call, asked, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
             Ok(match read.clone()? {
                 Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
@@ -209,9 +212,10 @@ impl Domain {
             driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)
         })?;
         let create = self.new_snapshot(request, flags);
-        let outcome = self
-            .connection
-            .execute(&self.command(Action::CreateSnapshot(create)))?;
+        let outcome = self.connection.execute_as(
+            (Call::EXECUTE, flags.bits()),
+            &self.command(Action::CreateSnapshot(create)),
+        )?;
         Ok(Snapshot::new(
             &self.shared(),
             made_name(&outcome).expect("a snapshot that was made has a name"),

@@ -10,6 +10,7 @@ use momentlog_store::Seq;
 use momentlog_xml::{SavedMoment, read_saved_moment};
 
 use super::Domain;
+use crate::call::Call;
 use crate::connection::digest;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 
@@ -29,6 +30,15 @@ pub enum OnMissingParent {
 }
 
 impl OnMissingParent {
+    /// The flag word that a record keeps of it.
+    fn flags(self) -> u32 {
+        match self {
+            OnMissingParent::Refuse => 0,
+            OnMissingParent::Reroot => 1,
+            OnMissingParent::Truncate => 2,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             OnMissingParent::Refuse => "refuse",
@@ -205,10 +215,11 @@ impl Domain {
             }
             digest(FUNCTION, &parts)
         });
+        let call = (Call::RESTORE_MOMENTS, on_missing.flags());
         let mut fates = None;
         let outcome = self
             .connection
-            .decide_as(self.uuid, asked, &mut |view| -> Result<Vec<Event>> {
+            .decide_as(self.uuid, call, asked, &mut |view| -> Result<Vec<Event>> {
                 let plan = plan(&files, Some(self.of(view)?), on_missing)?;
                 let events = self.decide_plan(view.state(), &files, &plan)?;
                 fates = Some(plan.fates);

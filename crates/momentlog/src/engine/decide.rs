@@ -3,18 +3,18 @@
 use momentlog_core::{Broken, Change, DomainUuid, Event, State};
 use momentlog_store::Seq;
 
-use crate::environment::{ACTOR_LEN_MAX, Provenance, Revision};
+use crate::call::Call;
+use crate::environment::{ACTOR_LEN_MAX, AGENT_LEN_MAX, Provenance, Revision};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::{Ledger, View};
 use crate::requests::Request;
-use crate::stored::{REQUEST_ID_LEN_MAX, RequestKey};
+use crate::stored::{Asked, REQUEST_ID_LEN_MAX, RequestKey};
 
 /// One accepted command on its way into the log.
 pub(super) struct Pending {
     /// None if it is about the store.
     pub(super) domain: Option<DomainUuid>,
-    pub(super) provenance: Provenance,
-    pub(super) request: Option<RequestKey>,
+    pub(super) asked: Asked,
     pub(super) events: Vec<Event>,
 }
 
@@ -23,6 +23,9 @@ pub(crate) struct Ask<'a> {
     /// None if it is about the store.
     pub(crate) domain: Option<DomainUuid>,
     pub(crate) provenance: &'a Provenance,
+    pub(crate) call: Call,
+    /// The flag word of the call.
+    pub(crate) flags: u32,
     /// Digest of what was asked, where there is a request id.
     pub(crate) digest: Option<[u8; 32]>,
 }
@@ -120,19 +123,40 @@ fn decide_one(
             ));
         }
     }
+    if let Some(undone) = provenance.undoes
+        && Some(undone) > ledger.seq
+    {
+        let message = format!("record {undone}, which is to be undone, is not in the log");
+        return Err(Error::argument(ErrorDomain::Domain, message));
+    }
     let events = decide(&ledger.view)?;
     Ok(One::Accepted(Pending {
         domain: ask.domain,
-        provenance: provenance.clone(),
-        request,
+        asked: Asked {
+            actor: provenance.actor.clone(),
+            agent: provenance.agent.clone(),
+            call: ask.call,
+            flags: ask.flags,
+            reason: provenance.reason.clone(),
+            request,
+            undoes: provenance.undoes,
+        },
         events,
     }))
 }
 
 pub(super) fn vet(provenance: &Provenance) -> Result<()> {
     let refuse = |message: String| Err(Error::argument(ErrorDomain::Domain, message));
-    if provenance.actor.len() > ACTOR_LEN_MAX {
-        return refuse(format!("the actor has more than {ACTOR_LEN_MAX} bytes"));
+    for (what, text, max) in [
+        ("actor", &provenance.actor, ACTOR_LEN_MAX),
+        ("agent", &provenance.agent, AGENT_LEN_MAX),
+    ] {
+        if text.is_empty() {
+            return refuse(format!("the {what} is empty"));
+        }
+        if text.len() > max {
+            return refuse(format!("the {what} has more than {max} bytes"));
+        }
     }
     match provenance.request_id.as_deref() {
         Some("") => refuse("the request id is empty".to_owned()),

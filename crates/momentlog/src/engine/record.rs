@@ -5,10 +5,10 @@ use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError, Ticket};
 
 use super::decide::{Pending, apply};
 use super::{Engine, Inner, Outcome};
-use crate::environment::Provenance;
+use crate::call::Call;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::{Ledger, View};
-use crate::stored::{Content, Facts};
+use crate::stored::{Asked, Content, Facts};
 use crate::test_driver;
 
 /// What one call wants written: its records, and the state after them.
@@ -98,9 +98,15 @@ impl Engine {
             let events = test_driver::built_in(profile);
             if let Some(event) = events.first() {
                 let content = Content::Command {
-                    actor: "momentlog".into(),
-                    reason: None,
-                    request: None,
+                    asked: Asked {
+                        actor: "momentlog".into(),
+                        agent: self.options.provenance.agent.clone(),
+                        call: Call::BUILT_IN,
+                        flags: 0,
+                        reason: None,
+                        request: None,
+                        undoes: None,
+                    },
                     events: events.clone(),
                 };
                 contents.push((event.domain, content));
@@ -108,11 +114,8 @@ impl Engine {
         }
         let before = contents.len();
         contents.extend(pending.into_iter().map(|pending| {
-            let Provenance { actor, reason, .. } = pending.provenance;
             let content = Content::Command {
-                actor,
-                reason,
-                request: pending.request,
+                asked: pending.asked,
                 events: pending.events,
             };
             (pending.domain, content)

@@ -8,10 +8,11 @@ use sha2::{Digest as _, Sha256};
 use super::decide::vet;
 use super::record::Salts;
 use super::{Engine, Inner, chain, unreadable};
+use crate::call::Call;
 use crate::environment::Provenance;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::ledger::Bridge;
-use crate::stored::{Content, Facts, image};
+use crate::stored::{Asked, Content, Facts, image};
 
 /// After how many records an image is made.
 const IMAGE_EVERY: u64 = 500_000;
@@ -73,8 +74,12 @@ impl Engine {
     /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
     pub(crate) fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived> {
         vet(provenance)?;
-        if provenance.request_id.is_some() || provenance.expected_revision.is_some() {
-            let message = "archiving takes no request id and no revision".to_owned();
+        if provenance.request_id.is_some()
+            || provenance.expected_revision.is_some()
+            || provenance.undoes.is_some()
+        {
+            let message =
+                "archiving takes no request id and no revision, and undoes nothing".to_owned();
             return Err(Error::argument(ErrorDomain::Domain, message));
         }
         let mut inner = self.lock();
@@ -138,8 +143,15 @@ impl Engine {
             domain: None,
             previous: None,
             content: Content::Bridge {
-                actor: provenance.actor.clone(),
-                reason: provenance.reason.clone(),
+                asked: Asked {
+                    actor: provenance.actor.clone(),
+                    agent: provenance.agent.clone(),
+                    call: Call::ARCHIVE,
+                    flags: 0,
+                    reason: provenance.reason.clone(),
+                    request: None,
+                    undoes: None,
+                },
                 bridge,
             },
         };

@@ -130,46 +130,31 @@ pub(super) fn decode_genesis(bytes: &[u8]) -> Result<(Profile, String), DecodeEr
 }
 
 #[derive(Serialize, Deserialize)]
-struct Provenance<'a> {
-    actor: &'a str,
-    reason: Option<TextRef>,
+pub(super) struct Provenance<'a> {
+    pub(super) actor: &'a str,
+    pub(super) agent: TextRef,
+    pub(super) call: u16,
+    pub(super) flags: u32,
+    pub(super) reason: Option<TextRef>,
     #[serde(borrow)]
-    request: Option<(&'a str, [u8; 32])>,
+    pub(super) request: Option<StoredRequest<'a>>,
+    pub(super) undoes: u64,
 }
 
-pub(super) fn provenance(
-    actor: &str,
-    reason: Option<TextRef>,
-    request: Option<&RequestKey>,
-) -> Vec<u8> {
-    let request = request.map(|key| (&*key.id, key.digest));
-    encode_body(&Provenance {
-        actor,
-        reason,
-        request,
-    })
+/// The id of a request, and the digest of what was asked.
+type StoredRequest<'a> = (&'a str, [u8; 32]);
+
+pub(super) fn request_key((id, digest): StoredRequest<'_>) -> Result<RequestKey, DecodeError> {
+    if id.is_empty() || id.len() > REQUEST_ID_LEN_MAX {
+        return Err(DecodeError::Body("request id"));
+    }
+    let id = id.into();
+    Ok(RequestKey { id, digest })
 }
 
-type DecodedProvenance<'a> = (&'a str, Option<TextRef>, Option<RequestKey>);
-
-pub(super) fn decode_provenance(bytes: &[u8]) -> Result<DecodedProvenance<'_>, DecodeError> {
-    let stored: Provenance<'_> = decode_body(bytes, "provenance")?;
-    let request = match stored.request {
-        Some((id, _)) if id.is_empty() || id.len() > REQUEST_ID_LEN_MAX => {
-            return Err(DecodeError::Body("request id"));
-        }
-        request => request.map(|(id, digest)| RequestKey {
-            id: id.into(),
-            digest,
-        }),
-    };
-    Ok((stored.actor, stored.reason, request))
-}
-
+/// What follows the provenance in a bridge.
 #[derive(Serialize, Deserialize)]
-struct StoredBridge<'a> {
-    actor: &'a str,
-    reason: Option<TextRef>,
+struct StoredBridge {
     first: u64,
     last: u64,
     digest: [u8; 32],
@@ -177,22 +162,19 @@ struct StoredBridge<'a> {
     image: [u8; 32],
 }
 
-pub(super) fn bridge(actor: &str, reason: Option<TextRef>, bridge: &Bridge) -> Vec<u8> {
-    encode_body(&StoredBridge {
-        actor,
-        reason,
+pub(super) fn put_bridge(bridge: &Bridge, out: &mut Vec<u8>) {
+    let stored = StoredBridge {
         first: bridge.first.get(),
         last: bridge.last.seq.get(),
         digest: bridge.last.digest.0,
         tree_root: [0; 32],
         image: bridge.image,
-    })
+    };
+    put_body(&stored, out);
 }
 
-type DecodedBridge = (Arc<str>, Option<TextRef>, Bridge);
-
-pub(super) fn decode_bridge(bytes: &[u8]) -> Result<DecodedBridge, DecodeError> {
-    let stored: StoredBridge<'_> = decode_body(bytes, "bridge")?;
+pub(super) fn decode_bridge(bytes: &[u8]) -> Result<Bridge, DecodeError> {
+    let stored: StoredBridge = decode_body(bytes, "bridge")?;
     let seq = |value| {
         let what = "seq";
         Seq::new(value).ok_or(DecodeError::Word { what, value })
@@ -208,7 +190,7 @@ pub(super) fn decode_bridge(bytes: &[u8]) -> Result<DecodedBridge, DecodeError> 
     if stored.tree_root != [0; 32] || bridge.first > bridge.last.seq {
         return Err(DecodeError::Body("bridge"));
     }
-    Ok((stored.actor.into(), stored.reason, bridge))
+    Ok(bridge)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use momentlog_store::Seq;
 
 use super::body::{self, TextRef, put_body};
 use super::job::{StoredSettings, stored_hold};
-use super::{BODY_VERSION, Dictionary, EVENT_LEN, kind, length};
+use super::{Asked, BODY_VERSION, Dictionary, EVENT_LEN, kind, length};
 
 /// Writes one record's events, and collects the texts that no record before has.
 pub(super) struct Encoder<'a> {
@@ -28,6 +28,28 @@ impl Encoder<'_> {
         self.dictionary.learn(text.clone(), place);
         self.texts.push(text.clone());
         place.named_in(self.seq)
+    }
+
+    /// A text of this record that no record refers to, and that is not learnt.
+    fn own_text(&mut self, text: &Arc<str>) -> TextRef {
+        let index = length(self.texts.len());
+        self.texts.push(text.clone());
+        TextRef { seq: 0, index }
+    }
+
+    pub(super) fn provenance<'d>(&mut self, asked: &'d Asked) -> body::Provenance<'d> {
+        let agent = self.text(&asked.agent);
+        let reason = asked.reason.as_ref().map(|reason| self.own_text(reason));
+        let request = asked.request.as_ref().map(|key| (&*key.id, key.digest));
+        body::Provenance {
+            actor: &asked.actor,
+            agent,
+            call: asked.call.number(),
+            flags: asked.flags,
+            reason,
+            request,
+            undoes: asked.undoes.map_or(0, Seq::get),
+        }
     }
 
     pub(super) fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {

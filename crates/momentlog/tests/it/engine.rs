@@ -28,6 +28,7 @@ fn asked(actor: &str, request_id: Option<&str>, expected_revision: Option<Revisi
         reason: None,
         request_id: request_id.map(Arc::from),
         expected_revision,
+        ..Provenance::default()
     }
 }
 

@@ -8,7 +8,7 @@ use momentlog_store::{Draft, Head, LogId, Record};
 
 use super::*;
 use crate::ledger::Ledger;
-use crate::stored::{Content, Facts, image};
+use crate::stored::{Content, Facts, asked_by, image};
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 
@@ -183,9 +183,7 @@ impl Log {
         let domain = (!is_settings).then_some(UUID);
         let event = |change| Event { domain, change };
         let content = Content::Command {
-            actor: "ann".into(),
-            reason: None,
-            request: None,
+            asked: asked_by("ann"),
             events: changes.into_iter().map(event).collect(),
         };
         self.take(domain, content);
@@ -337,9 +335,7 @@ fn an_event_of_the_store_in_a_record_about_a_domain_does_not_replay() {
         domain: Some(UUID),
         previous: head.map(|head| head.seq),
         content: Content::Command {
-            actor: "ann".into(),
-            reason: None,
-            request: None,
+            asked: asked_by("ann"),
             events: vec![Event {
                 domain: None,
                 change: settings(Profile::Own.policy(), 1),
