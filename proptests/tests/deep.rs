@@ -47,6 +47,7 @@ fn create(kind: MomentKind, index: usize) -> Action {
             now,
             memory: None,
             disks: Vec::new(),
+            extra: None,
             disk_only: false,
             halt: false,
         }),

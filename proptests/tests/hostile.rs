@@ -13,7 +13,7 @@ use std::time::Instant;
 use momentlog::core::DomainUuid;
 use momentlog::store::{LogId, MemoryStore, Store};
 use momentlog::xml::{
-    RecentDomain, XML_LEN_MAX, read_checkpoint_redefine, read_domain, read_snapshot_redefine,
+    Carry, RecentDomain, XML_LEN_MAX, read_checkpoint_redefine, read_domain, read_snapshot_redefine,
 };
 use momentlog::{Connection, ManualClock, Options};
 use momentlog_proptests::untrusted;
@@ -107,8 +107,8 @@ fn documents_of_any_shape_are_refused_or_read() {
     for (name, xml) in shapes {
         let recent = RecentDomain::default();
         let begun = Instant::now();
-        let _ = read_snapshot_redefine(&xml, true, &recent, || FRESH);
-        let _ = read_snapshot_redefine(&xml, false, &recent, || FRESH);
+        let _ = read_snapshot_redefine(&xml, true, Carry::Everything, &recent, || FRESH);
+        let _ = read_snapshot_redefine(&xml, false, Carry::Everything, &recent, || FRESH);
         let checkpoint = xml.replacen("domainsnapshot", "domaincheckpoint", 1);
         let _ = read_checkpoint_redefine(&checkpoint, &recent, || FRESH);
         let _ = read_domain(&xml.replacen("domainsnapshot", "domain", 1), || FRESH);

@@ -69,7 +69,7 @@ pub(crate) fn align_disks(
             });
         }
         let of_domain = &domain.disks[index];
-        if disk.tracking != DiskTracking::No && (of_domain.source.is_none() || of_domain.readonly) {
+        if disk.tracking != DiskTracking::No && (of_domain.empty || of_domain.readonly) {
             return Err(DiskRefused::EmptyOrReadonly {
                 disk: disk.name.clone(),
             });
@@ -80,7 +80,7 @@ pub(crate) fn align_disks(
         .into_iter()
         .zip(&domain.disks)
         .map(|(tracking, disk)| {
-            let tracked = listed.is_empty() && disk.source.is_some() && !disk.readonly;
+            let tracked = listed.is_empty() && !disk.empty && !disk.readonly;
             let default = || {
                 if tracked {
                     DiskTracking::Bitmap(None)

@@ -112,6 +112,8 @@ pub struct CreateSnapshot {
     pub memory: Option<Memory>,
     /// Wishes for disks.
     pub disks: Vec<SnapshotDisk>,
+    /// What else its XML held, see [`SnapshotDef::extra`](crate::SnapshotDef::extra).
+    pub extra: Option<Arc<str>>,
     /// Whether to keep the disks alone, in overlays; the memory of an active guest is left out then.
     pub disk_only: bool,
     /// Whether to shut the guest off afterwards.

@@ -343,6 +343,8 @@ impl Domain {
             disks,
             domain: Some(self.def.clone()),
             inactive_domain: None,
+            revert_disks: None,
+            extra: create.extra.clone(),
         };
         let created = Change::Snapshot(MomentChange::Created {
             id,

@@ -40,8 +40,12 @@ pub struct DomainDisk {
     pub target: Arc<str>,
     /// What kind of thing the source is.
     pub kind: SourceKind,
-    /// Source path or name; `None` for an empty drive.
+    /// Source path or name; `None` for an empty drive, and for sources that have neither.
     pub source: Option<Arc<str>>,
+    /// Whether libvirt takes the drive for empty: a local source without a path, or a network source without a protocol.
+    pub empty: bool,
+    /// The image format that the driver names.
+    pub format: Option<Arc<str>>,
     /// Whether the guest may not write it.
     pub readonly: bool,
     /// The domain's own wish for snapshots of this disk; read-only disks wish `No`.
@@ -61,11 +65,20 @@ pub enum SourceKind {
     Network,
     /// A volume of a storage pool.
     Volume,
-    /// Any other type that libvirt knows (`nvme`, `vhostuser`, `vhostvdpa`).
-    Other,
+    /// An NVMe device of the host, without the host's driver.
+    Nvme,
+    /// A disk that another process serves over a socket.
+    VhostUser,
+    /// A vDPA device of the host.
+    VhostVdpa,
 }
 
 impl SourceKind {
+    /// Whether the source names a disk in a moment's XML: a volume and a socket do not.
+    pub fn has_disk_name(self) -> bool {
+        !matches!(self, SourceKind::Volume | SourceKind::VhostUser)
+    }
+
     /// The word in XML.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -74,7 +87,9 @@ impl SourceKind {
             SourceKind::Dir => "dir",
             SourceKind::Network => "network",
             SourceKind::Volume => "volume",
-            SourceKind::Other => "other",
+            SourceKind::Nvme => "nvme",
+            SourceKind::VhostUser => "vhostuser",
+            SourceKind::VhostVdpa => "vhostvdpa",
         }
     }
 }
@@ -111,9 +126,10 @@ impl DomainDef {
         if !name.starts_with('/') {
             return self.disks.iter().position(|disk| &*disk.target == name);
         }
-        let mut found = self.disks.iter().enumerate().filter(|(_, disk)| {
-            disk.kind != SourceKind::Volume && disk.source.as_deref() == Some(name)
-        });
+        let mut found =
+            self.disks.iter().enumerate().filter(|(_, disk)| {
+                disk.kind.has_disk_name() && disk.source.as_deref() == Some(name)
+            });
         let (index, _) = found.next()?;
         found.next().is_none().then_some(index)
     }

@@ -13,6 +13,8 @@
 //!     target: "vda".into(),
 //!     kind: SourceKind::File,
 //!     source: Some("/guest/diskimage1".into()),
+//!     empty: false,
+//!     format: None,
 //!     readonly: false,
 //!     snapshot: None,
 //! };

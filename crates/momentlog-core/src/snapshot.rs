@@ -24,6 +24,10 @@ pub struct SnapshotDef {
     pub domain: Option<Arc<DomainDef>>,
     /// The domain's definition for its next start, where that differed.
     pub inactive_domain: Option<Arc<DomainDef>>,
+    /// `<revertDisks>` in full, as canonical XML.
+    pub revert_disks: Option<Arc<str>>,
+    /// What else its XML held and the other fields do not say, such as `<cookie>`: canonical XML, in its order.
+    pub extra: Option<Arc<str>>,
 }
 
 impl SnapshotDef {
@@ -111,6 +115,9 @@ pub struct SnapshotDisk {
     pub driver: Option<Arc<str>>,
     /// The overlay: a path, or the name of a network disk.
     pub source: Option<Arc<str>>,
+    /// The `<disk>` element as canonical XML, without the attributes that the other fields say, where its content says more
+    /// than they do.
+    pub xml: Option<Arc<str>>,
 }
 
 /// What alignment needs to know beside the disks.
@@ -196,7 +203,7 @@ impl Alignment<'_> {
             .map(|(aligned, disk)| {
                 aligned.unwrap_or_else(|| SnapshotDisk {
                     name: disk.target.clone(),
-                    location: Some(if disk.source.is_none() {
+                    location: Some(if disk.empty {
                         DiskLocation::No
                     } else {
                         disk.snapshot.unwrap_or(default)
@@ -204,6 +211,7 @@ impl Alignment<'_> {
                     kind: SourceKind::File,
                     driver: None,
                     source: None,
+                    xml: None,
                 })
             })
             .collect();

@@ -38,6 +38,8 @@ enum Content<'a> {
     Element(Tag<'a>),
     Text(Cow<'a, str>),
     Comment(Cow<'a, str>),
+    /// What stands between `<?` and `?>`.
+    Instruction(Cow<'a, str>),
 }
 
 #[derive(Debug)]
@@ -45,6 +47,10 @@ struct Tag<'a> {
     name: &'a str,
     namespaced: bool,
     has_elements: bool,
+    /// Whether it contains anything but text.
+    has_markup: bool,
+    /// Whether it contains text that is not blank.
+    has_words: bool,
     /// Whether it is the known one, whose content is not here.
     known: bool,
     attributes: Range<usize>,
@@ -59,12 +65,13 @@ pub(crate) struct Element<'d> {
     tag: &'d Tag<'d>,
 }
 
-/// What an element contains. Whitespace between elements is kept out; processing instructions are, too.
+/// What an element contains. Blanks that only separate markup are left out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Child<'d> {
     Element(Element<'d>),
     Text(&'d str),
     Comment(&'d str),
+    Instruction(&'d str),
 }
 
 impl<'a> Document<'a> {
@@ -80,14 +87,16 @@ impl<'a> Document<'a> {
                 index,
                 tag,
             }),
-            Content::Text(_) | Content::Comment(_) => None,
+            Content::Text(_) | Content::Comment(_) | Content::Instruction(_) => None,
         }
     }
 
     fn tag_mut(&mut self, index: usize) -> &mut Tag<'a> {
         match &mut self.nodes[index].content {
             Content::Element(tag) => tag,
-            Content::Text(_) | Content::Comment(_) => unreachable!("only elements are open"),
+            Content::Text(_) | Content::Comment(_) | Content::Instruction(_) => {
+                unreachable!("only elements are open")
+            }
         }
     }
 
@@ -95,6 +104,14 @@ impl<'a> Document<'a> {
     fn separates(&self, node: &Node<'_>, text: &str) -> bool {
         matches!(&self.nodes[node.parent].content, Content::Element(tag) if tag.has_elements)
             && is_blank(text)
+    }
+
+    /// Whether a text is layout: blanks beside markup, in an element without other text.
+    fn is_layout(&self, node: &Node<'_>, text: &str) -> bool {
+        let Content::Element(tag) = &self.nodes[node.parent].content else {
+            return false;
+        };
+        tag.has_markup && !tag.has_words && is_blank(text)
     }
 }
 
@@ -145,6 +162,12 @@ impl<'d> Element<'d> {
             return None;
         }
         self.document.element(parent)
+    }
+
+    /// The elements inside it and itself, at any depth, in the order of the text.
+    pub(crate) fn descendants(self) -> impl Iterator<Item = Element<'d>> {
+        let document = self.document;
+        (self.index..document.nodes[self.index].end).filter_map(|index| document.element(index))
     }
 
     /// Its attributes, with their values.
@@ -254,9 +277,10 @@ impl<'d> Iterator for Children<'d> {
                         tag,
                     }));
                 }
-                Content::Text(text) if self.document.separates(node, text) => {}
+                Content::Text(text) if self.document.is_layout(node, text) => {}
                 Content::Text(text) => return Some(Child::Text(text)),
                 Content::Comment(text) => return Some(Child::Comment(text)),
+                Content::Instruction(text) => return Some(Child::Instruction(text)),
             }
         }
         None
@@ -306,6 +330,14 @@ impl Source<'_> {
                 found: found.to_owned(),
             },
         ))
+    }
+}
+
+/// The prefix that an attribute of this name declares, empty for none.
+pub(crate) fn declared(key: &str) -> Option<&str> {
+    match key.strip_prefix("xmlns")? {
+        "" => Some(""),
+        rest => rest.strip_prefix(':'),
     }
 }
 

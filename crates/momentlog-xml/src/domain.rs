@@ -1,9 +1,11 @@
 //! `<domain>`: kept as one canonical text, with what moments need read from it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use momentlog_core::{DiskLocation, DomainDef, DomainDisk, DomainUuid, SourceKind};
 
+use crate::disk_source;
 use crate::document::{Element, Source};
 use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
 use crate::limits::{XML_ELEMENTS_MAX, domain_fits};
@@ -263,31 +265,12 @@ fn insert<'d>(disks: &mut Vec<Placed<'d>>, disk: Placed<'d>) {
 }
 
 fn disk<'d>(source: &Source<'_>, element: Element<'d>) -> Result<Placed<'d>, XmlError> {
-    let kind = match element.attribute("type").unwrap_or("file") {
-        "file" => SourceKind::File,
-        "block" => SourceKind::Block,
-        "dir" => SourceKind::Dir,
-        "network" => SourceKind::Network,
-        "volume" => SourceKind::Volume,
-        _ => SourceKind::Other,
-    };
-    let of = |name: &str| {
-        element
-            .child("source")
-            .and_then(|source| source.attribute(name))
-            .map(str::to_owned)
-    };
-    let path = match kind {
-        SourceKind::File => of("file"),
-        SourceKind::Block => of("dev"),
-        SourceKind::Dir => of("dir"),
-        SourceKind::Network => of("name"),
-        SourceKind::Volume => of("pool")
-            .zip(of("volume"))
-            .map(|(pool, volume)| format!("{pool}/{volume}")),
-        SourceKind::Other => of("file").or_else(|| of("dev")).or_else(|| of("path")),
-    };
-    let path = path.filter(|path| !path.is_empty());
+    let kind = disk_source::kind(source, element)?;
+    let given = element.child("source");
+    if let Some(given) = given {
+        disk_source::check(source, kind, given)?;
+    }
+    let path = given.and_then(|given| disk_source::path(kind, given));
     let target = element.child("target");
     let Some(dev) = target.and_then(|target| target.attribute("dev")) else {
         let rule = DomainRule::DiskTarget(path.unwrap_or_else(|| "<null>".to_owned()));
@@ -296,7 +279,7 @@ fn disk<'d>(source: &Source<'_>, element: Element<'d>) -> Result<Placed<'d>, Xml
     let readonly =
         element.child("readonly").is_some() || element.attribute("device") == Some("cdrom");
     let snapshot = match element.attribute("snapshot") {
-        None => readonly.then_some(DiskLocation::No),
+        None => (readonly || kind == SourceKind::VhostUser).then_some(DiskLocation::No),
         Some(word) => Some(disk_location(source, element, word)?),
     };
     let bus = target.and_then(|target| target.attribute("bus"));
@@ -304,6 +287,12 @@ fn disk<'d>(source: &Source<'_>, element: Element<'d>) -> Result<Placed<'d>, Xml
         target: dev.into(),
         kind,
         source: path.map(Arc::from),
+        empty: disk_source::is_empty(kind, given),
+        format: element
+            .child("driver")
+            .and_then(|driver| driver.attribute("type"))
+            .filter(|format| !format.is_empty())
+            .map(Arc::from),
         readonly,
         snapshot,
     };
@@ -385,7 +374,7 @@ pub(crate) fn write_embedded(writer: &mut Writer, root: &str, def: &DomainDef, s
 }
 
 /// Returns the text without what only `secure` may see: the graphics password, and the cookies of a network source.
-fn guarded(xml: &str, secure: bool) -> std::borrow::Cow<'_, str> {
+fn guarded(xml: &str, secure: bool) -> Cow<'_, str> {
     if secure || !(xml.contains("passwd=") || xml.contains("<cookies")) {
         return xml.into();
     }
@@ -405,6 +394,40 @@ fn guarded(xml: &str, secure: bool) -> std::borrow::Cow<'_, str> {
         without: &is_secret,
     };
     canonical(root, &changes).into()
+}
+
+/// Returns what a moment carries without what only `secure` may see, wherever in it that stands. The text is any number of
+/// elements.
+pub(crate) fn guarded_extra(xml: &str, secure: bool) -> Cow<'_, str> {
+    if secure || !(xml.contains("passwd=") || xml.contains("<cookies")) {
+        return xml.into();
+    }
+    let whole = format!("<extra>{xml}</extra>");
+    let source = Source {
+        kind: DocumentKind::Snapshot,
+        text: &whole,
+    };
+    let Ok(document) = source.parse() else {
+        // Never the secret: a text that does not read shows nothing.
+        return "".into();
+    };
+    let guarded: String = document
+        .root()
+        .all_elements()
+        .map(|element| {
+            let changes = Changes {
+                root: element.name(),
+                uuid: None,
+                without_attribute: &|of, key| key == "passwd" && of.name() == "graphics",
+                without: &|of| {
+                    let source = of.parent().is_some_and(|outer| outer.name() == "source");
+                    of.name() == "cookies" && source
+                },
+            };
+            canonical(element, &changes)
+        })
+        .collect();
+    guarded.into()
 }
 
 /// Whether the element is a device of that name.

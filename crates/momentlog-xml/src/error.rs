@@ -103,9 +103,20 @@ pub enum Rule {
         /// Its value.
         value: String,
     },
+    /// An attribute is missing.
+    #[error("Missing required attribute '{attribute}' in element '{element}'")]
+    Required {
+        /// The element.
+        element: &'static str,
+        /// The attribute.
+        attribute: &'static str,
+    },
     /// What a moment says makes no sense.
     #[error(transparent)]
     Moment(#[from] MomentRule),
+    /// What the source of a disk says makes no sense.
+    #[error(transparent)]
+    Source(#[from] SourceRule),
     /// What a domain says makes no sense.
     #[error(transparent)]
     Domain(#[from] DomainRule),
@@ -162,6 +173,50 @@ pub enum MomentRule {
         crate::XML_AROUND_LEN_MAX
     )]
     TooLarge,
+}
+
+/// Rules of a disk's `<source>`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceRule {
+    /// Only the `nbd` protocol works without a name.
+    #[error("missing name for disk source")]
+    NameMissing,
+    /// The name of a gluster disk is `VOLUME/IMAGE`.
+    #[error("can't split path '{0}' into pool name and image name")]
+    VolumePath(String),
+    /// The transport is none that libvirt knows.
+    #[error("unknown protocol transport type '{0}'")]
+    Transport(String),
+    /// A unix transport needs a socket.
+    #[error("missing socket for unix transport")]
+    SocketMissing,
+    /// Only a unix transport has a socket.
+    #[error("transport '{0}' does not support socket attribute")]
+    SocketOf(String),
+    /// A host needs a name.
+    #[error("missing name for host")]
+    HostMissing,
+    /// The port is not a number.
+    #[error("failed to parse port number '{0}'")]
+    Port(String),
+    /// The port is more than 65,535.
+    #[error("port '{0}' out of range")]
+    PortRange(String),
+    /// The encryption has no format.
+    #[error("unknown volume encryption format")]
+    EncryptionMissing,
+    /// The encryption's format is none that libvirt knows.
+    #[error("unknown volume encryption format type {0}")]
+    Encryption(String),
+    /// The secret has no type.
+    #[error("unknown volume encryption secret type")]
+    SecretMissing,
+    /// The secret's type is none that libvirt knows.
+    #[error("unknown volume encryption secret type {0}")]
+    Secret(String),
+    /// Authentication needs a user.
+    #[error("missing username for auth")]
+    AuthUser,
 }
 
 /// Rules of domains.

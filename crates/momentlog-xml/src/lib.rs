@@ -21,11 +21,13 @@
 //! ```
 
 mod checkpoint;
+mod disk_source;
 mod document;
 mod domain;
 mod error;
 mod excerpt;
 mod limits;
+mod namespaces;
 mod recent;
 mod saved;
 mod schema;
@@ -36,7 +38,7 @@ pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
 pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
-pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, XmlError};
+pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError};
 pub use limits::{
     XML_AROUND_LEN_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,
     XML_MOMENT_LEN_MAX, checkpoint_fits, names_fit, snapshot_fits,
@@ -44,5 +46,5 @@ pub use limits::{
 pub use recent::RecentDomain;
 pub use saved::{SavedMoment, read_saved_moment};
 pub use snapshot::{
-    SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
+    Carry, SnapshotRequest, SnapshotView, read_snapshot, read_snapshot_redefine, write_snapshot,
 };

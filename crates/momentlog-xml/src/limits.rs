@@ -83,7 +83,10 @@ pub fn snapshot_fits(name: &MomentName, def: &SnapshotDef) -> Result<(), MomentR
         around.disk(&disk.name);
         around.text(disk.driver.as_deref().unwrap_or_default());
         around.text(disk.source.as_deref().unwrap_or_default());
+        around.canonical(disk.xml.as_deref());
     }
+    around.canonical(def.revert_disks.as_deref());
+    around.canonical(def.extra.as_deref());
     around.fits()
 }
 
@@ -145,6 +148,16 @@ impl Around {
 
     fn text(&mut self, text: &str) {
         self.len = self.len.saturating_add(escaped_len(text));
+    }
+
+    /// Counts canonical XML, which is indented by at most three levels where it is printed.
+    fn canonical(&mut self, xml: Option<&str>) {
+        const INDENT: usize = 6;
+        let count =
+            |byte: u8| xml.map_or(0, |xml| xml.bytes().filter(|other| *other == byte).count());
+        let len = xml.map_or(0, str::len) + INDENT * (1 + count(b'\n'));
+        self.len = self.len.saturating_add(len);
+        self.elements = self.elements.saturating_add(count(b'<'));
     }
 
     fn disk(&mut self, name: &str) {

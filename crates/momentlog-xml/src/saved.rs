@@ -6,7 +6,7 @@ use crate::checkpoint::read_checkpoint_redefine;
 use crate::document::Source;
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
 use crate::recent::RecentDomain;
-use crate::snapshot::read_snapshot_redefine;
+use crate::snapshot::{Carry, read_snapshot_redefine};
 
 /// A moment that was saved as XML.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,13 @@ pub enum SavedMoment {
 /// [`XmlError`]: where, and the first rule that the text breaks.
 pub fn read_saved_moment(
     xml: &str,
+    carry: Carry,
     recent: &RecentDomain,
     fresh: impl FnMut() -> DomainUuid,
 ) -> Result<SavedMoment, XmlError> {
     let (is_snapshot, active) = look(xml, recent)?;
     if is_snapshot {
-        let redefine = read_snapshot_redefine(xml, false, recent, fresh)?;
+        let redefine = read_snapshot_redefine(xml, false, carry, recent, fresh)?;
         Ok(SavedMoment::Snapshot { redefine, active })
     } else {
         let redefine = read_checkpoint_redefine(xml, recent, fresh)?;

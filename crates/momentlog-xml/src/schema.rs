@@ -44,7 +44,7 @@ fn structure(
     let mut seen: Vec<&str> = Vec::new();
     for child in element.children() {
         match child {
-            Child::Comment(_) => {}
+            Child::Comment(_) | Child::Instruction(_) => {}
             Child::Text(text) if is_blank(text) => {}
             Child::Text(_) => {
                 return broken(source, element, format!("text is not allowed in '{name}'"));

@@ -7,19 +7,29 @@ use momentlog_core::{
     SnapshotState, SourceKind,
 };
 
+use crate::disk_source;
 use crate::document::{Document, Element, Source};
-use crate::domain::{disk_location, embedded_def, write_embedded};
+use crate::domain::{disk_location, embedded_def, guarded_extra, write_embedded};
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
 use crate::limits::snapshot_fits;
 use crate::recent::RecentDomain;
 use crate::schema;
-use crate::write::Writer;
+use crate::write::{Changes, Writer, canonical};
 
 /// Image formats that libvirt's parser knows.
 const IMAGE_FORMATS: [&str; 16] = [
     "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow",
     "qcow", "qcow2", "qed", "vmdk",
 ];
+
+/// What of a snapshot's XML is kept although no field says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// Everything, whether libvirt knows it or not.
+    Everything,
+    /// What libvirt 9.0.0's test driver keeps: the details of overlays.
+    TestDriver,
+}
 
 /// What of a `<domainsnapshot>` counts when a snapshot is made. The rest is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub struct SnapshotRequest {
     pub memory: Option<Memory>,
     /// Wishes for disks.
     pub disks: Vec<SnapshotDisk>,
+    /// What else it holds and libvirt does not know, see [`SnapshotDef::extra`].
+    pub extra: Option<Arc<str>>,
 }
 
 /// Reads the XML of a snapshot to be made; the schema counts only if `validate` is set.
@@ -39,19 +51,20 @@ pub struct SnapshotRequest {
 /// # Errors
 ///
 /// [`XmlError`]: where, and the first rule that the text breaks.
-pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlError> {
+pub fn read_snapshot(xml: &str, validate: bool, carry: Carry) -> Result<SnapshotRequest, XmlError> {
     let (source, document) = parse(xml, validate, None)?;
     let root = document.root();
     let name = root
         .child_text("name")
         .and_then(|name| MomentName::new(&name));
     let memory = memory(&source, root, false)?;
-    let disks = disks(&source, root)?;
+    let disks = disks(&source, root, carry)?;
     Ok(SnapshotRequest {
         name,
         description: root.child_text("description").map(Arc::from),
         memory,
         disks,
+        extra: extra(root, carry, |name| name != "cookie"),
     })
 }
 
@@ -64,6 +77,7 @@ pub fn read_snapshot(xml: &str, validate: bool) -> Result<SnapshotRequest, XmlEr
 pub fn read_snapshot_redefine(
     xml: &str,
     validate: bool,
+    carry: Carry,
     recent: &RecentDomain,
     mut fresh: impl FnMut() -> DomainUuid,
 ) -> Result<Redefine<SnapshotDef>, XmlError> {
@@ -104,7 +118,11 @@ pub fn read_snapshot_redefine(
         Memory::Internal
     };
     let memory = memory(&source, root, state.is_memoryless())?.unwrap_or(default);
-    let disks = disks(&source, root)?;
+    let disks = disks(&source, root, carry)?;
+    let revert_disks = match carry {
+        Carry::Everything => carried(root.named("revertDisks")),
+        Carry::TestDriver => None,
+    };
     let description = root.child_text("description").map(Arc::from);
     let def = SnapshotDef {
         description,
@@ -113,6 +131,8 @@ pub fn read_snapshot_redefine(
         disks,
         domain,
         inactive_domain,
+        revert_disks,
+        extra: extra(root, carry, |_| true),
     };
     snapshot_fits(&name, &def).map_err(wrong)?;
     Ok(Redefine {
@@ -200,15 +220,61 @@ fn memory(
     }
 }
 
+/// Elements of a snapshot that a field says, that libvirt makes itself, or that are kept apart.
+const KNOWN: [&str; 11] = [
+    "name",
+    "description",
+    "state",
+    "parent",
+    "creationTime",
+    "memory",
+    "disks",
+    "domain",
+    "inactiveDomain",
+    "active",
+    "revertDisks",
+];
+
+/// What the snapshot holds besides what is known, as canonical XML in its order.
+fn extra(root: Element<'_>, carry: Carry, wanted: impl Fn(&str) -> bool) -> Option<Arc<str>> {
+    if carry == Carry::TestDriver {
+        return None;
+    }
+    carried(root.all_elements().filter(|element| {
+        let known = !element.is_namespaced() && KNOWN.contains(&element.name());
+        !known && wanted(element.name())
+    }))
+}
+
+/// The canonical XML of elements, one after the other; none if there are none.
+fn carried<'d>(elements: impl Iterator<Item = Element<'d>>) -> Option<Arc<str>> {
+    let text: String = elements
+        .map(|element| {
+            let changes = Changes {
+                root: element.name(),
+                uuid: None,
+                without_attribute: &|_, _| false,
+                without: &|_| false,
+            };
+            canonical(element, &changes)
+        })
+        .collect();
+    (!text.is_empty()).then(|| text.into())
+}
+
 /// Reads every element inside `<disks>`, whatever it is called, as libvirt does.
-fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<SnapshotDisk>, XmlError> {
+fn disks(
+    source: &Source<'_>,
+    root: Element<'_>,
+    carry: Carry,
+) -> Result<Vec<SnapshotDisk>, XmlError> {
     root.named("disks")
         .flat_map(Element::all_elements)
-        .map(|element| disk(source, element))
+        .map(|element| disk(source, element, carry))
         .collect()
 }
 
-fn disk(source: &Source<'_>, element: Element<'_>) -> Result<SnapshotDisk, XmlError> {
+fn disk(source: &Source<'_>, element: Element<'_>, carry: Carry) -> Result<SnapshotDisk, XmlError> {
     let wrong = |rule: MomentRule| source.error(element.offset(), rule);
     let name = element
         .attribute("name")
@@ -217,31 +283,18 @@ fn disk(source: &Source<'_>, element: Element<'_>) -> Result<SnapshotDisk, XmlEr
         .attribute("snapshot")
         .map(|word| disk_location(source, element, word))
         .transpose()?;
-    let kind = match element.attribute("type") {
-        None | Some("file") => SourceKind::File,
-        Some("block") => SourceKind::Block,
-        Some("network") => SourceKind::Network,
-        Some(other @ ("dir" | "volume" | "nvme" | "vhostuser" | "vhostvdpa")) => {
-            return Err(wrong(MomentRule::DiskType(other.to_owned())));
-        }
-        Some(value) => {
-            let rule = Rule::Word {
-                element: "disk",
-                attribute: "type",
-                value: value.to_owned(),
-            };
-            return Err(source.error(element.offset(), rule));
-        }
-    };
-    let key = match kind {
-        SourceKind::Block => "dev",
-        SourceKind::Network => "name",
-        _ => "file",
-    };
-    let path = element
-        .child("source")
-        .and_then(|source| source.attribute(key))
-        .filter(|path| !path.is_empty());
+    let kind = disk_source::kind(source, element)?;
+    if !matches!(
+        kind,
+        SourceKind::File | SourceKind::Block | SourceKind::Network
+    ) {
+        return Err(wrong(MomentRule::DiskType(kind.as_str().to_owned())));
+    }
+    let given = element.child("source");
+    if let Some(given) = given {
+        disk_source::check(source, kind, given)?;
+    }
+    let path = given.and_then(|given| disk_source::path(kind, given));
     let driver = element
         .child("driver")
         .and_then(|driver| driver.attribute("type"))
@@ -251,11 +304,11 @@ fn disk(source: &Source<'_>, element: Element<'_>) -> Result<SnapshotDisk, XmlEr
     {
         return Err(wrong(MomentRule::DiskDriver(driver.to_owned())));
     }
-    if let Some(path) = path
+    if let Some(path) = &path
         && kind != SourceKind::Network
         && !path.starts_with('/')
     {
-        return Err(wrong(MomentRule::DiskPath(path.to_owned())));
+        return Err(wrong(MomentRule::DiskPath(path.clone())));
     }
     let implied = (path.is_some() || driver.is_some()).then_some(DiskLocation::External);
     Ok(SnapshotDisk {
@@ -264,7 +317,123 @@ fn disk(source: &Source<'_>, element: Element<'_>) -> Result<SnapshotDisk, XmlEr
         kind,
         driver: driver.map(Arc::from),
         source: path.map(Arc::from),
+        xml: says_more(element, kind, carry).then(|| disk_xml(element, carry)),
     })
+}
+
+/// The attribute of an overlay's `<source>` that its field says.
+fn path_key(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Block => "dev",
+        SourceKind::Network => "name",
+        _ => "file",
+    }
+}
+
+/// What of an overlay libvirt's test driver keeps.
+const DISK_CHILDREN: [&str; 3] = ["snapshotDeleteInProgress", "driver", "source"];
+const SOURCE_ATTRIBUTES: [&str; 7] = [
+    "file",
+    "dev",
+    "name",
+    "protocol",
+    "tls",
+    "tlsHostname",
+    "query",
+];
+const SOURCE_CHILDREN: [&str; 14] = [
+    "host",
+    "snapshot",
+    "config",
+    "auth",
+    "encryption",
+    "seclabel",
+    "reservations",
+    "initiator",
+    "cookies",
+    "ssl",
+    "readahead",
+    "timeout",
+    "slices",
+    "identity",
+];
+
+/// Whether an attribute of an overlay, or of its driver or source, is carried.
+fn carries_attribute(disk: Element<'_>, of: Element<'_>, key: &str, carry: Carry) -> bool {
+    if of == disk {
+        let said = matches!(key, "name" | "snapshot" | "type");
+        return !said && carry == Carry::Everything;
+    }
+    if carry == Carry::Everything || of.parent() != Some(disk) {
+        return true;
+    }
+    match of.name() {
+        "driver" => key == "type",
+        "source" => SOURCE_ATTRIBUTES.contains(&key),
+        _ => false,
+    }
+}
+
+/// Whether an element inside an overlay is carried.
+fn carries_element(disk: Element<'_>, inside: Element<'_>, carry: Carry) -> bool {
+    if carry == Carry::Everything {
+        return true;
+    }
+    let Some(parent) = inside.parent() else {
+        return true;
+    };
+    let name = inside.name();
+    if parent == disk {
+        return DISK_CHILDREN.contains(&name);
+    }
+    if parent.parent() != Some(disk) {
+        return true;
+    }
+    match parent.name() {
+        "driver" => name == "metadata_cache",
+        // Slices without one and empty parts are what libvirt does not print.
+        "source" => SOURCE_CHILDREN.contains(&name) && has_content(inside),
+        _ => false,
+    }
+}
+
+fn has_content(element: Element<'_>) -> bool {
+    element.attributes().next().is_some() || element.all_elements().next().is_some()
+}
+
+/// Whether an overlay's content says more than its image format and its path.
+fn says_more(disk: Element<'_>, kind: SourceKind, carry: Carry) -> bool {
+    let of = |element: Element<'_>, said: &str| {
+        element
+            .attributes()
+            .any(|(key, _)| key != said && carries_attribute(disk, element, key, carry))
+            || element
+                .all_elements()
+                .any(|inside| carries_element(disk, inside, carry))
+    };
+    let attributes = disk
+        .attributes()
+        .any(|(key, _)| carries_attribute(disk, disk, key, carry));
+    let mut children = disk
+        .all_elements()
+        .filter(|child| carries_element(disk, *child, carry));
+    let more = |child: Element<'_>| match child.name() {
+        "driver" => of(child, "type"),
+        "source" => of(child, path_key(kind)),
+        _ => true,
+    };
+    attributes || children.any(more)
+}
+
+/// The `<disk>` as canonical XML, without the attributes that its fields say.
+fn disk_xml(disk: Element<'_>, carry: Carry) -> Arc<str> {
+    let changes = Changes {
+        uuid: None,
+        root: "disk",
+        without_attribute: &|of, key| !carries_attribute(disk, of, key, carry),
+        without: &|inside| !carries_element(disk, inside, carry),
+    };
+    canonical(disk, &changes).into()
 }
 
 /// What of a snapshot is written.
@@ -318,9 +487,11 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
         writer.open("disks", &[]);
         def.disks
             .iter()
-            .for_each(|disk| write_disk(&mut writer, disk));
+            .for_each(|disk| write_disk(&mut writer, disk, secure));
         writer.close("disks");
     }
+    let revert_disks = def.revert_disks.as_deref().unwrap_or_default();
+    writer.canonical(&guarded_extra(revert_disks, secure));
     match def
         .domain
         .as_deref()
@@ -336,16 +507,23 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
     if let Some(inactive) = &def.inactive_domain {
         write_embedded(&mut writer, "inactiveDomain", inactive, secure);
     }
+    let extra = def.extra.as_deref().unwrap_or_default();
+    writer.canonical(&guarded_extra(extra, secure));
     writer.close("domainsnapshot");
     writer.finish()
 }
 
-fn write_disk(writer: &mut Writer, disk: &SnapshotDisk) {
+fn write_disk(writer: &mut Writer, disk: &SnapshotDisk, secure: bool) {
     let mut attributes = vec![("name", &*disk.name)];
     attributes.extend(
         disk.location
             .map(|location| ("snapshot", location.as_str())),
     );
+    if let Some(xml) = &disk.xml {
+        attributes.push(("type", disk.kind.as_str()));
+        writer.canonical_with("disk", &attributes, &guarded_extra(xml, secure));
+        return;
+    }
     if disk.source.is_none() && disk.driver.is_none() {
         writer.empty("disk", &attributes);
         return;
@@ -356,12 +534,7 @@ fn write_disk(writer: &mut Writer, disk: &SnapshotDisk) {
         writer.empty("driver", &[("type", driver)]);
     }
     if let Some(source) = &disk.source {
-        let key = match disk.kind {
-            SourceKind::Block => "dev",
-            SourceKind::Network => "name",
-            _ => "file",
-        };
-        writer.empty("source", &[(key, source)]);
+        writer.empty("source", &[(path_key(disk.kind), source)]);
     }
     writer.close("disk");
 }

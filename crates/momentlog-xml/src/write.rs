@@ -3,6 +3,7 @@
 use momentlog_core::DomainUuid;
 
 use crate::document::{Child, Children, Element, is_blank};
+use crate::namespaces::{Inherited, inherited};
 
 /// XML that is being written.
 #[derive(Debug)]
@@ -68,15 +69,23 @@ impl Writer {
         self.out.push_str(rest);
     }
 
+    /// Writes a canonical text whose root is `name`, with these attributes before its own.
+    pub(crate) fn canonical_with(&mut self, name: &str, attributes: &[(&str, &str)], text: &str) {
+        let Some(rest) = text
+            .strip_prefix('<')
+            .and_then(|text| text.strip_prefix(name))
+        else {
+            return self.empty(name, attributes);
+        };
+        let mut whole = String::with_capacity(text.len() + USUAL_LEN);
+        begin_tag(&mut whole, name, attributes);
+        whole.push_str(rest);
+        self.canonical(&whole);
+    }
+
     fn tag(&mut self, name: &str, attributes: &[(&str, &str)], end: &str) {
         self.indent();
-        self.out.push('<');
-        self.out.push_str(name);
-        for (key, value) in attributes {
-            begin_attribute(&mut self.out, key);
-            escape(&mut self.out, value);
-            self.out.push('\'');
-        }
+        begin_tag(&mut self.out, name, attributes);
         self.out.push_str(end);
     }
 
@@ -88,6 +97,16 @@ impl Writer {
 
     fn indent(&mut self) {
         self.out.extend(std::iter::repeat_n("  ", self.depth));
+    }
+}
+
+fn begin_tag(out: &mut String, name: &str, attributes: &[(&str, &str)]) {
+    out.push('<');
+    out.push_str(name);
+    for (key, value) in attributes {
+        begin_attribute(out, key);
+        escape(out, value);
+        out.push('\'');
     }
 }
 
@@ -129,14 +148,21 @@ fn begin_attribute(out: &mut String, key: &str) {
 
 /// Returns the offset of the next line of a canonical text that begins with markup, after its line break.
 ///
-/// Such a break follows a `>`, comes before blanks and a `<`, and is not inside a comment: text and attributes escape `>`.
+/// Such a break follows a `>`, comes before blanks and a `<`, and is inside neither a comment nor an instruction: text and
+/// attributes escape `>`.
 fn next_line_of_markup(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
     loop {
         let newline = at + text[at..].find('\n')?;
-        if let Some(comment) = text[at..newline].find("<!--") {
-            at += comment + text[at + comment..].find("-->")? + 3;
+        let line = &text[at..newline];
+        let opaque = [("<!--", "-->"), ("<?", "?>")]
+            .into_iter()
+            .filter_map(|(begin, end)| Some((line.find(begin)?, begin, end)))
+            .min();
+        if let Some((offset, begin, end)) = opaque {
+            let inside = at + offset + begin.len();
+            at = inside + text[inside..].find(end)? + end.len();
             continue;
         }
         let begins = bytes[newline + 1..].iter().find(|byte| **byte != b' ') == Some(&b'<');
@@ -165,7 +191,13 @@ impl Changes<'_> {
     }
 
     /// Writes the start of an element, and returns it if there is more of it.
-    fn begin<'d>(&self, out: &mut String, name: &'d str, element: Element<'d>) -> Option<Open<'d>> {
+    fn begin<'d>(
+        &self,
+        out: &mut String,
+        name: &'d str,
+        element: Element<'d>,
+        inherited: &[Inherited<'d>],
+    ) -> Option<Open<'d>> {
         out.push('<');
         out.push_str(name);
         for (key, value) in element.attributes() {
@@ -174,6 +206,11 @@ impl Changes<'_> {
                 escape_canonical(out, value, true);
                 out.push('\'');
             }
+        }
+        for declaration in inherited.iter().filter(|other| other.at == element) {
+            begin_attribute(out, declaration.key);
+            escape_canonical(out, declaration.uri, true);
+            out.push('\'');
         }
         let children = element.children();
         if !children.clone().any(|child| self.keeps(&child)) {
@@ -201,12 +238,14 @@ struct Open<'d> {
 
 /// Returns the canonical text of an element: what [`Writer::canonical`] can print at any depth.
 ///
-/// An element that holds text is written on one line as it is, so that reading it gives the same text again.
+/// An element that holds text is written on one line as it is, so that reading it gives the same text again. The
+/// namespaces around the element that it uses are declared in it.
 pub(crate) fn canonical(root: Element<'_>, changes: &Changes<'_>) -> String {
     let mut out = String::with_capacity(USUAL_LEN);
     let mut uuid = changes.uuid;
+    let inherited = inherited(root);
     let mut open: Vec<Open<'_>> = Vec::new();
-    open.extend(changes.begin(&mut out, changes.root, root));
+    open.extend(changes.begin(&mut out, changes.root, root, &inherited));
     loop {
         let depth = open.len();
         let Some(Open {
@@ -227,9 +266,15 @@ pub(crate) fn canonical(root: Element<'_>, changes: &Changes<'_>) -> String {
                 out.push_str(comment);
                 out.push_str("-->");
             }
+            Some(Child::Instruction(instruction)) => {
+                begin_line(&mut out, depth, on_one_line);
+                out.push_str("<?");
+                out.push_str(instruction);
+                out.push_str("?>");
+            }
             Some(Child::Element(child)) => {
                 begin_line(&mut out, depth, on_one_line);
-                let inner = changes.begin(&mut out, child.name(), child);
+                let inner = changes.begin(&mut out, child.name(), child, &inherited);
                 open.extend(inner.map(|inner| Open {
                     on_one_line: on_one_line || inner.on_one_line,
                     ..inner

@@ -4,6 +4,7 @@
 //! libvirt's test driver. Where the two differ, the difference is a field here and no branch elsewhere.
 
 use momentlog_core::{Domain, Memory, MomentName, Profile};
+use momentlog_xml::Carry;
 
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, required, unsupported};
 use crate::flags::{
@@ -21,6 +22,8 @@ pub(crate) struct Driver {
     /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
     /// kept of the guest's memory must be something that it can keep.
     pub(crate) makes_files: bool,
+    /// What of a snapshot's XML is kept although no field says it.
+    pub(crate) carry: Carry,
 }
 
 /// libvirt's test driver, as recorded.
@@ -42,6 +45,7 @@ static TEST: Driver = {
         checkpoint_create: Checkpoint::REDEFINE.union(Checkpoint::QUIESCE),
         undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
         makes_files: false,
+        carry: Carry::TestDriver,
     }
 };
 
@@ -67,6 +71,7 @@ static QEMU: Driver = Driver {
         .union(UndefineFlags::KEEP_TPM)
         .union(UndefineFlags::STORAGE),
     makes_files: true,
+    carry: Carry::Everything,
 };
 
 impl Driver {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use momentlog_core::{DiskRefused, MomentKind, Refusal};
 use momentlog_store::StoreError;
-use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, XmlError};
+use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
 
 /// What went wrong, numbered as `virErrorNumber`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +78,7 @@ pub enum ErrorDomain {
     None = 0,
     Xml = 5,
     Test = 12,
+    Storage = 18,
     Domain = 20,
     DomainSnapshot = 35,
     DomainCheckpoint = 69,
@@ -306,10 +307,13 @@ impl From<XmlError> for Error {
         };
         let (code, domain) = match &error.rule {
             Rule::WellFormed(_) => (ErrorCode::XmlDetail, own),
-            Rule::Root { .. } | Rule::Word { .. } => (ErrorCode::XmlError, ErrorDomain::Xml),
+            Rule::Root { .. } | Rule::Word { .. } | Rule::Required { .. } => {
+                (ErrorCode::XmlError, ErrorDomain::Xml)
+            }
             Rule::Schema(_) => (ErrorCode::XmlInvalidSchema, ErrorDomain::Xml),
             Rule::Moment(rule) => (moment_rule(rule), own),
             Rule::Domain(rule) => (domain_rule(rule), ErrorDomain::Domain),
+            Rule::Source(rule) => source_rule(rule),
         };
         Error::new(code, domain, &error).caused(error)
     }
@@ -320,6 +324,26 @@ fn moment_rule(rule: &MomentRule) -> ErrorCode {
         MomentRule::TimeMissing(_) | MomentRule::DiskName => ErrorCode::InternalError,
         MomentRule::State(_) | MomentRule::DiskDriver(_) => ErrorCode::ConfigUnsupported,
         _ => ErrorCode::XmlError,
+    }
+}
+
+fn source_rule(rule: &SourceRule) -> (ErrorCode, ErrorDomain) {
+    match rule {
+        SourceRule::NameMissing
+        | SourceRule::VolumePath(_)
+        | SourceRule::SocketMissing
+        | SourceRule::SocketOf(_)
+        | SourceRule::HostMissing => (ErrorCode::XmlError, ErrorDomain::Domain),
+        SourceRule::Transport(_) => (ErrorCode::ConfigUnsupported, ErrorDomain::Domain),
+        SourceRule::Port(_) | SourceRule::PortRange(_) => {
+            (ErrorCode::InvalidArg, ErrorDomain::None)
+        }
+        SourceRule::EncryptionMissing | SourceRule::SecretMissing | SourceRule::AuthUser => {
+            (ErrorCode::XmlError, ErrorDomain::Storage)
+        }
+        SourceRule::Encryption(_) | SourceRule::Secret(_) => {
+            (ErrorCode::ConfigUnsupported, ErrorDomain::Storage)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use momentlog_core::{
     DomainUuid, Event, MomentChange, MomentName, SnapshotDef, SourceKind,
 };
 use momentlog_xml::{
-    CheckpointView, RecentDomain, SnapshotView, XmlError, checkpoint_fits, names_fit,
+    Carry, CheckpointView, RecentDomain, SnapshotView, XmlError, checkpoint_fits, names_fit,
     read_checkpoint_redefine, read_domain, read_snapshot_redefine, snapshot_fits, write_checkpoint,
     write_snapshot,
 };
@@ -145,7 +145,8 @@ fn snapshot_reads_back(name: &MomentName, created: i64, def: &SnapshotDef) -> Re
     };
     let dump = write_snapshot(view, true);
     let recent = RecentDomain::default();
-    let read = read_snapshot_redefine(&dump, false, &recent, || NO_UUID).map_err(unreadable)?;
+    let read = read_snapshot_redefine(&dump, false, Carry::Everything, &recent, || NO_UUID)
+        .map_err(unreadable)?;
     def.description = def.description.filter(|text| !text.is_empty());
     for disk in &mut def.disks {
         // The kind of an overlay is printed with it.

@@ -581,10 +581,21 @@ impl Dictionary {
             disks: stored
                 .disks
                 .into_iter()
-                .map(TryInto::try_into)
+                .map(|disk| {
+                    let xml = disk.xml.map(|place| self.text(seq, place)).transpose()?;
+                    disk.into_disk(xml)
+                })
                 .collect::<Result<_, _>>()?,
             domain,
             inactive_domain: inactive,
+            revert_disks: stored
+                .revert_disks
+                .map(|place| self.text(seq, place))
+                .transpose()?,
+            extra: stored
+                .extra
+                .map(|place| self.text(seq, place))
+                .transpose()?,
         })
     }
 

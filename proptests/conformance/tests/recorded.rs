@@ -115,8 +115,8 @@ fn recorded_xml() -> Vec<(bool, String)> {
 fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
     use momentlog::core::DomainUuid;
     use momentlog::xml::{
-        CheckpointView, MomentRule, RecentDomain, Rule, SnapshotView, read_checkpoint_redefine,
-        read_snapshot_redefine, write_checkpoint, write_snapshot,
+        Carry, CheckpointView, MomentRule, RecentDomain, Rule, SnapshotView,
+        read_checkpoint_redefine, read_snapshot_redefine, write_checkpoint, write_snapshot,
     };
     let recent = RecentDomain::default();
     let nobody = DomainUuid::from_bytes([0; 16]);
@@ -139,15 +139,16 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
             };
             write_checkpoint(view, true, false)
         } else {
-            let read = match read_snapshot_redefine(&xml, false, &recent, || nobody) {
-                Ok(read) => read,
-                // libvirt takes external memory of a guest that is off, and then reads it back no more than we do.
-                Err(error) if error.rule == Rule::Moment(MomentRule::MemoryOffline) => {
-                    unreadable += 1;
-                    continue;
-                }
-                Err(error) => panic!("{error}: {xml}"),
-            };
+            let read =
+                match read_snapshot_redefine(&xml, false, Carry::Everything, &recent, || nobody) {
+                    Ok(read) => read,
+                    // libvirt takes external memory of a guest that is off, and then reads it back no more than we do.
+                    Err(error) if error.rule == Rule::Moment(MomentRule::MemoryOffline) => {
+                        unreadable += 1;
+                        continue;
+                    }
+                    Err(error) => panic!("{error}: {xml}"),
+                };
             let view = SnapshotView {
                 name: &read.name,
                 parent: read.parent.as_ref(),

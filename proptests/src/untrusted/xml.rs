@@ -2,7 +2,7 @@
 
 use momentlog::core::{DomainUuid, MomentName};
 use momentlog::xml::{
-    CheckpointView, RecentDomain, SnapshotView, read_checkpoint, read_checkpoint_redefine,
+    Carry, CheckpointView, RecentDomain, SnapshotView, read_checkpoint, read_checkpoint_redefine,
     read_domain, read_snapshot, read_snapshot_redefine, write_checkpoint, write_domain,
     write_snapshot,
 };
@@ -17,9 +17,14 @@ const FRESH: DomainUuid = DomainUuid::from_bytes([0xf5; 16]);
 pub fn snapshot_xml(text: &str) {
     recent_domain(text);
     for validate in [false, true] {
-        let _ = read_snapshot(text, validate);
-        let Ok(read) = read_snapshot_redefine(text, validate, &RecentDomain::default(), || FRESH)
-        else {
+        let _ = read_snapshot(text, validate, Carry::Everything);
+        let Ok(read) = read_snapshot_redefine(
+            text,
+            validate,
+            Carry::Everything,
+            &RecentDomain::default(),
+            || FRESH,
+        ) else {
             continue;
         };
         let view = SnapshotView {
@@ -30,13 +35,18 @@ pub fn snapshot_xml(text: &str) {
             domain: FRESH,
         };
         let written = write_snapshot(view, true);
-        let again =
-            match read_snapshot_redefine(&written, false, &RecentDomain::default(), || FRESH) {
-                Ok(again) => again,
-                // libvirt writes no time 0, and reads none back.
-                Err(_) if read.created == 0 => continue,
-                Err(error) => panic!("{error}: {written}"),
-            };
+        let again = match read_snapshot_redefine(
+            &written,
+            false,
+            Carry::Everything,
+            &RecentDomain::default(),
+            || FRESH,
+        ) {
+            Ok(again) => again,
+            // libvirt writes no time 0, and reads none back.
+            Err(_) if read.created == 0 => continue,
+            Err(error) => panic!("{error}: {written}"),
+        };
         assert_eq!(normal(&again.name), normal(&read.name), "{written}");
         assert_eq!(
             (again.def.domain, again.def.state),
@@ -104,9 +114,14 @@ fn recent_domain(text: &str) {
     let recent = RecentDomain::default();
     for text in &texts {
         for validate in [false, true] {
-            let with = read_snapshot_redefine(text, validate, &recent, || FRESH);
-            let without =
-                read_snapshot_redefine(text, validate, &RecentDomain::default(), || FRESH);
+            let with = read_snapshot_redefine(text, validate, Carry::Everything, &recent, || FRESH);
+            let without = read_snapshot_redefine(
+                text,
+                validate,
+                Carry::Everything,
+                &RecentDomain::default(),
+                || FRESH,
+            );
             assert_eq!(with, without, "{text}");
         }
         let with = read_checkpoint_redefine(text, &recent, || FRESH);

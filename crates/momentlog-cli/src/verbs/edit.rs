@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use momentlog::core::{DomainUuid, MomentName, Profile};
-use momentlog::xml::{RecentDomain, read_checkpoint_redefine, read_snapshot_redefine};
+use momentlog::xml::{Carry, RecentDomain, read_checkpoint_redefine, read_snapshot_redefine};
 use momentlog::{
     CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointXmlFlags, Domain, Snapshot,
     SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotXmlFlags,
@@ -86,8 +86,14 @@ pub fn snapshot(session: &mut Session, invocation: &Invocation) -> Answer {
         ))
         .and(format!("Failed to update {name}"))
     };
-    let new_name = read_snapshot_redefine(&edited.text, false, &RecentDomain::default(), no_uuid)
-        .map(|redefine| redefine.name);
+    let new_name = read_snapshot_redefine(
+        &edited.text,
+        false,
+        Carry::Everything,
+        &RecentDomain::default(),
+        no_uuid,
+    )
+    .map(|redefine| redefine.name);
     if let (true, false, Ok(new)) = (makes_no_copy(&domain), rename || clone, &new_name)
         && new != name
     {

@@ -16,6 +16,8 @@ fn domain_def(disks: &[&str]) -> Arc<DomainDef> {
         target: (*target).into(),
         kind: SourceKind::File,
         source: Some(format!("/images/{target}.qcow2").into()),
+        empty: false,
+        format: Some("qcow2".into()),
         readonly: false,
         snapshot: None,
     });
@@ -44,6 +46,7 @@ fn snapshot(text: &str) -> Action {
         now: 100,
         memory: None,
         disks: vec![],
+        extra: None,
         disk_only: false,
         halt: false,
     })

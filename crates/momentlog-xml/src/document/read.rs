@@ -11,7 +11,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use super::{Content, Document, Node, Source, Tag, is_blank};
+use super::{Content, Document, Node, Source, Tag, declared, is_blank};
 use crate::error::{Position, XmlError};
 use crate::limits::XML_ATTRIBUTES_MAX;
 use crate::recent::{Embedded, Known};
@@ -140,10 +140,7 @@ impl<'a> Builder<'a> {
                     self.text(resolved, offset)?;
                 }
                 Event::Comment(comment) => {
-                    if let Some(parent) = self.open.last() {
-                        self.push(*parent, Content::Comment(comment.xml10_content()));
-                        self.text = None;
-                    }
+                    self.markup(Content::Comment(comment.xml10_content()));
                 }
                 Event::Decl(declaration) => {
                     if offset != skipped {
@@ -163,7 +160,7 @@ impl<'a> Builder<'a> {
                         }
                     }
                 }
-                Event::PI(_) => {}
+                Event::PI(_) => self.markup(Content::Instruction(self.instruction(offset))),
                 Event::DocType(_) => {
                     return Err(self
                         .source
@@ -240,18 +237,22 @@ impl<'a> Builder<'a> {
             self.document.attributes.push((key, value));
         }
         let attributes = first..self.document.attributes.len();
-        let namespaced = self.enter_namespaces(name, attributes.clone());
+        let namespaced = self.enter_namespaces(name, attributes.clone(), offset)?;
         let tag = Tag {
             name,
             namespaced,
             has_elements: false,
+            has_markup: false,
+            has_words: false,
             known: false,
             attributes,
             offset,
         };
         let parent = self.open.last().copied();
         if let Some(parent) = parent {
-            self.document.tag_mut(parent).has_elements = true;
+            let parent = self.document.tag_mut(parent);
+            parent.has_elements = true;
+            parent.has_markup = true;
         }
         let index = self.document.nodes.len();
         self.push(parent.unwrap_or(index), Content::Element(tag));
@@ -269,30 +270,73 @@ impl<'a> Builder<'a> {
         });
     }
 
+    /// What stands between the brackets of the instruction at `offset`, with line ends as a reader gives them.
+    fn instruction(&self, offset: usize) -> Cow<'a, str> {
+        let inside = &self.source.text[offset + "<?".len()..];
+        let inside = &inside[..inside.find("?>").unwrap_or(inside.len())];
+        if inside.contains('\r') {
+            return inside.replace("\r\n", "\n").replace('\r', "\n").into();
+        }
+        inside.into()
+    }
+
+    /// Takes in a comment or an instruction; one outside the root means nothing.
+    fn markup(&mut self, content: Content<'a>) {
+        if let Some(parent) = self.open.last() {
+            self.document.tag_mut(*parent).has_markup = true;
+            self.push(*parent, content);
+            self.text = None;
+        }
+    }
+
     /// Enters an element's declarations, and returns whether its prefix, or its lack of one, is bound to a namespace.
-    fn enter_namespaces(&mut self, name: &str, attributes: Range<usize>) -> bool {
-        for (key, uri) in &self.document.attributes[attributes] {
+    fn enter_namespaces(
+        &mut self,
+        name: &str,
+        attributes: Range<usize>,
+        offset: usize,
+    ) -> Result<bool, XmlError> {
+        for (key, uri) in &self.document.attributes[attributes.clone()] {
             if let Some(prefix) = declared(key) {
                 let bound = !uri.is_empty();
                 self.bindings.entry(prefix).or_default().push(bound);
             }
         }
-        match name.split_once(':') {
-            Some(("xml", _)) => true,
-            Some((prefix, _)) => self.is_bound(prefix),
-            None => self.is_bound(""),
+        let keys = self.document.attributes[attributes]
+            .iter()
+            .map(|(key, _)| *key);
+        for used in keys.filter(|key| declared(key).is_none()).chain([name]) {
+            if let Some((prefix, _)) = used.split_once(':')
+                && prefix != "xml"
+                && !self.is_bound(prefix)
+            {
+                let rule = format!("prefix '{prefix}' of '{used}' is not declared");
+                return Err(self.source.malformed(offset, rule));
+            }
         }
+        Ok(name.contains(':') || self.is_bound(""))
     }
 
     fn is_bound(&self, prefix: &str) -> bool {
         self.bindings.get(prefix).and_then(|bound| bound.last()) == Some(&true)
     }
 
+    /// Whether the root declares a namespace: then what an element inside means is not in its text alone.
+    fn root_declares(&self) -> bool {
+        let Content::Element(root) = &self.document.nodes[0].content else {
+            return false;
+        };
+        self.document.attributes[root.attributes.clone()]
+            .iter()
+            .any(|(key, _)| declared(key).is_some())
+    }
+
     /// If the element that was opened last is the known one, returns the length of its content, which begins at `content`.
-    ///
-    /// Namespaces outside do not matter: what is in one is not read, and the canonical text has names as they are written.
     fn pass_known(&mut self, content: usize) -> usize {
         let [_, index] = self.open[..] else { return 0 };
+        if self.root_declares() {
+            return 0;
+        }
         let Some(known) = self.document.known.clone() else {
             return 0;
         };
@@ -312,7 +356,7 @@ impl<'a> Builder<'a> {
         let [_, index] = self.open[..] else { return };
         let tag = self.document.tag_mut(index);
         let (name, range) = (tag.name, tag.offset..end.end);
-        if name != "domain" || self.document.embedded.is_some() {
+        if name != "domain" || self.document.embedded.is_some() || self.root_declares() {
             return;
         }
         let inside = &self.document.nodes[index..];
@@ -338,7 +382,7 @@ impl<'a> Builder<'a> {
     }
 
     fn text(&mut self, text: Cow<'a, str>, offset: usize) -> Result<(), XmlError> {
-        let Some(parent) = self.open.last() else {
+        let Some(parent) = self.open.last().copied() else {
             if is_blank(&text) {
                 return Ok(());
             }
@@ -349,6 +393,12 @@ impl<'a> Builder<'a> {
             };
             return Err(self.source.malformed(offset, rule));
         };
+        if text.is_empty() {
+            return Ok(());
+        }
+        if !is_blank(&text) {
+            self.document.tag_mut(parent).has_words = true;
+        }
         let before = self
             .text
             .map(|before| &mut self.document.nodes[before].content);
@@ -356,7 +406,7 @@ impl<'a> Builder<'a> {
             Some(Content::Text(before)) => *before += text,
             _ => {
                 self.text = Some(self.document.nodes.len());
-                self.push(*parent, Content::Text(text));
+                self.push(parent, Content::Text(text));
             }
         }
         Ok(())
@@ -368,14 +418,6 @@ fn resolve(reference: &BytesRef<'_>) -> Option<Cow<'static, str>> {
     match reference.resolve_char_ref().ok()? {
         Some(char) => is_xml_char(char).then(|| char.to_string().into()),
         None => resolve_predefined_entity(&reference.xml10_content()).map(Cow::Borrowed),
-    }
-}
-
-/// The prefix that an attribute of this name declares, empty for none.
-fn declared(key: &str) -> Option<&str> {
-    match key.strip_prefix("xmlns")? {
-        "" => Some(""),
-        rest => rest.strip_prefix(':'),
     }
 }
 

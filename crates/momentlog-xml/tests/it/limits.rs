@@ -7,8 +7,8 @@ use momentlog_core::{
     SnapshotState,
 };
 use momentlog_xml::{
-    RecentDomain, SnapshotView, XML_AROUND_LEN_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,
-    checkpoint_fits, names_fit, read_snapshot_redefine, write_snapshot,
+    Carry, RecentDomain, SnapshotView, XML_AROUND_LEN_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX,
+    XML_LEN_MAX, checkpoint_fits, names_fit, read_snapshot_redefine, write_snapshot,
 };
 
 use super::*;
@@ -23,6 +23,8 @@ fn put_back(def: &DomainDef, description: &str) -> Result<SnapshotDef, XmlError>
         disks: Vec::new(),
         domain: Some(domain.clone()),
         inactive_domain: Some(domain.clone()),
+        revert_disks: None,
+        extra: None,
     };
     let name = MomentName::new("s").unwrap();
     let view = SnapshotView {
@@ -34,7 +36,7 @@ fn put_back(def: &DomainDef, description: &str) -> Result<SnapshotDef, XmlError>
     };
     let dump = write_snapshot(view, true);
     let recent = RecentDomain::default();
-    let read = read_snapshot_redefine(&dump, true, &recent, || FRESH)?;
+    let read = read_snapshot_redefine(&dump, true, Carry::Everything, &recent, || FRESH)?;
     assert_eq!(read.def, def);
     Ok(read.def)
 }

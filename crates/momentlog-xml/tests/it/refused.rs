@@ -1,7 +1,7 @@
 //! What is refused, and where the error says that it stands.
 
 use momentlog_xml::{
-    Position, RecentDomain, read_checkpoint, read_snapshot, read_snapshot_redefine,
+    Carry, Position, RecentDomain, read_checkpoint, read_snapshot, read_snapshot_redefine,
 };
 
 use super::FRESH;
@@ -9,14 +9,14 @@ use super::FRESH;
 /// Checks what the error of a snapshot's XML says.
 #[track_caller]
 fn check(xml: &str, expected: &str) {
-    let error = read_snapshot(xml, true).unwrap_err();
+    let error = read_snapshot(xml, true, Carry::Everything).unwrap_err();
     assert_eq!(error.to_string(), expected);
 }
 
 #[test]
 fn an_error_shows_the_place_in_a_long_line() {
     let xml = format!("<domainsnapshot>{}</x>", "<!-- a -->".repeat(20));
-    let error = read_snapshot(&xml, false).unwrap_err();
+    let error = read_snapshot(&xml, false, Carry::Everything).unwrap_err();
     let shown = error.to_string();
     let lines: Vec<&str> = shown.lines().collect();
     assert!(error.position.column > 80, "{shown}");
@@ -40,7 +40,9 @@ fn an_error_shows_no_secret() {
 #[test]
 fn an_error_cannot_drive_a_terminal() {
     let xml = "<domainsnapshot><a\u{9b}2J\u{202e}/></domainsnapshot>";
-    let shown = read_snapshot(xml, true).unwrap_err().to_string();
+    let shown = read_snapshot(xml, true, Carry::Everything)
+        .unwrap_err()
+        .to_string();
     assert!(!shown.contains(['\u{9b}', '\u{202e}']), "{shown:?}");
     assert!(shown.contains("\\u{9b}2J\\u{202e}"), "{shown:?}");
     let xml = "<domaincheckpoint>\n<name>a\u{85}\u{2067}b</name></domaincheckpoint>";
@@ -58,7 +60,7 @@ fn an_error_cannot_drive_a_terminal() {
 #[test]
 fn an_encoding_that_is_not_read_is_named_with_its_place() {
     let xml = "<?xml version='1.0' encoding='ISO-8859-1'?><domainsnapshot/>";
-    let error = read_snapshot(xml, false).unwrap_err();
+    let error = read_snapshot(xml, false, Carry::Everything).unwrap_err();
     assert_eq!(error.position, Position { line: 1, column: 1 });
     let shown = error.to_string();
     assert!(
@@ -110,7 +112,7 @@ fn blanks_round_a_word_are_refused_by_what_reads_it() {
         (moment("", "bogus"), "'bogus' in 'state' is not a state"),
     ] {
         let recent = RecentDomain::default();
-        let read = read_snapshot_redefine(&xml, true, &recent, || FRESH);
+        let read = read_snapshot_redefine(&xml, true, Carry::Everything, &recent, || FRESH);
         let rule = read.err().map(|error| error.rule.to_string());
         assert_eq!(rule.unwrap_or_default(), expected, "{xml}");
     }

@@ -85,11 +85,12 @@ impl Domain {
         // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
-                let mut redefine = read_snapshot_redefine(xml, validate, recent, fresh)?;
+                let mut redefine =
+                    read_snapshot_redefine(xml, validate, driver.carry, recent, fresh)?;
                 redefine.current = has(Flags::CURRENT);
                 Read::Redefine(redefine)
             } else {
-                Read::Create(read_snapshot(xml, validate)?)
+                Read::Create(read_snapshot(xml, validate, driver.carry)?)
             })
         })?;
         let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.bits().to_string()]);
@@ -244,6 +245,7 @@ impl Domain {
             description,
             memory,
             disks,
+            extra,
         } = request;
         CreateSnapshot {
             name,
@@ -251,6 +253,7 @@ impl Domain {
             now: self.second(),
             memory,
             disks,
+            extra,
             disk_only: flags.contains(SnapshotCreateFlags::DISK_ONLY),
             halt: flags.contains(SnapshotCreateFlags::HALT),
         }

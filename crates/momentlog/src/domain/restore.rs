@@ -256,7 +256,9 @@ impl Domain {
         let read = |Saved { label, xml }: &Saved| {
             let read = self
                 .connection
-                .read_xml(|recent, fresh| read_saved_moment(xml, recent, fresh))
+                .read_xml(|recent, fresh| {
+                    read_saved_moment(xml, self.connection.driver().carry, recent, fresh)
+                })
                 .map_err(|error| labelled(label, error))?;
             let file = File {
                 label: label.clone(),

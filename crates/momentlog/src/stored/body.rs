@@ -308,6 +308,8 @@ struct StoredDomainDisk<'a> {
     target: &'a str,
     kind: u8,
     source: Option<&'a str>,
+    empty: bool,
+    format: Option<&'a str>,
     readonly: bool,
     snapshot: Option<u8>,
 }
@@ -318,6 +320,8 @@ impl<'a> DomainFacts<'a> {
             target: &disk.target,
             kind: kind_of(disk.kind),
             source: disk.source.as_deref(),
+            empty: disk.empty,
+            format: disk.format.as_deref(),
             readonly: disk.readonly,
             snapshot: disk.snapshot.map(location_of),
         };
@@ -335,6 +339,8 @@ impl<'a> DomainFacts<'a> {
                 target: disk.target.into(),
                 kind: kind_from(disk.kind)?,
                 source: disk.source.map(Arc::from),
+                empty: disk.empty,
+                format: disk.format.map(Arc::from),
                 readonly: disk.readonly,
                 snapshot: disk.snapshot.map(location_from).transpose()?,
             })
@@ -376,6 +382,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) domain: Option<Domain<'a>>,
     #[serde(borrow)]
     pub(super) inactive_domain: Option<Domain<'a>>,
+    pub(super) revert_disks: Option<TextRef>,
+    pub(super) extra: Option<TextRef>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -385,30 +393,29 @@ pub(super) struct StoredSnapshotDisk<'a> {
     kind: u8,
     driver: Option<&'a str>,
     source: Option<&'a str>,
+    pub(super) xml: Option<TextRef>,
 }
 
-impl<'a> From<&'a SnapshotDisk> for StoredSnapshotDisk<'a> {
-    fn from(disk: &'a SnapshotDisk) -> StoredSnapshotDisk<'a> {
+impl<'a> StoredSnapshotDisk<'a> {
+    pub(super) fn of(disk: &'a SnapshotDisk, xml: Option<TextRef>) -> StoredSnapshotDisk<'a> {
         StoredSnapshotDisk {
             name: &disk.name,
             location: disk.location.map(location_of),
             kind: kind_of(disk.kind),
             driver: disk.driver.as_deref(),
             source: disk.source.as_deref(),
+            xml,
         }
     }
-}
 
-impl TryFrom<StoredSnapshotDisk<'_>> for SnapshotDisk {
-    type Error = DecodeError;
-
-    fn try_from(disk: StoredSnapshotDisk<'_>) -> Result<SnapshotDisk, DecodeError> {
+    pub(super) fn into_disk(self, xml: Option<Arc<str>>) -> Result<SnapshotDisk, DecodeError> {
         Ok(SnapshotDisk {
-            name: disk.name.into(),
-            location: disk.location.map(location_from).transpose()?,
-            kind: kind_from(disk.kind)?,
-            driver: disk.driver.map(Arc::from),
-            source: disk.source.map(Arc::from),
+            name: self.name.into(),
+            location: self.location.map(location_from).transpose()?,
+            kind: kind_from(self.kind)?,
+            driver: self.driver.map(Arc::from),
+            source: self.source.map(Arc::from),
+            xml,
         })
     }
 }
@@ -553,7 +560,9 @@ fn kind_of(kind: SourceKind) -> u8 {
         SourceKind::Dir => 2,
         SourceKind::Network => 3,
         SourceKind::Volume => 4,
-        SourceKind::Other => 5,
+        SourceKind::Nvme => 5,
+        SourceKind::VhostUser => 6,
+        SourceKind::VhostVdpa => 7,
     }
 }
 
@@ -564,7 +573,9 @@ fn kind_from(number: u8) -> Result<SourceKind, DecodeError> {
         2 => SourceKind::Dir,
         3 => SourceKind::Network,
         4 => SourceKind::Volume,
-        5 => SourceKind::Other,
+        5 => SourceKind::Nvme,
+        6 => SourceKind::VhostUser,
+        7 => SourceKind::VhostVdpa,
         other => {
             return Err(DecodeError::Word {
                 what: "kind of source",

@@ -82,12 +82,21 @@ impl Encoder<'_> {
             memory,
             memory_file,
             description: def.description.as_ref().map(|text| self.text(text)),
-            disks: def.disks.iter().map(Into::into).collect(),
+            disks: def
+                .disks
+                .iter()
+                .map(|disk| {
+                    let xml = disk.xml.as_ref().map(|text| self.text(text));
+                    body::StoredSnapshotDisk::of(disk, xml)
+                })
+                .collect(),
             domain: def.domain.as_ref().map(|domain| self.domain(domain)),
             inactive_domain: def
                 .inactive_domain
                 .as_ref()
                 .map(|domain| self.domain(domain)),
+            revert_disks: def.revert_disks.as_ref().map(|text| self.text(text)),
+            extra: def.extra.as_ref().map(|text| self.text(text)),
         }
     }
 

@@ -58,6 +58,8 @@ fn domain() -> Arc<DomainDef> {
         target: target.into(),
         kind,
         source: source.map(Arc::from),
+        empty: source.is_none(),
+        format: source.map(|_| "qcow2".into()),
         readonly,
         snapshot,
     };
@@ -123,6 +125,7 @@ fn meanings() -> Vec<Content> {
         kind: SourceKind::File,
         driver: driver.map(Arc::from),
         source: source.map(Arc::from),
+        xml: source.map(|_| "<disk>\n  <source file='/o' x='y'/>\n</disk>\n".into()),
     };
     let snapshot = SnapshotDef {
         description: None,
@@ -134,6 +137,8 @@ fn meanings() -> Vec<Content> {
         ],
         domain: Some(domain()),
         inactive_domain: None,
+        revert_disks: Some("<revertDisks/>\n".into()),
+        extra: Some("<cookie/>\n".into()),
     };
     let disk_only = SnapshotDef {
         state: SnapshotState::DiskSnapshot,
@@ -478,6 +483,8 @@ fn a_definition_from_before_means_the_domain_that_its_xml_means_now() {
                     disks: Vec::new(),
                     domain: Some(def.clone()),
                     inactive_domain: None,
+                    revert_disks: None,
+                    extra: None,
                 }),
                 current: true,
             }),

@@ -47,6 +47,8 @@ fn snapshot() -> Redefine<SnapshotDef> {
             disks: Vec::new(),
             domain: Some(Arc::new(def())),
             inactive_domain: None,
+            revert_disks: None,
+            extra: None,
         },
         current: false,
     }
@@ -127,6 +129,7 @@ fn a_snapshot_is_what_xml_can_say() {
         kind: SourceKind::File,
         driver: None,
         source: None,
+        xml: None,
     };
     let long = "a".repeat(XML_AROUND_LEN_MAX);
     let cases: [(&dyn Fn(&mut Redefine<SnapshotDef>), &str); 7] = [

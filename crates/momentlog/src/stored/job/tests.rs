@@ -52,9 +52,12 @@ fn snapshot() -> Arc<SnapshotDef> {
             kind: SourceKind::File,
             driver: Some("qcow2".into()),
             source: Some("/o".into()),
+            xml: None,
         }],
         domain: Some(domain()),
         inactive_domain: None,
+        revert_disks: None,
+        extra: None,
     })
 }
 

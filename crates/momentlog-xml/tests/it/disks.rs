@@ -1,0 +1,182 @@
+//! Kinds of disk: what names one, which is empty, and what libvirt refuses in a source.
+
+use momentlog_core::{DiskLocation, SourceKind};
+use momentlog_xml::{Carry, Rule, SourceRule, read_snapshot};
+
+use super::*;
+
+fn disks(more: &str) -> Result<DomainDef, XmlError> {
+    domain(&format!("<devices>{more}</devices>"))
+}
+
+#[test]
+fn each_kind_of_disk_has_its_name_and_its_default() {
+    use SourceKind as Kind;
+    let no = Some(DiskLocation::No);
+    for (xml, kind, source, empty, snapshot) in [
+        (
+            "<disk><source file='/a'/>",
+            Kind::File,
+            Some("/a"),
+            false,
+            None,
+        ),
+        ("<disk>", Kind::File, None, true, None),
+        ("<disk><source/>", Kind::File, None, true, None),
+        (
+            "<disk device='floppy'><source file=''/>",
+            Kind::File,
+            None,
+            true,
+            None,
+        ),
+        (
+            "<disk type='block'><source dev='/b'/>",
+            Kind::Block,
+            Some("/b"),
+            false,
+            None,
+        ),
+        (
+            "<disk type='block' device='cdrom'>",
+            Kind::Block,
+            None,
+            true,
+            no,
+        ),
+        (
+            "<disk type='dir'><source dir='/d'/>",
+            Kind::Dir,
+            Some("/d"),
+            false,
+            None,
+        ),
+        (
+            "<disk type='network'><source protocol='nbd'/>",
+            Kind::Network,
+            None,
+            false,
+            None,
+        ),
+        (
+            "<disk type='network'><source protocol='rbd' name='p/x'/>",
+            Kind::Network,
+            Some("p/x"),
+            false,
+            None,
+        ),
+        (
+            "<disk type='network' device='cdrom'>",
+            Kind::Network,
+            None,
+            true,
+            no,
+        ),
+        (
+            "<disk type='volume'><source pool='p' volume='v'/>",
+            Kind::Volume,
+            Some("p/v"),
+            false,
+            None,
+        ),
+        (
+            "<disk type='nvme'><source type='pci' namespace='1'/>",
+            Kind::Nvme,
+            None,
+            false,
+            None,
+        ),
+        (
+            "<disk type='vhostuser'><source type='unix' path='/s'/>",
+            Kind::VhostUser,
+            Some("/s"),
+            false,
+            no,
+        ),
+    ] {
+        let def = disks(&format!("{xml}<target dev='vda'/></disk>")).unwrap();
+        let disk = &def.disks[0];
+        let found = (disk.kind, disk.source.as_deref(), disk.empty, disk.snapshot);
+        assert_eq!(found, (kind, source, empty, snapshot), "{xml}");
+        let named = source.is_some_and(|source| def.find_disk(source).is_some());
+        let expected =
+            source.is_some_and(|source| source.starts_with('/')) && kind != Kind::VhostUser;
+        assert_eq!(named, expected, "{xml}");
+    }
+    let error = disks("<disk type='foo'><target dev='vda'/></disk>").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Invalid value for attribute 'type' in element 'disk': 'foo'."
+    );
+}
+
+#[track_caller]
+fn refused(source: &str, expected: impl Into<Rule>) {
+    let expected = expected.into();
+    let overlay = format!(
+        "<domainsnapshot><disks><disk name='vda' type='network' snapshot='external'>{source}</disk></disks></domainsnapshot>"
+    );
+    let error = read_snapshot(&overlay, false, Carry::TestDriver).unwrap_err();
+    assert_eq!(error.rule, expected, "{source}");
+    let error = disks(&format!(
+        "<disk type='network'>{source}<target dev='vda'/></disk>"
+    ))
+    .unwrap_err();
+    assert_eq!(error.rule, expected, "{source}");
+}
+
+#[test]
+fn a_source_that_libvirt_refuses_is_refused() {
+    let required = Rule::Required {
+        element: "source",
+        attribute: "protocol",
+    };
+    refused("<source name='x'/>", required);
+    let word = |element, attribute, value: &str| Rule::Word {
+        element,
+        attribute,
+        value: value.to_owned(),
+    };
+    refused(
+        "<source protocol='foo' name='x'/>",
+        word("source", "protocol", "foo"),
+    );
+    refused(
+        "<source protocol='rbd' name='x' tls='foo'/>",
+        word("source", "tls", "foo"),
+    );
+    refused("<source protocol='rbd'/>", SourceRule::NameMissing);
+    refused(
+        "<source protocol='gluster' name='x'/>",
+        SourceRule::VolumePath("x".into()),
+    );
+    let host = |host: &str| format!("<source protocol='nbd' name='x'>{host}</source>");
+    refused(
+        &host("<host name='h' transport='foo'/>"),
+        SourceRule::Transport("foo".into()),
+    );
+    refused(&host("<host transport='unix'/>"), SourceRule::SocketMissing);
+    refused(
+        &host("<host name='h' socket='/s'/>"),
+        SourceRule::SocketOf("(null)".into()),
+    );
+    refused(&host("<host/>"), SourceRule::HostMissing);
+    refused(
+        &host("<host name='h' port='foo'/>"),
+        SourceRule::Port("foo".into()),
+    );
+    refused(
+        &host("<host name='h' port='70000'/>"),
+        SourceRule::PortRange("70000".into()),
+    );
+    refused(
+        &host("<encryption format='foo'/>"),
+        SourceRule::Encryption("foo".into()),
+    );
+    refused(&host("<encryption/>"), SourceRule::EncryptionMissing);
+    refused(
+        &host("<encryption format='luks'><secret type='foo'/></encryption>"),
+        SourceRule::Secret("foo".into()),
+    );
+    refused(&host("<auth/>"), SourceRule::AuthUser);
+}
