@@ -16,7 +16,7 @@ use momentlog::store::Verdict;
 use momentlog::{Connection, Options};
 
 use crate::sim_disk::Random;
-use crate::suite::domain_def;
+use crate::suite::domain_def_of;
 
 /// How many writing threads a writer process has.
 const THREADS: u8 = 4;
@@ -74,9 +74,7 @@ pub fn write_until_killed(uri: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 fn write(store: &Connection, thread: u8) -> Result<(), Box<dyn std::error::Error>> {
     let uuid = DomainUuid::from_bytes([thread + 1; 16]);
-    let mut def = domain_def().as_ref().clone();
-    def.uuid = uuid;
-    def.name = format!("vm{thread}").into();
+    let def = domain_def_of(&format!("vm{thread}"), uuid);
     let execute = |action| {
         let outcome = store.execute(&Asked {
             domain: uuid,
@@ -87,7 +85,7 @@ fn write(store: &Connection, thread: u8) -> Result<(), Box<dyn std::error::Error
         io::stdout().lock().write_all(line.as_bytes())?;
         Ok::<(), Box<dyn std::error::Error>>(())
     };
-    execute(Action::Define(Arc::new(def)))?;
+    execute(Action::Define(def))?;
     let mut now = 0;
     loop {
         now += 1;

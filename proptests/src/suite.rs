@@ -13,8 +13,13 @@ use crate::op::Op;
 /// The one domain of the suites.
 pub(crate) const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
 
-/// The definition of the one domain: two disks, of which one is read-only.
+/// The definition of the one domain.
 pub fn domain_def() -> Arc<DomainDef> {
+    domain_def_of("vm", UUID)
+}
+
+/// The definition of a domain: two disks, of which one is read-only.
+pub(crate) fn domain_def_of(name: &str, uuid: DomainUuid) -> Arc<DomainDef> {
     let disk = |target: &str, readonly: &str| {
         format!(
             "<disk type='file'><source file='/images/{target}.qcow2'/><target dev='{target}'/>{readonly}</disk>"
@@ -22,10 +27,10 @@ pub fn domain_def() -> Arc<DomainDef> {
     };
     let disks = disk("vda", "") + &disk("vdb", "<readonly/>");
     let xml = format!(
-        "<domain type='test'><name>vm</name><memory>1048576</memory><os><type>hvm</type></os>\
+        "<domain type='test'><name>{name}</name><memory>1048576</memory><os><type>hvm</type></os>\
          <devices>{disks}</devices></domain>"
     );
-    Arc::new(read_domain(&xml, || UUID).expect("the domain is one"))
+    Arc::new(read_domain(&xml, || uuid).expect("the domain is one"))
 }
 
 /// Returns a connection over a store, with a clock that the suite sets.
