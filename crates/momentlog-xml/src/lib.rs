@@ -21,6 +21,7 @@
 //! ```
 
 mod checkpoint;
+mod disk_list;
 mod disk_source;
 mod document;
 mod domain;
@@ -37,7 +38,8 @@ mod write;
 pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
-pub use domain::{DISKS_MAX, disk_details, read_domain, write_domain};
+pub use disk_list::disk_details;
+pub use domain::{DISKS_MAX, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError};
 pub use limits::{
     XML_AROUND_LEN_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,

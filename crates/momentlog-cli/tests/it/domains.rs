@@ -209,3 +209,52 @@ fn list_filters_by_persistence_and_run_state() {
         program.run(&["list --all"])
     );
 }
+
+/// As virsh 9.0.0 showed it.
+#[test]
+fn domblklist_names_the_sources_of_all_kinds_of_disk() {
+    let program = Program::new();
+    program.write(
+        "disks.xml",
+        "<domain type='test'><name>kinds</name><os><type>hvm</type></os><devices>\
+        <disk type='block'><source dev='/dev/vg/a'/><target dev='sda' bus='scsi'/></disk>\
+        <disk device='disk'><source file='/i/plain'/><target dev='vda'/></disk>\
+        <disk type='dir' device='floppy'><source dir='/srv/d'/><target dev='fda'/></disk>\
+        <disk type='block' device='cdrom'><target dev='hda' bus='ide'/><readonly/></disk>\
+        <disk type='block' device='cdrom'><source startupPolicy='optional'/><target dev='hdb' bus='ide'/></disk>\
+        <disk type='network'><source protocol='rbd' name='vms/x'><host name='h'/></source><target dev='vdb'/></disk>\
+        <disk type='network'><source protocol='iscsi' name='iqn.2013-07.com.example:x'><host name='h'/></source><target dev='vdc'/></disk>\
+        <disk type='network'><source protocol='iscsi' name='iqn.2013-07.com.example:x/5'><host name='h'/></source><target dev='vdd'/></disk>\
+        <disk type='network'><source protocol='nbd'><host name='h'/></source><target dev='vde'/></disk>\
+        <disk type='volume'><source pool='p' volume='v'/><target dev='vdf'/></disk>\
+        <disk type='volume' device='cdrom'><target dev='hdc' bus='ide'/></disk>\
+        <disk type='nvme'><source type='pci' managed='yes' namespace='12'>\
+        <address domain='0x0001' bus='0x0a' slot='0x1f' function='0x3'/></source><target dev='vdg'/></disk>\
+        <disk type='vhostuser'><driver name='qemu' type='raw'/><source type='unix' path='/run/v.sock'/><target dev='vdh' bus='virtio'/></disk>\
+        </devices></domain>",
+    );
+    let ran = program.run(&["-q", "define disks.xml; domblklist kinds --details"]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let mut rows: Vec<Vec<&str>> = ran
+        .out
+        .lines()
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    rows.sort_by_key(|row| row[2]);
+    let expected = [
+        ["dir", "floppy", "fda", "/srv/d"],
+        ["file", "cdrom", "hda", "-"],
+        ["block", "cdrom", "hdb", "-"],
+        ["file", "cdrom", "hdc", "-"],
+        ["block", "disk", "sda", "/dev/vg/a"],
+        ["file", "disk", "vda", "/i/plain"],
+        ["network", "disk", "vdb", "vms/x"],
+        ["network", "disk", "vdc", "iqn.2013-07.com.example:x/0"],
+        ["network", "disk", "vdd", "iqn.2013-07.com.example:x/5"],
+        ["network", "disk", "vde", "-"],
+        ["volume", "disk", "vdf", "v"],
+        ["nvme", "disk", "vdg", "nvme://0001:0a:1f.3/12"],
+        ["vhostuser", "disk", "vdh", "/run/v.sock"],
+    ];
+    assert_eq!(rows, expected);
+}
