@@ -96,11 +96,12 @@ pub const fn words(name: &'static str) -> OptionSpec {
 }
 
 /// What every verb that changes something takes besides its own options.
-pub const PROVENANCE: [OptionSpec; 4] = [
+pub const PROVENANCE: [OptionSpec; 5] = [
     named("actor"),
     named("reason"),
     named("request-id"),
     named("expect-revision"),
+    named("undoes"),
 ];
 
 /// What every verb takes: how it answers. Only a verb that has a JSON form lists it.

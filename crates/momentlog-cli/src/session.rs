@@ -149,18 +149,24 @@ impl Session {
         }
         let base = self.connection.provenance().clone();
         let given = |name: &str| invocation.get(name).map(Arc::from);
+        let seq = |text: &str| text.parse().ok().and_then(momentlog::store::Seq::new);
+        let undoes = match invocation.get("undoes") {
+            None => None,
+            Some(text) => Some(seq(text).ok_or_else(|| {
+                Failure::new(format!("'{}' is no number of a record", escaped(text)))
+            })?),
+        };
         let expected_revision = match invocation.get("expect-revision") {
             None => base.expected_revision,
             Some("none") => Some(Revision::None),
             Some(text) => {
-                let seq = text.parse().ok().and_then(momentlog::store::Seq::new);
                 let invalid = || {
                     Failure::new(format!(
                         "'{}' is not a revision: a number, or none",
                         text.escape_debug()
                     ))
                 };
-                Some(Revision::At(seq.ok_or_else(invalid)?))
+                Some(Revision::At(seq(text).ok_or_else(invalid)?))
             }
         };
         let connection = self.connection.with_provenance(Provenance {
@@ -168,6 +174,7 @@ impl Session {
             reason: given("reason").or(base.reason),
             request_id: given("request-id").or(base.request_id),
             expected_revision,
+            undoes: undoes.or(base.undoes),
             ..base
         });
         // Whoever repeats a command means what was there then.

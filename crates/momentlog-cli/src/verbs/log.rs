@@ -241,7 +241,7 @@ impl Printed<'_> {
         let grown = self.table.row(vec![
             entry.head.seq.to_string(),
             micros(entry.recorded),
-            escaped(&entry.actor),
+            escaped(&who(entry)),
             row.domain.map_or("-".to_owned(), escaped),
             escaped(&what(row).join("; ")),
             entry.reason.as_deref().map_or(String::new(), escaped),
@@ -254,6 +254,18 @@ impl Printed<'_> {
             let rest = self.table.finish();
             self.session.print(&rest);
         }
+    }
+}
+
+/// Says who is said to have asked, and the user who really did where that is another.
+fn who(entry: &Entry) -> String {
+    let user = entry
+        .agent
+        .as_deref()
+        .and_then(|agent| agent.split(' ').next());
+    match user {
+        Some(user) if user != &*entry.actor => format!("{} ({user})", entry.actor),
+        _ => entry.actor.to_string(),
     }
 }
 
@@ -276,6 +288,9 @@ fn what(row: &Row) -> Vec<String> {
         ));
     } else if what.is_empty() {
         what.push("log begun".to_owned());
+    }
+    if let Some(seq) = entry.undoes {
+        what.push(format!("takes back record {seq}"));
     }
     what
 }
@@ -473,7 +488,7 @@ fn as_json(row: &Row) -> serde_json::Value {
         "flags": entry.flags,
         "reason": entry.reason.as_deref(),
         "request_id": entry.request_id.as_deref(),
-        "undoes": entry.undoes.map(momentlog::store::Seq::get),
+        "undoes": entry.undoes.map(Seq::get),
         "domain": row.domain,
         "uuid": entry.domain.map(|uuid| uuid.to_string()),
         "previous": entry.previous.map(Seq::get),

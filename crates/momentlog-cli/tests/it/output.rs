@@ -196,3 +196,53 @@ fn a_limit_gives_the_newest_entries() {
     assert!(seqs(&["--from", "3", "--limit", "0"]).is_empty());
     assert_eq!(seqs(&["web01", "--from", "2", "--limit", "3"]), [3, 4, 5]);
 }
+
+#[test]
+fn the_log_says_who_really_asked_and_what_was_taken_back() {
+    let program = Program::with_domain();
+    program.run(&[
+        "checkpoint-create-as web01 a; checkpoint-create-as web01 b --actor migration-tool; \
+        checkpoint-delete web01 b --undoes 4",
+    ]);
+    let documents = json_lines(&program, &["log", "--format", "json", "--from", "3"]);
+    let user = documents[0]["actor"].as_str().unwrap();
+    for document in &documents {
+        let agent = document["agent"].as_str().unwrap();
+        assert!(
+            agent.starts_with(&format!("{user} momentlog-cli/")),
+            "{agent}"
+        );
+    }
+    let calls: Vec<&str> = documents
+        .iter()
+        .map(|document| document["call"].as_str().unwrap())
+        .collect();
+    assert_eq!(calls[0], "virDomainCheckpointCreateXML");
+    assert_eq!(calls[2], "virDomainCheckpointDelete");
+    assert_eq!(
+        (&documents[1]["undoes"], &documents[2]["undoes"]),
+        (&serde_json::Value::Null, &4.into())
+    );
+    let rows = program.run(&["-q", "log", "--from", "3"]).out;
+    let rows: Vec<&str> = rows.lines().collect();
+    assert!(
+        rows[0].contains(&format!("   {user}")) && !rows[0].contains('('),
+        "{rows:?}"
+    );
+    assert!(
+        rows[1].contains(&format!("   migration-tool ({user})   ")),
+        "{rows:?}"
+    );
+    assert!(
+        rows[2].contains("checkpoint b deleted (1 gone); takes back record 4"),
+        "{rows:?}"
+    );
+    let wrong = program.run(&["checkpoint-delete web01 a --undoes x"]);
+    assert_eq!(wrong.err, "error: 'x' is no number of a record\n");
+    assert_eq!(
+        program
+            .run(&["checkpoint-delete web01 a --undoes 99"])
+            .status,
+        1
+    );
+}
