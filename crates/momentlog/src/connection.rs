@@ -759,6 +759,17 @@ fn parse_store_uri(uri: &str) -> Result<(&str, Option<Profile>)> {
     if path.is_empty() {
         return unknown(" (the directory is missing)");
     }
+    // A shell replaces it only at the front of a word: a directory of that name is a mistake.
+    if path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .is_some_and(|first| first.starts_with('~'))
+    {
+        return unknown(
+            " (`~` is not replaced here: write the directory, or ./~ for one of that name)",
+        );
+    }
     Ok((path, profile))
 }
 

@@ -482,3 +482,55 @@ const fn verb(
         run,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::VERBS;
+
+    /// The names in `call("name")` in a source.
+    fn asked<'a>(source: &'a str, call: &str) -> Vec<&'a str> {
+        let opening = format!("{call}(\"");
+        let found = source.split(opening.as_str()).skip(1);
+        found.filter_map(|rest| rest.split('"').next()).collect()
+    }
+
+    #[test]
+    fn every_option_that_a_verb_asks_for_is_in_the_table() {
+        let sources = [
+            include_str!("checkpoint.rs"),
+            include_str!("domain.rs"),
+            include_str!("edit.rs"),
+            include_str!("host.rs"),
+            include_str!("log.rs"),
+            include_str!("moment.rs"),
+            include_str!("own.rs"),
+            include_str!("restore.rs"),
+            include_str!("snapshot.rs"),
+            include_str!("store.rs"),
+            include_str!("../verbs.rs"),
+            include_str!("../session.rs"),
+        ];
+        let mut count = 0;
+        for source in sources {
+            for call in ["has", "invocation.get", "need", "invocation.all"] {
+                for name in asked(source, call) {
+                    let known = VERBS.iter().any(|verb| verb.takes(name));
+                    assert!(known, "{call}(\"{name}\")");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 100, "only {count} were found");
+    }
+
+    #[test]
+    fn a_verb_that_asks_for_an_option_that_it_lacks_is_our_own_fault() {
+        let words = ["checkpoint-info", "web01", "a"].map(String::from);
+        let invocation = crate::grammar::Invocation::parse(VERBS, &words).expect("it parses");
+        assert!(invocation.has("checkpointname"));
+        for misspelt in ["checkpointnam", "newest-frst"] {
+            let asked = std::panic::catch_unwind(|| invocation.has(misspelt));
+            assert!(asked.is_err(), "{misspelt}");
+        }
+    }
+}

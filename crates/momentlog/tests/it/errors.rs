@@ -68,6 +68,11 @@ fn no_connect_5() {
         0,
         "no connection driver available for qemu:///system",
     );
+    for uri in ["momentlog:~/store", "momentlog:///~/store", "momentlog:~"] {
+        let why = "(`~` is not replaced here: write the directory, or ./~ for one of that name)";
+        let message = format!("no connection driver available for {uri} {why}");
+        check(Connection::open(uri), 5, 0, &message);
+    }
 }
 
 #[test]
