@@ -43,7 +43,7 @@ pub enum DiskTracking {
 /// # Errors
 ///
 /// [`DiskRefused`]: too many, no disk, then for each listed disk unknown, twice, empty or read-only.
-pub(crate) fn align_disks(
+pub fn align_disks(
     listed: &[CheckpointDisk],
     domain: &DomainDef,
 ) -> Result<Vec<CheckpointDisk>, DiskRefused> {

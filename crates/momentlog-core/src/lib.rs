@@ -49,7 +49,7 @@ mod snapshot;
 mod state;
 
 pub use apply::Misfit;
-pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking};
+pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking, align_disks};
 pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
 };

@@ -3,7 +3,9 @@
 //! A store of one's own records what libvirt's qemu driver would take; a store of the profile `libvirt-test` answers as
 //! libvirt's test driver. Where the two differ, the difference is a field here and no branch elsewhere.
 
-use momentlog_core::{Domain, Memory, MomentName, Profile};
+use momentlog_core::{
+    CheckpointDisk, DiskTracking, Domain, Memory, MomentName, Profile, align_disks,
+};
 use momentlog_xml::Carry;
 
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, required, unsupported};
@@ -24,6 +26,8 @@ pub(crate) struct Driver {
     pub(crate) makes_files: bool,
     /// What of a snapshot's XML is kept although no field says it.
     pub(crate) carry: Carry,
+    /// The image format that a bitmap needs; none if any will do.
+    pub(crate) bitmap_format: Option<&'static str>,
 }
 
 /// libvirt's test driver, as recorded.
@@ -46,6 +50,7 @@ static TEST: Driver = {
         undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
         makes_files: false,
         carry: Carry::TestDriver,
+        bitmap_format: None,
     }
 };
 
@@ -72,6 +77,7 @@ static QEMU: Driver = Driver {
         .union(UndefineFlags::STORAGE),
     makes_files: true,
     carry: Carry::Everything,
+    bitmap_format: Some("qcow2"),
 };
 
 impl Driver {
@@ -171,6 +177,37 @@ impl Driver {
                 ErrorDomain::Test,
                 "internal snapshot of a running VM must include the memory state",
             );
+        }
+        Ok(())
+    }
+
+    /// Refuses a new checkpoint that would track a disk whose image cannot keep a bitmap, where the format is known.
+    ///
+    /// Follows libvirt's qemu driver, as recorded.
+    pub(crate) fn vet_new_checkpoint(
+        &self,
+        domain: &Domain,
+        disks: &[CheckpointDisk],
+    ) -> Result<()> {
+        let Some(needed) = self.bitmap_format else {
+            return Ok(());
+        };
+        // What is wrong with the disks themselves is told by the decision.
+        let aligned = align_disks(disks, domain.def()).unwrap_or_default();
+        for (tracked, disk) in aligned.iter().zip(&domain.def().disks) {
+            if let Some(format) = disk.format.as_deref()
+                && tracked.tracking != DiskTracking::No
+                && format != needed
+            {
+                let name = &tracked.name;
+                let detail =
+                    format!("checkpoint for disk {name} unsupported for storage type {format}");
+                return Err(Error::new(
+                    ErrorCode::ConfigUnsupported,
+                    ErrorDomain::Test,
+                    detail,
+                ));
+            }
         }
         Ok(())
     }

@@ -169,8 +169,8 @@ impl Domain {
                 &format!("{PREFIX}REDEFINE_VALIDATE"),
             ));
         }
-        let known = self.connection.driver().checkpoint_create;
-        unsupported(flags, known.bits(), FUNCTION)?;
+        let driver = self.connection.driver();
+        unsupported(flags, driver.checkpoint_create.bits(), FUNCTION)?;
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
                 Read::Redefine(read_checkpoint_redefine(xml, recent, fresh)?)
@@ -184,7 +184,10 @@ impl Domain {
             domain.admits(MomentKind::Checkpoint)?;
             Ok(match read.clone()? {
                 Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
-                Read::Create(request) => Action::CreateCheckpoint(self.new_checkpoint(request)),
+                Read::Create(request) => {
+                    driver.vet_new_checkpoint(domain, &request.disks)?;
+                    Action::CreateCheckpoint(self.new_checkpoint(request))
+                }
             })
         })?;
         let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
@@ -229,6 +232,8 @@ impl Domain {
     ///
     /// As [`checkpoint_create_xml`](Self::checkpoint_create_xml), but for flags and XML.
     pub fn create_checkpoint(&self, request: CheckpointRequest) -> Result<Checkpoint> {
+        let driver = self.connection.driver();
+        self.with(|domain| driver.vet_new_checkpoint(domain, &request.disks))?;
         let create = self.new_checkpoint(request);
         let outcome = self
             .connection

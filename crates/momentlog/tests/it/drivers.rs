@@ -292,3 +292,36 @@ fn a_transient_guest_that_a_revert_has_shut_off_is_still_there() {
             .unwrap()
     );
 }
+
+/// libvirt's test driver takes any format, its qemu driver `qcow2` alone.
+#[test]
+fn a_disk_that_cannot_keep_a_bitmap_is_not_tracked() {
+    let xml = DOMAIN.replace(
+        "<source file",
+        "<driver name='qemu' type='raw'/><source file",
+    );
+    assert_ne!(xml, DOMAIN);
+    let create = "<domaincheckpoint><name>c</name></domaincheckpoint>";
+    let none = CheckpointCreateFlags::NONE;
+    let scratch = Scratch::new();
+    let domain = scratch.open().define_domain_xml(&xml).unwrap();
+    let error = domain.checkpoint_create_xml(create, none).unwrap_err();
+    let expected =
+        "unsupported configuration: checkpoint for disk vda unsupported for storage type raw";
+    assert_eq!((error.code().number(), error.message()), (67, expected));
+    let error = domain
+        .create_checkpoint(momentlog::xml::CheckpointRequest {
+            name: None,
+            description: None,
+            disks: Vec::new(),
+        })
+        .unwrap_err();
+    assert_eq!(error.message(), expected);
+    let left_out = "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='no'/></disks></domaincheckpoint>";
+    domain.checkpoint_create_xml(left_out, none).unwrap();
+
+    let test = Connection::open("test:///default").unwrap();
+    let domain = test.define_domain_xml(&xml).unwrap();
+    domain.start().unwrap();
+    domain.checkpoint_create_xml(create, none).unwrap();
+}
