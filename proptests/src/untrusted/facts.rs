@@ -162,7 +162,8 @@ impl MadeUpEvent {
                     put_domain(&mut body, e, f, a % 4 == 0);
                 }
                 if kind < 0x0300 {
-                    body.push(0);
+                    // No inactive domain, no disks to revert to, and no other XML.
+                    body.extend([0, 0, 0]);
                 }
             }
             0x0401 => {
@@ -340,7 +341,7 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
         body.extend(100_i64.to_le_bytes());
         body.extend([5, 0, 0, 0]);
         put_len64(&mut body, 0);
-        body.extend([0, 0]);
+        body.extend([0, 0, 0, 0]);
         event(&mut facts, 0x0201, moments, moments - 1, &body);
         count += 1;
     }
