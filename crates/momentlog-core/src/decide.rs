@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::apply::{descendants, extent_of};
 use crate::checkpoint;
-use crate::snapshot::{self, Alignment};
+use crate::snapshot::{self, Alignment, Uniform};
 use crate::{
     Action, Change, CheckpointDef, Command, CreateCheckpoint, CreateSnapshot, DiskLocation,
     DiskRefused, DiskTracking, Domain, DomainDef, DomainUuid, Event, Extent, Memory, Moment,
@@ -329,6 +329,7 @@ impl Domain {
         let alignment = Alignment {
             external: create.disk_only || matches!(memory, Memory::External(_)),
             overlays: self.policy.overlays,
+            uniform: Uniform::Listed,
             name: &name,
         };
         let mut disks = alignment.align(&create.disks, &self.def)?;
@@ -406,6 +407,11 @@ impl Domain {
         let alignment = Alignment {
             external: def.state == SnapshotState::DiskSnapshot || def.is_external(),
             overlays: self.policy.overlays,
+            uniform: match &def.memory {
+                _ if !self.policy.overlays => Uniform::Listed,
+                Memory::No => Uniform::Not,
+                _ => Uniform::Deviant,
+            },
             name,
         };
         def.disks = alignment.align(&def.disks, domain)?;

@@ -119,6 +119,17 @@ impl DiskLocation {
     }
 }
 
+impl DomainDisk {
+    /// Where a snapshot keeps the disk, if it does not say so.
+    pub(crate) fn place(&self, default: DiskLocation) -> DiskLocation {
+        if self.empty {
+            DiskLocation::No
+        } else {
+            self.snapshot.unwrap_or(default)
+        }
+    }
+}
+
 impl DomainDef {
     /// Returns the position of the disk that `name` means: an absolute path must be the source of exactly one disk,
     /// any other name is compared with the targets.

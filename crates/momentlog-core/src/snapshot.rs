@@ -126,8 +126,22 @@ pub(crate) struct Alignment<'a> {
     pub(crate) external: bool,
     /// Names the overlays that have none, or refuses to.
     pub(crate) overlays: bool,
+    /// Whether listed disks follow an internal default, but for those that the domain excludes.
+    pub(crate) uniform: Uniform,
     /// The snapshot's name, the suffix of such overlays.
     pub(crate) name: &'a MomentName,
+}
+
+/// How far an internal default is for all disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uniform {
+    /// As libvirt: for every disk that is listed.
+    Listed,
+    /// Not for a disk that is listed where it would be if it were not: libvirt writes an empty floppy as `no`, and refuses
+    /// that from its own dump.
+    Deviant,
+    /// Not at all: the snapshot was made of the disks alone.
+    Not,
 }
 
 impl Alignment<'_> {
@@ -174,7 +188,14 @@ impl Alignment<'_> {
                 },
                 Some(location) => {
                     let excluded = location == DiskLocation::No && wish == Some(DiskLocation::No);
-                    if !self.external && location != DiskLocation::Internal && !excluded {
+                    let fits = location == DiskLocation::Internal
+                        || excluded
+                        || match self.uniform {
+                            Uniform::Listed => false,
+                            Uniform::Deviant => location == domain.disks[index].place(default),
+                            Uniform::Not => true,
+                        };
+                    if !self.external && !fits {
                         return Err(DiskRefused::NotInternal {
                             disk: disk.name.clone(),
                         });
@@ -203,11 +224,7 @@ impl Alignment<'_> {
             .map(|(aligned, disk)| {
                 aligned.unwrap_or_else(|| SnapshotDisk {
                     name: disk.target.clone(),
-                    location: Some(if disk.empty {
-                        DiskLocation::No
-                    } else {
-                        disk.snapshot.unwrap_or(default)
-                    }),
+                    location: Some(disk.place(default)),
                     kind: SourceKind::File,
                     driver: None,
                     source: None,

@@ -1,13 +1,14 @@
 //! Typed commands record what XML can say, and nothing else.
 
+use std::sync::Arc;
+
 use momentlog::core::{
     Action, CheckpointDef, CheckpointDisk, Command, DiskTracking, DomainDef, DomainUuid, Memory,
-    MomentName, Redefine, RunState, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind,
+    MomentName, Profile, Redefine, RunState, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind,
 };
+use momentlog::store::MemoryStore;
 use momentlog::xml::{CheckpointRequest, XML_AROUND_LEN_MAX, read_domain};
-use momentlog::{Connection, ErrorCode};
-
-use std::sync::Arc;
+use momentlog::{Connection, ErrorCode, Options, SnapshotCreateFlags, SnapshotXmlFlags};
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 
@@ -18,10 +19,7 @@ fn def() -> DomainDef {
 }
 
 fn store() -> Connection {
-    let store = Connection::over(
-        Box::new(momentlog::store::MemoryStore::new()),
-        momentlog::Options::default(),
-    );
+    let store = Connection::over(Box::new(MemoryStore::new()), Options::default());
     store
         .execute(&command(Action::Define(Arc::new(def()))))
         .unwrap();
@@ -178,6 +176,35 @@ fn a_snapshot_is_what_xml_can_say() {
     store
         .execute(&command(Action::RedefineSnapshot(snapshot())))
         .unwrap();
+}
+
+/// libvirt excludes an empty floppy from a snapshot, and refuses that from its own dump.
+#[test]
+fn an_empty_floppy_is_put_back_in_a_store_of_ones_own_alone() {
+    let xml = "<domain type='test'><name>win</name><memory>65536</memory><os><type>hvm</type></os><devices>\
+        <disk type='file'><source file='/i/a.qcow2'/><target dev='hda'/></disk>\
+        <disk type='file' device='floppy'><target dev='fda'/></disk></devices></domain>";
+    for (profile, refused) in [(Profile::Own, ""), (Profile::LibvirtTest, "'internal'")] {
+        let options = Options {
+            profile,
+            ..Options::default()
+        };
+        let store = Connection::over(Box::new(MemoryStore::new()), options);
+        let vm = store.define_domain_xml(xml).unwrap();
+        let new = "<domainsnapshot><name>s</name></domainsnapshot>";
+        let made = vm
+            .snapshot_create_xml(new, SnapshotCreateFlags::NONE)
+            .unwrap();
+        let dump = made.xml_desc(SnapshotXmlFlags::SECURE).unwrap();
+        assert!(dump.contains("<disk name='fda' snapshot='no'/>"), "{dump}");
+        let again = vm.snapshot_create_xml(&dump, SnapshotCreateFlags::REDEFINE);
+        let message = again.map_or_else(|error| error.message().to_owned(), |_| String::new());
+        assert!(
+            message.ends_with(refused) && message.is_empty() == refused.is_empty(),
+            "{message}"
+        );
+        assert_eq!(made.xml_desc(SnapshotXmlFlags::SECURE).unwrap(), dump);
+    }
 }
 
 #[test]
