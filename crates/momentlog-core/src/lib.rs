@@ -54,8 +54,8 @@ pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
 };
 pub use domain::{
-    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Policy, Power, Profile, RunState,
-    SourceKind,
+    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Policy, Power, Profile, Rule,
+    RunState, SourceKind,
 };
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use hold::{Hold, HoldTag, Holds};

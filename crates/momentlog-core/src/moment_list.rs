@@ -61,7 +61,7 @@ struct Row<D> {
 }
 
 /// One moment: its identity and its definition. Where it hangs is the list's business.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Moment<'a, D> {
     /// The id, unique in the store.
     pub id: MomentId,
@@ -533,6 +533,22 @@ impl<D> Copy for Moment<'_, D> {}
 /// Two lists are equal if they hold the same moments, each below the same parent and among its siblings in the same order.
 impl<D: Eq> Eq for MomentList<D> {}
 
+/// Where a list keeps a moment is no part of it.
+impl<D: PartialEq> PartialEq for Moment<'_, D> {
+    fn eq(&self, other: &Self) -> bool {
+        let Moment {
+            id,
+            name,
+            created,
+            def,
+            slot: _,
+        } = self;
+        (*id, *name, *created, *def) == (other.id, other.name, other.created, other.def)
+    }
+}
+
+impl<D: Eq> Eq for Moment<'_, D> {}
+
 impl<D: PartialEq> PartialEq for MomentList<D> {
     fn eq(&self, other: &MomentList<D>) -> bool {
         let parent_of = |list: &MomentList<D>, moment: Moment<'_, D>| {
@@ -541,16 +557,21 @@ impl<D: PartialEq> PartialEq for MomentList<D> {
                 .and_then(|parent| list.moment(parent))
                 .map(|parent| parent.id)
         };
-        self.len == other.len
+        // All that is asked for of the lists themselves; the rest follows from it.
+        let MomentList {
+            rows: _,
+            links: _,
+            names: _,
+            current: _,
+            len,
+            last: _,
+        } = self;
+        *len == other.len
             && self.current_id() == other.current_id()
             && self
                 .walk(Scope::All)
                 .zip(other.walk(Scope::All))
-                .all(|(own, its)| {
-                    (own.id, own.name, own.created) == (its.id, its.name, its.created)
-                        && own.def == its.def
-                        && parent_of(self, own) == parent_of(other, its)
-                })
+                .all(|(own, its)| own == its && parent_of(self, own) == parent_of(other, its))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod body;
 mod encode;
+mod events;
 pub(crate) mod image;
 mod job;
 
@@ -11,12 +12,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Change, CheckpointDef, DomainDef, DomainUuid, Event, MomentChange, MomentId, MomentName, Power,
-    Profile, RunState, SnapshotDef,
+    CheckpointDef, DomainDef, DomainUuid, Event, Power, Profile, RunState, SnapshotDef,
 };
 use momentlog_store::{Draft, Record, Seq, Text};
 
-use body::{TextRef, decode_body, decode_first};
+use body::{TextRef, decode_body};
 use encode::Encoder;
 
 use crate::call::Call;
@@ -30,9 +30,27 @@ const KIND_COMMAND: u16 = 2;
 const KIND_BRIDGE: u16 = 3;
 const KIND_STORE: u16 = 5;
 const LAYOUT_VERSION: u16 = 1;
-const FACTS_LEN: usize = 48;
-const EVENT_LEN: usize = 28;
-const BODY_VERSION: u16 = 1;
+
+/// Where things are in the fixed parts of facts and of events.
+mod at {
+    pub(super) const KIND: usize = 0;
+    pub(super) const VERSION: usize = 2;
+    pub(super) const EVENTS: usize = 4;
+    pub(super) const RECORDED: usize = 8;
+    pub(super) const DOMAIN: usize = 16;
+    pub(super) const PREVIOUS: usize = 32;
+    pub(super) const PROVENANCE_LEN: usize = 40;
+    pub(super) const ZERO: usize = 44;
+    pub(super) const FACTS_LEN: usize = 48;
+
+    pub(super) const EVENT_KIND: usize = 0;
+    pub(super) const EVENT_VERSION: usize = 2;
+    pub(super) const EVENT_MOMENT: usize = 4;
+    pub(super) const EVENT_PARENT: usize = 12;
+    pub(super) const EVENT_BODY_LEN: usize = 20;
+    pub(super) const EVENT_ZERO: usize = 24;
+    pub(super) const EVENT_LEN: usize = 28;
+}
 
 /// Kind numbers of events; never reused.
 mod kind {
@@ -41,15 +59,17 @@ mod kind {
     pub(super) const MADE_TRANSIENT: u16 = 0x0103;
     pub(super) const DOMAIN_REMOVED: u16 = 0x0104;
     pub(super) const POLICY_SET: u16 = 0x0105;
+    pub(super) const SNAPSHOT_CREATED: u16 = 0x0201;
+    pub(super) const SNAPSHOT_REDEFINED: u16 = 0x0202;
+    pub(super) const SNAPSHOT_DELETED: u16 = 0x0203;
+    pub(super) const SNAPSHOT_REPARENTED: u16 = 0x0204;
+    pub(super) const CURRENT_SNAPSHOT_SET: u16 = 0x0205;
     pub(super) const REVERTED: u16 = 0x0206;
-    /// Added to what follows.
-    pub(super) const SNAPSHOT: u16 = 0x0200;
-    pub(super) const CHECKPOINT: u16 = 0x0300;
-    pub(super) const CREATED: u16 = 1;
-    pub(super) const REDEFINED: u16 = 2;
-    pub(super) const DELETED: u16 = 3;
-    pub(super) const REPARENTED: u16 = 4;
-    pub(super) const CURRENT_SET: u16 = 5;
+    pub(super) const CHECKPOINT_CREATED: u16 = 0x0301;
+    pub(super) const CHECKPOINT_REDEFINED: u16 = 0x0302;
+    pub(super) const CHECKPOINT_DELETED: u16 = 0x0303;
+    pub(super) const CHECKPOINT_REPARENTED: u16 = 0x0304;
+    pub(super) const CURRENT_CHECKPOINT_SET: u16 = 0x0305;
     pub(super) const JOB_BEGUN: u16 = 0x0401;
     pub(super) const JOB_ENDED: u16 = 0x0402;
     pub(super) const JOB_FAILED: u16 = 0x0403;
@@ -87,6 +107,9 @@ pub enum DecodeError {
         /// The number.
         value: u64,
     },
+    /// A rule of a policy that a newer version has.
+    #[error("rule {0} of a policy is not known to this version")]
+    Rule(u16),
     /// A reference to a text that no record before has.
     #[error("text {index} of record {seq} is referred to, and is not there")]
     Text {
@@ -277,10 +300,10 @@ impl Dictionary {
         texts: Option<&[Arc<str>]>,
     ) -> Result<Facts, DecodeError> {
         let head = bytes
-            .get(..FACTS_LEN)
+            .get(..at::FACTS_LEN)
             .ok_or(DecodeError::Length("head of the facts"))?;
-        let kind = u16_at(head, 0);
-        let version = u16_at(head, 2);
+        let kind = u16_at(head, at::KIND);
+        let version = u16_at(head, at::VERSION);
         let known = [KIND_GENESIS, KIND_COMMAND, KIND_BRIDGE, KIND_STORE];
         if !known.contains(&kind) || version != LAYOUT_VERSION {
             return Err(DecodeError::RecordKind(kind));
@@ -288,18 +311,22 @@ impl Dictionary {
         if (kind == KIND_GENESIS) != (seq == Seq::FIRST) {
             return Err(DecodeError::OutOfPlace(seq));
         }
-        let recorded = u64_at(head, 8).cast_signed();
-        let uuid: [u8; 16] = head[16..32].try_into().expect("16 bytes");
+        let recorded = u64_at(head, at::RECORDED).cast_signed();
+        let uuid: [u8; 16] = head[at::DOMAIN..at::PREVIOUS].try_into().expect("16 bytes");
         // The kind tells, for a domain may have the uuid of zeros.
         let domain = (kind == KIND_COMMAND).then(|| DomainUuid::from_bytes(uuid));
         if domain.is_none() && uuid != [0; 16] {
             return Err(DecodeError::OutOfPlace(seq));
         }
-        let previous = Seq::new(u64_at(head, 32));
-        if u32_at(head, 44) != 0 {
+        let previous = Seq::new(u64_at(head, at::PREVIOUS));
+        if u32_at(head, at::ZERO) != 0 {
             return Err(DecodeError::Length("head of the facts"));
         }
-        let (provenance, mut rest) = split(&bytes[FACTS_LEN..], u32_at(head, 40), "provenance")?;
+        let (provenance, mut rest) = split(
+            &bytes[at::FACTS_LEN..],
+            u32_at(head, at::PROVENANCE_LEN),
+            "provenance",
+        )?;
         let content = if kind == KIND_GENESIS {
             let (profile, writer) = body::decode_genesis(provenance)?;
             self.learn_all(seq, texts, None);
@@ -317,7 +344,7 @@ impl Dictionary {
             let asked = self.provenance(seq, provenance, texts)?;
             let mut events = Vec::new();
             let plain = texts.is_some_and(<[_]>::is_empty);
-            for _ in 0..u32_at(head, 4) {
+            for _ in 0..u32_at(head, at::EVENTS) {
                 let change;
                 (change, rest) = self.decode_event(seq, plain, rest)?;
                 events.push(Event { domain, change });
@@ -422,79 +449,6 @@ impl Dictionary {
             index: place.index,
         };
         self.by_place.get(&place).cloned().ok_or(missing)
-    }
-
-    /// Reads the event at the front of `bytes`. In a `plain` record, which has no texts, bytes mean the same as in any other.
-    fn decode_event<'a>(
-        &mut self,
-        seq: Seq,
-        plain: bool,
-        bytes: &'a [u8],
-    ) -> Result<(Change, &'a [u8]), DecodeError> {
-        let head = bytes
-            .get(..EVENT_LEN)
-            .ok_or(DecodeError::Length("head of an event"))?;
-        let (number, version) = (u16_at(head, 0), u16_at(head, 2));
-        let (id, parent) = (
-            MomentId::new(u64_at(head, 4)),
-            MomentId::new(u64_at(head, 12)),
-        );
-        let (body, rest) = split(&bytes[EVENT_LEN..], u32_at(head, 20), "event")?;
-        let unknown = DecodeError::EventKind {
-            kind: number,
-            version,
-        };
-        if version != BODY_VERSION || u32_at(head, 24) != 0 {
-            return Err(unknown);
-        }
-        let needed = id.ok_or(DecodeError::Word {
-            what: "moment id",
-            value: 0,
-        });
-        let change = match number {
-            kind::DOMAIN_DEFINED => self.decode_domain_defined(seq, body)?,
-            kind::STATE_CHANGED => Change::StateChanged(body::decode_power(body)?),
-            kind::MADE_TRANSIENT => empty(body, Change::MadeTransient)?,
-            kind::DOMAIN_REMOVED => empty(body, Change::DomainRemoved)?,
-            kind::POLICY_SET => Change::PolicySet(body::decode_policy(body)?),
-            kind::REVERTED => Change::Reverted {
-                id: needed?,
-                power: body::decode_power(body)?,
-            },
-            kind::JOB_BEGUN => {
-                let stored = decode_body(body, "job")?;
-                let (id, job) = self.job(seq, stored)?;
-                let job = Arc::new(job);
-                Change::JobBegun { id, job }
-            }
-            kind::JOB_ENDED => Change::JobEnded(self.decode_outcome(seq, body)?),
-            kind::JOB_FAILED => Change::JobFailed(self.decode_outcome(seq, body)?),
-            kind::HOLD_ADDED => job::decode_hold_added(needed?, body)?,
-            kind::HOLD_REMOVED => job::decode_hold_removed(needed?, body)?,
-            kind::SETTINGS_SET => Change::SettingsSet(job::decode_settings(body)?),
-            _ if number & 0xff00 == kind::SNAPSHOT => {
-                let def = |bytes: &[u8]| self.recent_snapshot(seq, plain, bytes);
-                let number = number & 0xff;
-                Change::Snapshot(decode_moment(number, id, parent, body, unknown, def)?)
-            }
-            _ if number & 0xff00 == kind::CHECKPOINT => {
-                let def = |bytes: &[u8]| self.recent_checkpoint(seq, plain, bytes);
-                let number = number & 0xff;
-                Change::Checkpoint(decode_moment(number, id, parent, body, unknown, def)?)
-            }
-            _ => return Err(unknown),
-        };
-        Ok((change, rest))
-    }
-
-    fn decode_domain_defined(&mut self, seq: Seq, body: &[u8]) -> Result<Change, DecodeError> {
-        let stored: body::DomainDefined<'_> = decode_body(body, "domain")?;
-        let def = self.domain(seq, stored.domain)?;
-        Ok(Change::DomainDefined {
-            def,
-            policy: stored.policy.into(),
-            live: stored.live,
-        })
     }
 
     /// Takes note of what the XML at `place` means from now on.
@@ -624,64 +578,6 @@ impl Dictionary {
     }
 }
 
-/// Reads a change of either kind of moment; `def` reads its definition.
-fn decode_moment<D>(
-    number: u16,
-    id: Option<MomentId>,
-    parent: Option<MomentId>,
-    body: &[u8],
-    unknown: DecodeError,
-    def: impl FnOnce(&[u8]) -> Result<Arc<D>, DecodeError>,
-) -> Result<MomentChange<D>, DecodeError> {
-    let needed = id.ok_or(DecodeError::Word {
-        what: "moment id",
-        value: 0,
-    });
-    let mut rest = body;
-    match number {
-        kind::CREATED => {
-            let head: body::Created<'_> = decode_first(&mut rest, "creation")?;
-            Ok(MomentChange::Created {
-                id: needed?,
-                parent,
-                name: MomentName::new(head.name).ok_or(DecodeError::Body("name of a moment"))?,
-                created: head.time,
-                def: def(rest)?,
-                current: head.current,
-            })
-        }
-        kind::REDEFINED => {
-            let head: body::Redefined = decode_first(&mut rest, "redefinition")?;
-            Ok(MomentChange::Redefined {
-                id: needed?,
-                parent,
-                created: head.time,
-                def: def(rest)?,
-                current: head.current,
-            })
-        }
-        kind::DELETED => {
-            let stored: body::Deleted = decode_body(body, "deletion")?;
-            Ok(MomentChange::Deleted {
-                id: needed?,
-                extent: body::extent_from(stored.extent)?,
-                removed: body::runs_from(stored.removed).ok_or(DecodeError::Body("deletion"))?,
-                children_moved: stored.children_moved,
-                current: MomentId::new(stored.current),
-            })
-        }
-        kind::REPARENTED => empty(
-            body,
-            MomentChange::Reparented {
-                id: needed?,
-                parent,
-            },
-        ),
-        kind::CURRENT_SET => empty(body, MomentChange::CurrentSet(parent)),
-        _ => Err(unknown),
-    }
-}
-
 /// Returns what a text says.
 fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
     Ok(match text {
@@ -690,14 +586,6 @@ fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
             .into(),
         Text::Erased { .. } => "".into(),
     })
-}
-
-fn empty<T>(body: &[u8], value: T) -> Result<T, DecodeError> {
-    if body.is_empty() {
-        Ok(value)
-    } else {
-        Err(DecodeError::Length("event"))
-    }
 }
 
 fn length(bytes: usize) -> u32 {

@@ -141,10 +141,11 @@ impl MadeUpEvent {
         match kind {
             0x0101 => {
                 put_domain(&mut body, a, b, c % 2 == 0);
-                body.extend([d & 1, e & 1, f & 1, 1, 1, 0]);
+                put_policy(&mut body, d | 24);
+                body.push(0);
             }
             0x0102 | 0x0206 => power(&mut body),
-            0x0105 => body.extend([a & 1, b & 1, c & 1, d & 1, e & 1]),
+            0x0105 => put_policy(&mut body, a),
             0x0201 | 0x0202 | 0x0301 | 0x0302 => {
                 body.push(a & 1);
                 if kind & 0xff == 1 {
@@ -216,7 +217,7 @@ impl MadeUpEvent {
             }
             0x0502 => put_str(&mut body, &"t".repeat(usize::from(a % 3))),
             0x0601 => {
-                body.extend([a & 1, b & 1, c & 1, d & 1, e & 1]);
+                put_policy(&mut body, a);
                 body.extend(u32::from(f).to_le_bytes());
             }
             0x0203 | 0x0303 => {
@@ -248,6 +249,18 @@ fn put_len64(out: &mut Vec<u8>, length: usize) {
 fn put_str(out: &mut Vec<u8>, text: &str) {
     put_len64(out, text.len());
     out.extend(text.as_bytes());
+}
+
+/// A list of rules: those of the bits that are set, one of which is no rule.
+fn put_policy(out: &mut Vec<u8>, bits: u8) {
+    let rules: Vec<u16> = (0..6_u16)
+        .filter(|bit| bits >> bit & 1 == 1)
+        .map(|bit| bit + 1)
+        .collect();
+    put_len64(out, rules.len());
+    for rule in rules {
+        out.extend(rule.to_le_bytes());
+    }
 }
 
 fn put_text_ref(out: &mut Vec<u8>, seq: u8, index: u8) {
@@ -330,7 +343,8 @@ pub fn costly_log(length: usize) -> Vec<Draft> {
     let mut facts = genesis.to_bytes();
     let mut domain = Vec::new();
     put_domain(&mut domain, 0, 0, true);
-    domain.extend([1, 0, 0, 1, 1, 0]);
+    put_policy(&mut domain, 0b11001);
+    domain.push(0);
     event(&mut facts, 0x0101, 0, 0, &domain);
     let mut count = 1_u64;
     let mut moments = 0;

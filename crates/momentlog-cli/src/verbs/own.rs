@@ -1,6 +1,6 @@
 //! momentlog's own verbs.
 
-use momentlog::core::{Policy, SettingsChange};
+use momentlog::core::{Policy, Rule, SettingsChange};
 use serde_json::json;
 
 use super::the_domain;
@@ -73,8 +73,11 @@ fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
 fn changed(mut policy: Policy, given: &[String]) -> Result<Policy, Failure> {
     for rule in given {
         let invalid = || {
-            let known = "exclusive, chain, active, suffix or overlays, each =on or =off";
-            Failure::new(format!("'{}' is no rule: {known}", escaped(rule)))
+            let known = Rule::ALL.map(Rule::name).join(", ");
+            Failure::new(format!(
+                "'{}' is no rule: {known}, each =on or =off",
+                escaped(rule)
+            ))
         };
         let (name, value) = rule.split_once('=').ok_or_else(invalid)?;
         let on = match value {
@@ -82,7 +85,7 @@ fn changed(mut policy: Policy, given: &[String]) -> Result<Policy, Failure> {
             "off" => false,
             _ => return Err(invalid()),
         };
-        *rule_mut(&mut policy, name).ok_or_else(invalid)? = on;
+        policy = policy.with(Rule::from_name(name).ok_or_else(invalid)?, on);
     }
     Ok(policy)
 }
@@ -116,18 +119,12 @@ pub fn window_text(seconds: u32) -> String {
 
 /// Prints rules, and numbers of the store besides: their names, values, and words for those.
 fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)]) {
-    let Policy {
-        exclusive,
-        chain,
-        active,
-        suffix,
-        overlays,
-    } = policy;
     match session.format {
         Format::Json => {
-            let mut rules = json!({
-                "exclusive": exclusive, "chain": chain, "active": active, "suffix": suffix, "overlays": overlays,
-            });
+            let mut rules = json!({});
+            for rule in Rule::ALL {
+                rules[rule.name()] = json!(policy.has(rule));
+            }
             for (name, value, _) in more {
                 rules[name.replace(' ', "_") + "_s"] = json!(value);
             }
@@ -135,14 +132,8 @@ fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)
         }
         Format::Text => {
             let on = |is: bool| if is { "on" } else { "off" };
-            let mut text = [
-                line("exclusive", on(exclusive)),
-                line("chain", on(chain)),
-                line("active", on(active)),
-                line("suffix", on(suffix)),
-                line("overlays", on(overlays)),
-            ]
-            .concat();
+            let text = Rule::ALL.map(|rule| line(rule.name(), on(policy.has(rule))));
+            let mut text = text.concat();
             for (name, _, words) in more {
                 text += &line(name, words);
             }
@@ -151,37 +142,8 @@ fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)
     }
 }
 
-fn rule_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut bool> {
-    Some(match name {
-        "exclusive" => &mut policy.exclusive,
-        "chain" => &mut policy.chain,
-        "active" => &mut policy.active,
-        "suffix" => &mut policy.suffix,
-        "overlays" => &mut policy.overlays,
-        _ => return None,
-    })
-}
-
 pub fn rules(policy: Policy) -> String {
-    let Policy {
-        exclusive,
-        chain,
-        active,
-        suffix,
-        overlays,
-    } = policy;
-    let named = [
-        (exclusive, "exclusive"),
-        (chain, "chain"),
-        (active, "active"),
-        (suffix, "suffix"),
-        (overlays, "overlays"),
-    ];
-    let on: Vec<&str> = named
-        .into_iter()
-        .filter(|(on, _)| *on)
-        .map(|(_, name)| name)
-        .collect();
+    let on: Vec<&str> = policy.rules().map(Rule::name).collect();
     if on.is_empty() {
         "no rule".to_owned()
     } else {

@@ -57,6 +57,21 @@ fn siblings_come_newest_first_and_parents_before_children() {
     assert_eq!(names(&list, Scope::DescendantsOf(find(&list, "a2"))), "");
 }
 
+/// A list that comes from an image has no gaps where moments were removed.
+#[test]
+fn moments_of_equal_lists_are_equal_wherever_they_are_kept() {
+    let mut list = list(FOREST);
+    list.remove(find(&list, "a"));
+    let (placed, current) = list.placed();
+    let again = MomentList::restore(placed.collect::<Vec<_>>(), current).unwrap();
+    assert!(again == list);
+    let moments = |list: &MomentList<()>| list.walk(Scope::All).map(|moment| moment.slot).max();
+    assert_ne!(moments(&list), moments(&again));
+    assert!(list.walk(Scope::All).eq(again.walk(Scope::All)));
+    let other = again.find(Some("b")).unwrap();
+    assert_ne!(list.find(Some("r")).unwrap(), other);
+}
+
 #[test]
 fn a_removed_moments_children_go_in_front_as_a_block() {
     let mut list = list(FOREST);

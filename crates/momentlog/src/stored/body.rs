@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use momentlog_core::{
     CheckpointDisk, DiskLocation, DiskTracking, DomainDef, DomainDisk, DomainUuid, Extent, IdRuns,
-    Memory, MomentId, Policy, Power, Profile, RunState, SnapshotDisk, SnapshotState, SourceKind,
+    Memory, MomentId, Policy, Power, Profile, Rule, RunState, SnapshotDisk, SnapshotState,
+    SourceKind,
 };
 use momentlog_store::{Digest, Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -193,61 +194,34 @@ pub(super) fn decode_bridge(bytes: &[u8]) -> Result<Bridge, DecodeError> {
     Ok(bridge)
 }
 
+/// The rules that are on, by their numbers, ascending.
 #[derive(Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the rules of a policy are on or off"
-)]
-pub(super) struct StoredPolicy {
-    exclusive: bool,
-    chain: bool,
-    active: bool,
-    suffix: bool,
-    overlays: bool,
-}
+pub(super) struct StoredPolicy(Vec<u16>);
 
 impl From<Policy> for StoredPolicy {
-    fn from(
-        Policy {
-            exclusive,
-            chain,
-            active,
-            suffix,
-            overlays,
-        }: Policy,
-    ) -> StoredPolicy {
-        StoredPolicy {
-            exclusive,
-            chain,
-            active,
-            suffix,
-            overlays,
-        }
+    fn from(policy: Policy) -> StoredPolicy {
+        StoredPolicy(policy.rules().map(Rule::number).collect())
     }
 }
 
-impl From<StoredPolicy> for Policy {
-    fn from(
-        StoredPolicy {
-            exclusive,
-            chain,
-            active,
-            suffix,
-            overlays,
-        }: StoredPolicy,
-    ) -> Policy {
-        Policy {
-            exclusive,
-            chain,
-            active,
-            suffix,
-            overlays,
+impl TryFrom<StoredPolicy> for Policy {
+    type Error = DecodeError;
+
+    fn try_from(StoredPolicy(numbers): StoredPolicy) -> Result<Policy, DecodeError> {
+        if !numbers.is_sorted_by(|one, next| one < next) {
+            return Err(DecodeError::Body("policy"));
         }
+        numbers
+            .into_iter()
+            .try_fold(Policy::NONE, |policy, number| {
+                let rule = Rule::from_number(number).ok_or(DecodeError::Rule(number))?;
+                Ok(policy.with(rule, true))
+            })
     }
 }
 
 pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
-    decode_body::<StoredPolicy>(bytes, "policy").map(Policy::from)
+    decode_body::<StoredPolicy>(bytes, "policy")?.try_into()
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,7 +7,32 @@ use momentlog_store::Seq;
 
 use super::body::{self, TextRef, put_body};
 use super::job::{StoredSettings, stored_hold};
-use super::{Asked, BODY_VERSION, Dictionary, EVENT_LEN, kind, length};
+use super::{Asked, Dictionary, at, events, kind, length};
+
+/// The kinds of the events of one kind of moment.
+struct Kinds {
+    created: u16,
+    redefined: u16,
+    deleted: u16,
+    reparented: u16,
+    current_set: u16,
+}
+
+const SNAPSHOT: Kinds = Kinds {
+    created: kind::SNAPSHOT_CREATED,
+    redefined: kind::SNAPSHOT_REDEFINED,
+    deleted: kind::SNAPSHOT_DELETED,
+    reparented: kind::SNAPSHOT_REPARENTED,
+    current_set: kind::CURRENT_SNAPSHOT_SET,
+};
+
+const CHECKPOINT: Kinds = Kinds {
+    created: kind::CHECKPOINT_CREATED,
+    redefined: kind::CHECKPOINT_REDEFINED,
+    deleted: kind::CHECKPOINT_DELETED,
+    reparented: kind::CHECKPOINT_REPARENTED,
+    current_set: kind::CURRENT_CHECKPOINT_SET,
+};
 
 /// Writes one record's events, and collects the texts that no record before has.
 pub(super) struct Encoder<'a> {
@@ -110,7 +135,7 @@ impl Encoder<'_> {
 
     pub(super) fn event(&mut self, change: &Change, out: &mut Vec<u8>) {
         let begin = out.len();
-        out.extend([0; EVENT_LEN]);
+        out.extend([0; at::EVENT_LEN]);
         let (number, id, parent) = match change {
             Change::DomainDefined { def, policy, live } => {
                 let stored = body::DomainDefined {
@@ -159,30 +184,32 @@ impl Encoder<'_> {
                 put_body(&StoredSettings::from(*settings), out);
                 (kind::SETTINGS_SET, None, None)
             }
-            Change::Snapshot(change) => {
-                self.moment(kind::SNAPSHOT, change, out, |encoder, def, out| {
-                    put_body(&encoder.snapshot(def), out);
-                })
-            }
+            Change::Snapshot(change) => self.moment(&SNAPSHOT, change, out, |encoder, def, out| {
+                put_body(&encoder.snapshot(def), out);
+            }),
             Change::Checkpoint(change) => {
-                self.moment(kind::CHECKPOINT, change, out, |encoder, def, out| {
+                self.moment(&CHECKPOINT, change, out, |encoder, def, out| {
                     put_body(&encoder.checkpoint(def), out);
                 })
             }
         };
-        let body_len = length(out.len() - begin - EVENT_LEN);
-        let head = &mut out[begin..begin + EVENT_LEN];
-        head[..2].copy_from_slice(&number.to_le_bytes());
-        head[2..4].copy_from_slice(&BODY_VERSION.to_le_bytes());
-        head[4..12].copy_from_slice(&id.map_or(0, MomentId::get).to_le_bytes());
-        head[12..20].copy_from_slice(&parent.map_or(0, MomentId::get).to_le_bytes());
-        head[20..24].copy_from_slice(&body_len.to_le_bytes());
+        let body_len = length(out.len() - begin - at::EVENT_LEN);
+        let head = &mut out[begin..begin + at::EVENT_LEN];
+        let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+        put(at::EVENT_KIND, &number.to_le_bytes());
+        put(at::EVENT_VERSION, &events::version_of(number).to_le_bytes());
+        put(at::EVENT_MOMENT, &id.map_or(0, MomentId::get).to_le_bytes());
+        put(
+            at::EVENT_PARENT,
+            &parent.map_or(0, MomentId::get).to_le_bytes(),
+        );
+        put(at::EVENT_BODY_LEN, &body_len.to_le_bytes());
     }
 
     /// Writes the body of a change of either kind of moment; `put` writes a definition.
     fn moment<D>(
         &mut self,
-        base: u16,
+        kinds: &Kinds,
         change: &MomentChange<D>,
         out: &mut Vec<u8>,
         put: impl Fn(&mut Self, &D, &mut Vec<u8>),
@@ -203,7 +230,7 @@ impl Encoder<'_> {
                 };
                 put_body(&head, out);
                 put(self, def, out);
-                (base + kind::CREATED, Some(*id), *parent)
+                (kinds.created, Some(*id), *parent)
             }
             MomentChange::Redefined {
                 id,
@@ -218,7 +245,7 @@ impl Encoder<'_> {
                 };
                 put_body(&head, out);
                 put(self, def, out);
-                (base + kind::REDEFINED, Some(*id), *parent)
+                (kinds.redefined, Some(*id), *parent)
             }
             MomentChange::Deleted {
                 id,
@@ -234,12 +261,10 @@ impl Encoder<'_> {
                     current: current.map_or(0, MomentId::get),
                 };
                 put_body(&stored, out);
-                (base + kind::DELETED, Some(*id), None)
+                (kinds.deleted, Some(*id), None)
             }
-            MomentChange::Reparented { id, parent } => {
-                (base + kind::REPARENTED, Some(*id), *parent)
-            }
-            MomentChange::CurrentSet(current) => (base + kind::CURRENT_SET, None, *current),
+            MomentChange::Reparented { id, parent } => (kinds.reparented, Some(*id), *parent),
+            MomentChange::CurrentSet(current) => (kinds.current_set, None, *current),
         }
     }
 }

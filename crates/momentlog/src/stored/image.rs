@@ -21,8 +21,8 @@ use super::{DecodeError, Dictionary, length, u32_at, u64_at};
 use crate::ledger::{Ledger, View};
 use crate::requests::Request;
 
-/// The version of this layout. Versions 1 and 2 are still read.
-const VERSION: u32 = 3;
+/// The version of this layout.
+const VERSION: u32 = 1;
 
 /// Bytes of one moment besides its name, and where in them its parts are.
 const ROW_LEN: usize = 32;
@@ -65,7 +65,7 @@ struct Start {
     answers: u64,
 }
 
-/// What follows the start since version 3.
+/// What follows the start.
 #[derive(Serialize, Deserialize)]
 struct StoreParts {
     next_job: u64,
@@ -88,15 +88,6 @@ struct StoredDomain<'a> {
     snapshots: u64,
     current_checkpoint: u64,
     checkpoints: u64,
-}
-
-/// What version 1 keeps of a moment before its definition.
-#[derive(Deserialize)]
-struct MomentV1<'a> {
-    id: u64,
-    parent: u64,
-    name: &'a str,
-    created: i64,
 }
 
 /// Returns the image of a ledger; `None` if something in it is not recorded yet, as in a log of one record.
@@ -270,20 +261,12 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let rest = &mut rest;
     // The version is read before what follows it, which another version may have otherwise.
     let version: u32 = decode_first(&mut &bytes[..], "image")?;
-    if !(1..=VERSION).contains(&version) {
+    if version != VERSION {
         return Err(ImageError::Version(version));
     }
     let start: Start = decode_first(rest, "image")?;
     let profile = profile_from(start.profile)?;
-    let parts = if version > 2 {
-        decode_first(rest, "image")?
-    } else {
-        StoreParts {
-            next_job: 1,
-            settings: profile.settings().into(),
-            policies: 0,
-        }
-    };
+    let parts: StoreParts = decode_first(rest, "image")?;
     let mut dictionary = Dictionary::default();
     for _ in 0..start.texts {
         let (place, text): (TextRef, &str) = decode_first(rest, "text")?;
@@ -293,7 +276,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let seq = Seq::after(Some(head.seq));
     let mut domains = Vec::new();
     for _ in 0..start.domains {
-        domains.push(decode_domain(rest, version, seq, &mut dictionary)?);
+        domains.push(decode_domain(rest, seq, &mut dictionary)?);
     }
     dictionary.domains.clear();
     for _ in 0..start.definitions {
@@ -305,12 +288,12 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let mut policies = Vec::new();
     for _ in 0..parts.policies {
         let (domain, policy): ([u8; 16], StoredPolicy) = decode_first(rest, "policy")?;
-        policies.push((DomainUuid::from_bytes(domain), policy.into()));
+        policies.push((DomainUuid::from_bytes(domain), policy.try_into()?));
     }
     let state = State::restore(
         Counters {
             profile,
-            settings: parts.settings.into(),
+            settings: parts.settings.try_into()?,
             next_moment: MomentId::new(start.next_moment),
             next_domain: start.next_domain,
             next_job: JobId::new(parts.next_job),
@@ -336,12 +319,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         ..Ledger::new(profile)
     };
     for _ in 0..start.requests {
-        let (id, at, digest): (&str, u64, [u8; 32]) = decode_first(rest, "request")?;
-        let recorded = if version > 2 {
-            decode_first(rest, "request")?
-        } else {
-            start.recorded
-        };
+        let (id, at, digest, recorded): (&str, u64, [u8; 32], i64) = decode_first(rest, "request")?;
         let seq = seq_from(at)?;
         let request = Request {
             seq,
@@ -363,7 +341,6 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
 
 fn decode_domain(
     rest: &mut &[u8],
-    version: u32,
     seq: Seq,
     dictionary: &mut Dictionary,
 ) -> Result<Domain, ImageError> {
@@ -377,41 +354,30 @@ fn decode_domain(
         let stored = decode_first(rest, "definition of a snapshot")?;
         dictionary.snapshot(seq, stored)
     };
-    let snapshots = decode_list(
-        rest,
-        version,
-        stored.snapshots,
-        stored.current_snapshot,
-        snapshot,
-    )?;
+    let snapshots = decode_list(rest, stored.snapshots, stored.current_snapshot, snapshot)?;
     let checkpoint = |rest: &mut &[u8]| {
         let stored = decode_first(rest, "definition of a checkpoint")?;
         dictionary.checkpoint(seq, stored)
     };
     let checkpoints = decode_list(
         rest,
-        version,
         stored.checkpoints,
         stored.current_checkpoint,
         checkpoint,
     )?;
     let mut jobs = OpenJobs::default();
-    if version > 2 {
-        let stored: Vec<JobBegun<'_>> = decode_first(rest, "jobs")?;
-        for job in stored {
-            let (id, job) = dictionary.job(seq, job)?;
-            let job = job.into();
-            jobs.add(OpenJob { id, job }).map_err(Broken::JobTwice)?;
-        }
+    let stored_jobs: Vec<JobBegun<'_>> = decode_first(rest, "jobs")?;
+    for job in stored_jobs {
+        let (id, job) = dictionary.job(seq, job)?;
+        let job = job.into();
+        jobs.add(OpenJob { id, job }).map_err(Broken::JobTwice)?;
     }
     let mut holds = Holds::default();
-    if version > 2 {
-        let stored: Vec<(u64, HoldAdded<'_>)> = decode_first(rest, "holds")?;
-        for (id, hold) in stored {
-            let (id, (tag, hold)) = (moment_id(id)?, hold_from(&hold)?);
-            if !holds.add(id, tag, hold) {
-                return Err(Broken::Hold(id).into());
-            }
+    let stored_holds: Vec<(u64, HoldAdded<'_>)> = decode_first(rest, "holds")?;
+    for (id, hold) in stored_holds {
+        let (id, (tag, hold)) = (moment_id(id)?, hold_from(&hold)?);
+        if !holds.add(id, tag, hold) {
+            return Err(Broken::Hold(id).into());
         }
     }
     Ok(DomainParts {
@@ -421,7 +387,7 @@ fn decode_domain(
         next_def,
         persistent: stored.persistent,
         power: Power::try_from(stored.power)?,
-        policy: stored.policy.into(),
+        policy: stored.policy.try_into()?,
         snapshots,
         checkpoints,
         holds,
@@ -433,14 +399,10 @@ fn decode_domain(
 /// Reads a list of either kind; `decode` reads one definition.
 fn decode_list<D: PartialEq + Send + Sync>(
     rest: &mut &[u8],
-    version: u32,
     count: u64,
     current: u64,
     decode: impl FnMut(&mut &[u8]) -> Result<D, DecodeError>,
 ) -> Result<MomentList<D>, ImageError> {
-    if version == 1 {
-        return decode_list_v1(rest, count, current, decode);
-    }
     let definitions = decode_definitions(rest, decode)?;
     let rows = count
         .checked_mul(ROW_LEN as u64)
@@ -528,61 +490,6 @@ fn take_name<'a>(row: &[u8], names: &mut &'a str) -> Option<&'a str> {
     let (name, left) = names.split_at_checked(u32_at(row, NAME_LEN) as usize)?;
     *names = left;
     Some(name)
-}
-
-/// Reads a list of version 1: moments in the order of a walk, each with its parent's id and its definition.
-fn decode_list_v1<D: PartialEq + Send + Sync>(
-    rest: &mut &[u8],
-    count: u64,
-    current: u64,
-    mut decode: impl FnMut(&mut &[u8]) -> Result<D, DecodeError>,
-) -> Result<MomentList<D>, ImageError> {
-    let mut moments: Vec<(Placed<D>, Option<MomentId>)> = Vec::new();
-    for _ in 0..count {
-        let stored: MomentV1<'_> = decode_first(rest, "moment")?;
-        let name = MomentName::new(stored.name).ok_or(DecodeError::Body("name of a moment"))?;
-        let def = decode(rest)?;
-        let def = match moments.last() {
-            Some((last, _)) if *last.def == def => last.def.clone(),
-            _ => Arc::new(def),
-        };
-        let placed = Placed {
-            id: moment_id(stored.id)?,
-            name,
-            created: stored.created,
-            def,
-            parent: None,
-            next: None,
-        };
-        moments.push((placed, MomentId::new(stored.parent)));
-    }
-    // Siblings come newest first: each is followed by the next one of the same parent.
-    let mut next: HashMap<MomentId, MomentId> = HashMap::new();
-    let mut youngest = HashMap::new();
-    for (placed, parent) in &moments {
-        if let Some(before) = youngest.insert(*parent, placed.id) {
-            next.insert(before, placed.id);
-        }
-    }
-    moments.sort_by_key(|(placed, _)| placed.id);
-    let ids: Vec<MomentId> = moments.iter().map(|(placed, _)| placed.id).collect();
-    let position = |id: MomentId| {
-        let found = ids.binary_search(&id).ok();
-        found.and_then(|position| u32::try_from(position).ok())
-    };
-    for (placed, parent) in &mut moments {
-        placed.next = next.get(&placed.id).copied().and_then(position);
-        if let Some(parent) = *parent {
-            let found = position(parent).ok_or(Broken::ParentMissing(placed.id))?;
-            placed.parent = Some(found);
-        }
-    }
-    let current = match MomentId::new(current) {
-        None => None,
-        Some(current) => Some(position(current).ok_or(Broken::Current)?),
-    };
-    let placed = moments.into_iter().map(|(placed, _)| placed);
-    Ok(MomentList::restore(placed, current)?)
 }
 
 fn moment_id(number: u64) -> Result<MomentId, DecodeError> {

@@ -309,12 +309,14 @@ impl From<Settings> for StoredSettings {
     }
 }
 
-impl From<StoredSettings> for Settings {
-    fn from(stored: StoredSettings) -> Settings {
-        Settings {
-            policy: stored.policy.into(),
+impl TryFrom<StoredSettings> for Settings {
+    type Error = DecodeError;
+
+    fn try_from(stored: StoredSettings) -> Result<Settings, DecodeError> {
+        Ok(Settings {
+            policy: stored.policy.try_into()?,
             request_window_s: stored.request_window_s,
-        }
+        })
     }
 }
 
@@ -325,7 +327,7 @@ pub(crate) fn settings_change_bytes(change: SettingsChange) -> Vec<u8> {
 }
 
 pub(super) fn decode_settings(body: &[u8]) -> Result<Settings, DecodeError> {
-    decode_body::<StoredSettings>(body, "settings").map(Settings::from)
+    decode_body::<StoredSettings>(body, "settings")?.try_into()
 }
 
 #[cfg(test)]
