@@ -56,6 +56,7 @@ pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let domain = the_domain(session, invocation)?;
     let name = invocation.need("domain");
+    let storage = storage && host::vet_storage(&domain, invocation)?;
     let flags = Flags::NONE
         .with(Flags::MANAGED_SAVE, has("managed-save"))
         .with(Flags::SNAPSHOTS_METADATA, has("snapshots-metadata"))
@@ -206,9 +207,10 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         if has("uuid") || has("name") || has("id") {
             let fields = [
                 (has("uuid"), domain.uuid().to_string()),
+                (has("id"), id),
                 (has("name"), domain.name().to_owned()),
             ];
-            let fields = fields.into_iter().chain([(has("id"), id)]);
+            let fields = fields.into_iter();
             let shown: Vec<String> = fields
                 .filter(|(wanted, _)| *wanted)
                 .map(|(_, text)| text)

@@ -9,7 +9,7 @@ use momentlog::core::Profile;
 use momentlog::{Connection, Domain, Provenance};
 
 use crate::grammar::Invocation;
-use crate::session::Failure;
+use crate::session::{Failure, complain};
 
 /// One call of libvirt, with the options that become its flags.
 pub struct Call {
@@ -99,6 +99,41 @@ pub fn vet_modes(invocation: &Invocation) -> Result<u32, Failure> {
         flags |= 1 << bit;
     }
     Ok(flags)
+}
+
+/// Looks for the disks whose storage is to be removed with the domain, as virsh does. Returns whether the record keeps that
+/// it was asked; on the profile of libvirt's test driver, which knows no such storage, virsh says so and goes on.
+///
+/// # Errors
+///
+/// virsh's words for a domain that runs, and for a disk that it does not have.
+pub fn vet_storage(domain: &Domain, invocation: &Invocation) -> Result<bool, Failure> {
+    if domain.is_active()? {
+        let why = "Storage volume deletion is supported only on stopped domains";
+        return Err(Failure::new(why));
+    }
+    let mut disks = domain.disks(true)?;
+    if let Some(wanted) = invocation.get("storage") {
+        let named =
+            |[_, _, target, source]: &[String; 4], name: &str| target == name || source == name;
+        for name in wanted.split(',') {
+            if !disks.iter().any(|disk| named(disk, name)) {
+                return Err(Failure::new(format!(
+                    "Volume '{name}' was not found in domain's definition.\n"
+                )));
+            }
+        }
+        disks.retain(|disk| wanted.split(',').any(|name| named(disk, name)));
+    }
+    if domain.connection().view().state().profile() == Profile::Own {
+        return Ok(true);
+    }
+    for [_, _, target, source] in disks.iter().filter(|[_, _, _, source]| source != "-") {
+        complain(&[format!(
+            "Storage volume '{target}'({source}) is not managed by libvirt. Remove it manually.\n"
+        )]);
+    }
+    Ok(false)
 }
 
 /// Refuses file descriptors that are no numbers. A guest that is only recorded gets none.

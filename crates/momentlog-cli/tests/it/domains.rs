@@ -172,6 +172,33 @@ fn on_the_test_driver_they_are_refused_as_it_refuses_them() {
     assert_eq!(program.run_on_test(&["-q", taken]).out, "running\n");
 }
 
+/// As virsh 9.0.0 answered.
+#[test]
+fn storage_that_is_to_go_with_a_domain_is_looked_for_as_virsh_does() {
+    let unmanaged = "error: Storage volume 'vda'(/guest/diskimage1) is not managed by libvirt. Remove it manually.\n\n";
+    check(
+        "undefine test --storage vda",
+        "",
+        "error: Storage volume deletion is supported only on stopped domains\n",
+    );
+    check(
+        "destroy test; undefine test --remove-all-storage --wipe-storage; list --all",
+        "",
+        unmanaged,
+    );
+    check(
+        "destroy test; undefine test --storage vda; list --all",
+        "",
+        unmanaged,
+    );
+    check(
+        "destroy test; undefine test --storage vdz; list --all --name",
+        "test\n",
+        "error: Volume 'vdz' was not found in domain's definition.\n\n",
+    );
+    check("list --id --uuid --name", "UUID 1 test\n", "");
+}
+
 #[test]
 fn list_filters_by_persistence_and_run_state() {
     let program = Program::with_domain();
