@@ -10,6 +10,9 @@
 //! * replaying the log gives the live state;
 //! * a refused command has changed nothing and appended nothing.
 //!
+//! [`run_fleet`] does the same with [`Turn`]s: commands about four domains whose names and uuids clash, under request ids and
+//! expected revisions, with a second reader, images, archives and reopening between them.
+//!
 //! Property tests and fuzz targets share all of it; embedders run it over stores of their own:
 //!
 //! ```
@@ -24,11 +27,13 @@
 
 mod crash;
 mod disk_suite;
+mod fleet;
 mod forged;
 pub mod kill;
 mod model;
 mod op;
 pub mod overtaken;
+mod shared_store;
 mod sim_disk;
 mod suite;
 mod tamper;
@@ -36,9 +41,11 @@ pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
+pub use fleet::{Call, Expects, Fleet, Seen, Turn, Turns, Vm, fleet, run_fleet};
 pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};
 pub use op::{Op, ops};
+pub use shared_store::{SharedStore, StoreFault};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
 pub use suite::{connection, domain_def, run};
 pub use tamper::{Tampered, tamper_everywhere};

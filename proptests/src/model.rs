@@ -30,6 +30,13 @@ pub enum Reason {
     DiskOnlyChange,
     Disks,
     RevertTransient,
+    DomainNameTaken,
+    DomainRenamed,
+    DefinitionUuid,
+    AlreadyActive,
+    BeingStarted,
+    CheckpointName,
+    WrongUuid,
     Other,
 }
 
@@ -58,6 +65,13 @@ impl Reason {
             Refusal::DiskOnlyChange { .. } => Reason::DiskOnlyChange,
             Refusal::Disks(_) => Reason::Disks,
             Refusal::RevertTransient => Reason::RevertTransient,
+            Refusal::DomainNameTaken { .. } => Reason::DomainNameTaken,
+            Refusal::DomainRenamed { .. } => Reason::DomainRenamed,
+            Refusal::DefinitionUuid { .. } => Reason::DefinitionUuid,
+            Refusal::AlreadyActive { .. } => Reason::AlreadyActive,
+            Refusal::BeingStarted { .. } => Reason::BeingStarted,
+            Refusal::CheckpointName { .. } => Reason::CheckpointName,
+            Refusal::WrongUuid { .. } => Reason::WrongUuid,
             _ => Reason::Other,
         }
     }
@@ -229,6 +243,41 @@ impl Model {
     pub fn policy(&self) -> Policy {
         let of_new = self.policy_set.unwrap_or(self.profile.policy());
         self.domain.as_ref().map_or(of_new, |domain| domain.policy)
+    }
+
+    /// Whether there is a domain.
+    pub(crate) fn is_there(&self) -> bool {
+        self.domain.is_some()
+    }
+
+    /// Starts the domain with a definition of its own name, transiently unless it is persistent.
+    pub(crate) fn launch(&mut self) -> Result<(), Reason> {
+        let policy = self.policy();
+        match &mut self.domain {
+            Some(domain) if domain.power != RunState::Shutoff => Err(Reason::AlreadyActive),
+            Some(domain) if !domain.persistent => Err(Reason::BeingStarted),
+            Some(domain) => {
+                domain.power = RunState::Running;
+                Ok(())
+            }
+            None => {
+                self.domain = Some(Domain {
+                    persistent: false,
+                    power: RunState::Running,
+                    policy,
+                    snapshots: List::default(),
+                    checkpoints: List::default(),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses what may not be made in this domain at all, and then for the reason `then`.
+    pub(crate) fn refuses(&self, snapshot: bool, then: Reason) -> Result<(), Reason> {
+        let domain = self.domain.as_ref().ok_or(Reason::NoDomain)?;
+        domain.admits(snapshot)?;
+        Err(then)
     }
 
     /// Applies an op at the second `now`.

@@ -1,8 +1,10 @@
 //! The op language.
 
 use arbitrary::Arbitrary;
+use std::sync::Arc;
+
 use momentlog::core::{
-    Action, CheckpointDef, CreateCheckpoint, CreateSnapshot, Extent, Memory, MomentKind,
+    Action, CheckpointDef, CreateCheckpoint, CreateSnapshot, DomainDef, Extent, Memory, MomentKind,
     MomentName, Policy, Redefine, Resume, RunState, SnapshotDef, SnapshotState, StateChange,
 };
 use proptest::prelude::*;
@@ -117,10 +119,15 @@ pub(crate) fn state(number: u8) -> SnapshotState {
 
 impl Op {
     /// Returns the command's action at the second `now`. `policy` gives the rules that the op does not name.
-    #[expect(clippy::too_many_lines, reason = "one arm for each op, side by side")]
     pub fn action(&self, now: i64, policy: Policy) -> Action {
+        self.action_in(&domain_def(), now, policy)
+    }
+
+    /// As [`action`](Self::action), for the domain of another definition.
+    #[expect(clippy::too_many_lines, reason = "one arm for each op, side by side")]
+    pub(crate) fn action_in(&self, of: &Arc<DomainDef>, now: i64, policy: Policy) -> Action {
         match self {
-            Op::Define => Action::Define(domain_def()),
+            Op::Define => Action::Define(of.clone()),
             Op::ChangeState(change) => Action::ChangeState(match change % 5 {
                 0 => StateChange::Start,
                 1 => StateChange::Shutdown,
@@ -185,7 +192,7 @@ impl Op {
                         Memory::Internal
                     },
                     disks: Vec::new(),
-                    domain: domain.then(domain_def),
+                    domain: domain.then(|| of.clone()),
                     inactive_domain: None,
                     revert_disks: None,
                     extra: None,
@@ -205,7 +212,7 @@ impl Op {
                 def: CheckpointDef {
                     description: None,
                     disks: Vec::new(),
-                    domain: domain.then(domain_def),
+                    domain: domain.then(|| of.clone()),
                 },
                 current: false,
             }),

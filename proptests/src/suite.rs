@@ -111,7 +111,7 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
     }
 }
 
-fn describe(domain: &Domain) -> String {
+pub(crate) fn describe(domain: &Domain) -> String {
     format!(
         "persistent {} {:?} {:?} snapshots {} checkpoints {}",
         domain.is_persistent(),
