@@ -394,6 +394,10 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
                     ),
                 )?;
             }
+            "driver" if disk.attribute("type").map(str::trim_ascii) == Some("network") => {
+                let rule = "'driver' is not allowed with type='network'".to_owned();
+                broken(source, child, rule)?;
+            }
             "driver" => {
                 structure(source, child, &["type"], &["metadata_cache"], &[])?;
                 attribute(
@@ -404,11 +408,7 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
                     "a format with a backing image",
                 )?;
             }
-            "source" => {
-                let is_file = disk.attribute("type").unwrap_or("file") == "file";
-                let takes = |path: &str| !is_file || is_absolute(path);
-                attribute(source, child, "file", takes, "an absolute path")?;
-            }
+            "source" => overlay_source(source, disk, child)?,
             _ => {}
         }
     }
@@ -420,6 +420,65 @@ fn snapshot_disk(source: &Source<'_>, disk: Element<'_>) -> Checked {
         );
     }
     Ok(())
+}
+
+/// The `<source>` of an overlay: which attributes and elements its kind and protocol take.
+fn overlay_source(source: &Source<'_>, disk: Element<'_>, element: Element<'_>) -> Checked {
+    let kind = disk.attribute("type").map_or("file", str::trim_ascii);
+    match kind {
+        "network" => {
+            let protocol = element.attribute("protocol").unwrap_or_default();
+            let (attributes, once) = network_source(protocol.trim_ascii());
+            let attributes = [&["protocol", "name", "index"], attributes].concat();
+            let once = [&["encryption", "slices"], once].concat();
+            structure(source, element, &attributes, &once, &["host"])?;
+        }
+        kind => {
+            let path = if kind == "block" { "dev" } else { "file" };
+            let once = ["encryption", "slices"];
+            structure(source, element, &[path, "index"], &once, &["seclabel"])?;
+            if kind == "block" && element.attribute(path).is_none() {
+                return broken(source, element, format!("'source' needs a '{path}'"));
+            }
+            attribute(source, element, path, is_absolute, "an absolute path")?;
+        }
+    }
+    attribute(
+        source,
+        element,
+        "index",
+        is_unsigned_long,
+        "an unsigned number",
+    )
+}
+
+/// The attributes and the elements of a network source that are of its protocol alone.
+fn network_source(protocol: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match protocol {
+        "nbd" => (&["tls"], &[]),
+        "rbd" => (&[], &["snapshot", "config", "auth"]),
+        "iscsi" => (&[], &["auth", "initiator"]),
+        "https" => (
+            &["query"],
+            &["auth", "ssl", "cookies", "readahead", "timeout"],
+        ),
+        // Which of them take what was not tried.
+        _ => (
+            &["tls", "query"],
+            &[
+                "snapshot",
+                "config",
+                "auth",
+                "initiator",
+                "ssl",
+                "cookies",
+                "readahead",
+                "timeout",
+                "identity",
+                "reconnect",
+            ],
+        ),
+    }
 }
 
 /// What of `domaincommon.rng` is checked: type, name and uuid, each at most once. (An os type is asked for when the domain is read.)

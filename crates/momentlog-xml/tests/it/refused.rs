@@ -117,3 +117,100 @@ fn blanks_round_a_word_are_refused_by_what_reads_it() {
         assert_eq!(rule.unwrap_or_default(), expected, "{xml}");
     }
 }
+
+/// What the schema of libvirt 9.0.0 takes for the source of an overlay, as its test driver answers.
+#[test]
+fn a_schema_takes_what_the_kind_of_an_overlay_has() {
+    let host = "<host name='h' port='1'/>";
+    let network = |protocol: &str, attribute: &str, inside: &str| {
+        format!(
+            "<disk name='vda' type='network'><source protocol='{protocol}' name='a/n' {attribute}>{host}{inside}</source></disk>"
+        )
+    };
+    let local =
+        |kind: &str, source: &str| format!("<disk name='vda' type='{kind}'>{source}</disk>");
+    let driver = "<driver type='qcow2'/>";
+    for (disk, taken) in [
+        (local("file", "<source file='/a' index='1'/>"), true),
+        (local("file", "<source file='/a' index='x'/>"), false),
+        (
+            local("file", "<source file='/a' startupPolicy='optional'/>"),
+            false,
+        ),
+        (local("file", "<source file='/a' dev='/d'/>"), false),
+        (local("file", "<source/>"), true),
+        (local("file", "<source file='a'/>"), false),
+        (local("block", "<source dev='a'/>"), false),
+        (local("block", "<source/>"), false),
+        (
+            local(
+                "block",
+                "<source dev='/a'><seclabel model='dac' relabel='no'/></source>",
+            ),
+            true,
+        ),
+        (
+            local(
+                "file",
+                "<source file='/a'><encryption format='luks'/></source>",
+            ),
+            true,
+        ),
+        (
+            local(
+                "file",
+                "<source file='/a'><reservations managed='yes'/></source>",
+            ),
+            false,
+        ),
+        (local("file", "<source file='/a'><foo/></source>"), false),
+        (local("file", "<source file='/a'>text</source>"), false),
+        (
+            network("nbd", "", "").replace("<source", &format!("{driver}<source")),
+            false,
+        ),
+        (network("nbd", "tls='yes'", ""), true),
+        (network("rbd", "tls='yes'", ""), false),
+        (network("https", "query='q'", ""), true),
+        (network("nbd", "query='q'", ""), false),
+        (network("nbd", "foo='x'", ""), false),
+        (network("rbd", "index='1'", ""), true),
+        (
+            network("rbd", "", "<snapshot name='s'/><config file='/c'/>"),
+            true,
+        ),
+        (network("nbd", "", "<snapshot name='s'/>"), false),
+        (
+            network(
+                "https",
+                "",
+                "<cookies><cookie name='a'>b</cookie></cookies>",
+            ),
+            true,
+        ),
+        (
+            network(
+                "iscsi",
+                "",
+                "<cookies><cookie name='a'>b</cookie></cookies>",
+            ),
+            false,
+        ),
+        (
+            network("iscsi", "", "<initiator><iqn name='i'/></initiator>"),
+            true,
+        ),
+        (
+            network("https", "", "<initiator><iqn name='i'/></initiator>"),
+            false,
+        ),
+        (network("nbd", "", "<encryption format='luks'/>"), true),
+        (network("nbd", "", "<foo/>"), false),
+        (network("nbd", "", "text"), false),
+    ] {
+        let xml = format!("<domainsnapshot><name>e</name><disks>{disk}</disks></domainsnapshot>");
+        let read = read_snapshot(&xml, true, Carry::Everything);
+        let refused = read.err().map(|error| error.to_string());
+        assert_eq!(refused.is_none(), taken, "{disk}: {refused:?}");
+    }
+}
