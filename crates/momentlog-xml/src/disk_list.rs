@@ -3,9 +3,11 @@
 use momentlog_core::DomainDef;
 
 use crate::document::{Element, Source};
+use crate::domain::targets_in_order;
 use crate::error::DocumentKind;
 
-/// Returns type, device, target and source (`-` if none) of each disk, as `virsh domblklist --details` shows them.
+/// Returns type, device, target and source (`-` if none) of each disk, as `virsh domblklist --details` shows them, and in
+/// its order.
 pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
     let source = Source {
         kind: DocumentKind::Domain,
@@ -21,10 +23,15 @@ pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
         let target = element.child("target");
         target.and_then(|target| target.attribute("dev").map(str::to_owned))
     };
-    def.disks
-        .iter()
-        .map(|disk| {
-            let name = disk.target.to_string();
+    let root = document.as_ref().map(|document| document.root());
+    let targets = root.and_then(|root| targets_in_order(&source, root).ok());
+    let targets = targets.unwrap_or_else(|| {
+        let disks = def.disks.iter();
+        disks.map(|disk| disk.target.to_string()).collect()
+    });
+    targets
+        .into_iter()
+        .map(|name| {
             let element = elements
                 .iter()
                 .find(|element| target(element).as_deref() == Some(&name));

@@ -213,6 +213,28 @@ struct Placed<'d> {
 }
 
 fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<DomainDisk>, XmlError> {
+    // libvirt fills in the default bus only after that, and a copy of the definition is put in order again with it.
+    let placed = placed(source, root)?;
+    let mut settled = Vec::with_capacity(placed.len());
+    for mut disk in placed {
+        disk.bus = disk.bus.or_else(|| default_bus(&disk.disk.target));
+        insert(&mut settled, disk);
+    }
+    Ok(settled.into_iter().map(|placed| placed.disk).collect())
+}
+
+/// Returns the targets of the disks in the order of the definition itself: the buses that it names, and no defaults.
+pub(crate) fn targets_in_order(
+    source: &Source<'_>,
+    root: Element<'_>,
+) -> Result<Vec<String>, XmlError> {
+    let placed = placed(source, root)?.into_iter();
+    Ok(placed
+        .map(|placed| placed.disk.target.to_string())
+        .collect())
+}
+
+fn placed<'d>(source: &Source<'_>, root: Element<'d>) -> Result<Vec<Placed<'d>>, XmlError> {
     let mut placed: Vec<Placed<'_>> = Vec::new();
     for element in root
         .named("devices")
@@ -237,13 +259,7 @@ fn disks(source: &Source<'_>, root: Element<'_>) -> Result<Vec<DomainDisk>, XmlE
         }
         insert(&mut placed, disk);
     }
-    // libvirt fills in the default bus only after that, and a copy of the definition is put in order again with it.
-    let mut settled = Vec::with_capacity(placed.len());
-    for mut disk in placed {
-        disk.bus = disk.bus.or_else(|| default_bus(&disk.disk.target));
-        insert(&mut settled, disk);
-    }
-    Ok(settled.into_iter().map(|placed| placed.disk).collect())
+    Ok(placed)
 }
 
 /// Inserts a disk before those of its bus that have a higher index, else after its bus, else at the end.

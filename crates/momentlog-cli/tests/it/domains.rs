@@ -285,3 +285,43 @@ fn domblklist_names_the_sources_of_all_kinds_of_disk() {
     ];
     assert_eq!(rows, expected);
 }
+
+/// As virsh 9.0.0 showed it: the order of the buses that the XML names, and disks that name none sort among themselves.
+#[test]
+fn domblklist_has_the_order_of_the_definition() {
+    let program = Program::new();
+    let disk = |target: &str| {
+        format!("<disk device='disk'><source file='/i'/><target dev='{target}'/></disk>")
+    };
+    let on_bus = |target: &str, bus: &str| {
+        disk(target).replace("/></disk>", &format!(" bus='{bus}'/></disk>"))
+    };
+    let disks = [
+        on_bus("sda", "scsi"),
+        on_bus("sdb", "usb"),
+        disk("sdc"),
+        disk("vda"),
+        disk("vdb"),
+        disk("vdc"),
+        disk("hda"),
+        on_bus("vdd", "virtio"),
+        on_bus("vde", "virtio"),
+    ];
+    let xml = format!(
+        "<domain type='test'><name>order</name><os><type>hvm</type></os><devices>{}</devices></domain>",
+        disks.concat()
+    );
+    program.write("order.xml", &xml);
+    let ran = program.run(&["-q", "define order.xml; domblklist order"]);
+    let targets: Vec<&str> = ran
+        .out
+        .lines()
+        .filter_map(|row| row.split_whitespace().next())
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            "sda", "sdb", "vda", "hda", "vdb", "sdc", "vdc", "vdd", "vde"
+        ]
+    );
+}
