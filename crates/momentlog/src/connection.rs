@@ -13,7 +13,6 @@ use momentlog_store::{
     Disk, FileStore, Head, LogId, MemoryStore, RealDisk, Receipt, Seq, Store, StoreError,
 };
 use momentlog_xml::{RecentDomain, read_domain};
-use sha2::{Digest as _, Sha256};
 
 use crate::call::Call;
 use crate::domain::Domain;
@@ -24,7 +23,7 @@ use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
 use crate::ledger::{Entry, View};
 use crate::recordable;
-use crate::stored::settings_change_bytes;
+use crate::stored::{command_digest, request_digest, settings_digest};
 
 /// The URI of libvirt's test driver: a store in memory, with the built-in domain.
 const TEST_URI: &str = "test:///default";
@@ -329,7 +328,7 @@ impl Connection {
             action: action(def.clone())?,
         };
         // Not the uuid: a domain without one gets another each time.
-        let asked = self.asked(|| digest(function, &[xml]));
+        let asked = self.asked(|| request_digest((call, 0), None, &[xml.as_bytes()]));
         let outcome = self.decide_as(def.uuid, (call, 0), asked, &mut |view| {
             recordable::decide(view, &command)
         })?;
@@ -350,7 +349,7 @@ impl Connection {
     /// As [`execute`](Self::execute), for a call that is made of a typed command.
     pub(crate) fn execute_as(&self, call: (Call, u32), command: &Command) -> Result<Outcome> {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
-        let asked = self.asked(|| command_digest(command));
+        let asked = self.asked(|| command_digest(call, command));
         self.decide_as(command.domain, call, asked, &mut |view| {
             recordable::decide_typed(view, command)
         })
@@ -370,7 +369,7 @@ impl Connection {
             provenance: &self.provenance,
             call: Call::EXECUTE,
             flags: 0,
-            digest: self.asked(|| command_digest(command)),
+            digest: self.asked(|| command_digest((Call::EXECUTE, 0), command)),
         };
         let promise = self.engine.hand_in(&[ask], &mut |view, _| {
             recordable::decide_typed(view, command)
@@ -391,7 +390,12 @@ impl Connection {
         self.deny_read_only("execute_all", ErrorDomain::Domain)?;
         let asks: Vec<_> = commands
             .iter()
-            .map(|command| (command.domain, self.asked(|| command_digest(command))))
+            .map(|command| {
+                (
+                    command.domain,
+                    self.asked(|| command_digest((Call::EXECUTE, 0), command)),
+                )
+            })
             .collect();
         self.engine
             .execute_all(&self.provenance, &asks, &mut |view, index| {
@@ -778,51 +782,6 @@ fn no_domain() -> Error {
     let mut error = Error::new(ErrorCode::NoDomain, ErrorDomain::Test, "");
     error.set_message("Domain not found");
     error
-}
-
-/// Returns the digest of a request: the call and what was handed in.
-pub(crate) fn digest(function: &str, parts: &[&str]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in std::iter::once(&function).chain(parts) {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
-}
-
-/// Returns the digest of a typed command. The time is no part of it: a retry reads the clock again.
-fn command_digest(command: &Command) -> [u8; 32] {
-    let mut command = command.clone();
-    match &mut command.action {
-        Action::CreateSnapshot(create) => create.now = 0,
-        Action::CreateCheckpoint(create) => create.now = 0,
-        _ => {}
-    }
-    // What is printed of a definition does not show its text and disks.
-    let defs = match &command.action {
-        Action::Define(def) | Action::CreateLive(def) => [Some(def), None],
-        Action::RedefineSnapshot(redefine) => {
-            let def = &redefine.def;
-            [def.domain.as_ref(), def.inactive_domain.as_ref()]
-        }
-        Action::RedefineCheckpoint(redefine) => [redefine.def.domain.as_ref(), None],
-        _ => [None, None],
-    };
-    let [first, second] =
-        defs.map(|def| def.map_or(String::new(), |def| format!("{:?}{}", def.disks, def.xml)));
-    digest("execute", &[&format!("{command:?}"), &first, &second])
-}
-
-/// Returns the digest of a change of the store's settings.
-fn settings_digest(change: SettingsChange) -> [u8; 32] {
-    let function = "set_settings";
-    let asked = settings_change_bytes(change);
-    let mut hash = Sha256::new();
-    for part in [function.as_bytes(), &asked] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }
 
 /// Returns the name of the moment that a command made, for an answer.

@@ -13,12 +13,13 @@ use momentlog_core::{
 use momentlog_xml::{disk_details, write_domain};
 
 use crate::call::Call;
-use crate::connection::{Connection, digest};
+use crate::connection::Connection;
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::ledger::View;
 use crate::recordable;
+use crate::stored::request_digest;
 
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
@@ -284,10 +285,14 @@ impl Domain {
     }
 
     /// Decides a command whose content is known.
-    pub(crate) fn act(&self, (call, flags): (Call, u32), action: &Action) -> Result<()> {
-        let function = call.name().unwrap_or_default();
-        let asked = self.asked(function, || [format!("{action:?}"), flags.to_string()]);
-        self.decide((call, flags), asked, &mut |_| Ok(action.clone()))
+    pub(crate) fn act(&self, call: (Call, u32), action: &Action) -> Result<()> {
+        // All else that is asked for is in the call and its flags.
+        let name = match action {
+            Action::Delete { name, .. } | Action::Revert { name, .. } => Some(name.as_str()),
+            _ => None,
+        };
+        let asked = self.asked(call, name.as_slice());
+        self.decide(call, asked, &mut |_| Ok(action.clone()))
             .map(|_| ())
     }
 
@@ -299,10 +304,10 @@ impl Domain {
     }
 
     /// Returns the digest of a call about this domain, if a request id needs one.
-    fn asked(&self, function: &str, parts: impl FnOnce() -> [String; 2]) -> Option<[u8; 32]> {
+    fn asked(&self, call: (Call, u32), arguments: &[&str]) -> Option<[u8; 32]> {
         self.connection.asked(|| {
-            let [first, second] = parts();
-            digest(function, &[&self.uuid.to_string(), &first, &second])
+            let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+            request_digest(call, Some(self.uuid), &arguments)
         })
     }
 

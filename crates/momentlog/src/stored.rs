@@ -7,6 +7,7 @@ mod encode;
 mod events;
 pub(crate) mod image;
 mod job;
+mod request;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::call::Call;
 use crate::ledger::Bridge;
 
 pub(crate) use body::REQUEST_ID_LEN_MAX;
-pub(crate) use job::settings_change_bytes;
+pub(crate) use request::{command_digest, request_digest, settings_digest};
 
 const KIND_GENESIS: u16 = 1;
 const KIND_COMMAND: u16 = 2;

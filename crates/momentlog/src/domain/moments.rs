@@ -93,8 +93,8 @@ impl Domain {
                 Read::Create(read_snapshot(xml, validate, driver.carry)?)
             })
         })?;
-        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.bits().to_string()]);
         let call = (Call::SNAPSHOT_CREATE_XML, bits);
+        let asked = self.asked(call, &[xml]);
         let outcome = self.decide(call, asked, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
@@ -178,8 +178,8 @@ impl Domain {
                 Read::Create(read_checkpoint(xml)?)
             })
         })?;
-        let asked = self.asked(FUNCTION, || [xml.to_owned(), flags.to_string()]);
         let call = (Call::CHECKPOINT_CREATE_XML, flags);
+        let asked = self.asked(call, &[xml]);
         let outcome = self.decide(call, asked, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
             Ok(match read.clone()? {

@@ -11,8 +11,8 @@ use momentlog_xml::{SavedMoment, read_saved_moment};
 
 use super::Domain;
 use crate::call::Call;
-use crate::connection::digest;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::stored::request_digest;
 
 /// How many files or parents a message names at most.
 const NAMED_MAX: usize = 8;
@@ -36,14 +36,6 @@ impl OnMissingParent {
             OnMissingParent::Refuse => 0,
             OnMissingParent::Reroot => 1,
             OnMissingParent::Truncate => 2,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            OnMissingParent::Refuse => "refuse",
-            OnMissingParent::Reroot => "reroot",
-            OnMissingParent::Truncate => "truncate",
         }
     }
 }
@@ -204,18 +196,17 @@ impl Domain {
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
         let files = self.read_saved(saved)?;
+        let call = (Call::RESTORE_MOMENTS, on_missing.flags());
         let asked = self.connection.asked(|| {
             // The order in which they are given means nothing.
             let mut sorted: Vec<&Saved> = saved.iter().collect();
             sorted.sort_by_key(|saved| (&*saved.label, &*saved.xml));
-            let uuid = self.uuid.to_string();
-            let mut parts = vec![uuid.as_str(), on_missing.word()];
-            for saved in sorted {
-                parts.extend([&*saved.label, &*saved.xml]);
-            }
-            digest(FUNCTION, &parts)
+            let arguments: Vec<&[u8]> = sorted
+                .iter()
+                .flat_map(|saved| [saved.label.as_bytes(), saved.xml.as_bytes()])
+                .collect();
+            request_digest(call, Some(self.uuid), &arguments)
         });
-        let call = (Call::RESTORE_MOMENTS, on_missing.flags());
         let mut fates = None;
         let outcome = self
             .connection

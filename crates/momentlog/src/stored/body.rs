@@ -527,7 +527,7 @@ pub(super) fn memory_from(number: u8, file: Option<&str>) -> Result<Memory, Deco
     }
 }
 
-fn kind_of(kind: SourceKind) -> u8 {
+pub(super) fn kind_of(kind: SourceKind) -> u8 {
     match kind {
         SourceKind::File => 0,
         SourceKind::Block => 1,
@@ -559,7 +559,7 @@ fn kind_from(number: u8) -> Result<SourceKind, DecodeError> {
     })
 }
 
-fn location_of(location: DiskLocation) -> u8 {
+pub(super) fn location_of(location: DiskLocation) -> u8 {
     match location {
         DiskLocation::No => 0,
         DiskLocation::Internal => 1,

@@ -3,7 +3,7 @@
 use momentlog_core::{
     Change, CheckpointDef, Deletion, DiskEffect, EffectKind, FileToMake, Hold, HoldTag,
     HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, MomentId, MomentName,
-    MomentToMake, Seen, Settings, SettingsChange, SettledBy, SnapshotDef,
+    MomentToMake, Seen, Settings, SettledBy, SnapshotDef,
 };
 use momentlog_store::Seq;
 use serde::{Deserialize, Serialize};
@@ -318,12 +318,6 @@ impl TryFrom<StoredSettings> for Settings {
             request_window_s: stored.request_window_s,
         })
     }
-}
-
-/// Returns the bytes that stand for a change of settings in a request's digest.
-pub(crate) fn settings_change_bytes(change: SettingsChange) -> Vec<u8> {
-    let policy = change.policy.map(StoredPolicy::from);
-    body::encode_body(&(policy, change.request_window_s))
 }
 
 pub(super) fn decode_settings(body: &[u8]) -> Result<Settings, DecodeError> {
