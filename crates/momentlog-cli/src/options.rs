@@ -11,6 +11,10 @@ use crate::session::Format;
 /// With one argument COMMAND is a script: commands separated by `;` or line ends. With several it is one command. With
 /// none, and no FILE, commands are read from standard input, or typed in a shell. `momentlog help` lists them.
 #[derive(Debug, Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 #[command(
     name = "momentlog",
     disable_help_subcommand = true,

@@ -79,7 +79,7 @@ pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
-/// Where the driver does not know CHECKPOINTS_METADATA, does what virsh does by hand. An active domain keeps its moments.
+/// Where the driver does not know `CHECKPOINTS_METADATA`, does what virsh does by hand. An active domain keeps its moments.
 fn undefine_by_hand(domain: &Domain, flags: UndefineFlags, name: &str) -> Result<(), Failure> {
     use UndefineFlags as Flags;
     let count = if domain.is_active()? {

@@ -211,8 +211,8 @@ fn a_file_with_secrets_is_its_owners_alone() {
         assert_eq!(program.run(&into_null).status, 0);
         let mode = std::fs::metadata("/dev/null").unwrap().permissions().mode();
         assert_eq!(mode & 0o666, 0o666, "a device keeps its mode");
-        let into_full = [verb, "web01", name, "--output", "/dev/full"];
-        let ran = program.run(&into_full);
+        let too_much = [verb, "web01", name, "--output", "/dev/full"];
+        let ran = program.run(&too_much);
         assert_eq!(
             ran.err,
             "error: Failed to write file '/dev/full': No space left on device\n"
