@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use momentlog::core::{MomentKind, MomentName};
-use momentlog::xml::XML_LEN_MAX;
+use momentlog::xml::XML_MOMENT_LEN_MAX;
 use momentlog::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 use serde_json::json;
 
@@ -148,11 +148,11 @@ fn read_saved(path: &Path) -> Result<Saved, Failure> {
     }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    let most = XML_LEN_MAX as u64;
+    let most = XML_MOMENT_LEN_MAX as u64;
     file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() > XML_LEN_MAX {
+    if bytes.len() > XML_MOMENT_LEN_MAX {
         return Err(fault(&format!("it has more than {} MiB", most >> 20)));
     }
     let xml = String::from_utf8(bytes).map_err(|error| fault(&not_utf8(&error)))?;

@@ -353,4 +353,9 @@ fn the_dump_of_a_large_domain_is_put_back() {
     let again = program.run(&["snapshot-create big s.xml --redefine --validate"]);
     assert_eq!(again.status, 0, "{}", again.err);
     assert!(program.run(&["snapshot-dumpxml", "big", "s"]).out == dump);
+    // A folder of them, too.
+    std::fs::create_dir(program.dir.path().join("saved")).unwrap();
+    program.write("saved/s.xml", &dump);
+    let restored = program.run(&["moments-restore big saved"]);
+    assert_eq!(restored.status, 0, "{}", restored.err);
 }
