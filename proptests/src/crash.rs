@@ -8,9 +8,10 @@ use momentlog::core::{Command, Profile, State};
 use momentlog::store::{
     Disk, FileStore, Head, Limits, Rejoined, Seq, StoreError, Verdict, Written,
 };
-use momentlog::{Connection, Entropy, ErrorCode, ManualClock, Options, verify_disk};
+use momentlog::{Connection, Entropy, ErrorCode, ManualClock, Options, Provenance, verify_disk};
 use proptest::prelude::*;
 
+use crate::fleet::{self, Call, Vm};
 use crate::op::{Op, ops};
 use crate::sim_disk::{Fault, Random, SimDisk};
 use crate::suite::UUID;
@@ -20,6 +21,15 @@ use crate::suite::UUID;
 pub enum Step {
     /// One command.
     Do(Op),
+    /// One command about one of several domains, also under a request id.
+    Ask {
+        /// The domain.
+        vm: Vm,
+        /// What.
+        call: Call,
+        /// The number of the request id.
+        request: Option<u8>,
+    },
     /// Several commands under one sync, all of which are accepted or none.
     Batch(Vec<Op>),
     /// Several commands that are handed in first and waited for then.
@@ -80,7 +90,15 @@ pub fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
             let (now, later) = rest.split_at(count.min(rest.len()));
             match kind {
                 0..50 => {
-                    steps.push(Step::Do(rest[0].clone()));
+                    let op = rest[0].clone();
+                    steps.push(match kind {
+                        0..35 => Step::Do(op),
+                        _ => Step::Ask {
+                            vm: Vm::ALL[usize::from(kind) % 2],
+                            call: Call::Op(if kind < 40 { Op::Define } else { op }),
+                            request: (kind % 3 > 0).then_some(kind % 3),
+                        },
+                    });
                     rest = &rest[1..];
                     continue;
                 }
@@ -238,6 +256,15 @@ fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
         match step {
             Step::Do(op) => {
                 let answer = connection.execute(&command(&connection, op));
+                played.note(&connection, &answer.map(|_| ()));
+            }
+            Step::Ask { vm, call, request } => {
+                let command = fleet::command_in(&connection, *vm, call, 100);
+                let asking = connection.with_provenance(Provenance {
+                    request_id: request.map(|request| format!("r{request}").into()),
+                    ..connection.provenance().clone()
+                });
+                let answer = asking.execute(&command);
                 played.note(&connection, &answer.map(|_| ()));
             }
             Step::Batch(ops) => {

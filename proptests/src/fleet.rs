@@ -390,6 +390,14 @@ fn command(vm: Vm, call: &Call, now: i64, policy: Policy) -> Command {
     }
 }
 
+/// As [`command`], with the rules that the domain has in a store.
+pub(crate) fn command_in(store: &Connection, vm: Vm, call: &Call, now: i64) -> Command {
+    let view = store.view();
+    let domain = view.state().domain(vm.uuid());
+    let policy = domain.map_or_else(|| Profile::Own.policy(), Domain::policy);
+    command(vm, call, now, policy)
+}
+
 fn foreign(vm: Vm, snapshot: bool) -> Action {
     // What is put back is what an op puts back, but for the domain.
     let op = Op::Redefine {

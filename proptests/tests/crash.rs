@@ -9,7 +9,7 @@ use momentlog::core::{Command, Profile};
 use momentlog::store::{FileStore, RealDisk, Verdict};
 use momentlog::{Connection, ErrorCode, ManualClock, verify_disk};
 use momentlog_proptests::{
-    Effort, Op, SimDisk, Step, connection, crash_everywhere, disk_suite, domain_def,
+    Call, Effort, Op, SimDisk, Step, Vm, connection, crash_everywhere, disk_suite, domain_def,
     fail_everywhere, steps,
 };
 use proptest::strategy::{Strategy, ValueTree};
@@ -43,6 +43,11 @@ fn create(name: u8) -> Op {
 
 /// One of everything: several segments, a batch, tickets, images, an archive, reopening.
 fn one_of_each() -> Vec<Step> {
+    let asked_twice = Step::Ask {
+        vm: Vm::B,
+        call: Call::Op(Op::Define),
+        request: Some(1),
+    };
     vec![
         Step::Do(Op::Define),
         Step::Do(create(0)),
@@ -52,8 +57,9 @@ fn one_of_each() -> Vec<Step> {
         Step::Submit(vec![create(3), create(3), create(4)]),
         Step::Archive,
         Step::Archive,
-        Step::Do(create(5)),
+        asked_twice.clone(),
         Step::Reopen,
+        asked_twice,
         Step::Do(create(6)),
     ]
 }
