@@ -10,7 +10,7 @@ pub type CheckpointList = MomentList<CheckpointDef>;
 /// What a checkpoint records besides its name and its place in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointDef {
-    /// Free text for people.
+    /// Free text for people; empty if it was erased.
     pub description: Option<Arc<str>>,
     /// The disks; all of the domain's, in its order, once they were aligned with it.
     pub disks: Vec<CheckpointDisk>,

@@ -338,7 +338,8 @@ impl Domain {
         }
         free(&self.snapshots, &name)?;
         let def = SnapshotDef {
-            description: create.description.clone(),
+            // An empty one means one that was erased.
+            description: create.description.clone().filter(|text| !text.is_empty()),
             state,
             memory,
             disks,
@@ -454,7 +455,8 @@ impl Domain {
         let disks = checkpoint::align_disks(&create.disks, &self.def)?;
         free(&self.checkpoints, &name)?;
         let def = CheckpointDef {
-            description: create.description.clone(),
+            // An empty one means one that was erased.
+            description: create.description.clone().filter(|text| !text.is_empty()),
             disks,
             domain: Some(self.def.clone()),
         };

@@ -12,7 +12,7 @@ pub type SnapshotList = MomentList<SnapshotDef>;
 /// What a snapshot records besides its name and its place in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotDef {
-    /// Free text for people.
+    /// Free text for people; empty if it was erased.
     pub description: Option<Arc<str>>,
     /// What the guest was doing then.
     pub state: SnapshotState,

@@ -139,10 +139,7 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
     let mut writer = Writer::new();
     writer.open("domaincheckpoint", &[]);
     writer.text("name", name.as_str());
-    writer.text(
-        "description",
-        def.description.as_deref().unwrap_or_default(),
-    );
+    writer.erasable("description", def.description.as_deref());
     if let Some(parent) = parent {
         writer.open("parent", &[]);
         writer.text("name", parent.as_str());

@@ -463,10 +463,7 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
     let mut writer = Writer::new();
     writer.open("domainsnapshot", &[]);
     writer.text("name", name.as_str());
-    writer.text(
-        "description",
-        def.description.as_deref().unwrap_or_default(),
-    );
+    writer.erasable("description", def.description.as_deref());
     writer.text("state", def.state.as_str());
     if let Some(parent) = parent {
         writer.open("parent", &[]);

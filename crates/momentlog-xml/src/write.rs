@@ -54,6 +54,14 @@ impl Writer {
         }
     }
 
+    /// Writes an element that holds a text if there is one, and a comment if that was erased.
+    pub(crate) fn erasable(&mut self, name: &str, text: Option<&str>) {
+        match text {
+            Some("") => self.canonical(&format!("<!-- the {name} was erased -->\n")),
+            text => self.text(name, text.unwrap_or_default()),
+        }
+    }
+
     /// Writes a canonical text at this depth: only the lines that begin an element or a comment move.
     pub(crate) fn canonical(&mut self, text: &str) {
         if text.is_empty() {

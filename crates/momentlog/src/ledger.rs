@@ -82,13 +82,13 @@ pub struct Entry {
     pub previous: Option<Seq>,
     /// Who is said to have asked.
     pub actor: Arc<str>,
-    /// Who really did: a user, host and program. None for the first entry of a log.
+    /// Who really did: a user, host and program; empty if that was erased. None for the first entry of a log.
     pub agent: Option<Arc<str>>,
     /// What was called.
     pub call: Call,
     /// The flag word of the call.
     pub flags: u32,
-    /// Why.
+    /// Why; empty if that was erased.
     pub reason: Option<Arc<str>>,
     /// The request's key.
     pub request_id: Option<Arc<str>>,
@@ -136,7 +136,7 @@ pub struct Bridge {
 pub struct ReplayError {
     /// The record.
     pub seq: Seq,
-    /// Why.
+    /// Why; empty if that was erased.
     #[source]
     pub why: ReplayFault,
 }

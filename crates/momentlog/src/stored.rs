@@ -530,7 +530,7 @@ impl Dictionary {
             .map(|domain| self.domain(seq, domain))
             .transpose()?;
         Ok(SnapshotDef {
-            description: description.filter(|text| !text.is_empty()),
+            description,
             state: body::state_from(stored.state)?,
             memory: body::memory_from(stored.memory, stored.memory_file)?,
             disks: stored
@@ -568,7 +568,7 @@ impl Dictionary {
             .map(|domain| self.domain(seq, domain))
             .transpose()?;
         Ok(CheckpointDef {
-            description: description.filter(|text| !text.is_empty()),
+            description,
             disks: stored
                 .disks
                 .into_iter()
@@ -579,7 +579,7 @@ impl Dictionary {
     }
 }
 
-/// Returns what a text says.
+/// Returns what a text says. An erased one is empty, which no text is that a record is given.
 fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
     Ok(match text {
         Text::Plain { bytes, .. } => std::str::from_utf8(bytes)

@@ -244,7 +244,7 @@ impl Printed<'_> {
             escaped(&who(entry)),
             row.domain.map_or("-".to_owned(), escaped),
             escaped(&what(row).join("; ")),
-            entry.reason.as_deref().map_or(String::new(), escaped),
+            entry.reason.as_deref().map_or(String::new(), reason_text),
         ]);
         self.session.print(&grown);
     }
@@ -483,10 +483,10 @@ fn as_json(row: &Row) -> serde_json::Value {
         "digest": entry.head.digest.to_string(),
         "recorded_us": entry.recorded,
         "actor": &*entry.actor,
-        "agent": entry.agent.as_deref(),
+        "agent": entry.agent.as_deref().map(erasable),
         "call": entry.call.name().map_or_else(|| entry.call.to_string(), str::to_owned),
         "flags": entry.flags,
-        "reason": entry.reason.as_deref(),
+        "reason": entry.reason.as_deref().map(erasable),
         "request_id": entry.request_id.as_deref(),
         "undoes": entry.undoes.map(Seq::get),
         "domain": row.domain,
@@ -520,5 +520,23 @@ mod tests {
         assert_eq!(distance("wbe01", "web01"), 2);
         assert_eq!(distance("", "ab"), 2);
         assert_eq!(distance("db", "database"), 6);
+    }
+}
+
+/// A text for people, or that it was erased.
+fn reason_text(text: &str) -> String {
+    if text.is_empty() {
+        "(erased)".to_owned()
+    } else {
+        escaped(text)
+    }
+}
+
+/// A text in JSON, or that it was erased: an object, which no text is.
+fn erasable(text: &str) -> serde_json::Value {
+    if text.is_empty() {
+        json!({ "erased": true })
+    } else {
+        json!(text)
     }
 }

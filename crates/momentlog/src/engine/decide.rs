@@ -137,7 +137,7 @@ fn decide_one(
             agent: provenance.agent.clone(),
             call: ask.call,
             flags: ask.flags,
-            reason: provenance.reason.clone(),
+            reason: provenance.reason.clone().filter(|text| !text.is_empty()),
             request,
             undoes: provenance.undoes,
         },

@@ -148,7 +148,7 @@ impl Engine {
                     agent: provenance.agent.clone(),
                     call: Call::ARCHIVE,
                     flags: 0,
-                    reason: provenance.reason.clone(),
+                    reason: provenance.reason.clone().filter(|text| !text.is_empty()),
                     request: None,
                     undoes: None,
                 },

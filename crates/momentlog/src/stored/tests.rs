@@ -503,6 +503,47 @@ fn every_byte_cut_or_added_is_an_error() {
 }
 
 #[test]
+fn an_erased_description_is_told_as_erased_and_the_chain_holds() {
+    let vectors = vectors();
+    let mut ledger = Ledger::new(Profile::Own);
+    let mut head = None;
+    for vector in &vectors[..3] {
+        let texts = vector.texts.iter().map(|bytes| Text::Plain {
+            salt: [7; 32],
+            bytes: bytes.clone(),
+        });
+        let draft = |texts| Draft {
+            facts: vector.facts.clone(),
+            texts,
+        };
+        let record = |texts| Record::new(LogId([0; 16]), head, None, draft(texts));
+        let whole = record(texts.clone().collect());
+        let erased = texts.map(|text| match &text {
+            Text::Plain { bytes, .. } if bytes == b"a description" || bytes == b"a reason" => {
+                Text::Erased {
+                    commitment: text.commitment(),
+                    length: 13,
+                }
+            }
+            _ => text,
+        });
+        let erased = record(erased.collect());
+        assert_eq!(erased.digest, whole.digest);
+        let entry = ledger.replay(&erased).unwrap();
+        let reason = (vector.name == "checkpoint-created").then_some("");
+        assert_eq!(entry.reason.as_deref(), reason);
+        head = Some(erased.head());
+    }
+    let body = image::encode(&mut ledger).unwrap();
+    let again = image::decode(head.unwrap(), &body).unwrap();
+    for ledger in [&ledger, &again] {
+        let domain = ledger.view().state().domain(uuid()).unwrap();
+        let monday = domain.checkpoints().get(id(1)).unwrap();
+        assert_eq!(monday.def.description.as_deref(), Some(""));
+    }
+}
+
+#[test]
 fn a_policy_with_an_unknown_rule_is_refused_by_its_number() {
     let read = |rules: &[u16]| {
         let stored = (rules.len() as u64).to_le_bytes().to_vec();
