@@ -247,13 +247,17 @@ impl Domain {
         let read = |Saved { label, xml }: &Saved| {
             let read = self
                 .connection
-                .read_xml(|recent, fresh| {
-                    read_saved_moment(xml, self.connection.driver().carry, recent, fresh)
-                })
+                .read_xml(|recent, fresh| read_saved_moment(xml, driver.carry, recent, fresh))
                 .map_err(|error| labelled(label, error))?;
+            let mut moment = read.map_err(|error| labelled(label, error.into()))?;
+            if let SavedMoment::Snapshot { redefine, .. } = &mut moment
+                && let Some(domain) = redefine.def.domain.clone()
+            {
+                driver.leave_out_empty(&mut redefine.def.disks, &domain);
+            }
             let file = File {
                 label: label.clone(),
-                moment: read.map_err(|error| labelled(label, error.into()))?,
+                moment,
             };
             if file.kind() == MomentKind::Snapshot {
                 driver

@@ -325,3 +325,38 @@ fn a_disk_that_cannot_keep_a_bitmap_is_not_tracked() {
     domain.start().unwrap();
     domain.checkpoint_create_xml(create, none).unwrap();
 }
+
+/// libvirt's own dump of a guest with an empty floppy excludes it, and its rule for internal snapshots refuses that.
+#[test]
+fn a_snapshot_of_a_guest_with_an_empty_drive_is_put_back_from_its_own_dump() {
+    let floppy = "<disk device='floppy'><target dev='fda' bus='fdc'/></disk></devices>";
+    let xml = DOMAIN.replace("</devices>", floppy);
+    let scratch = Scratch::new();
+    let domain = scratch.open().define_domain_xml(&xml).unwrap();
+    let made = domain.snapshot_create_xml(PLAIN, Create::NONE).unwrap();
+    let dump = made.xml_desc(SnapshotXmlFlags::NONE).unwrap();
+    assert!(dump.contains("<disk name='fda' snapshot='no'/>"), "{dump}");
+    made.delete(SnapshotDeleteFlags::NONE).unwrap();
+    let back = domain.snapshot_create_xml(&dump, Create::REDEFINE).unwrap();
+    assert_eq!(back.xml_desc(SnapshotXmlFlags::NONE).unwrap(), dump);
+    back.delete(SnapshotDeleteFlags::NONE).unwrap();
+    let saved = [momentlog::Saved {
+        label: "s.xml".into(),
+        xml: dump.clone(),
+    }];
+    domain
+        .restore_moments(&saved, momentlog::OnMissingParent::Refuse)
+        .unwrap();
+
+    let test = Connection::open("test:///default").unwrap();
+    let domain = test.define_domain_xml(&xml).unwrap();
+    let made = domain.snapshot_create_xml(PLAIN, Create::NONE).unwrap();
+    let dump = made.xml_desc(SnapshotXmlFlags::NONE).unwrap();
+    let error = domain
+        .snapshot_create_xml(&dump, Create::REDEFINE)
+        .unwrap_err();
+    assert_eq!(
+        error.message(),
+        "unsupported configuration: disk 'fda' must use snapshot mode 'internal'"
+    );
+}
