@@ -4,8 +4,7 @@
 //! libvirt's test driver. Where the two differ, the difference is a field here and no branch elsewhere.
 
 use momentlog_core::{
-    CheckpointDisk, DiskLocation, DiskTracking, Domain, DomainDef, Memory, MomentName, Profile,
-    SnapshotDisk, align_disks,
+    CheckpointDisk, DiskTracking, Domain, Memory, MomentName, Profile, align_disks,
 };
 use momentlog_xml::Carry;
 
@@ -180,19 +179,6 @@ impl Driver {
             );
         }
         Ok(())
-    }
-
-    /// Leaves out the empty drives that a snapshot's disks exclude: without a wish they are excluded as well, and libvirt's
-    /// rule for internal snapshots would refuse the wish of its own dump.
-    pub(crate) fn leave_out_empty(&self, disks: &mut Vec<SnapshotDisk>, domain: &DomainDef) {
-        if !self.makes_files {
-            return;
-        }
-        disks.retain(|disk| {
-            let of_domain = domain.find_disk(&disk.name);
-            let is_empty = of_domain.is_some_and(|index| domain.disks[index].empty);
-            !(is_empty && disk.location == Some(DiskLocation::No))
-        });
     }
 
     /// Refuses a new checkpoint that would track a disk whose image cannot keep a bitmap, where the format is known.

@@ -180,3 +180,47 @@ fn a_source_that_libvirt_refuses_is_refused() {
     );
     refused(&host("<auth/>"), SourceRule::AuthUser);
 }
+
+/// As the real virsh shows them.
+#[test]
+fn a_list_of_disks_has_the_order_of_the_definition() {
+    let def = disks(
+        "<disk type='block'><source dev='/dev/vg/a'/><target dev='sda' bus='scsi'/></disk>\
+         <disk><source file='/i/b'/><target dev='sdb' bus='usb'/></disk>\
+         <disk><source file='/i/c'/><target dev='sdc'/></disk>\
+         <disk><source file='/i/d'/><target dev='vda'/></disk>\
+         <disk type='network'><source protocol='iscsi' name='iqn:x'/><target dev='vdb'/></disk>\
+         <disk type='volume'><source pool='p' volume='v'/><target dev='vdc'/></disk>\
+         <disk type='block' device='cdrom'><target dev='hda'/></disk>\
+         <disk type='nvme'><source type='pci' namespace='1'><address domain='0x0000' bus='0x01' slot='0x0a' function='0x0'/></source><target dev='vdd' bus='virtio'/></disk>\
+         <disk type='vhostuser'><source type='unix' path='/s'/><target dev='vde' bus='virtio'/></disk>\
+         <disk type='dir' device='floppy'><source dir='/d'/><target dev='fda'/></disk>",
+    )
+    .unwrap();
+    let rows: Vec<String> = momentlog_xml::disk_details(&def)
+        .iter()
+        .map(|row| row.join(" "))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "block disk sda /dev/vg/a",
+            "file disk sdb /i/b",
+            "file disk vda /i/d",
+            "file cdrom hda -",
+            "dir floppy fda /d",
+            "network disk vdb iqn:x/0",
+            "file disk sdc /i/c",
+            "volume disk vdc v",
+            "nvme disk vdd nvme://0000:01:0a.0/1",
+            "vhostuser disk vde /s",
+        ]
+    );
+    let order: Vec<&str> = def.disks.iter().map(|disk| &*disk.target).collect();
+    assert_eq!(
+        order,
+        [
+            "sda", "sdc", "sdb", "vda", "vdb", "vdc", "vdd", "vde", "hda", "fda"
+        ]
+    );
+}

@@ -101,10 +101,8 @@ impl Domain {
                 domain.admits_halt()?;
             }
             match read.clone()? {
-                Read::Redefine(mut redefine) => {
+                Read::Redefine(redefine) => {
                     driver.vet_snapshot_name(Some(&redefine.name))?;
-                    let own = redefine.def.domain.as_ref().unwrap_or(domain.def());
-                    driver.leave_out_empty(&mut redefine.def.disks, own);
                     let disk_snapshot = redefine.def.state == SnapshotState::DiskSnapshot;
                     if has(Flags::DISK_ONLY) && !disk_snapshot {
                         return Err(Error::new(
@@ -118,10 +116,9 @@ impl Domain {
                     }
                     Ok(Action::RedefineSnapshot(redefine))
                 }
-                Read::Create(mut request) => {
+                Read::Create(request) => {
                     let SnapshotRequest { name, memory, .. } = &request;
                     driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)?;
-                    driver.leave_out_empty(&mut request.disks, domain.def());
                     Ok(Action::CreateSnapshot(self.new_snapshot(request, flags)))
                 }
             }

@@ -249,15 +249,9 @@ impl Domain {
                 .connection
                 .read_xml(|recent, fresh| read_saved_moment(xml, driver.carry, recent, fresh))
                 .map_err(|error| labelled(label, error))?;
-            let mut moment = read.map_err(|error| labelled(label, error.into()))?;
-            if let SavedMoment::Snapshot { redefine, .. } = &mut moment
-                && let Some(domain) = redefine.def.domain.clone()
-            {
-                driver.leave_out_empty(&mut redefine.def.disks, &domain);
-            }
             let file = File {
                 label: label.clone(),
-                moment,
+                moment: read.map_err(|error| labelled(label, error.into()))?,
             };
             if file.kind() == MomentKind::Snapshot {
                 driver
