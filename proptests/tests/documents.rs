@@ -93,7 +93,7 @@ fn write(out: &mut String, pieces: &[Piece], bound: [usize; 3]) {
                     tag += &format!(" {key}='{}'", URIS[*uri]);
                 }
                 let qualified = |prefix: usize, name: usize| match PREFIXES[prefix] {
-                    prefix if prefix.is_empty() => NAMES[name].to_owned(),
+                    "" => NAMES[name].to_owned(),
                     prefix => format!("{prefix}:{}", NAMES[name]),
                 };
                 let mut keys = Vec::new();

@@ -107,7 +107,7 @@ fn read_file_of(path: &str, len_max: u64) -> Result<String, Failure> {
 fn not_utf8(error: &std::string::FromUtf8Error) -> String {
     let at = error.utf8_error().valid_up_to();
     let before = &error.as_bytes()[..at];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let in_line = before.iter().rev().take_while(|byte| **byte != b'\n');
     let (byte, column) = (error.as_bytes()[at], in_line.count() + 1);
     let mut why = format!("line {line}, byte {column} of it is 0x{byte:02x}, which is not UTF-8");

@@ -382,6 +382,7 @@ impl Domain {
         self.own_uuid(kind, name, redefine.def.domain.as_deref())?;
         let existing = self.snapshots.find(Some(name.as_str()));
         let mut def = redefine.def.clone();
+        def.description = def.description.filter(|text| !text.is_empty());
         if let Some(Moment { def: old, .. }) = existing {
             if old.state.is_online() != def.state.is_online() {
                 return Err(Refusal::OnlineChange { name: name.clone() });
@@ -486,6 +487,7 @@ impl Domain {
         self.own_uuid(kind, name, redefine.def.domain.as_deref())?;
         self.keeps_chain(name, redefine.parent.as_ref())?;
         let mut def = redefine.def.clone();
+        def.description = def.description.filter(|text| !text.is_empty());
         def.disks = match &def.domain {
             Some(domain) => checkpoint::align_disks(&def.disks, domain)?,
             None => def

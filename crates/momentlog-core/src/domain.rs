@@ -65,7 +65,7 @@ pub enum SourceKind {
     Network,
     /// A volume of a storage pool.
     Volume,
-    /// An NVMe device of the host, without the host's driver.
+    /// An `NVMe` device of the host, without the host's driver.
     Nvme,
     /// A disk that another process serves over a socket.
     VhostUser,

@@ -240,11 +240,11 @@ impl RealDisk {
 
     /// Refuses what cannot be trusted for this, and warns once of what is read although it is another user's.
     fn vet(&self, stat: &rustix::fs::Stat, access: Access) -> Result<(), Unsafe> {
+        static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
         let user = rustix::process::geteuid().as_raw();
         let Some(foreign) = trust(user, stat.st_uid, stat.st_mode, access)? else {
             return Ok(());
         };
-        static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
         let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.insert(self.path.clone()) {
             let path = self.path.display();

@@ -74,7 +74,7 @@ fn path(kind: &str, source: Element<'_>) -> Option<String> {
     })
 }
 
-/// Returns what libvirt calls a namespace of an NVMe controller: its PCI address and number.
+/// Returns what libvirt calls a namespace of an `NVMe` controller: its PCI address and number.
 fn nvme(source: Element<'_>) -> Option<String> {
     let address = source.child("address")?;
     let number = |key: &str| {

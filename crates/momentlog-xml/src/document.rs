@@ -43,6 +43,10 @@ enum Content<'a> {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of one element, each seen on its own"
+)]
 struct Tag<'a> {
     name: &'a str,
     namespaced: bool,

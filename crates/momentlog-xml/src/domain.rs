@@ -248,10 +248,9 @@ fn placed<'d>(source: &Source<'_>, root: Element<'d>) -> Result<Vec<Placed<'d>>,
             .iter()
             .find(|other| other.disk.target == disk.disk.target)
         {
-            let of = |disk: &DomainDisk| disk.source.as_deref().unwrap_or("<null>").to_owned();
-            let target = disk.disk.target.to_string();
+            let of = |disk: &DomainDisk| disk.source.as_deref().unwrap_or("<null>").into();
             let rule = DomainRule::DiskTwice {
-                target,
+                target: (*disk.disk.target).into(),
                 first: of(&other.disk),
                 second: of(&disk.disk),
             };

@@ -260,11 +260,11 @@ pub enum DomainRule {
     #[error("target '{target}' duplicated for disk sources '{first}' and '{second}'")]
     DiskTwice {
         /// The target.
-        target: String,
+        target: Box<str>,
         /// Source of the first.
-        first: String,
+        first: Box<str>,
         /// Source of the second.
-        second: String,
+        second: Box<str>,
     },
 }
 

@@ -335,7 +335,7 @@ impl Dictionary {
         } else if kind == KIND_BRIDGE {
             let mut bytes = provenance;
             let stored: body::Provenance<'_> = body::decode_first(&mut bytes, "provenance")?;
-            let asked = self.asked(seq, stored, texts)?;
+            let asked = self.asked(seq, &stored, texts)?;
             let bridge = body::decode_bridge(bytes)?;
             if asked.request.is_some() {
                 return Err(DecodeError::Body("bridge"));
@@ -380,7 +380,7 @@ impl Dictionary {
         }
         let stored: body::Provenance<'_> = decode_body(bytes, "provenance")?;
         let lasting = stored.agent.seq != 0 && stored.reason.is_none() && stored.undoes == 0;
-        let asked = self.asked(seq, stored, texts)?;
+        let asked = self.asked(seq, &stored, texts)?;
         if lasting && asked.request.is_none() {
             self.asked = Some((bytes.into(), asked.clone()));
         }
@@ -391,7 +391,7 @@ impl Dictionary {
     fn asked(
         &mut self,
         seq: Seq,
-        stored: body::Provenance<'_>,
+        stored: &body::Provenance<'_>,
         texts: Option<&[Arc<str>]>,
     ) -> Result<Asked, DecodeError> {
         let reason = match (stored.reason, texts) {

@@ -89,6 +89,10 @@ pub fn verify(
 /// # Errors
 ///
 /// As there.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the caller hands its disks over, as it does to a store"
+)]
 pub fn verify_disk(
     disk: Arc<dyn Disk>,
     archive: Option<Arc<dyn Disk>>,

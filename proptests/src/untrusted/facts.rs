@@ -141,7 +141,7 @@ impl MadeUpEvent {
         match kind {
             0x0101 => {
                 put_domain(&mut body, a, b, c % 2 == 0);
-                put_policy(&mut body, d | 24);
+                put_policy(&mut body, d | 0b1_1000);
                 body.push(0);
             }
             0x0102 | 0x0206 => power(&mut body),

@@ -355,8 +355,7 @@ fn told(change: &Change, moments: &HashMap<MomentId, MomentName>) -> String {
     let name = |id: MomentId| {
         moments
             .get(&id)
-            .map(ToString::to_string)
-            .unwrap_or_else(|| format!("#{id}"))
+            .map_or_else(|| format!("#{id}"), ToString::to_string)
     };
     let below = |parent: Option<MomentId>| {
         parent.map_or("as a root".to_owned(), |parent| {
@@ -510,19 +509,6 @@ fn micros(recorded: i64) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_needs_the_fewest_changes() {
-        assert_eq!(distance("web01", "web01"), 0);
-        assert_eq!(distance("wbe01", "web01"), 2);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("db", "database"), 6);
-    }
-}
-
 /// A text for people, or that it was erased.
 fn reason_text(text: &str) -> String {
     if text.is_empty() {
@@ -538,5 +524,18 @@ fn erasable(text: &str) -> serde_json::Value {
         json!({ "erased": true })
     } else {
         json!(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_needs_the_fewest_changes() {
+        assert_eq!(distance("web01", "web01"), 0);
+        assert_eq!(distance("wbe01", "web01"), 2);
+        assert_eq!(distance("", "ab"), 2);
+        assert_eq!(distance("db", "database"), 6);
     }
 }

@@ -161,7 +161,10 @@ pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
         }
         if invocation.has("split") {
             let parts = super::moment::split_spec(text);
-            return parts.iter().map(|part| format!("{part}\n")).collect();
+            return parts
+                .iter()
+                .flat_map(|part| [part.as_str(), "\n"])
+                .collect();
         }
         let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
         if invocation.has("shell") && (text.is_empty() || !text.chars().all(plain)) {

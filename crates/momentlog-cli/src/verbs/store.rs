@@ -87,7 +87,6 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     let status = log.exit_status(verdict, strict);
     let unproven = log.anchored.zip(log.head);
     let unproven = unproven.map(|(anchored, head)| head.seq.get() - anchored.seq.get());
-    let (domains, snapshots, checkpoints) = found.counts;
     let mut faults = faults(&found);
     if let (Some(receipt), Some(id)) = (receipt, log.log)
         && receipt.log != id
@@ -99,78 +98,97 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     match session.format {
         Format::Json => {
-            let report = json!({
-                "verdict": verdict.as_str(),
-                "status": status,
-                "log": log.log.map(|id| id.to_string()),
-                "records": log.records,
-                "archived": log.start.map(|start| start.seq.get()),
-                "seq": log.head.map(|head| head.seq.get()),
-                "digest": log.head.map(|head| head.digest.to_string()),
-                "texts_erased": log.texts_erased,
-                "images": found.images_sound,
-                "images_ignored": found.images_ignored,
-                "domains": domains,
-                "snapshots": snapshots,
-                "checkpoints": checkpoints,
-                "anchored_to": log.anchored.map(|head| head.seq.get()),
-                "unproven": unproven,
-                "receipt_archived": log.receipt_archived,
-                "faults": faults,
-            });
+            let report = json_report(&found, status, unproven, &faults);
             session.print(&format!("{report}\n"));
         }
-        Format::Text => {
-            let head = log.head.map(|head| format!("{} {}", head.seq, head.digest));
-            let mut text = line("Verdict", verdict.as_str());
-            text += &line("Records", log.records);
-            if let Some(start) = log.start {
-                let seq = start.seq;
-                text += &line("Archived", format!("records up to {seq}, not looked at"));
-            }
-            if let Some((anchored, behind)) = log.anchored.zip(unproven) {
-                let behind = match behind {
-                    0 => "it is the last".to_owned(),
-                    1 => "1 record behind it is not proven".to_owned(),
-                    _ => format!("{behind} records behind it are not proven"),
-                };
-                text += &line(
-                    "Anchored",
-                    format!("up to record {}; {behind}", anchored.seq),
-                );
-            }
-            if log.receipt_archived {
-                let why = "of a record that was archived: not compared, give --archive";
-                text += &line("Receipt", why);
-            }
-            text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
-            text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));
-            text += &line(
-                "State",
-                format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
-            );
-            if found.images_sound > 0 {
-                text += &line(
-                    "Images",
-                    format!("{} agree with the log", found.images_sound),
-                );
-            }
-            if found.images_ignored > 0 {
-                text += &line(
-                    "Ignored images",
-                    format!("{}, damaged or of another log", found.images_ignored),
-                );
-            }
-            if log.texts_erased > 0 {
-                text += &line("Erased texts", log.texts_erased);
-            }
-            for fault in &faults {
-                text += &line("Fault", escaped(fault));
-            }
-            session.print(&text);
-        }
+        Format::Text => session.print(&text_report(&found, unproven, &faults)),
     }
     Ok(status)
+}
+
+/// The report of a verification as one JSON document.
+fn json_report(
+    found: &Verification,
+    status: u8,
+    unproven: Option<u64>,
+    faults: &[String],
+) -> serde_json::Value {
+    let log = &found.log;
+    let verdict = found.verdict();
+    let (domains, snapshots, checkpoints) = found.counts;
+    json!({
+        "verdict": verdict.as_str(),
+        "status": status,
+        "log": log.log.map(|id| id.to_string()),
+        "records": log.records,
+        "archived": log.start.map(|start| start.seq.get()),
+        "seq": log.head.map(|head| head.seq.get()),
+        "digest": log.head.map(|head| head.digest.to_string()),
+        "texts_erased": log.texts_erased,
+        "images": found.images_sound,
+        "images_ignored": found.images_ignored,
+        "domains": domains,
+        "snapshots": snapshots,
+        "checkpoints": checkpoints,
+        "anchored_to": log.anchored.map(|head| head.seq.get()),
+        "unproven": unproven,
+        "receipt_archived": log.receipt_archived,
+        "faults": faults,
+    })
+}
+
+/// The report of a verification for people.
+fn text_report(found: &Verification, unproven: Option<u64>, faults: &[String]) -> String {
+    let log = &found.log;
+    let verdict = found.verdict();
+    let (domains, snapshots, checkpoints) = found.counts;
+    let head = log.head.map(|head| format!("{} {}", head.seq, head.digest));
+    let mut text = line("Verdict", verdict.as_str());
+    text += &line("Records", log.records);
+    if let Some(start) = log.start {
+        let seq = start.seq;
+        text += &line("Archived", format!("records up to {seq}, not looked at"));
+    }
+    if let Some((anchored, behind)) = log.anchored.zip(unproven) {
+        let behind = match behind {
+            0 => "it is the last".to_owned(),
+            1 => "1 record behind it is not proven".to_owned(),
+            _ => format!("{behind} records behind it are not proven"),
+        };
+        text += &line(
+            "Anchored",
+            format!("up to record {}; {behind}", anchored.seq),
+        );
+    }
+    if log.receipt_archived {
+        let why = "of a record that was archived: not compared, give --archive";
+        text += &line("Receipt", why);
+    }
+    text += &line("Head", head.unwrap_or_else(|| "-".to_owned()));
+    text += &line("Log", log.log.map_or("-".to_owned(), |id| id.to_string()));
+    text += &line(
+        "State",
+        format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
+    );
+    if found.images_sound > 0 {
+        text += &line(
+            "Images",
+            format!("{} agree with the log", found.images_sound),
+        );
+    }
+    if found.images_ignored > 0 {
+        text += &line(
+            "Ignored images",
+            format!("{}, damaged or of another log", found.images_ignored),
+        );
+    }
+    if log.texts_erased > 0 {
+        text += &line("Erased texts", log.texts_erased);
+    }
+    for fault in faults {
+        text += &line("Fault", escaped(fault));
+    }
+    text
 }
 
 /// Reads a receipt as it is, or out of a file.

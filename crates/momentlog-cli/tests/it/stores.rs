@@ -3,11 +3,9 @@
 use super::*;
 
 fn script_of(prefix: &str, count: usize, last: &str) -> String {
-    let mut script: String = (0..count)
-        .map(|index| format!("checkpoint-create-as web01 {prefix}{index}\n"))
-        .collect();
-    script.push_str(last);
-    script
+    let create = |index| format!("checkpoint-create-as web01 {prefix}{index}\n");
+    let script: Vec<String> = (0..count).map(create).collect();
+    script.concat() + last
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl FileStore {
 
     fn refuse_from_now_on(&mut self, had: Option<Head>) -> StoreError {
         let found = match self.mark(HEAD, HEAD_MAGIC) {
-            Ok(Mark::At(_, head)) => Some(head),
+            Ok(Mark::At(_, standing)) => Some(standing),
             _ => None,
         };
         self.replaced = Some((had, found));

@@ -134,11 +134,11 @@ fn check(put: Put, other: Other, held: Held) {
     };
     let mut errors = vec![handle.begin(Duration::ZERO).err()];
     errors.extend((0..2).map(|_| handle.append(LOG, Some(had), vec![draft.clone()]).err()));
-    if !matches!(held, Held::Writes) {
+    if matches!(held, Held::Writes) {
+        errors.remove(0);
+    } else {
         // It never became the writer.
         errors.truncate(1);
-    } else {
-        errors.remove(0);
     }
     errors.push(handle.read(Some(had), &mut |_| Ok(())).err());
     errors.push(handle.read(None, &mut |_| Ok(())).err());

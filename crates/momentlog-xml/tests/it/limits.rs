@@ -110,9 +110,9 @@ fn the_name_of_a_checkpoint_counts_for_each_bitmap() {
     let name = |length: usize| MomentName::new(&"a".repeat(length)).unwrap();
     assert!(checkpoint_fits(&name(1000), &def).is_ok());
     assert!(checkpoint_fits(&name(10_000), &def).is_err());
-    let disks: String = (0..1000)
-        .map(|disk| format!("<disk><target dev='vda{disk}'/></disk>"))
-        .collect();
+    let disk = |disk| format!("<disk><target dev='vda{disk}'/></disk>");
+    let disks: Vec<String> = (0..1000).map(disk).collect();
+    let disks = disks.concat();
     let def = domain(&format!("<devices>{disks}</devices>")).unwrap();
     assert!(names_fit(&name(1000), &def).is_ok());
     assert!(names_fit(&name(10_000), &def).is_err());

@@ -601,6 +601,8 @@ fn an_unknown_event_kind_or_version_is_refused_by_name() {
     }
 }
 
+type ProvenanceAsRead = (String, u64, u32, u16, u32, Option<u64>, Option<u64>, u64);
+
 #[test]
 fn another_reader_of_the_same_encoding_reads_the_bodies() {
     // The way out of bincode: what it wrote does not need it.
@@ -622,8 +624,7 @@ fn another_reader_of_the_same_encoding_reads_the_bodies() {
         request: None,
         undoes: 3,
     });
-    type Read = (String, u64, u32, u16, u32, Option<u64>, Option<u64>, u64);
-    let read: Read = wincode::deserialize(&bytes).unwrap();
+    let read: ProvenanceAsRead = wincode::deserialize(&bytes).unwrap();
     assert_eq!(read, ("alice".to_owned(), 2, 1, 9, 4, None, None, 3));
 }
 

@@ -76,6 +76,9 @@ fn refused(action: Action, expected: &str) {
     assert_eq!(store.view().head(), before);
 }
 
+/// A change of what is accepted, and what the refusal says.
+type Case<'a, D> = (&'a dyn Fn(&mut Redefine<D>), &'a str);
+
 #[test]
 fn a_definition_is_what_its_xml_says() {
     let broken = |change: &dyn Fn(&mut DomainDef)| {
@@ -130,7 +133,7 @@ fn a_snapshot_is_what_xml_can_say() {
         xml: None,
     };
     let long = "a".repeat(XML_AROUND_LEN_MAX);
-    let cases: [(&dyn Fn(&mut Redefine<SnapshotDef>), &str); 7] = [
+    let cases: [Case<'_, SnapshotDef>; 7] = [
         (
             &|it| it.def.memory = Memory::External("m".into()),
             "must be absolute",
@@ -213,7 +216,7 @@ fn a_checkpoint_is_what_xml_can_say() {
         name: name.into(),
         tracking: DiskTracking::Bitmap(Some(bitmap.into())),
     };
-    let cases: [(&dyn Fn(&mut Redefine<CheckpointDef>), &str); 5] = [
+    let cases: [Case<'_, CheckpointDef>; 5] = [
         (&|it| it.created = -7, "is not an unsigned number"),
         (
             &|it| it.def.description = Some("a\u{1}".into()),
