@@ -7,6 +7,7 @@ mod drivers;
 mod engine;
 mod errors;
 mod first_night;
+mod page;
 mod printed;
 mod provenance;
 mod readers;
