@@ -136,7 +136,7 @@ pub struct Bridge {
 pub struct ReplayError {
     /// The record.
     pub seq: Seq,
-    /// Why; empty if that was erased.
+    /// Why.
     #[source]
     pub why: ReplayFault,
 }

@@ -257,13 +257,14 @@ impl Printed<'_> {
     }
 }
 
-/// Says who is said to have asked, and the user who really did where that is another.
+/// Says who is said to have asked, and the user who really did where that is another, or that it was erased.
 fn who(entry: &Entry) -> String {
     let user = entry
         .agent
         .as_deref()
         .and_then(|agent| agent.split(' ').next());
     match user {
+        Some("") => format!("{} (erased)", entry.actor),
         Some(user) if user != &*entry.actor => format!("{} ({user})", entry.actor),
         _ => entry.actor.to_string(),
     }

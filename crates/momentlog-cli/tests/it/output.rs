@@ -246,3 +246,55 @@ fn the_log_says_who_really_asked_and_what_was_taken_back() {
         1
     );
 }
+
+/// Erases texts in the only segment of a store, as a tool that erases would: frames keep their places and digests.
+fn erase(program: &Program, is_erased: impl Fn(&[u8]) -> bool) -> usize {
+    use momentlog::store::{Place, Seq, Text, decode_frame, encode_frame};
+    let receipt = program.run(&["-q", "receipt"]).out;
+    let receipt: momentlog::store::Receipt = receipt.trim().parse().unwrap();
+    let segment = program.store().join("00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let (mut offset, mut erased) = (0, 0);
+    for _ in 0..receipt.head.seq.get() {
+        let place = Place {
+            log: receipt.log,
+            segment: Seq::new(1).unwrap(),
+            offset: offset as u64,
+        };
+        let (mut record, length) = decode_frame(&bytes[offset..], place).unwrap();
+        for text in &mut record.texts {
+            let commitment = text.commitment();
+            if let Text::Plain { bytes, .. } = &*text
+                && is_erased(bytes)
+            {
+                let length = u32::try_from(bytes.len()).unwrap();
+                *text = Text::Erased { commitment, length };
+                erased += 1;
+            }
+        }
+        bytes[offset..offset + length].copy_from_slice(&encode_frame(&record, place));
+        offset += length;
+    }
+    std::fs::write(&segment, bytes).unwrap();
+    erased
+}
+
+#[test]
+fn an_erased_reason_and_agent_are_told_as_erased_in_text_and_json() {
+    let program = Program::with_domain();
+    program.run(&["checkpoint-create-as web01 a --reason private --actor tool"]);
+    let is_erased =
+        |text: &[u8]| text == b"private" || text.windows(14).any(|part| part == b"momentlog-cli/");
+    assert_eq!(erase(&program, is_erased), 2);
+    let ran = program.run(&["verify"]);
+    assert!(ran.out.contains("Erased texts:   2\n"), "{ran:?}");
+    let rows = program.run(&["-q", "log", "--from", "3"]).out;
+    assert!(rows.contains("   tool (erased)   "), "{rows}");
+    assert!(rows.contains("   (erased)\n"), "{rows}");
+    let documents = json_lines(&program, &["log", "--format", "json", "--from", "3"]);
+    let erased: serde_json::Value = serde_json::from_str(r#"{"erased":true}"#).unwrap();
+    assert_eq!(
+        (&documents[0]["agent"], &documents[0]["reason"]),
+        (&erased, &erased)
+    );
+}
