@@ -170,8 +170,10 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
         }
         writer.close("disks");
     }
-    if let Some(domain) = def.domain.as_deref().filter(|_| with_domain) {
-        write_embedded(&mut writer, "domain", domain, secure);
+    match def.domain.as_deref().filter(|_| with_domain) {
+        Some(domain) if domain.xml.is_empty() => writer.erased("domain"),
+        Some(domain) => write_embedded(&mut writer, "domain", domain, secure),
+        None => {}
     }
     writer.close("domaincheckpoint");
     writer.finish()

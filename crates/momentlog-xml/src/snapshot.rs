@@ -487,8 +487,12 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
             .for_each(|disk| write_disk(&mut writer, disk, secure));
         writer.close("disks");
     }
-    let revert_disks = def.revert_disks.as_deref().unwrap_or_default();
-    writer.canonical(&guarded_extra(revert_disks, secure));
+    write_carried(
+        &mut writer,
+        "revertDisks",
+        def.revert_disks.as_deref(),
+        secure,
+    );
     match def
         .domain
         .as_deref()
@@ -496,6 +500,9 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
     {
         Some(domain) => write_embedded(&mut writer, "domain", domain, secure),
         None => {
+            if def.domain.is_some() {
+                writer.erased("domain");
+            }
             writer.open("domain", &[]);
             writer.text("uuid", &domain.to_string());
             writer.close("domain");
@@ -504,10 +511,17 @@ pub fn write_snapshot(snapshot: SnapshotView<'_>, secure: bool) -> String {
     if let Some(inactive) = &def.inactive_domain {
         write_embedded(&mut writer, "inactiveDomain", inactive, secure);
     }
-    let extra = def.extra.as_deref().unwrap_or_default();
-    writer.canonical(&guarded_extra(extra, secure));
+    write_carried(&mut writer, "rest", def.extra.as_deref(), secure);
     writer.close("domainsnapshot");
     writer.finish()
+}
+
+/// Writes what is carried, or that it was erased.
+fn write_carried(writer: &mut Writer, what: &str, text: Option<&str>, secure: bool) {
+    match text {
+        Some("") => writer.erased(what),
+        text => writer.canonical(&guarded_extra(text.unwrap_or_default(), secure)),
+    }
 }
 
 fn write_disk(writer: &mut Writer, disk: &SnapshotDisk, secure: bool) {
@@ -516,17 +530,21 @@ fn write_disk(writer: &mut Writer, disk: &SnapshotDisk, secure: bool) {
         disk.location
             .map(|location| ("snapshot", location.as_str())),
     );
-    if let Some(xml) = &disk.xml {
+    let is_erased = disk.xml.as_deref() == Some("");
+    if let Some(xml) = disk.xml.as_ref().filter(|_| !is_erased) {
         attributes.push(("type", disk.kind.as_str()));
         writer.canonical_with("disk", &attributes, &guarded_extra(xml, secure));
         return;
     }
-    if disk.source.is_none() && disk.driver.is_none() {
+    if disk.source.is_none() && disk.driver.is_none() && !is_erased {
         writer.empty("disk", &attributes);
         return;
     }
     attributes.push(("type", disk.kind.as_str()));
     writer.open("disk", &attributes);
+    if is_erased {
+        writer.erased("rest of the disk");
+    }
     if let Some(driver) = &disk.driver {
         writer.empty("driver", &[("type", driver)]);
     }

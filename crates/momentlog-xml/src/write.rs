@@ -57,9 +57,14 @@ impl Writer {
     /// Writes an element that holds a text if there is one, and a comment if that was erased.
     pub(crate) fn erasable(&mut self, name: &str, text: Option<&str>) {
         match text {
-            Some("") => self.canonical(&format!("<!-- the {name} was erased -->\n")),
+            Some("") => self.erased(name),
             text => self.text(name, text.unwrap_or_default()),
         }
+    }
+
+    /// Writes the comment that a text was erased.
+    pub(crate) fn erased(&mut self, what: &str) {
+        self.canonical(&format!("<!-- the {what} was erased -->\n"));
     }
 
     /// Writes a canonical text at this depth: only the lines that begin an element or a comment move.

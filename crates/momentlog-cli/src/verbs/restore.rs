@@ -49,7 +49,7 @@ pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
             let left_out = count(&restored, |fate| matches!(fate, Fate::LeftOut { .. }));
             let rerooted = count(&restored, |fate| matches!(fate, Fate::Rerooted { .. }));
             session.say(&format!(
-                "\n{} moments of domain '{}' restored, {rerooted} of them as new roots; {left_out} left out\n",
+                "\n{} moments of domain '{}' restored, {rerooted} of them re-rooted; {left_out} left out\n",
                 restored.moments.len() - left_out,
                 escaped(domain.name()),
             ));
@@ -65,10 +65,15 @@ fn count(restored: &Restoration, is: impl Fn(&Fate) -> bool) -> usize {
 
 /// Says in a few words what became of a moment.
 fn told(moment: &RestoredMoment) -> String {
+    let done = if moment.redefined {
+        "redefined"
+    } else {
+        "restored"
+    };
     match (&moment.fate, &moment.parent) {
-        (Fate::Restored, Some(parent)) => format!("restored below {parent}"),
-        (Fate::Restored, None) => "restored as a root".to_owned(),
-        (Fate::Rerooted { missing }, _) => format!("restored as a root, as {missing} is missing"),
+        (Fate::Restored, Some(parent)) => format!("{done} below {parent}"),
+        (Fate::Restored, None) => format!("{done} as a root"),
+        (Fate::Rerooted { missing }, _) => format!("{done} as a root, as {missing} is missing"),
         (Fate::LeftOut { missing }, _) => format!("left out, as {missing} is missing"),
     }
 }
@@ -90,6 +95,7 @@ fn as_json(domain: &str, restored: &Restoration) -> serde_json::Value {
             "name": moment.name.as_str(),
             "parent": moment.parent.as_ref().map(MomentName::as_str),
             "what": what,
+            "redefined": moment.redefined,
             "missing": missing,
         })
     });

@@ -50,7 +50,7 @@ fn a_night_that_lost_its_oldest_file_is_restored() {
         " tuesday.xml     checkpoint   tuesday     restored as a root, as monday is missing",
         " wednesday.xml   checkpoint   wednesday   restored below tuesday",
         "",
-        "3 moments of domain 'web01' restored, 1 of them as new roots; 0 left out",
+        "3 moments of domain 'web01' restored, 1 of them re-rooted; 0 left out",
     ];
     assert_eq!(ran.err, "");
     assert_eq!(ran.out.trim_end().lines().collect::<Vec<_>>(), answer);

@@ -227,3 +227,37 @@ fn a_dump_is_a_fixed_point() {
     fixed("<metadata><a>  </a></metadata>", "<a>  </a>");
     fixed("<!-- c --><title>t</title>", "  <!-- c -->\n");
 }
+
+/// A text that was erased is empty; what is printed says that there was one.
+#[test]
+fn what_was_erased_is_told_as_erased() {
+    let disks =
+        "<disk name='vda' snapshot='external' type='file'><source file='/o' later='1'/></disk>";
+    let more = "<revertDisks/><cookie/>";
+    let xml = snapshot("", disks, more);
+    let everything = Carry::Everything;
+    let read = read_snapshot_redefine(&xml, false, everything, &RecentDomain::default(), || FRESH);
+    let mut def = read.unwrap().def;
+    let domain = def.domain.take().unwrap();
+    def.domain = Some(std::sync::Arc::new(DomainDef {
+        xml: "".into(),
+        ..(*domain).clone()
+    }));
+    def.revert_disks = Some("".into());
+    def.extra = Some("".into());
+    def.disks[0].xml = Some("".into());
+    let name = momentlog_core::MomentName::new("s").unwrap();
+    let view = SnapshotView {
+        name: &name,
+        parent: None,
+        created: 5,
+        def: &def,
+        domain: FRESH,
+    };
+    let dumped = write_snapshot(view, false);
+    for what in ["rest of the disk", "revertDisks", "domain", "rest"] {
+        let comment = format!("<!-- the {what} was erased -->");
+        assert!(dumped.contains(&comment), "{comment} in\n{dumped}");
+    }
+    assert!(dumped.contains("<source file='/o'/>"), "{dumped}");
+}

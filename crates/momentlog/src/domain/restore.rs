@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Domain as DomainState, Event, MomentKind, MomentList, MomentName, Scope, State,
+    Action, Change, Domain as DomainState, Event, MomentChange, MomentKind, MomentList, MomentName,
+    Scope, State,
 };
 use momentlog_store::Seq;
 use momentlog_xml::{SavedMoment, read_saved_moment};
@@ -62,6 +63,8 @@ pub struct RestoredMoment {
     pub parent: Option<MomentName>,
     /// What was done.
     pub fate: Fate,
+    /// Whether a moment of this name was there, and was redefined.
+    pub redefined: bool,
 }
 
 /// What was done with a moment that was to be restored.
@@ -90,6 +93,15 @@ pub struct Restoration {
     pub repeated: bool,
     /// What became of each, in the order in which they were given.
     pub moments: Vec<RestoredMoment>,
+}
+
+/// The moment that an event made: whether it is a snapshot, and its name.
+fn made(event: &Event) -> Option<(bool, &str)> {
+    match &event.change {
+        Change::Snapshot(MomentChange::Created { name, .. }) => Some((true, name.as_str())),
+        Change::Checkpoint(MomentChange::Created { name, .. }) => Some((false, name.as_str())),
+        _ => None,
+    }
 }
 
 /// One saved moment that was read.
@@ -225,12 +237,18 @@ impl Domain {
                 plan(&files, before.state().domain(self.uuid), on_missing)?.fates
             }
         };
-        let moments = files.iter().zip(fates).map(|(file, fate)| RestoredMoment {
-            label: file.label.clone(),
-            kind: file.kind(),
-            name: file.name().clone(),
-            parent: file.parent().cloned(),
-            fate,
+        let made: BTreeSet<(bool, &str)> = outcome.events.iter().filter_map(made).collect();
+        let moments = files.iter().zip(fates).map(|(file, fate)| {
+            let is_snapshot = file.kind() == MomentKind::Snapshot;
+            let is_new = made.contains(&(is_snapshot, file.name().as_str()));
+            RestoredMoment {
+                label: file.label.clone(),
+                kind: file.kind(),
+                name: file.name().clone(),
+                parent: file.parent().cloned(),
+                redefined: !is_new && !matches!(fate, Fate::LeftOut { .. }),
+                fate,
+            }
         });
         Ok(Restoration {
             seq: outcome.seq,

@@ -424,3 +424,21 @@ fn a_folder_of_thousands_is_restored_in_the_order_of_its_chain() {
     let list = view.state().domain(domain.uuid()).unwrap().checkpoints();
     assert_eq!(list.current().unwrap().name.as_str(), name(2_999));
 }
+
+#[test]
+fn a_moment_that_is_there_is_told_as_redefined() {
+    let scratch = Scratch::new();
+    let (_, domain) = scratch.with_domain();
+    let saved = [
+        saved_snapshot("a", None, 1, ""),
+        saved_snapshot("b", Some("a"), 2, ""),
+    ];
+    let redefined = |saved: &[Saved]| -> Vec<bool> {
+        let restored = domain
+            .restore_moments(saved, OnMissingParent::Refuse)
+            .unwrap();
+        restored.moments.iter().map(|it| it.redefined).collect()
+    };
+    assert_eq!(redefined(&saved[..1]), [false]);
+    assert_eq!(redefined(&saved), [true, false]);
+}
