@@ -89,6 +89,16 @@ impl Cursor {
             last: None,
         }
     }
+
+    /// Where the last record stands in the log of this id, if both are known.
+    pub(crate) fn place(&self, log: Option<LogId>) -> Option<Place> {
+        let (log, (segment, offset)) = log.zip(self.last)?;
+        Some(Place {
+            log,
+            segment,
+            offset,
+        })
+    }
 }
 
 /// What stands where the next frame should be.

@@ -6,7 +6,7 @@
 use std::io;
 
 use super::{FileStore, TEMPORARY};
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::frame::{self, FRAME_LEN_MAX, HEADER_LEN, array_at, header_checksum, u32_at, u64_at};
 use crate::segment::{Cursor, segment_name};
 use crate::{Digest, FORMAT_VERSION, Head, LogId, Place, Seq, StoreError};
@@ -142,6 +142,16 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(StoreError::io("open", path()))?,
         };
+        self.frame_in(file.as_ref(), place)
+    }
+
+    /// As [`frame_at`](Self::frame_at), in a segment that is open.
+    pub(super) fn frame_in(
+        &self,
+        file: &dyn DiskFile,
+        place: Place,
+    ) -> Result<Option<(Head, u64)>, StoreError> {
+        let path = || self.path(&segment_name(place.segment));
         let mut header = [0; HEADER_LEN];
         file.read_at(place.offset, &mut header)
             .map_err(StoreError::io("read", path()))?;

@@ -10,7 +10,7 @@ use crate::disk::DiskFile;
 use crate::head::{HEAD_LEN, HEAD_MAGIC, Mark};
 use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name};
-use crate::{Head, LogId, Place, StoreError};
+use crate::{Head, LogId, StoreError};
 
 impl FileStore {
     /// Checks that the store at the path is the one that this handle has read or writes; returns what `start` says.
@@ -84,7 +84,17 @@ impl FileStore {
             .head
             .read_at(0, &mut bytes)
             .map_err(StoreError::io("read", self.path(HEAD)))?;
-        Ok(told.is_none_or(|told| *told == bytes) && self.stands(end)?)
+        if told.is_some_and(|told| *told != bytes) {
+            return Ok(false);
+        }
+        match (&writer.segment, end.place(self.log), end.head) {
+            // The file was compared with the one at the path right now.
+            (Some(open), Some(place), Some(head)) if open.first == place.segment => {
+                let found = self.frame_in(open.file.as_ref(), place)?;
+                Ok(found.is_some_and(|(found, _)| found == head))
+            }
+            _ => self.stands(end),
+        }
     }
 
     fn is_named(&self, name: &str, file: &dyn DiskFile) -> Result<bool, StoreError> {
@@ -120,14 +130,8 @@ impl FileStore {
 
     /// Whether the frame before the cursor stands where the cursor says. Where that is not known, there is none.
     pub(super) fn stands(&self, cursor: Cursor) -> Result<bool, StoreError> {
-        let (Some(head), Some((segment, offset)), Some(log)) = (cursor.head, cursor.last, self.log)
-        else {
+        let (Some(head), Some(place)) = (cursor.head, cursor.place(self.log)) else {
             return Ok(true);
-        };
-        let place = Place {
-            log,
-            segment,
-            offset,
         };
         let found = self.frame_at(place)?;
         Ok(found.is_some_and(|(found, _)| found == head))
