@@ -398,6 +398,54 @@ pub fn put_back_everywhere(ours: Work, warm: bool, in_place: bool) -> u64 {
     unreachable!("the work ends");
 }
 
+/// Overwrites the files with a copy of exactly the moment before an append, before every call of that append, one run for
+/// each; returns how many there were. `warm`: the same handle has written before.
+///
+/// # Panics
+///
+/// If the command is acknowledged and lost, or if the copy cannot be opened and written afterwards.
+pub fn undo_everywhere(warm: bool) -> u64 {
+    for call in 0.. {
+        let case = format!("an append is undone before call {call}, warm: {warm}");
+        let live = SimDisk::new("/store");
+        {
+            let store = open(Arc::new(live.clone()));
+            store.define_domain_xml(DOMAIN).expect(&case);
+            checkpoint(&store, "first", None).expect(&case);
+        }
+        let disk = Hooked::new(live.clone());
+        let store = open(Arc::new(disk.clone()));
+        if warm {
+            checkpoint(&store, "second", None).expect(&case);
+        }
+        let copy = live.contents();
+        let hook = {
+            let live = live.clone();
+            move || live.put_back(&copy, true)
+        };
+        disk.before(call, hook);
+        let told = checkpoint(&store, "after", None);
+        let was_overtaken = disk.has_run();
+        drop(store);
+        let reader = open(Arc::new(live.clone()));
+        let domain = reader.lookup_domain_by_name("vm").expect(&case);
+        let found = domain.checkpoint_lookup_by_name("after");
+        assert!(told.is_err() || found.is_ok(), "{case}: {told:?}");
+        if let Err(error) = told {
+            let replaced = matches!(error.store(), Some(StoreError::Replaced { .. }));
+            assert!(replaced, "{case}: {error}");
+        }
+        checkpoint(&reader, "goes-on", None).expect(&case);
+        drop((domain, found, reader));
+        let found = verify_disk(Arc::new(live.clone()), None, None, &mut |_| {}).expect(&case);
+        assert_eq!(found.verdict().exit_status(false), 0, "{case}: {found:?}");
+        if !was_overtaken {
+            return call;
+        }
+    }
+    unreachable!("the work ends");
+}
+
 /// Copies a store, `head` first and then the rest, while `theirs` runs before every call of the copying, one run for each.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! One process does all of its work between two calls of another.
 
 use momentlog_proptests::overtaken::{
-    Work, copy_everywhere, overtake_everywhere, put_back_everywhere,
+    Work, copy_everywhere, overtake_everywhere, put_back_everywhere, undo_everywhere,
 };
 
 #[test]
@@ -25,6 +25,14 @@ fn nothing_is_acknowledged_and_lost_when_an_earlier_copy_is_put_back() {
                 put_back_everywhere(ours, warm, in_place);
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_and_lost_when_the_files_are_overwritten_in_the_middle_of_an_append() {
+    for warm in [false, true] {
+        let calls = undo_everywhere(warm);
+        assert!(calls > 5, "{calls}");
     }
 }
 

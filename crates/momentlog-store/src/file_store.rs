@@ -295,16 +295,20 @@ impl Store for FileStore {
         } else {
             let before = writer.end;
             self.append_all(&mut writer, self.log.unwrap_or(log), drafts)
-                .and_then(|records| self.check_written(&writer, before).map(|()| records))
+                .and_then(|records| {
+                    if !records.is_empty() {
+                        self.log = self.log.or(Some(log));
+                        writer.publish(self.log);
+                    }
+                    // The last of all: no call to the disk comes between this look and the answer.
+                    self.check_written(&mut writer, before)?;
+                    if !records.is_empty() {
+                        self.cursor = writer.end;
+                    }
+                    Ok(records)
+                })
         };
-        if let Ok(records) = &appended
-            && !records.is_empty()
-        {
-            self.log = self.log.or(Some(log));
-            self.cursor = writer.end;
-            writer.publish(self.log);
-        }
-        if self.poisoned {
+        if self.poisoned && self.replaced.is_none() {
             // Also after this process: until a writer has settled it, nobody serves what stands behind `head`.
             let _ = lock::tell(writer.lock.as_ref(), true);
         }
@@ -569,6 +573,17 @@ impl Writer {
         if let (Some(head), Some(log)) = (self.end.head, log) {
             let bytes = head::encode(HEAD_MAGIC, log, head);
             self.told = self.head.write_at(0, &bytes).ok().map(|()| bytes);
+        }
+    }
+
+    /// Takes back what was published, because the record is not in the log: somebody has overwritten the files with a copy
+    /// after it was written and before it was published. `standing` is a record that is there; without one, `head` becomes
+    /// zeros, which say nothing, and the next writer writes it.
+    fn take_back(&self, standing: Option<(LogId, Head)>) {
+        let mut bytes = [0; HEAD_LEN];
+        if self.head.read_at(0, &mut bytes).is_ok() && self.told == Some(bytes) {
+            let earlier = standing.map(|(log, head)| head::encode(HEAD_MAGIC, log, head));
+            let _ = self.head.write_at(0, &earlier.unwrap_or([0; HEAD_LEN]));
         }
     }
 }

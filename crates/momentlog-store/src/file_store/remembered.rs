@@ -46,13 +46,30 @@ impl FileStore {
         }
     }
 
-    /// Checks the same after an append behind `end`, before it is acknowledged.
-    pub(super) fn check_written(&mut self, writer: &Writer, end: Cursor) -> Result<(), StoreError> {
-        self.check_kept(writer, end).map_err(|error| {
-            // The handle goes no further, whatever the reason: nobody knows which store holds what it has written.
-            self.poisoned = true;
-            unknown(error)
-        })
+    /// Checks the same after an append behind `before`, before it is acknowledged: what was written stands there, behind
+    /// what stood there before.
+    pub(super) fn check_written(
+        &mut self,
+        writer: &mut Writer,
+        before: Cursor,
+    ) -> Result<(), StoreError> {
+        let is_kept = match self.is_kept(writer, before) {
+            Ok(true) => self.is_kept(writer, writer.end),
+            other => other,
+        };
+        let error = match is_kept {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                let stands = self.stands(before).unwrap_or(false);
+                writer.take_back(self.log.zip(before.head).filter(|_| stands));
+                self.refuse_from_now_on(before.head)
+            }
+            Err(error) => unknown(error),
+        };
+        // The handle goes no further, whatever the reason: nobody knows which store holds what it has written.
+        self.poisoned = true;
+        writer.end = before;
+        Err(error)
     }
 
     /// Checks that the lock is that of the store at the path, after a file was opened there by its name.
