@@ -2,6 +2,7 @@
 
 mod archive;
 mod image;
+mod opened;
 mod recover;
 mod remembered;
 mod scan;
@@ -10,13 +11,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk};
 use crate::frame::{self, FRAME_LEN_MAX};
 use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
-use crate::lock;
+use crate::lock::{self, LOCK};
 use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
 use crate::store::next_seq;
 use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
+use opened::{OpenSegment, Opened};
 
 pub use archive::Rejoined;
 
@@ -82,8 +84,8 @@ pub struct FileStore {
 /// What only the writer has.
 #[derive(Debug)]
 struct Writer {
-    lock: Box<dyn DiskFile>,
-    head: Box<dyn DiskFile>,
+    lock: Opened,
+    head: Opened,
     /// Behind the last record of the log.
     end: Cursor,
     /// What it has written to `head` last; nothing if that failed.
@@ -95,16 +97,6 @@ struct Writer {
     sealed: bool,
     /// How many bytes of frames it has written.
     written: u64,
-}
-
-/// The segment that is being written.
-#[derive(Debug)]
-struct OpenSegment {
-    first: Seq,
-    file: Box<dyn DiskFile>,
-    capacity: u64,
-    /// Up to where the file has been written, with zeros at least.
-    filled: u64,
 }
 
 impl FileStore {
@@ -159,11 +151,7 @@ impl FileStore {
     }
 
     fn check_writable(&mut self) -> Result<(), StoreError> {
-        if self.poisoned {
-            return Err(StoreError::Poisoned {
-                path: self.disk.path().into(),
-            });
-        }
+        self.check_usable()?;
         self.check_place().map(|_| ())
     }
 
@@ -232,6 +220,7 @@ impl Store for FileStore {
         check_directory_writable(self.disk.as_ref())?;
         self.check_place()?;
         let lock = lock::take(self.disk.as_ref(), wait)?;
+        let lock = self.opened(LOCK, lock)?;
         // Now nobody else changes what stands there.
         self.check_place()?;
         let (end, segments) = self.recover()?;
@@ -253,6 +242,7 @@ impl Store for FileStore {
             }
             opened => opened.map_err(StoreError::io("open", &path))?,
         };
+        let head = self.opened(HEAD, head)?;
         let mut writer = Writer {
             lock,
             head,
@@ -264,10 +254,10 @@ impl Store for FileStore {
             written: 0,
         };
         // `head` was opened by its name, which may be another store's by now.
-        self.check_lock(&writer)?;
+        self.check_lock(&writer.lock, writer.end.head)?;
         writer.publish(self.log);
         // What the last writer left is settled now. If that cannot be told, readers stay careful.
-        let _ = lock::tell(writer.lock.as_ref(), false);
+        let _ = lock::tell(&*writer.lock, false);
         self.writer = Some(writer);
         Ok(())
     }
@@ -278,7 +268,7 @@ impl Store for FileStore {
         expected: Option<Head>,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, StoreError> {
-        self.check_writable()?;
+        self.check_usable()?;
         let Some(mut writer) = self.writer.take() else {
             let source = io::Error::other("this handle is not the writer");
             return Err(StoreError::Io {
@@ -293,24 +283,11 @@ impl Store for FileStore {
         } else if let Some(length) = too_large(&drafts) {
             Err(StoreError::TooLarge { length })
         } else {
-            let before = writer.end;
-            self.append_all(&mut writer, self.log.unwrap_or(log), drafts)
-                .and_then(|records| {
-                    if !records.is_empty() {
-                        self.log = self.log.or(Some(log));
-                        writer.publish(self.log);
-                    }
-                    // The last of all: no call to the disk comes between this look and the answer.
-                    self.check_written(&mut writer, before)?;
-                    if !records.is_empty() {
-                        self.cursor = writer.end;
-                    }
-                    Ok(records)
-                })
+            self.append_checked(&mut writer, log, drafts)
         };
         if self.poisoned && self.replaced.is_none() {
             // Also after this process: until a writer has settled it, nobody serves what stands behind `head`.
-            let _ = lock::tell(writer.lock.as_ref(), true);
+            let _ = lock::tell(&*writer.lock, true);
         }
         self.writer = Some(writer);
         appended
@@ -361,6 +338,25 @@ impl Store for FileStore {
 }
 
 impl FileStore {
+    /// Appends between two looks at what stands there: before anything is written, and before it is acknowledged.
+    fn append_checked(
+        &mut self,
+        writer: &mut Writer,
+        log: LogId,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.check_before_write(writer)?;
+        let before = writer.end;
+        let records = self.append_all(writer, self.log.unwrap_or(log), drafts)?;
+        if records.is_empty() {
+            return Ok(records);
+        }
+        self.log = self.log.or(Some(log));
+        self.check_written(writer, before)?;
+        self.cursor = writer.end;
+        Ok(records)
+    }
+
     /// Writes and syncs the records; on an error that leaves open what was written, poisons the handle.
     fn append_all(
         &mut self,
@@ -443,6 +439,8 @@ impl FileStore {
         }
         let name = segment_name(first);
         let path = self.path(&name);
+        // Before a file is made by its name, and once more after.
+        self.check_lock(&writer.lock, end.head)?;
         let file = match self.disk.create_file(&name) {
             // Left empty by a writer that died, or whose disk was full, before it wrote the first frame.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -451,20 +449,16 @@ impl FileStore {
             created => created,
         };
         let file = file.map_err(StoreError::io("create", &path))?;
-        self.check_lock(writer)?;
+        self.check_lock(&writer.lock, end.head)?;
         self.disk
             .sync_dir()
             .map_err(StoreError::io("sync", self.disk.path()))?;
         let filled = file.length().map_err(StoreError::io("read", &path))?;
         let capacity = self.capacity(writer.segments).max(frame);
+        let file = self.opened(&name, file)?;
         writer.segments += 1;
         writer.sealed = false;
-        writer.segment = Some(OpenSegment {
-            first,
-            file,
-            capacity,
-            filled,
-        });
+        writer.segment = Some(OpenSegment::new(first, file, capacity, filled));
         Ok(())
     }
 
@@ -486,17 +480,15 @@ impl FileStore {
             Some(open) => open,
             None => {
                 let capacity = self.capacity(writer.segments - 1);
-                let file = self.disk.open(&segment_name(segment), Access::Write);
+                let name = segment_name(segment);
+                let file = self.disk.open(&name, Access::Write);
                 let file = file.map_err(StoreError::io("open", &path))?;
                 let filled = file.length().map_err(StoreError::io("read", &path))?;
+                let file = self.opened(&name, file)?;
                 // It was opened by its name, which may be another store's by now.
-                self.check_lock(writer)?;
-                writer.segment.insert(OpenSegment {
-                    first: segment,
-                    file,
-                    capacity,
-                    filled,
-                })
+                self.check_lock(&writer.lock, writer.end.head)?;
+                let open = OpenSegment::new(segment, file, capacity, filled);
+                writer.segment.insert(open)
             }
         };
         let end = offset + frames.len() as u64;
@@ -537,6 +529,9 @@ impl FileStore {
             Err(error) => Err(unknown("write")(error)),
             Ok(()) => open.file.sync().map_err(unknown("sync")),
         };
+        if outcome.is_ok() {
+            open.remember(offset, frames);
+        }
         self.poisoned |= outcome.is_err();
         outcome
     }
@@ -545,15 +540,6 @@ impl FileStore {
 impl Drop for FileStore {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl OpenSegment {
-    /// Takes back what a write has left behind this offset, durably.
-    fn take_back(&mut self, offset: u64) -> io::Result<()> {
-        self.file.set_len(offset)?;
-        self.filled = offset;
-        self.file.sync()
     }
 }
 

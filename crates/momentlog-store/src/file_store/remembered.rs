@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::opened::{OpenSegment, Opened};
 use super::{FileStore, HEAD, Writer, unknown};
 use crate::disk::DiskFile;
 use crate::head::{HEAD_LEN, HEAD_MAGIC, Mark};
@@ -46,19 +47,38 @@ impl FileStore {
         }
     }
 
-    /// Checks the same after an append behind `before`, before it is acknowledged: what was written stands there, behind
-    /// what stood there before.
+    /// Checks, before an append, that the files which the writer has open hold what it has written. Files that are no longer
+    /// those at the path are harmless to write, so of the names that of the lock is enough here; the others are compared
+    /// before the answer.
+    pub(super) fn check_before_write(&mut self, writer: &Writer) -> Result<(), StoreError> {
+        let remembers = |open: &OpenSegment| open.remembers_up_to(writer.end.offset);
+        let is_kept = match &writer.segment {
+            Some(open) if open.first == writer.end.segment && remembers(open) => {
+                self.is_named(LOCK, &writer.lock)? && self.holds(writer, writer.end)?
+            }
+            _ => self.is_kept(writer, writer.end)?,
+        };
+        if is_kept {
+            Ok(())
+        } else {
+            Err(self.refuse_from_now_on(writer.end.head))
+        }
+    }
+
+    /// Publishes an append behind `before`, and checks that it may be acknowledged: what was written stands, behind what
+    /// stood there before, in the store that others open.
     pub(super) fn check_written(
         &mut self,
         writer: &mut Writer,
         before: Cursor,
     ) -> Result<(), StoreError> {
-        let is_kept = match self.is_kept(writer, before) {
-            Ok(true) => self.is_kept(writer, writer.end),
-            other => other,
-        };
-        let error = match is_kept {
-            Ok(true) => return Ok(()),
+        let error = match self.publish_and_look(writer, before) {
+            Ok(true) => {
+                if let (Some(open), Some((_, offset))) = (&mut writer.segment, writer.end.last) {
+                    open.forget_before(offset);
+                }
+                return Ok(());
+            }
             Ok(false) => {
                 let stands = self.stands(before).unwrap_or(false);
                 writer.take_back(self.log.zip(before.head).filter(|_| stands));
@@ -72,51 +92,102 @@ impl FileStore {
         Err(error)
     }
 
-    /// Checks that the lock is that of the store at the path, after a file was opened there by its name.
-    pub(super) fn check_lock(&mut self, writer: &Writer) -> Result<(), StoreError> {
-        if self.is_named(LOCK, writer.lock.as_ref())? {
+    fn publish_and_look(&self, writer: &mut Writer, before: Cursor) -> Result<bool, StoreError> {
+        // What is in `head` is looked at before it is written, and everything else after that, so that no call to the disk
+        // comes between the last look and the answer.
+        if !self.is_told(writer)? {
+            return Ok(false);
+        }
+        writer.publish(self.log);
+        let has_before = match &writer.segment {
+            Some(open) if open.first == before.segment => open.remembers_before(before.offset),
+            _ => false,
+        };
+        Ok((has_before || self.frame_stands(writer, before)?)
+            && self.are_named(writer)?
+            && self.frame_stands(writer, writer.end)?)
+    }
+
+    /// Checks that the lock is that of the store at the path, after a file was opened there by its name, and before one is
+    /// changed by its name.
+    pub(super) fn check_lock(
+        &mut self,
+        lock: &Opened,
+        had: Option<Head>,
+    ) -> Result<(), StoreError> {
+        if self.is_named(LOCK, lock)? {
             Ok(())
         } else {
-            Err(self.refuse_from_now_on(writer.end.head))
+            Err(self.refuse_from_now_on(had))
         }
+    }
+
+    /// Checks that this handle may do anything at all.
+    pub(super) fn check_usable(&self) -> Result<(), StoreError> {
+        match self.replaced {
+            Some((had, found)) => Err(self.replaced(had, found)),
+            None if self.poisoned => Err(StoreError::Poisoned {
+                path: self.disk.path().into(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the file that was opened by this name together with which one it is.
+    pub(super) fn opened(&self, name: &str, file: Box<dyn DiskFile>) -> Result<Opened, StoreError> {
+        Opened::new(file).map_err(StoreError::io("read", self.path(name)))
     }
 
     /// Whether the files that a writer has open are those at the path, and hold what it has written up to `end`.
     pub(super) fn is_kept(&self, writer: &Writer, end: Cursor) -> Result<bool, StoreError> {
-        let mut files = vec![
-            (LOCK.to_owned(), &writer.lock),
-            (HEAD.to_owned(), &writer.head),
-        ];
-        if let Some(open) = &writer.segment {
-            files.push((segment_name(open.first), &open.file));
-        }
-        for (name, file) in files {
-            if !self.is_named(&name, file.as_ref())? {
-                return Ok(false);
-            }
-        }
-        let told = writer.told.as_ref();
+        Ok(self.are_named(writer)? && self.holds(writer, end)?)
+    }
+
+    /// Whether the files that a writer has open are those at the path.
+    fn are_named(&self, writer: &Writer) -> Result<bool, StoreError> {
+        let segment = match &writer.segment {
+            Some(open) => self.is_named(&segment_name(open.first), &open.file)?,
+            None => true,
+        };
+        Ok(segment && self.is_named(HEAD, &writer.head)? && self.is_named(LOCK, &writer.lock)?)
+    }
+
+    /// Whether the files hold what a writer has written, up to `end`.
+    fn holds(&self, writer: &Writer, end: Cursor) -> Result<bool, StoreError> {
+        Ok(self.is_told(writer)? && self.frame_stands(writer, end)?)
+    }
+
+    /// Whether `head` says what a writer has told last.
+    fn is_told(&self, writer: &Writer) -> Result<bool, StoreError> {
+        let Some(told) = &writer.told else {
+            return Ok(true);
+        };
         let mut bytes = [0; HEAD_LEN];
         writer
             .head
             .read_at(0, &mut bytes)
             .map_err(StoreError::io("read", self.path(HEAD)))?;
-        if told.is_some_and(|told| *told != bytes) {
-            return Ok(false);
-        }
+        Ok(bytes == *told)
+    }
+
+    /// Whether the record before `end` stands: byte for byte, where the writer remembers them, and else by its digest.
+    fn frame_stands(&self, writer: &Writer, end: Cursor) -> Result<bool, StoreError> {
         match (&writer.segment, end.place(self.log), end.head) {
-            // The file was compared with the one at the path right now.
+            (Some(open), ..) if open.first == end.segment && open.remembers_up_to(end.offset) => {
+                let path = self.path(&segment_name(open.first));
+                open.stands().map_err(StoreError::io("read", path))
+            }
             (Some(open), Some(place), Some(head)) if open.first == place.segment => {
-                let found = self.frame_in(open.file.as_ref(), place)?;
+                let found = self.frame_in(&*open.file, place)?;
                 Ok(found.is_some_and(|(found, _)| found == head))
             }
             _ => self.stands(end),
         }
     }
 
-    fn is_named(&self, name: &str, file: &dyn DiskFile) -> Result<bool, StoreError> {
+    fn is_named(&self, name: &str, file: &Opened) -> Result<bool, StoreError> {
         match self.disk.id_of(name) {
-            Ok(id) => Ok(id == file.id().map_err(StoreError::io("read", self.path(name)))?),
+            Ok(id) => Ok(id == file.id),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::io("open", self.path(name))(error)),
         }

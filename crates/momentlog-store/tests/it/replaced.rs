@@ -198,6 +198,60 @@ fn a_handle_refuses_everything_once_another_store_stands_where_its_own_was() {
     }
 }
 
+/// Appends one batch of drafts of these lengths, and then finds, before the next one, a byte that was changed so far before
+/// the end of the log.
+fn finds_a_changed_byte(lengths: &[usize], from_end: usize) {
+    let case = format!("{lengths:?} {from_end}");
+    let (_parent, dir) = store_of(1);
+    let mut handle = FileStore::new(RealDisk::new(&dir));
+    handle.begin(Duration::ZERO).unwrap();
+    let draft = |length: usize| Draft {
+        facts: vec![7; length],
+        texts: vec![],
+    };
+    let drafts = lengths.iter().map(|length| draft(*length)).collect();
+    let records = handle.append(LOG, handle.head(), drafts).unwrap();
+    let had = records.last().map(Record::head);
+    let segment = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "seg"))
+        .max()
+        .unwrap();
+    let whole = std::fs::read(&segment).unwrap();
+    let begins = whole
+        .windows(8)
+        .rposition(|bytes| bytes == b"\x8amoment\n")
+        .unwrap();
+    // A header of 96 bytes, the facts, a checksum of 4 bytes.
+    let length = (100 + lengths.last().unwrap()).next_multiple_of(8);
+    let end = begins + length;
+    let mut changed = whole.clone();
+    changed[end - from_end] ^= 1;
+    std::fs::write(&segment, &changed).unwrap();
+    let outcome = handle.append(LOG, had, vec![draft(9)]);
+    let replaced = matches!(outcome, Err(StoreError::Replaced { .. }));
+    assert!(replaced, "{case}: {outcome:?}");
+    assert_eq!(std::fs::read(&segment).unwrap(), changed, "{case}");
+    drop(handle);
+    std::fs::write(&segment, &whole).unwrap();
+    let mut again = FileStore::new(RealDisk::new(&dir));
+    again.begin(Duration::ZERO).unwrap();
+    assert_eq!(again.head(), had, "{case}");
+}
+
+#[test]
+fn a_writer_finds_a_changed_byte_in_its_last_frame_before_it_writes() {
+    for from_end in [1, 60, 150] {
+        finds_a_changed_byte(&[100], from_end);
+        finds_a_changed_byte(&[3, 20_000, 100], from_end);
+        finds_a_changed_byte(&[50_000], from_end);
+    }
+    for from_end in [1, 60_000] {
+        finds_a_changed_byte(&[10, 900_000], from_end);
+    }
+}
+
 #[test]
 fn a_copy_that_holds_all_that_was_read_may_be_put_back() {
     for put in Put::ALL {
