@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub struct Hooked {
 #[derive(Default)]
 struct Plan {
     calls: AtomicU64,
+    keep_removals: AtomicBool,
     hook: Mutex<Option<(u64, Hook)>>,
 }
 
@@ -47,6 +48,11 @@ impl Hooked {
         *self.hook() = Some((call, Box::new(hook)));
     }
 
+    /// Lets no hook run right before a file is removed.
+    pub fn keep_removals(&self) {
+        self.plan.keep_removals.store(true, Ordering::SeqCst);
+    }
+
     /// Whether the hook has run; if not, it never will.
     pub fn has_run(&self) -> bool {
         self.hook().take().is_none()
@@ -57,6 +63,19 @@ impl Hooked {
             .hook
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As a call that nothing comes before, because it acts by name and cannot say on which file: what is due comes before
+    /// the next one.
+    fn call_by_name(&self) -> &dyn Disk {
+        let number = self.plan.calls.load(Ordering::SeqCst);
+        if self.plan.keep_removals.load(Ordering::SeqCst)
+            && let Some((call, _)) = &mut *self.hook()
+            && *call == number
+        {
+            *call += 1;
+        }
+        self.call()
     }
 
     fn call(&self) -> &dyn Disk {
@@ -108,7 +127,7 @@ impl Disk for Hooked {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.call().remove(name)
+        self.call_by_name().remove(name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -344,32 +363,73 @@ pub fn overtake_everywhere(ours: Work, theirs: Work, warm: bool) -> u64 {
     unreachable!("the work ends");
 }
 
-/// Puts an earlier copy back before every call of `ours`, one run for each; returns how many there were. Other files take
-/// the place of those that are open, or, `in_place`, between two commands, the same files get other bytes.
+/// What stands there when another store takes its place, and what the handle has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// A sound store that the handle has not looked at.
+    Cold,
+    /// A sound store that the handle has written, holding the lock.
+    Warm,
+    /// A store that lost its `head`, with an interrupted write at its end and files that are not needed, which the handle
+    /// has not looked at.
+    Torn,
+}
+
+/// What takes the place of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// An earlier copy, in other files.
+    Earlier,
+    /// A copy that went on with other records, more of them, in other files.
+    Fork,
+    /// An earlier copy, in the same files, between two commands. Whoever overwrites a file in the middle of somebody's write
+    /// has half of both, unless it is the moment before that write: see [`undo_everywhere`].
+    EarlierInPlace,
+    /// As the fork, in the same files, between two commands.
+    ForkInPlace,
+}
+
+/// Puts another store in place before every call of `ours`, one run for each; returns how many there were. Only right before
+/// a file is removed nothing is put there: between the last look and that call lies the window that stays.
 ///
 /// # Panics
 ///
-/// If a command that comes after it is acknowledged and lost, or if the copy is damaged by it.
-pub fn put_back_everywhere(ours: Work, warm: bool, in_place: bool) -> u64 {
+/// If a command that comes after it is acknowledged and lost, or if what was put there is damaged by it.
+pub fn put_back_everywhere(ours: Work, before: Before, put: Put) -> u64 {
     for call in 0.. {
-        let case = format!("{ours:?}, a copy is put back before call {call}, {warm} {in_place}");
-        let live = SimDisk::new("/store");
-        let archive = live.beside("/archive");
-        let raw = || open(Arc::new(live.clone()));
+        let case = format!("{ours:?} on {before:?}, {put:?} before call {call}");
+        let base = SimDisk::new("/store");
         {
-            let store = raw();
+            let store = open(Arc::new(base.clone()));
             store.define_domain_xml(DOMAIN).expect(&case);
             checkpoint(&store, "first", Some("r1")).expect(&case);
         }
-        let copy = live.contents();
-        checkpoint(&raw(), "second", None).expect(&case);
+        let copy = match put {
+            Put::Earlier | Put::EarlierInPlace => base.contents(),
+            Put::Fork | Put::ForkInPlace => {
+                let fork = base.killed();
+                let store = open(Arc::new(fork.clone()));
+                for number in 0..8 {
+                    checkpoint(&store, &format!("fork-{number}"), None).expect(&case);
+                }
+                drop(store);
+                fork.contents()
+            }
+        };
+        checkpoint(&open(Arc::new(base.clone())), "second", None).expect(&case);
+        let live = if before == Before::Torn {
+            torn(&base)
+        } else {
+            base
+        };
+        let archive = live.beside("/archive");
         let disk = Hooked::new(live.clone());
+        disk.keep_removals();
         let store = open(Arc::new(disk.clone()));
-        if warm {
+        if before == Before::Warm {
             checkpoint(&store, "third", None).expect(&case);
         }
-        let was_overtaken = if in_place {
-            // Whoever overwrites a file in the middle of somebody's write has half of both.
+        let was_overtaken = if matches!(put, Put::EarlierInPlace | Put::ForkInPlace) {
             let _ = ours.run("our", &store, Arc::new(disk.clone()), &archive);
             live.put_back(&copy, true);
             false
@@ -382,7 +442,7 @@ pub fn put_back_everywhere(ours: Work, warm: bool, in_place: bool) -> u64 {
         // Whatever was answered before: what is acknowledged now is there.
         let told = checkpoint(&store, "after", None);
         drop(store);
-        let reader = raw();
+        let reader = open(Arc::new(live.clone()));
         let domain = reader.lookup_domain_by_name("vm").expect(&case);
         domain.checkpoint_lookup_by_name("first").expect(&case);
         let found = domain.checkpoint_lookup_by_name("after");
@@ -396,6 +456,17 @@ pub fn put_back_everywhere(ours: Work, warm: bool, in_place: bool) -> u64 {
         }
     }
     unreachable!("the work ends");
+}
+
+/// Returns the store as a crash leaves it, with all that recovery may have to do.
+fn torn(disk: &SimDisk) -> SimDisk {
+    let segment = "00000000000000000001.seg";
+    disk.edited(segment, |bytes| {
+        let frame: Vec<u8> = bytes.iter().copied().take(100).collect();
+        bytes.extend(frame);
+    })
+    .edited("head", |bytes| bytes.fill(0))
+    .edited("start.tmp", |bytes| bytes.push(1))
 }
 
 /// Overwrites the files with a copy of exactly the moment before an append, before every call of that append, one run for

@@ -1,7 +1,7 @@
 //! One process does all of its work between two calls of another.
 
 use momentlog_proptests::overtaken::{
-    Work, copy_everywhere, overtake_everywhere, put_back_everywhere, undo_everywhere,
+    Before, Put, Work, copy_everywhere, overtake_everywhere, put_back_everywhere, undo_everywhere,
 };
 
 #[test]
@@ -18,14 +18,22 @@ fn nobody_sees_damage_or_loses_anything_while_another_process_works() {
 }
 
 #[test]
-fn nothing_is_acknowledged_and_lost_when_an_earlier_copy_is_put_back() {
-    for ours in [Work::Append, Work::Refresh, Work::Entries, Work::Retry] {
-        for warm in [false, true] {
-            for in_place in [false, true] {
-                put_back_everywhere(ours, warm, in_place);
+fn nothing_is_acknowledged_and_lost_when_another_store_is_put_in_place() {
+    let mut runs = 0;
+    let looks = [Work::Refresh, Work::Entries, Work::Retry];
+    for ours in Work::CHANGES.into_iter().chain(looks) {
+        for before in [Before::Cold, Before::Warm, Before::Torn] {
+            for put in [
+                Put::Earlier,
+                Put::Fork,
+                Put::EarlierInPlace,
+                Put::ForkInPlace,
+            ] {
+                runs += put_back_everywhere(ours, before, put);
             }
         }
     }
+    assert!(runs > 1_000, "{runs}");
 }
 
 #[test]

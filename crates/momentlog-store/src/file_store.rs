@@ -223,7 +223,7 @@ impl Store for FileStore {
         let lock = self.opened(LOCK, lock)?;
         // Now nobody else changes what stands there.
         self.check_place()?;
-        let (end, segments) = self.recover()?;
+        let (end, segments) = self.recover(&lock)?;
         let path = self.path(HEAD);
         let head = match self.disk.open(HEAD, Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

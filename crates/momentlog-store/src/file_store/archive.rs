@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::image::{image_name, images, write_whole};
+use super::opened::Opened;
 use super::{ARCHIVE, FileStore, HEAD, START, TEMPORARY, unknown};
 use crate::disk::{Access, Disk, DiskFile, FileId};
 use crate::error::Damage;
@@ -60,8 +61,9 @@ impl FileStore {
             .expect("one draft gives one record");
         // From here on the bridge is recorded, and what fails leaves open what it bridges.
         let start = head::encode(START_MAGIC, log, expected);
-        let moved = write_whole(self.disk.as_ref(), START, &start)
-            .and_then(|()| self.remove_leftovers(Some(expected)));
+        let moved = self
+            .write_own(START, &start)
+            .and_then(|()| self.remove_moved(expected));
         if let Err(error) = moved {
             self.poisoned = true;
             return Err(unknown(error));
@@ -85,10 +87,13 @@ impl FileStore {
                 open.filled = end.offset;
                 open.file.set_len(end.offset)
             }
-            None => self
-                .disk
-                .open(&name, Access::Write)
-                .and_then(|file| file.set_len(end.offset)),
+            None => {
+                let file = self.disk.open(&name, Access::Write);
+                let file = file.map_err(StoreError::io("open", &path))?;
+                // It was opened by its name, which may be another store's by now.
+                self.check_own_lock()?;
+                file.set_len(end.offset)
+            }
         }
         .map_err(StoreError::io("write", path))
     }
@@ -114,10 +119,25 @@ impl FileStore {
         })
     }
 
+    /// Removes, as the writer, what was moved to an archive.
+    fn remove_moved(&mut self, start: Head) -> Result<(), StoreError> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let removed = self.remove_leftovers(&writer.lock, Some(start));
+        self.writer = Some(writer);
+        removed
+    }
+
     /// Removes what an interrupted archiving or image left: files that the log does not need. What cannot be removed is
     /// in the way of nobody.
-    pub(super) fn remove_leftovers(&self, start: Option<Head>) -> Result<(), StoreError> {
-        let disk = self.disk.as_ref();
+    pub(super) fn remove_leftovers(
+        &mut self,
+        lock: &Opened,
+        start: Option<Head>,
+    ) -> Result<(), StoreError> {
+        let disk = self.disk.clone();
+        let disk = disk.as_ref();
         let names = disk.list().map_err(StoreError::io("open", disk.path()))?;
         let mut needless: Vec<String> = names
             .into_iter()
@@ -131,6 +151,7 @@ impl FileStore {
         }
         for name in &needless {
             let path = disk.path().join(name);
+            self.check_lock(lock, self.cursor.head)?;
             match disk.remove(name) {
                 Err(error) if name.ends_with(TEMPORARY) => {
                     tracing::warn!(path = %path.display(), %error, "left a file that is not needed");

@@ -167,6 +167,13 @@ impl FileStore {
         Ok(decoded.map(|(record, length)| (record.head(), length as u64)))
     }
 
+    /// Writes a file of this name as a whole, as the writer. The lock is compared before the file gets its name: a store
+    /// that was put in place before is found then, and in one that is put in place later there is no file to be named.
+    pub(super) fn write_own(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let disk = self.disk.clone();
+        write_if(disk.as_ref(), name, bytes, || self.check_own_lock())
+    }
+
     /// Writes an image of the log as it is now, and removes those that are not needed any more.
     pub(super) fn write_image(&mut self, body: &[u8]) -> Result<Head, StoreError> {
         self.check_writable()?;
@@ -182,11 +189,14 @@ impl FileStore {
             });
         };
         let bytes = encode(log, head, end.last, body);
-        write_whole(self.disk.as_ref(), &image_name(head.seq), &bytes)?;
+        self.write_own(&image_name(head.seq), &bytes)?;
         let start = self.read_start()?.map(|(_, start)| start.seq);
         let mut old = images(self.disk.as_ref())?;
         old.retain(|seq| Some(*seq) != start && *seq <= head.seq);
         old.truncate(old.len().saturating_sub(KEPT));
+        if !old.is_empty() {
+            self.check_own_lock()?;
+        }
         for seq in old {
             // One that stays is only in the way of nobody.
             let _ = self.disk.remove(&image_name(seq));
@@ -217,6 +227,16 @@ fn encode(log: LogId, head: Head, place: Option<(Seq, u64)>, body: &[u8]) -> Vec
 
 /// Writes a file that is there as a whole or not at all.
 pub(super) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    write_if(disk, name, bytes, || Ok(()))
+}
+
+/// As [`write_whole`], if `check` still allows it when all is there but the name.
+fn write_if(
+    disk: &dyn Disk,
+    name: &str,
+    bytes: &[u8],
+    check: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let temporary = temporary(disk, name)?;
     let path = disk.path().join(&temporary);
     let written = (|| {
@@ -226,6 +246,7 @@ pub(super) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(
         file.write_at(0, bytes)
             .map_err(StoreError::io("write", &path))?;
         file.sync().map_err(StoreError::io("sync", &path))?;
+        check()?;
         disk.rename(&temporary, name)
             .map_err(StoreError::io("rename", &path))
     })();

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::opened::Opened;
 use super::{FileStore, HEAD, START, TornTail};
 use crate::disk::Access;
 use crate::error::Damage;
@@ -89,7 +90,10 @@ impl FileStore {
     }
 
     /// Scans from the cursor to the end of the log, cuts a torn tail, and makes durable what it found.
-    pub(super) fn recover(&mut self) -> Result<(Cursor, u32), StoreError> {
+    ///
+    /// What it changes it opens by name, which may be another store's by then: so it looks at the lock, which it holds,
+    /// after it has opened a file and before it writes there, and before it removes one.
+    pub(super) fn recover(&mut self, lock: &Opened) -> Result<(Cursor, u32), StoreError> {
         let published = self.published()?;
         let disk = self.disk.clone();
         let start = self.read_start()?;
@@ -99,7 +103,7 @@ impl FileStore {
                 self.cursor = Cursor::behind(head);
             }
         }
-        self.remove_leftovers(start.map(|(_, head)| head))?;
+        self.remove_leftovers(lock, start.map(|(_, head)| head))?;
         let mut reader = FrameReader::new(
             disk.as_ref(),
             self.log,
@@ -123,13 +127,13 @@ impl FileStore {
         let end = reader.cursor;
         self.log = reader.log();
         if let Some(torn) = self.judge(&mut reader, end, bad, published)? {
-            self.cut(end)?;
+            self.cut(lock, end)?;
             let (path, offset, seq) = (torn.path.display(), torn.offset, torn.seq);
             tracing::warn!(%path, offset, %seq, "cut what an interrupted write had left");
             self.torn = Some(torn);
         }
         match unsettled.first() {
-            Some((_, (segment, offset))) => self.write_again(*segment, *offset)?,
+            Some((_, (segment, offset))) => self.write_again(lock, *segment, *offset)?,
             None => self.sync_from(end.segment)?,
         }
         // The last segment may have been created and not reached the directory.
@@ -144,7 +148,7 @@ impl FileStore {
     ///
     /// After a sync that failed, the kernel takes its copy of the bytes for written although the disk never got them,
     /// and another sync says that all is well. Bytes that are written again are not taken for written.
-    fn write_again(&self, first: Seq, offset: u64) -> Result<(), StoreError> {
+    fn write_again(&mut self, lock: &Opened, first: Seq, offset: u64) -> Result<(), StoreError> {
         for segment in segments(self.disk.as_ref())? {
             if segment < first {
                 continue;
@@ -156,6 +160,7 @@ impl FileStore {
                 .disk
                 .open(&name, Access::Write)
                 .map_err(StoreError::io("open", &path))?;
+            self.check_lock(lock, self.cursor.head)?;
             let length = file.length().map_err(StoreError::io("read", &path))?;
             let mut bytes = vec![0; usize::try_from(length.saturating_sub(from)).unwrap_or(0)];
             let read = file
@@ -219,7 +224,7 @@ impl FileStore {
     }
 
     /// Overwrites what follows `end` with zeros, and removes later segments.
-    fn cut(&self, end: Cursor) -> Result<(), StoreError> {
+    fn cut(&mut self, lock: &Opened, end: Cursor) -> Result<(), StoreError> {
         let later: Vec<Seq> = segments(self.disk.as_ref())?
             .into_iter()
             .filter(|first| *first > end.segment)
@@ -230,6 +235,7 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("open", path)(error)),
             Ok(file) => {
+                self.check_lock(lock, end.head)?;
                 let length = file.length().map_err(StoreError::io("read", &path))?;
                 let zeros =
                     vec![0; usize::try_from(length.saturating_sub(end.offset)).unwrap_or(0)];
@@ -240,6 +246,7 @@ impl FileStore {
         }
         for segment in &later {
             let name = segment_name(*segment);
+            self.check_lock(lock, end.head)?;
             self.disk
                 .remove(&name)
                 .map_err(StoreError::io("remove", self.path(&name)))?;

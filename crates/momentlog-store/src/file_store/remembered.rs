@@ -122,6 +122,16 @@ impl FileStore {
         }
     }
 
+    /// As [`check_lock`](Self::check_lock), of the lock that this handle holds as the writer.
+    pub(super) fn check_own_lock(&mut self) -> Result<(), StoreError> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let checked = self.check_lock(&writer.lock, writer.end.head);
+        self.writer = Some(writer);
+        checked
+    }
+
     /// Checks that this handle may do anything at all.
     pub(super) fn check_usable(&self) -> Result<(), StoreError> {
         match self.replaced {
