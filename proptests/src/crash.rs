@@ -1,5 +1,6 @@
 //! Stopping a store anywhere, and failing any of its calls: what was acknowledged is there afterwards.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,10 @@ use momentlog::core::{Command, Profile, State};
 use momentlog::store::{
     Disk, FileStore, Head, Limits, Rejoined, Seq, StoreError, Verdict, Written,
 };
-use momentlog::{Connection, Entropy, ErrorCode, ManualClock, Options, Provenance, verify_disk};
+use momentlog::{
+    Connection, Entropy, ErrorCode, ManualClock, Options, Outcome, Provenance, Revision,
+    verify_disk,
+};
 use proptest::prelude::*;
 
 use crate::fleet::{self, Call, Vm};
@@ -40,6 +44,21 @@ pub enum Step {
     Archive,
     /// Close the store and open it again.
     Reopen,
+    /// One command that expects the revision which its domain had so many changes before.
+    Expect {
+        /// The command.
+        op: Op,
+        /// How many changes before; 0 for the revision that it has.
+        behind: u8,
+    },
+    /// Take a copy of the store.
+    Copy,
+    /// Put the last copy back under the open handle, let that try one command, and open the store again. Nothing is done
+    /// if there is no copy, or if the archive has changed since.
+    PutBack {
+        /// In the same files, and not in others.
+        in_place: bool,
+    },
 }
 
 /// How many cases were tried.
@@ -92,7 +111,11 @@ pub fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
                 0..50 => {
                     let op = rest[0].clone();
                     steps.push(match kind {
-                        0..35 => Step::Do(op),
+                        0..28 => Step::Do(op),
+                        28..35 => Step::Expect {
+                            op,
+                            behind: (kind - 28) / 4,
+                        },
                         _ => Step::Ask {
                             vm: Vm::ALL[usize::from(kind) % 2],
                             call: Call::Op(if kind < 40 { Op::Define } else { op }),
@@ -105,7 +128,11 @@ pub fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
                 50..65 => steps.push(Step::Batch(now.to_vec())),
                 65..80 => steps.push(Step::Submit(now.to_vec())),
                 80..88 => steps.push(Step::Image),
-                88..93 => steps.push(Step::Archive),
+                88..92 => steps.push(Step::Archive),
+                92..94 => steps.push(Step::Copy),
+                94..97 => steps.push(Step::PutBack {
+                    in_place: kind == 94,
+                }),
                 _ => steps.push(Step::Reopen),
             }
             if kind < 80 {
@@ -205,6 +232,10 @@ impl World {
 struct Played {
     /// The end of the log after each answer.
     acknowledged: Vec<Head>,
+    /// The revisions that the first domain had after each answer, each once.
+    revisions: Vec<Revision>,
+    /// What the store was before each time when a copy was put back.
+    replaced: Vec<World>,
     /// Whether somebody was told that it is not known what became of his command.
     unknown: bool,
     /// The last error of the disk.
@@ -219,7 +250,14 @@ impl Played {
     /// Takes note of an answer, and says whether the store goes on working.
     fn note(&mut self, connection: &Connection, answer: &Result<(), momentlog::Error>) {
         match answer {
-            Ok(()) => self.acknowledged.extend(connection.view().head()),
+            Ok(()) => {
+                let view = connection.view();
+                self.acknowledged.extend(view.head());
+                let revision = view.revision(UUID);
+                if self.revisions.last() != Some(&revision) {
+                    self.revisions.push(revision);
+                }
+            }
             Err(error) => match error.store() {
                 // There is nothing to archive yet.
                 Some(StoreError::Missing { .. }) => {}
@@ -236,22 +274,87 @@ impl Played {
     }
 }
 
+/// A copy of a store, and what had been acknowledged when it was made.
+struct Copied {
+    live: BTreeMap<String, Vec<u8>>,
+    archive: BTreeMap<String, Vec<u8>>,
+    acknowledged: Vec<Head>,
+    revisions: Vec<Revision>,
+}
+
+fn command(connection: &Connection, op: &Op) -> Command {
+    let policy = connection
+        .view()
+        .state()
+        .domain(UUID)
+        .map_or_else(|| Profile::Own.policy(), momentlog::core::Domain::policy);
+    Command {
+        domain: UUID,
+        action: op.action(100, policy),
+    }
+}
+
+/// Asks with the revision that the domain had so many changes before, and checks that a stale one is refused, and no other.
+fn expect(
+    world: &World,
+    connection: &Connection,
+    played: &Played,
+    op: &Op,
+    behind: u8,
+) -> momentlog::Result<Outcome> {
+    let known = &played.revisions;
+    let now = known.last().copied();
+    let place = known.len().saturating_sub(1 + usize::from(behind));
+    let expected = known.get(place).copied();
+    let asking = connection.with_provenance(Provenance {
+        expected_revision: Some(expected.unwrap_or(Revision::None)),
+        ..connection.provenance().clone()
+    });
+    let answer = asking.execute(&command(connection, op));
+    let is_undisturbed = !world.live.has_failed() && !world.live.is_stopped();
+    match &answer {
+        Ok(_) => assert_eq!(expected, now, "a stale revision was accepted"),
+        Err(error) if is_undisturbed => {
+            let is_stale = error.code() == ErrorCode::OperationAborted;
+            assert_eq!(is_stale, expected != now, "{error}");
+        }
+        Err(_) => {}
+    }
+    answer
+}
+
+/// Puts a copy back under an open handle, and lets that try one command: what it acknowledges counts.
+fn put_back(
+    world: &World,
+    connection: &Connection,
+    played: &mut Played,
+    copy: &Copied,
+    in_place: bool,
+) {
+    played.replaced.push(world.killed());
+    world.live.put_back(&copy.live, in_place);
+    let had = played.last();
+    played.acknowledged.clone_from(&copy.acknowledged);
+    played.revisions.clone_from(&copy.revisions);
+    let answer = connection.execute(&command(connection, &Op::Define));
+    match &answer {
+        Err(error) if matches!(error.store(), Some(StoreError::Replaced { .. })) => {}
+        // The handle has read or written nothing that is not in the copy, or it was of no use before.
+        _ => {
+            let is_undisturbed = !world.live.has_failed() && !world.live.is_stopped();
+            let had_written = connection.view().head() == had && had != played.last();
+            assert!(!(is_undisturbed && had_written), "{answer:?}");
+            played.note(connection, &answer.map(|_| ()));
+        }
+    }
+}
+
 /// Plays steps until one fails on the disk, or on to the end if `go_on`.
 fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
     let entropy = Arc::new(Counter::default());
     let mut connection = world.connection(entropy.clone());
     let mut played = Played::default();
-    let command = |connection: &Connection, op: &Op| {
-        let policy = connection
-            .view()
-            .state()
-            .domain(UUID)
-            .map_or_else(|| Profile::Own.policy(), momentlog::core::Domain::policy);
-        Command {
-            domain: UUID,
-            action: op.action(100, policy),
-        }
-    };
+    let mut copy: Option<Copied> = None;
     for step in steps {
         match step {
             Step::Do(op) => {
@@ -291,6 +394,25 @@ fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
                 played.note(&connection, &answer.map(|_| ()));
             }
             Step::Reopen => connection = world.connection(entropy.clone()),
+            Step::Expect { op, behind } => {
+                let answer = expect(world, &connection, &played, op, *behind);
+                played.note(&connection, &answer.map(|_| ()));
+            }
+            Step::Copy => {
+                copy = Some(Copied {
+                    live: world.live.contents(),
+                    archive: world.archive.contents(),
+                    acknowledged: played.acknowledged.clone(),
+                    revisions: played.revisions.clone(),
+                });
+            }
+            Step::PutBack { in_place } => {
+                let unchanged = |copy: &&Copied| copy.archive == world.archive.contents();
+                if let Some(copy) = copy.as_ref().filter(unchanged) {
+                    put_back(world, &connection, &mut played, copy, *in_place);
+                    connection = world.connection(entropy.clone());
+                }
+            }
         }
         if !go_on && (played.failed || world.live.is_stopped()) {
             break;
@@ -299,28 +421,57 @@ fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
     played
 }
 
-/// What the log holds after steps that nothing disturbed.
+/// What the log holds after steps that nothing disturbed, and held before each time when a copy was put back.
 struct Reference {
+    logs: Vec<Log>,
+}
+
+#[derive(Default)]
+struct Log {
     heads: Vec<Head>,
     states: Vec<State>,
 }
 
 impl Reference {
-    fn of(world: &World) -> Reference {
-        let mut reference = Reference {
-            heads: Vec::new(),
-            states: Vec::new(),
-        };
+    fn of(world: &World, played: &Played) -> Reference {
+        let worlds = played.replaced.iter().chain([world]);
+        Reference {
+            logs: worlds.map(Log::of).collect(),
+        }
+    }
+
+    /// Returns the state after the record `head`, in a log that also holds `earlier`.
+    fn state(&self, head: Head, earlier: Option<Head>) -> Option<&State> {
+        let log = self
+            .logs
+            .iter()
+            .find(|log| log.holds(head) && earlier.is_none_or(|earlier| log.holds(earlier)))?;
+        log.states.get(index(head))
+    }
+}
+
+impl Log {
+    fn of(world: &World) -> Log {
+        let mut log = Log::default();
         let replayed = world.whole().replay(|entry, view| {
-            reference.heads.push(entry.head);
-            reference.states.push(view.state().clone());
+            log.heads.push(entry.head);
+            log.states.push(view.state().clone());
         });
         match replayed {
             Err(error) if matches!(error.store(), Some(StoreError::Missing { .. })) => {}
             replayed => replayed.expect("the log can be read"),
         }
-        reference
+        log
     }
+
+    fn holds(&self, head: Head) -> bool {
+        self.heads.get(index(head)) == Some(&head)
+    }
+}
+
+/// The place of a record in a log that begins with the first.
+fn index(head: Head) -> usize {
+    usize::try_from(head.seq.get() - 1).expect("a short log")
 }
 
 /// Opens what is left on a disk, and checks that it is a prefix of the reference that holds all that was acknowledged;
@@ -340,9 +491,7 @@ fn check(world: &World, reference: &Reference, acknowledged: Option<Head>) -> Op
         "acknowledged up to {acknowledged:?}, found {seen:?}"
     );
     if let Some((head, state)) = &seen {
-        let index = usize::try_from(head.seq.get() - 1).expect("a short log");
-        assert_eq!(reference.heads.get(index), Some(head));
-        assert_eq!(&reference.states[index], state);
+        assert_eq!(reference.state(*head, acknowledged), Some(state));
         assert_eq!(state.check(), Ok(()));
         world.verdict();
     }
@@ -388,7 +537,7 @@ pub fn crash_everywhere(steps: &[Step], effort: Effort) -> Tally {
     let world = World::new();
     let played = play(&world, steps, false);
     assert!(!played.failed, "{steps:?}: {played:?}");
-    let reference = Reference::of(&world);
+    let reference = Reference::of(&world, &played);
     let changes = world.live.changes();
     let mut tally = Tally::default();
     for stop in 0..changes {
@@ -425,8 +574,8 @@ pub fn crash_once(steps: &[Step], stop: u64, seed: u64) {
     }
     let steps = &steps;
     let world = World::new();
-    play(&world, steps, false);
-    let reference = Reference::of(&world);
+    let played = play(&world, steps, false);
+    let reference = Reference::of(&world, &played);
     let stop = stop % world.live.changes().max(1);
     let world = World::new();
     world.live.stop_at(stop);
@@ -482,8 +631,7 @@ fn recover_until(
         let seq = |head: Option<Head>| head.map_or(0, |head| head.seq.get());
         assert!(seq(head) >= seq(kept.max_by_seq(answered)), "{head:?}");
         if let Some(kept) = kept {
-            let index = usize::try_from(kept.seq.get() - 1).expect("a short log");
-            assert_eq!(reference.heads[index], kept);
+            assert!(reference.state(kept, None).is_some(), "{kept:?}");
         }
         drop(again);
         goes_on(&disk, head);

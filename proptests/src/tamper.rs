@@ -1,12 +1,13 @@
 //! Changing a small log in every way: `verify` tells what is wrong, and where.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog::core::{Command, Profile};
 use momentlog::store::{
-    Draft, FileStore, Head, LogId, Place, Receipt, Record, Seq, Store, StoreError, Text, Verdict,
-    VerifyReport, decode_frame, encode_frame, verify,
+    Disk, Draft, FileStore, Head, LogId, Place, Receipt, Record, Seq, Store, StoreError, Text,
+    Verdict, VerifyReport, decode_frame, encode_frame, verify,
 };
 use momentlog::{Connection, ImageFault, ManualClock, verify_disk};
 
@@ -29,7 +30,8 @@ pub struct Tampered {
     pub cuts: u64,
     /// Those that `verify` found with a receipt.
     pub cuts_found: u64,
-    /// Records swapped, repeated, removed, taken from another log, or written anew with all that follows.
+    /// Records swapped, repeated, removed, taken from another log, or written anew with all that follows; copies put back,
+    /// as a whole or some of their files.
     pub records: u64,
     /// Those that `verify` found with a receipt.
     pub records_found: u64,
@@ -46,6 +48,7 @@ pub fn tamper_everywhere() -> Tampered {
     flip_files(&mut tampered);
     cut(&mut tampered);
     rearrange(&mut tampered);
+    put_back(&mut tampered);
     take_away_the_beginning();
     tampered
 }
@@ -232,6 +235,87 @@ fn cut(tampered: &mut Tampered) {
             let found = report(&cut, None).verdict > Verdict::Unanchored
                 && report(&bare, Some(last)).verdict > Verdict::Unanchored;
             tampered.cuts_found += u64::from(found);
+        }
+    }
+}
+
+/// Appends one record for each text, each as a process of its own does.
+fn append_each(disk: &SimDisk, texts: &[&str]) -> Vec<Record> {
+    let mut appended = Vec::new();
+    for text in texts {
+        let mut store = FileStore::with_limits(Arc::new(disk.clone()), SMALL);
+        store.begin(Duration::ZERO).expect("the disk is sound");
+        let expected = store.head();
+        let records = store.append(LOG, expected, vec![draft(text)]);
+        appended.extend(records.expect("the disk is sound"));
+    }
+    appended
+}
+
+/// Every earlier copy of a log of several segments, each choice of its files beside the rest of the newest ones; and forks
+/// of it. A receipt tells, and so does a handle that has read the log before.
+fn put_back(tampered: &mut Tampered) {
+    let long = "a text that fills a segment soon".repeat(32);
+    let texts = ["one", &long, "two", &long, "six", &long];
+    let disk = SimDisk::new("store");
+    disk.create().expect("the disk is new");
+    let mut records = Vec::new();
+    let mut copies = Vec::new();
+    for text in texts {
+        records.extend(append_each(&disk, &[text]));
+        let mut copy = disk.contents();
+        copy.remove("lock");
+        copies.push(copy);
+    }
+    let last = receipt(records.last().expect("there are some"));
+    let newest = copies.pop().expect("there are some");
+    let segments = |files: &BTreeMap<String, Vec<u8>>| {
+        let mut files = files.clone();
+        files.retain(|name, _| name.strip_suffix(".seg").is_some());
+        files
+    };
+    assert!(segments(&newest).len() > 2, "there are several");
+    for copy in &copies {
+        for choice in 1..1_usize << newest.len() {
+            let mut mixed = newest.clone();
+            for (place, name) in newest.keys().enumerate() {
+                if choice >> place & 1 == 1 {
+                    mixed.remove(name);
+                    mixed.extend(
+                        copy.get_key_value(name)
+                            .map(|(name, bytes)| (name.clone(), bytes.clone())),
+                    );
+                }
+            }
+            let changed = disk.killed();
+            let mut reader = FileStore::over(Arc::new(changed.clone()));
+            reader.read(None, &mut |_| Ok(())).expect("it is sound");
+            changed.put_back(&mixed, false);
+            let verdict = report(&changed, Some(last)).verdict;
+            let seen = reader.read(Some(last.head), &mut |_| Ok(()));
+            if segments(&mixed) == segments(&newest) {
+                // A `head` that is old, or gone, hides nothing.
+                assert_eq!(verdict, Verdict::Anchored);
+                assert!(seen.is_ok(), "{seen:?}");
+                continue;
+            }
+            tampered.records += 1;
+            tampered.records_found += u64::from(verdict > Verdict::Unanchored);
+            // A handle that goes on from its last record looks at that one.
+            let end = |files| segments(files).into_iter().next_back();
+            assert_eq!(seen.is_err(), end(&mixed) != end(&newest), "{seen:?}");
+        }
+    }
+    for (kept, copy) in copies.iter().enumerate() {
+        for more in 0..3 {
+            let fork = disk.killed();
+            fork.put_back(copy, false);
+            append_each(&fork, &["else"].repeat(texts.len() - 1 - kept + more));
+            tampered.records += 1;
+            let verdict = report(&fork, Some(last)).verdict;
+            assert_eq!(verdict, Verdict::Forked);
+            assert_eq!(report(&fork, None).verdict, Verdict::Unanchored);
+            tampered.records_found += 1;
         }
     }
 }

@@ -64,6 +64,24 @@ fn one_of_each() -> Vec<Step> {
     ]
 }
 
+/// A copy that is put back in other files, another in the same ones, and revisions that are stale and not.
+fn put_back() -> Vec<Step> {
+    let expect = |op, behind| Step::Expect { op, behind };
+    vec![
+        Step::Do(Op::Define),
+        expect(create(0), 0),
+        Step::Copy,
+        expect(create(1), 1),
+        Step::Batch(vec![create(1), create(2)]),
+        Step::PutBack { in_place: false },
+        expect(create(3), 0),
+        Step::Copy,
+        Step::Do(create(4)),
+        Step::PutBack { in_place: true },
+        expect(create(5), 0),
+    ]
+}
+
 #[test]
 fn the_real_and_the_simulated_disk_behave_alike() {
     let dir = tempfile::tempdir().expect("a scratch directory can be made");
@@ -82,6 +100,7 @@ fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
     };
     let mut workloads = 0;
     let mut total = crash_everywhere(&one_of_each(), effort);
+    total += crash_everywhere(&put_back(), effort);
     for steps in generated(1).take(CASES) {
         total += crash_everywhere(&steps, effort);
         workloads += 1;
@@ -101,6 +120,7 @@ fn nothing_acknowledged_is_lost_whichever_call_fails() {
     };
     let mut workloads = 0;
     let mut total = fail_everywhere(&one_of_each(), effort);
+    total += fail_everywhere(&put_back(), effort);
     // Nothing comes after the archiving that would hide what its failure leaves.
     let archived = [Step::Do(Op::Define), Step::Do(create(0)), Step::Archive];
     total += fail_everywhere(&archived, effort);
