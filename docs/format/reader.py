@@ -1,38 +1,67 @@
 #!/usr/bin/env python3
 """Verifies a log and prints its trees at any record. Knows only docs/format.md.
 
-usage: reader.py STORE [--archive DIR] [--at SEQ]
-
-A log whose beginning was archived needs the archive. Exit status: 0 verified, 1 damaged or not readable, 2 usage.
+A log whose beginning was archived needs the archive: images are not read. Nobody may write the store meanwhile.
+Exit status: 0 verified, also up to a torn tail, which is named last; 1 damaged or not readable; 2 usage.
 """
 
+import argparse
+import collections
+import functools
 import hashlib
 import os
+import re
 import struct
 import sys
 
-FRAME_MAGIC = b"\x8amoment\n"
-HEAD_MAGIC = b"\x8amthead\n"
-FRAME_MAX = 64 << 20
+FRAME_MAGIC, HEAD_MAGIC, START_MAGIC = b"\x8amoment\n", b"\x8amthead\n", b"\x8amtstrt\n"
+FRAME_MAX, SEGMENT_MAX, SEARCH_MAX = 64 << 20, 16 << 20, 256 << 20
 GENESIS, COMMAND, BRIDGE, STORE_COMMAND = 1, 2, 3, 5
 KINDS = {2: "snapshots", 3: "checkpoints"}
 
+# Bodies, as the page lists them: ?( an option ), [ a list ], a number of bytes, or another body.
+BODIES = {
+    "genesis": "u8 str",
+    "provenance": "str text u16 u32 ?( text ) ?( str 32 ) u64",
+    "bridge": "u64 u64 32 32 32",
+    "power": "u8 u8 ?( u32 )",
+    "facts": "str 16 u64 [ str u8 ?( str ) bool ?( str ) bool ?( u8 ) ]",
+    "snapshot": "u8 u8 ?( str ) ?( text ) [ str ?( u8 ) u8 ?( str ) ?( str ) ?( text ) ]"
+                " ?( domain ) ?( domain ) ?( text ) ?( text )",
+    "checkpoint": "?( text ) [ str u8 ?( str ) ] ?( domain )",
+    "deleted": "u8 [ u64 u64 ] u64 u64",
+    "job": "u64 u16 u8 u16 u32 ?( text ) ?( u32 u64 16 ) [ str u8 str str ?( str ) bool ?( str ) ] [ str str ]"
+           " [ u64 u8 [ u64 u64 ] ] [ u64 bool str i64 snapshot ] [ u64 bool str i64 checkpoint ]",
+    "outcome": "u64 u8 text [ str str ]",
+    "hold": "str i64 str",
+    "settings": "policy u32",
+}
+# Of each kind of event its body, and which of moment and parent it names; all have version 1.
+EVENTS = {
+    0x0101: ("domain policy bool", ""), 0x0102: ("power", ""), 0x0103: ("", ""), 0x0104: ("", ""),
+    0x0105: ("policy", ""), 0x0206: ("power", "m"), 0x0401: ("job", ""), 0x0402: ("outcome", ""),
+    0x0403: ("outcome", ""), 0x0501: ("hold", "m"), 0x0502: ("str", "m"), 0x0601: ("settings", ""),
+}
+for group, body in (0x0200, "snapshot"), (0x0300, "checkpoint"):
+    EVENTS[group + 1] = (f"bool str i64 {body}", "mp")
+    EVENTS[group + 2] = (f"bool i64 {body}", "mp")
+    EVENTS[group + 3] = ("deleted", "m")
+    EVENTS[group + 4] = ("", "mp")
+    EVENTS[group + 5] = ("", "p")
 
 class Fault(Exception):
     """What is wrong, and where."""
 
+class Bad(Fault):
+    """Bytes that are no frame, or not the next one: a torn tail or damage."""
 
-def crc32c_table():
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
+def need(holds, what, fault=Fault):
+    if not holds:
+        raise fault(what)
 
-
-TABLE = crc32c_table()
-
+TABLE = list(range(256))
+for _ in range(8):
+    TABLE = [entry >> 1 ^ (0x82F63B78 if entry & 1 else 0) for entry in TABLE]
 
 def crc32c(data):
     crc = 0xFFFFFFFF
@@ -40,323 +69,381 @@ def crc32c(data):
         crc = TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
     return crc ^ 0xFFFFFFFF
 
-
 def shown(name):
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in name)
 
-
-def u32(data, at):
-    return struct.unpack_from("<I", data, at)[0]
-
-
-def u64(data, at):
-    return struct.unpack_from("<Q", data, at)[0]
-
+def number(data):
+    return int.from_bytes(data, "little")
 
 # Files, frames, and the chain.
+Mark = collections.namedtuple("Mark", "magic version crc log seq digest")
+Header = collections.namedtuple("Header", "magic version crc log seq previous durable facts count texts zero")
 
+def read_file(path, most):
+    with open(path, "rb") as file:
+        return file.read(most + 1)
+
+def mark(path, magic):
+    """Returns what `head` or `start` names; None if it is not there, or says nothing yet."""
+    data = read_file(path, 72) if os.path.lexists(path) else b""
+    if not any(data) and (magic == HEAD_MAGIC or not os.path.lexists(path)):
+        return None
+    need(len(data) == 72, f"{path}: torn or damaged")
+    mark = Mark(*struct.unpack("<8sII16sQ32s", data))
+    need(mark.magic == magic and mark.crc == crc32c(data[:12] + data[16:]), f"{path}: torn or damaged")
+    need(mark.version == 1, f"{path}: format version {mark.version} is not known")
+    return mark
 
 def segments(directory):
-    names = [name for name in os.listdir(directory) if name.endswith(".seg")]
-    for name in names:
-        if len(name) != 24 or not name[:20].isdigit():
-            raise Fault(f"{directory}/{name}: not the name of a segment")
-    return [(int(name[:20]), os.path.join(directory, name)) for name in sorted(names)]
+    """Yields the first seqs and the contents of the segments, and their paths."""
+    for name in sorted(name for name in os.listdir(directory) if name.endswith(".seg")):
+        path = os.path.join(directory, name)
+        need(re.fullmatch(r"[0-9]{20}\.seg", name) and 0 < int(name[:20]) < 1 << 64, f"{path}: not a segment's name")
+        yield int(name[:20]), read_file(path, FRAME_MAX), path
 
+def header(data, at):
+    """Returns the header of the frame that begins here, and the frame's length."""
+    need(data[at : at + 8] == FRAME_MAGIC and len(data) >= at + 96, "no frame begins here", Bad)
+    head = Header(*struct.unpack_from("<8sII16sQ32sQIIII", data, at))
+    need(crc32c(data[at : at + 12] + data[at + 16 : at + 96]) == head.crc, "the header's checksum is wrong", Bad)
+    need(head.version == 1, f"format version {head.version} is not known")
+    length = (96 + head.facts + head.texts + 4 + 7) // 8 * 8
+    need(length <= FRAME_MAX and head.seq and not head.zero, "the header makes no sense", Bad)
+    return head, length
 
-def frame(data, at, first, path):
-    """Returns one frame's fields, or None at the end of the segment's data."""
-    where = f"{path} at offset {at}"
-    if not any(data[at : at + 96]):
-        if any(data[at:]):
-            raise Fault(f"{where}: bytes that belong to no record")
-        return None
-    header = data[at : at + 96]
-    if len(header) < 96 or header[:8] != FRAME_MAGIC:
-        raise Fault(f"{where}: no frame begins here")
-    if crc32c(header[:12] + header[16:]) != u32(header, 12):
-        raise Fault(f"{where}: the header's checksum is wrong")
-    if u32(header, 8) != 1:
-        raise Fault(f"{where}: format version {u32(header, 8)} is not known")
-    facts_len, count, texts_len = u32(header, 80), u32(header, 84), u32(header, 88)
-    length = (96 + facts_len + texts_len + 4 + 7) // 8 * 8
+def frame(data, at, first, head, length):
+    """Returns the facts and the texts of the frame with this header."""
     body = data[at : at + length]
-    if length > FRAME_MAX or len(body) < length:
-        raise Fault(f"{where}: the frame is cut")
-    log, seq = header[16:32], u64(header, 32)
-    place = log + struct.pack("<QQ", first, at)
-    if crc32c(place + body[:-4]) != u32(body, length - 4):
-        raise Fault(f"{where}: the frame's checksum is wrong")
-    facts = body[96 : 96 + facts_len]
-    texts = body[96 + facts_len : 96 + facts_len + texts_len]
-    return log, seq, header[40:72], facts, count, texts, length, where
+    need(len(body) == length, "the frame is cut", Bad)
+    place = head.log + struct.pack("<QQ", first, at)
+    need(crc32c(place + body[:-4]) == number(body[-4:]), "the frame's checksum is wrong", Bad)
+    end = 96 + head.facts + head.texts
+    need(not any(body[end:-4]), "the padding is not zero", Bad)
+    return body[96 : 96 + head.facts], texts_of(body[96 + head.facts : end], head.count)
 
-
-def texts_of(raw, count, where):
-    """Returns each text, None for an erased one, and its commitment."""
+def texts_of(raw, count):
+    """Returns of each text whether it is erased, and its commitment."""
     texts, at = [], 0
     for _ in range(count):
-        if len(raw) < at + 40:
-            raise Fault(f"{where}: a text is cut")
-        kind, length = raw[at], u32(raw, at + 4)
+        need(len(raw) >= at + 40, "a text is cut", Bad)
+        kind, length = raw[at], number(raw[at + 4 : at + 8])
         salt, data = raw[at + 8 : at + 40], raw[at + 40 : at + 40 + length]
-        if kind > 1 or len(data) != length or any(raw[at + 1 : at + 4]):
-            raise Fault(f"{where}: a text is malformed")
-        if kind == 1:
-            texts.append((None, salt))
-        else:
-            hashed = b"momentlog text v1" + salt + struct.pack("<Q", length) + data
-            texts.append((data, hashlib.sha256(hashed).digest()))
+        sound = kind <= 1 and len(data) == length and not any(raw[at + 1 : at + 4]) and not (kind and any(data))
+        need(sound, "a text is malformed", Bad)
+        hashed = b"momentlog text v1" + salt + struct.pack("<Q", length) + data
+        texts.append((True, salt) if kind else (False, hashlib.sha256(hashed).digest()))
         at += 40 + length
-    if at != len(raw):
-        raise Fault(f"{where}: bytes behind the texts")
+    need(at == len(raw), "bytes behind the texts", Bad)
     return texts
 
+class Log:
+    """The files of a log: those of the store, and those of its archive if there is one."""
 
-def records(directories):
-    """Yields (seq, digest, log, facts, texts, where) of every record, verified, from record 1 on."""
-    files = sorted(found for directory in directories for found in segments(directory))
-    if not files:
-        raise Fault(f"{directories[0]}: no segment")
-    log, expected, digest = None, 1, bytes(32)
-    for first, path in files:
-        if first != expected:
-            hint = "" if expected > 1 else "; its beginning was archived: give --archive"
-            raise Fault(f"{path}: begins with record {first}, and {expected} comes next{hint}")
-        with open(path, "rb") as file:
-            data = file.read()
-        at = 0
-        while at < len(data):
-            found = frame(data, at, first, path)
-            if found is None:
+    def __init__(self, store, archive):
+        self.head = mark(os.path.join(store, "head"), HEAD_MAGIC)
+        self.start = mark(os.path.join(store, "start"), START_MAGIC)
+        archived = {first: (first, data, path) for first, data, path in segments(archive)} if archive else {}
+        files = dict(archived)
+        for first, data, path in segments(store):
+            # Both have a segment if an archiving was stopped; if it was stopped early, the archive's is the beginning.
+            copied = archived[first][1].rstrip(b"\0") if first in archived else b""
+            moved = first in archived and self.start and first <= self.start.seq
+            need(data.rstrip(b"\0") == copied if moved else data.startswith(copied), f"{path}: not as in the archive")
+            files[first] = (first, data, path)
+        need(files, f"{store}: no segment")
+        need(1 in files or not self.start, f"{store}: its beginning was archived: give --archive")
+        self.files = sorted(files.values())
+        self.id, self.digests, self.torn = None, {0: bytes(32)}, None
+
+    def records(self):
+        """Yields seq, digest of the record before, facts and texts of every record, verified, and where it stands."""
+        seq = 1
+        for index, (first, data, path) in enumerate(self.files):
+            at, longest = 0, SEGMENT_MAX
+            try:
+                need(first == seq, f"begins with record {first}, and {seq} comes next", Bad)
+                while data[at : at + 96].strip(b"\0"):
+                    head, length = header(data, at)
+                    longest = max(longest, length) if at == 0 else longest
+                    need(self.id in (None, head.log), "the frame is of another log", Bad)
+                    facts, texts = frame(data, at, first, head, length)
+                    follows = head.seq == seq and head.previous == self.digests[seq - 1]
+                    need(follows, f"record {head.seq} does not follow record {seq - 1}", Bad)
+                    self.id = head.log
+                    hashed = b"momentlog record v1" + self.id + struct.pack("<Q", seq) + head.previous
+                    hashed += struct.pack("<Q", len(facts)) + facts + b"".join(text[1] for text in texts)
+                    self.digests[seq] = hashlib.sha256(hashed).digest()
+                    yield seq, head.previous, facts, texts, f"{path} at offset {at}"
+                    seq, at = seq + 1, at + length
+                need(not data[at:].strip(b"\0"), "bytes that belong to no record", Bad)
+                need(len(data) <= longest, "the file is longer than a segment can be")
+            except Fault as fault:
+                self.torn = f"{path} at offset {at}: {fault}"
+                need(isinstance(fault, Bad) and len(data) <= longest, self.torn)
+                at += 8 if first <= seq else 0
+                need(not self.proves(index, at, seq), f"{self.torn}; but a later frame says that it was durable")
                 break
-            of, seq, previous, facts, count, raw, length, where = found
-            log = log or of
-            if of != log or seq != expected or previous != digest:
-                raise Fault(f"{where}: record {seq} does not follow record {expected - 1}")
-            texts = texts_of(raw, count, where)
-            digest = hashlib.sha256(
-                b"momentlog record v1" + log + struct.pack("<Q", seq) + digest
-                + struct.pack("<Q", len(facts)) + facts + b"".join(text[1] for text in texts)
-            ).digest()
-            yield seq, digest, log, facts, texts, where
-            expected, at = expected + 1, at + length
+        if self.head and self.head.seq >= seq:
+            raise Fault(f"{self.torn or 'the log ends'}; but head names record {self.head.seq}")
 
+    def proves(self, index, at, seq):
+        """Whether a valid frame from here on says that record seq was durable, or there is too much to look at."""
+        left = SEARCH_MAX
+        for first, data, _ in self.files[index:]:
+            for at in [found.start() for found in re.finditer(FRAME_MAGIC, data) if found.start() >= at]:
+                try:
+                    head, length = header(data, at)
+                    if at % 8 == 0 and head.durable >= seq and self.id in (None, head.log):
+                        left -= length
+                        return left < 0 or bool(frame(data, at, first, head, length))
+                except Fault:
+                    pass
+            at = 0
+        return False
 
-def check_head(directory, log, digests):
-    path = os.path.join(directory, "head")
-    if not os.path.exists(path):
-        return
-    with open(path, "rb") as file:
-        head = file.read(72)
-    if not any(head):
-        return
-    if len(head) < 72 or head[:8] != HEAD_MAGIC or crc32c(head[:12] + head[16:]) != u32(head, 12):
-        raise Fault(f"{path}: torn or damaged")
-    if head[16:32] != log:
-        raise Fault(f"{path}: of another log")
-    if digests.get(u64(head, 32)) != head[40:72]:
-        raise Fault(f"{path}: names record {u64(head, 32)} with another digest, or one that is missing")
-
+    def check_marks(self, bridges):
+        for name, mark in ("head", self.head), ("start", self.start):
+            if mark:
+                same = mark.log == self.id and mark.seq and self.digests.get(mark.seq) == mark.digest
+                need(same, f"{name}: names record {mark.seq} of another log")
+        if self.start:
+            begins = bridges & {first for first, *_ in self.files}
+            need(self.start.seq + 1 in begins, f"start: no bridge follows record {self.start.seq}")
 
 # Bodies, in bincode's legacy layout.
-
+@functools.cache
+def parsed(shape):
+    def group(words):
+        fields = []
+        for word in words:
+            if word in (")", "]"):
+                break
+            fields.append((word, group(words)) if word in ("?(", "[") else word)
+        return fields
+    return group(iter(shape.split()))
 
 class Body:
-    def __init__(self, data, where):
-        self.data, self.at, self.where = data, 0, where
+    def __init__(self, data, state, seq):
+        self.data, self.at, self.state, self.seq = data, 0, state, seq
 
     def take(self, length):
         part = self.data[self.at : self.at + length]
-        if len(part) != length:
-            raise Fault(f"{self.where}: a body is cut")
+        need(len(part) == length, "a body is cut")
         self.at += length
         return part
 
-    def number(self, length):
-        return int.from_bytes(self.take(length), "little")
+    def read(self, shape):
+        """Returns the values of these fields."""
+        return [self.field(field) for field in parsed(shape)]
 
-    def text(self):
-        try:
-            return self.take(self.number(8)).decode()
-        except UnicodeDecodeError:
-            raise Fault(f"{self.where}: a name is not UTF-8") from None
+    def whole(self, shape):
+        """Returns the values of these fields, which are all that there is."""
+        values = self.read(shape)
+        need(self.at == len(self.data), "bytes behind a body")
+        return values
 
-    def option(self, read):
-        tag = self.number(1)
-        if tag > 1:
-            raise Fault(f"{self.where}: {tag} is no option")
-        return read() if tag else None
+    def group(self, fields):
+        values = [self.field(field) for field in fields]
+        return values[0] if len(values) == 1 else values
 
-    def list(self, read):
-        count = self.number(8)
-        if count > len(self.data):
-            raise Fault(f"{self.where}: a list of {count} in {len(self.data)} bytes")
-        return [read() for _ in range(count)]
+    def field(self, field):
+        if isinstance(field, tuple):
+            mark, fields = field
+            if mark == "?(":
+                return self.group(fields) if self.field("bool") else None
+            count = number(self.take(8))
+            need(count <= len(self.data), f"a list of {count} in {len(self.data)} bytes")
+            return [self.group(fields) for _ in range(count)]
+        if field.isdigit():
+            return self.take(int(field))
+        if field[0] in "ui":
+            return int.from_bytes(self.take(int(field[1:]) // 8), "little", signed=field[0] == "i")
+        if field == "bool":
+            value = number(self.take(1))
+            need(value <= 1, f"{value} is neither 0 nor 1")
+            return value
+        if field == "str":
+            return self.take(number(self.take(8))).decode()
+        if field == "policy":
+            rules = self.read("[ u16 ]")[0]
+            need(rules == sorted(set(rules) & {1, 2, 3, 4, 5}), "a policy that is not known")
+            return rules
+        if field == "text":
+            seq, index = self.read("u64 u32")
+            place = (seq or self.seq, index)
+            need(place in self.state.texts, f"text {index} of record {place[0]} is not there")
+            return place
+        if field == "domain":
+            place, facts = self.read("text ?( facts )")
+            if facts:
+                self.state.meanings[place] = facts[:2]
+            need(place in self.state.meanings, f"text {place[1]} of record {place[0]} means no domain")
+            return self.state.meanings[place]
+        return self.read(BODIES[field])
 
-
-class State:
-    """Domains by uuid: name, and for each kind of moment its moments by id and the current id."""
+class Moments:
+    """The moments of one kind and domain. Below each, and below 0, its children, the newest link last."""
 
     def __init__(self):
-        self.domains = {}
-        self.names = {}  # of the domain that a text means, by (seq, index)
+        self.names, self.parents, self.children, self.current = {}, {}, {0: {}}, 0
+        self.taken = set()
 
-    def domain(self, body, seq):
-        """Reads a domain, and returns its name."""
-        at, index = body.number(8), body.number(4)
-        place = (at or seq, index)
+    def add(self, moment, parent, name):
+        need(name and name not in self.taken, f"the name '{shown(name)}' does not fit")
+        self.hang(moment, parent)
+        self.names[moment], self.children[moment] = name, {}
+        self.taken.add(name)
 
-        def facts():
-            name = body.text()
-            body.take(16 + 8)
-            body.list(lambda: (body.text(), body.number(1), body.option(body.text), body.number(1),
-                               body.option(body.text), body.number(1),
-                               body.option(lambda: body.number(1))))
-            return name
+    def hang(self, moment, parent):
+        need(parent in self.children and parent != moment, f"moment {moment} cannot hang below {parent}")
+        self.parents[moment] = parent
+        self.children[parent][moment] = None
 
-        name = body.option(facts)
-        if name is not None:
-            self.names[place] = name
-        if place not in self.names:
-            raise Fault(f"{body.where}: text {index} of record {place[0]} means no domain")
-        return self.names[place]
+    def move(self, moment, parent):
+        at = parent
+        while at and self.children[moment] and self.parents[moment] != parent:
+            need(at != moment, f"moment {moment} cannot hang below itself")
+            at = self.parents.get(at, 0)
+        del self.children[self.parents[moment]][moment]
+        self.hang(moment, parent)
 
-    def apply(self, kind, version, uuid, moment, parent, body, seq):
-        if version != 1:
-            raise Fault(f"{body.where}: event kind {kind:#06x} in version {version} is not known")
-        if kind == 0x0101:
-            name = self.domain(body, seq)
-            new = {"name": name, 2: ({}, None), 3: ({}, None)}
-            self.domains.setdefault(uuid, new)
-            return
-        if kind == 0x0104:
-            del self.domains[uuid]
-            return
-        group, change = kind >> 8, kind & 0xFF
-        if group not in KINDS:
-            return  # Run state, policies, jobs, holds and settings change no tree.
-        moments, current = self.domains[uuid][group]
-        if change in (1, 2):
-            becomes_current = body.number(1)
-            name = body.text() if change == 1 else moments[moment][0]
-            if parent and parent not in moments:
-                raise Fault(f"{body.where}: moment {parent} is not there")
-            moments[moment] = (name, parent)
-            current = moment if becomes_current else current
-            self.learn(group, body, seq)
-        elif change == 3:
-            extent = body.number(1)
-            runs = body.list(lambda: (body.number(8), body.number(8)))
-            body.number(8)
-            current = body.number(8) or None
-            gone = {first + n for first, length in runs for n in range(length) if first + n in moments}
-            if sum(length for _, length in runs) != len(gone):
-                raise Fault(f"{body.where}: a deletion removes what is not there")
-            above = moments[moment][1]
-            for child, (name, of) in list(moments.items()):
-                if extent == 0 and of == moment:
-                    moments[child] = (name, above)
-            for removed in gone:
-                del moments[removed]
-        elif change == 4:
-            moments[moment] = (moments[moment][0], parent)
-        elif change == 5:
-            current = parent or None
-        elif change == 6:
-            current = moment
-        self.domains[uuid][group] = (moments, current)
+    def below(self, moment):
+        found = list(self.children[moment])
+        for child in found:
+            found += self.children[child]
+        return found
 
-    def learn(self, group, body, seq):
-        """Reads the definition of a moment, for the domains in it."""
-        body.take(8)
-        place = lambda: body.take(12)
-        if group == 2:
-            body.take(2)
-            body.option(body.text)
-            body.option(place)
-            body.list(lambda: (body.text(), body.option(lambda: body.number(1)), body.number(1),
-                               body.option(body.text), body.option(body.text), body.option(place)))
-            body.option(lambda: self.domain(body, seq))
-            body.option(lambda: self.domain(body, seq))
-            body.option(place)
-            body.option(place)
-        else:
-            body.option(place)
-            body.list(lambda: (body.text(), body.number(1), body.option(body.text)))
-            body.option(lambda: self.domain(body, seq))
+    def delete(self, moment, extent, runs, moved, current):
+        need(extent <= 2 and moment in self.names, f"moment {moment} is not there")
+        gone = (self.below(moment) if extent else []) + [moment] * (extent < 2)
+        short = sum(length for _, length in runs) == len(gone)
+        listed = [first + n for first, length in runs for n in range(length)] if short else None
+        need(listed == sorted(gone), "a deletion removes something else")
+        children = [] if extent else list(self.children[moment])
+        need(moved == len(children), "a deletion moves other children")
+        for child in children:
+            del self.children[moment][child]
+            self.hang(child, self.parents[moment])
+        for one in gone:
+            del self.children[self.parents[one]][one]
+        for one in gone:
+            self.taken.discard(self.names.pop(one))
+            del self.parents[one], self.children[one]
+        self.current = current
 
-    def replay(self, seq, facts, where):
-        if len(facts) < 48:
-            raise Fault(f"{where}: the facts are cut")
-        kind, layout, count = struct.unpack_from("<HHI", facts)
-        if kind not in (GENESIS, COMMAND, BRIDGE, STORE_COMMAND) or layout != 1:
-            raise Fault(f"{where}: record kind {kind} in layout {layout} is not known")
-        uuid, at = facts[16:32], 48 + u32(facts, 40)
+    def lines(self):
+        waiting = [(root, 2) for root in self.children[0]]
+        while waiting:
+            moment, depth = waiting.pop()
+            yield "  " * depth + shown(self.names[moment]) + (" *" if moment == self.current else "")
+            waiting += [(child, depth + 1) for child in self.children[moment]]
+
+class State:
+    """What the records up to one have made."""
+
+    def __init__(self):
+        self.domains = {}  # by uuid: name, and moments by group
+        self.texts, self.meanings = set(), {}  # by record and index; of those that mean a domain, name and uuid
+        self.revisions, self.bridges = {}, set()
+        self.next_moment, self.recorded = 1, -1 << 63
+
+    def replay(self, seq, before, facts, texts):
+        facts = Body(facts, self, seq)
+        kind, layout, count, recorded, uuid, previous, length, zero = facts.read("u16 u16 u32 i64 16 u64 u32 u32")
+        need(kind in (GENESIS, COMMAND, BRIDGE, STORE_COMMAND) and layout == 1, f"record kind {kind} is not known")
+        sound = (kind == GENESIS) == (seq == 1) and recorded >= self.recorded and not zero
+        sound = sound and (kind == COMMAND or not any(uuid)) and (kind in (COMMAND, STORE_COMMAND) or not count)
+        expected = self.revisions.get(uuid, 0) if kind == COMMAND else 0
+        need(sound and previous == expected, "the facts make no sense")
+        self.recorded = recorded
+        self.texts |= {(seq, index) for index in range(len(texts))}
+        provenance = Body(facts.take(length), self, seq)
+        asked, *bridge = provenance.whole({GENESIS: "genesis", BRIDGE: "provenance bridge"}.get(kind, "provenance"))
+        if kind != GENESIS:
+            *_, reason, request, undoes = asked
+            need(undoes < seq and not (bridge and request), "the provenance makes no sense")
+            self.texts.discard(reason)
+            for first, last, digest, root, _ in bridge:
+                sound = 1 <= first <= last == seq - 1 and digest == before and not any(root)
+                need(sound, "the bridge names another record")
+                self.bridges.add(seq)
+        if kind == COMMAND:
+            self.revisions[uuid] = seq
         for _ in range(count):
-            if len(facts) < at + 28:
-                raise Fault(f"{where}: an event is cut")
-            event, version, moment, parent, length = struct.unpack_from("<HHQQI", facts, at)
-            body = Body(facts[at + 28 : at + 28 + length], where)
-            if len(body.data) != length:
-                raise Fault(f"{where}: an event is cut")
-            try:
-                self.apply(event, version, uuid, moment, parent, body, seq)
-            except KeyError as missing:
-                raise Fault(f"{where}: {missing} is not there") from None
-            at += 28 + length
-        if at != len(facts):
-            raise Fault(f"{where}: bytes behind the events")
+            event, version, moment, parent, length, zero = facts.read("u16 u16 u64 u64 u32 u32")
+            need(event in EVENTS and version == 1, f"event kind {event:#06x} in version {version} is not known")
+            shape, names = EVENTS[event]
+            named = bool(moment) == ("m" in names) and (not parent or "p" in names)
+            need(named and not zero and (event == 0x0601) == (kind == STORE_COMMAND), "the event makes no sense")
+            values = Body(facts.take(length), self, seq).whole(shape)
+            self.apply(event, uuid, moment, parent, values)
+        facts.whole("")
 
-    def print(self):
-        for uuid, domain in sorted(self.domains.items(), key=lambda item: item[1]["name"]):
-            print(shown(domain["name"]))
+    def apply(self, event, uuid, moment, parent, values):
+        if event == 0x0601:
+            return
+        if event == 0x0101:
+            name, of = values[0]
+            taken = any(domain["name"] == name for domain in self.domains.values())
+            need(of == uuid and (uuid in self.domains or not taken), "the definition is another domain's")
+            self.domains.setdefault(uuid, {"name": name, 2: Moments(), 3: Moments()})
+            return
+        need(uuid in self.domains, f"domain {uuid.hex()} is not there")
+        if event == 0x0104:
+            del self.domains[uuid]
+        if event >> 8 not in KINDS:
+            return  # Run state, policies, jobs and holds change no tree.
+        moments, change = self.domains[uuid][event >> 8], event & 0xFF
+        need(change == 1 or not moment or moment in moments.names, f"moment {moment} is not there")
+        if change == 1:
+            need(moment == self.next_moment, f"moment {moment} is not next: that is {self.next_moment}")
+            moments.add(moment, parent, values[1])
+            self.next_moment += 1
+        elif change in (2, 4):
+            moments.move(moment, parent)
+        elif change == 3:
+            moments.delete(moment, *values[0])
+        if change in (5, 6) or change <= 2 and values[0]:
+            moments.current = parent if change == 5 else moment
+        need(moments.current in moments.children, f"moment {moments.current} cannot be current: it is not there")
+
+    def text(self):
+        lines = []
+        for domain in sorted(self.domains.values(), key=lambda domain: domain["name"]):
+            lines.append(shown(domain["name"]))
             for group, kind in KINDS.items():
-                moments, current = domain[group]
-                print(f"  {kind}")
-                children = {}
-                for moment, (_, parent) in sorted(moments.items(), reverse=True):
-                    children.setdefault(parent, []).append(moment)
-                waiting = [(root, 2) for root in children.get(0, [])]
-                while waiting:
-                    moment, depth = waiting.pop()
-                    mark = " *" if moment == current else ""
-                    print(f"{'  ' * depth}{shown(moments[moment][0])}{mark}")
-                    waiting += [(child, depth + 1) for child in children.get(moment, [])]
+                lines += [f"  {kind}", *domain[group].lines()]
+        return "".join(line + "\n" for line in lines)
 
-
-def main(words):
-    options = {"--archive": None, "--at": None}
-    plain = []
-    while words:
-        word = words.pop(0)
-        if word in options and words:
-            options[word] = words.pop(0)
-        else:
-            plain.append(word)
-    if len(plain) != 1 or plain[0].startswith("-") or not (options["--at"] or "1").isdigit():
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    at = int(options["--at"]) if options["--at"] else None
-    state, digests, log, erased = State(), {}, None, 0
-    for seq, digest, log, facts, texts, where in records([*filter(None, [options["--archive"]]), plain[0]]):
-        digests[seq] = digest
-        erased += sum(1 for text in texts if text[0] is None)
-        if at is None or seq <= at:
-            state.replay(seq, facts, where)
-    check_head(plain[0], log, digests)
-    last = max(digests)
-    if at is not None and not 1 <= at <= last:
-        raise Fault(f"{plain[0]}: there is no record {at}; the last one is {last}")
-    print(f"log {log.hex()}: {last} records verified, {erased} texts erased, head {digests[last].hex()}")
-    print(f"record {at or last}")
-    state.print()
-    return 0
-
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--archive")
+    parser.add_argument("--at", type=int, metavar="SEQ")
+    words = parser.parse_args()
+    log, state, erased, trees = Log(words.store, words.archive), State(), 0, None
+    for seq, before, facts, texts, where in log.records():
+        erased += sum(text[0] for text in texts)
+        try:
+            state.replay(seq, before, facts, texts)
+        except (Fault, UnicodeDecodeError) as fault:
+            raise Fault(f"{where}: {fault}") from None
+        if seq == words.at:
+            trees = state.text()
+    last = max(log.digests)
+    need(last, f"{words.store}: no record; {log.torn or 'only zeros'}")
+    log.check_marks(state.bridges)
+    trees = state.text() if words.at is None else trees
+    need(trees is not None, f"{words.store}: there is no record {words.at}; the last one is {last}")
+    print(f"log {log.id.hex()}: {last} records verified, {erased} texts erased, head {log.digests[last].hex()}")
+    print(f"record {words.at or last}\n{trees}", end="")
+    if log.torn:
+        print(f"torn tail: {log.torn}")
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
     try:
-        sys.exit(main(sys.argv[1:]))
+        main()
     except (Fault, OSError) as fault:
         print(f"reader.py: {fault}", file=sys.stderr)
         sys.exit(1)
