@@ -238,12 +238,7 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_name(&self, name: &str) -> Result<Domain> {
-        if let Some(domain) = self.lookup(|state| state.domain_by_name(name))? {
-            return Ok(domain);
-        }
-        let archived = self.archived_request()?;
-        archived
-            .map(|uuid| self.domain_handle(uuid, name))
+        self.lookup(name, None, |state| state.domain_by_name(name))?
             .ok_or_else(no_domain)
     }
 
@@ -253,7 +248,7 @@ impl Connection {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_uuid(&self, uuid: DomainUuid) -> Result<Domain> {
-        self.lookup(|state| state.domain(uuid))?
+        self.lookup(uuid, Some(uuid), |state| state.domain(uuid))?
             .ok_or_else(|| Error::from(Refusal::NoDomain { uuid }))
     }
 
@@ -264,7 +259,7 @@ impl Connection {
     /// [`ErrorCode::NoDomain`].
     pub fn lookup_domain_by_id(&self, id: u32) -> Result<Domain> {
         let is = |domain: &&DomainState| domain.power().id == Some(id);
-        self.lookup(|state| state.domains().find(is))?
+        self.lookup(id, None, |state| state.domains().find(is))?
             .ok_or_else(no_domain)
     }
 
@@ -278,14 +273,26 @@ impl Connection {
         }
     }
 
+    /// Returns the domain that `find` finds, or else the one that the archived record of this connection's request is
+    /// about: that one may have removed it. Its handle is then called `said`, as its name is not known any more. `uuid` is
+    /// what the domain's uuid has to be, if the caller gave one.
     fn lookup(
         &self,
+        said: impl fmt::Display,
+        uuid: Option<DomainUuid>,
         find: impl for<'a> Fn(&'a State) -> Option<&'a DomainState>,
     ) -> Result<Option<Domain>> {
-        self.find(|view| {
+        let found = self.find(|view| {
             let domain = find(view.state())?;
             Some(Domain::new(self, domain.uuid(), domain.name()))
-        })
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let archived = self.archived_request()?;
+        Ok(archived
+            .filter(|archived| uuid.is_none_or(|uuid| uuid == *archived))
+            .map(|archived| self.domain_handle(archived, &said.to_string())))
     }
 
     /// Defines a domain persistently, or defines it anew. Follows `virDomainDefineXML`.
@@ -479,7 +486,9 @@ impl Connection {
     /// another record stands where `after` does, `Truncated` if the log ends before it, `Archived` if records behind it
     /// were moved to an archive, `Replaced` if another store stands where this one was.
     pub fn entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
-        self.engine.all_entries(after)
+        let mut entries = Vec::new();
+        self.engine.all_entries(after, &mut entries)?;
+        Ok(entries)
     }
 
     /// Checks that the log continues the one that a receipt is of, from its record to the end, and returns the receipt of
@@ -520,6 +529,8 @@ impl Connection {
         Subscription {
             connection: self.clone(),
             seen: after,
+            fault: None,
+            failed: false,
         }
     }
 
@@ -694,6 +705,10 @@ impl Submitted {
 pub struct Subscription {
     connection: Connection,
     seen: Option<Head>,
+    /// What ended the last read, if entries came before it.
+    fault: Option<Error>,
+    /// Whether the last call gave an error.
+    failed: bool,
 }
 
 impl Subscription {
@@ -702,24 +717,54 @@ impl Subscription {
     /// # Errors
     ///
     /// [`ErrorCode::SystemError`] if the store cannot be read; [`Error::store`] tells more, as for
-    /// [`Connection::entries`]. `Archived` comes once and says which records were missed: the next call goes on behind
-    /// them. That the store is not there yet is no error.
+    /// [`Connection::entries`]. The sound entries before the damage come first, and the next call returns the error. An
+    /// error that lasts comes again after each `wait`. `Archived` comes once and says which records were missed: the next
+    /// call goes on behind them. That the store is not there yet is no error.
     pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>> {
+        let next = match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => self.read(wait),
+        };
+        self.failed = next.is_err();
+        if let Err(error) = &next
+            && let Some(StoreError::Archived { start, .. }) = error.store()
+        {
+            self.seen = Some(*start);
+        }
+        next
+    }
+
+    fn read(&mut self, wait: Duration) -> Result<Vec<Entry>> {
+        let engine = &self.connection.engine;
         let seen = self.seen.map(|seen| seen.seq);
-        let head = self.connection.engine.wait(seen, wait)?.head();
-        if head.is_none() || head == self.seen {
+        let newest = if self.failed {
+            engine.wait_while_it_fails(seen, wait)
+        } else {
+            engine.wait(seen, wait)
+        };
+        if let Ok(view) = &newest
+            && (view.head().is_none() || view.head() == self.seen)
+            && engine.damage().is_none()
+        {
             return Ok(Vec::new());
         }
-        let entries = self.connection.entries(self.seen);
-        match &entries {
-            Ok(entries) => self.seen = entries.last().map(|entry| entry.head).or(self.seen),
-            Err(error) => {
-                if let Some(StoreError::Archived { start, .. }) = error.store() {
-                    self.seen = Some(*start);
-                }
+        let mut entries = Vec::new();
+        let read = engine.all_entries(self.seen, &mut entries);
+        match (read, entries.last()) {
+            // A record that is damaged, or cannot be replayed, says nothing against those before it.
+            (Err(fault), Some(last))
+                if matches!(fault.store(), None | Some(StoreError::Damaged { .. })) =>
+            {
+                self.seen = Some(last.head);
+                self.fault = Some(fault);
+            }
+            (Ok(()), Some(last)) => self.seen = Some(last.head),
+            (read, _) => {
+                read?;
+                newest?;
             }
         }
-        entries
+        Ok(entries)
     }
 }
 

@@ -15,7 +15,7 @@ mod retain;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use momentlog_core::{DomainUuid, Event};
 use momentlog_store::{CommitQueue, Head, LogId, Receipt, Seq, Store, StoreError, Ticket};
@@ -37,6 +37,9 @@ const HANDED_IN_MAX: usize = 1_024;
 
 /// How often reading begins again because another process has archived what was being read.
 pub(crate) const OVERTAKEN_MAX: usize = 16;
+
+/// How often a log that another process writes is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How often a store that others write as well is tried again, when one of them came first.
 const CONFLICTS_MAX: usize = 16;
@@ -179,19 +182,30 @@ impl Engine {
         newest
     }
 
+    /// As [`wait`](Self::wait), for a store that could not be read: it is looked at until it can be, or `wait` is over.
+    pub(crate) fn wait_while_it_fails(
+        &self,
+        seen: Option<Seq>,
+        wait: Duration,
+    ) -> Result<Arc<View>> {
+        let end = end_of(wait);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.wait(seen, left) {
+                Err(_) if !left.is_zero() => std::thread::sleep(left.min(LOOK)),
+                newest => return newest,
+            }
+        }
+    }
+
     fn wait_for_news(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>> {
-        /// How often a log that another process writes is looked at.
-        const LOOK: Duration = Duration::from_millis(20);
-        const DAY: Duration = Duration::from_hours(24);
-        // A wait that no clock can hold ends after a day, and the caller asks again.
-        let now = std::time::Instant::now();
-        let end = now.checked_add(wait).unwrap_or(now + DAY);
+        let end = end_of(wait);
         loop {
             let view = match self.refresh() {
                 Err(error) if is_missing(&error) => self.view(),
                 refreshed => refreshed?,
             };
-            let left = end.saturating_duration_since(std::time::Instant::now());
+            let left = end.saturating_duration_since(Instant::now());
             if view.head.map(|head| head.seq) > seen || left.is_zero() {
                 return Ok(view);
             }
@@ -242,19 +256,19 @@ impl Engine {
         }
     }
 
-    /// Returns the decoded entries after `after`. Where they are moved to an archive meanwhile, and the caller has not
-    /// named a place before that, it begins again with what is there.
-    pub(crate) fn all_entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
+    /// Puts the decoded entries after `after` into `entries`; on an error, those before it. Where they are moved to an
+    /// archive meanwhile, and the caller has not named a place before that, it begins again with what is there.
+    pub(crate) fn all_entries(&self, after: Option<Head>, entries: &mut Vec<Entry>) -> Result<()> {
         let mut overtaken = 0;
         loop {
-            let mut entries = Vec::new();
+            entries.clear();
             match self.entries(after, &mut |entry, _| entries.push(entry)) {
                 Err(error)
                     if is_archived(&error) && after.is_none() && overtaken < OVERTAKEN_MAX =>
                 {
                     overtaken += 1;
                 }
-                read => return read.map(|()| entries),
+                read => return read,
             }
         }
     }
@@ -633,7 +647,7 @@ impl Engine {
     fn begin(&self, inner: &mut Inner) -> Result<()> {
         let alone = {
             let wait = self.options.lock_wait.saturating_sub(inner.waited);
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             let mut store = self.store();
             let taken = store.begin(wait);
             if self.options.lock_wait_shared {
@@ -728,6 +742,13 @@ impl Drop for Engine {
         let mut inner = self.lock();
         self.close(&mut inner);
     }
+}
+
+/// Returns when a wait is over. One that no clock can hold ends after a day, and the caller asks again.
+fn end_of(wait: Duration) -> Instant {
+    const DAY: Duration = Duration::from_hours(24);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + DAY)
 }
 
 /// Why a ledger is not at the end of the log.

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use momentlog::core::{MomentKind, MomentName};
+use momentlog::store::Seq;
 use momentlog::xml::XML_MOMENT_LEN_MAX;
 use momentlog::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 use serde_json::json;
@@ -41,18 +42,23 @@ pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
                     moment.label.to_string(),
                     moment.kind.to_string(),
                     escaped(moment.name.as_str()),
-                    escaped(&told(moment)),
+                    escaped(&told(moment, restored.seq.is_some())),
                 ]);
             }
             let text = table.render(session.quiet);
             session.print(&text);
             let left_out = count(&restored, |fate| matches!(fate, Fate::LeftOut { .. }));
             let rerooted = count(&restored, |fate| matches!(fate, Fate::Rerooted { .. }));
-            session.say(&format!(
-                "\n{} moments of domain '{}' restored, {rerooted} of them re-rooted; {left_out} left out\n",
-                restored.moments.len() - left_out,
-                escaped(domain.name()),
-            ));
+            let there = restored.moments.len() - left_out;
+            let name = escaped(domain.name());
+            session.say(&match restored.seq {
+                Some(_) => format!(
+                    "\n{there} moments of domain '{name}' restored, {rerooted} of them re-rooted; {left_out} left out\n"
+                ),
+                None => format!(
+                    "\nNothing changed: {there} moments of domain '{name}' are there as saved; {left_out} left out\n"
+                ),
+            });
         }
     }
     Ok(0)
@@ -64,8 +70,10 @@ fn count(restored: &Restoration, is: impl Fn(&Fate) -> bool) -> usize {
 }
 
 /// Says in a few words what became of a moment.
-fn told(moment: &RestoredMoment) -> String {
-    let done = if moment.redefined {
+fn told(moment: &RestoredMoment, is_change: bool) -> String {
+    let done = if !is_change {
+        "unchanged"
+    } else if moment.redefined {
         "redefined"
     } else {
         "restored"
@@ -101,7 +109,7 @@ fn as_json(domain: &str, restored: &Restoration) -> serde_json::Value {
     });
     json!({
         "domain": domain,
-        "seq": restored.seq.get(),
+        "seq": restored.seq.map(Seq::get),
         "repeated": restored.repeated,
         "moments": moments.collect::<Vec<_>>(),
     })

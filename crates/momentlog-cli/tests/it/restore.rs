@@ -59,6 +59,19 @@ fn a_night_that_lost_its_oldest_file_is_restored() {
         tree.out.split_whitespace().collect::<Vec<_>>(),
         ["tuesday", "wednesday", "thursday"]
     );
+    // Once more: nothing is written, and the answer says so.
+    let records = || program.run(&["-q", "receipt"]).out;
+    let before = records();
+    let again = program.run(&["moments-restore", "web01", "saved", "--reroot"]);
+    assert_eq!((again.err.as_str(), again.status), ("", 0));
+    let says = "\nNothing changed: 3 moments of domain 'web01' are there as saved; 0 left out\n";
+    assert!(again.out.contains(says), "{}", again.out);
+    assert!(
+        again.out.contains("unchanged below tuesday"),
+        "{}",
+        again.out
+    );
+    assert_eq!(records(), before);
 }
 
 #[test]
@@ -88,6 +101,8 @@ fn the_chain_is_cut_and_the_answer_says_so_in_json() {
     assert_eq!(moments[1]["file"], "c.xml");
     assert_eq!(moments[1]["what"], "left-out");
     assert_eq!(moments[1]["missing"], "b");
+    let again: serde_json::Value = serde_json::from_str(&program.run(&words).out).unwrap();
+    assert_eq!(again["seq"], serde_json::Value::Null);
 }
 
 #[test]

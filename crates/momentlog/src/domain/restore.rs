@@ -87,8 +87,8 @@ pub enum Fate {
 /// The answer to [`Domain::restore_moments`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restoration {
-    /// The one record that holds all of it.
-    pub seq: Seq,
+    /// The one record that holds all of it; `None` if everything was there as it was saved, and nothing was written.
+    pub seq: Option<Seq>,
     /// Whether this is the first answer to the same request, which was asked before.
     pub repeated: bool,
     /// What became of each, in the order in which they were given.
@@ -219,12 +219,19 @@ impl Domain {
                 .collect();
             request_digest(call, Some(self.uuid), &arguments)
         });
+        if let Some(fates) = self.is_there(&files, on_missing)? {
+            return Ok(Restoration {
+                seq: None,
+                repeated: false,
+                moments: told(&files, fates, &[]),
+            });
+        }
         let mut fates = None;
         let outcome = self
             .connection
             .decide_as(self.uuid, call, asked, &mut |view| -> Result<Vec<Event>> {
                 let plan = plan(&files, Some(self.of(view)?), on_missing)?;
-                let events = self.decide_plan(view.state(), &files, &plan)?;
+                let (events, _) = self.decide_plan(view.state(), &files, &plan)?;
                 fates = Some(plan.fates);
                 Ok(events)
             })?;
@@ -237,24 +244,32 @@ impl Domain {
                 plan(&files, before.state().domain(self.uuid), on_missing)?.fates
             }
         };
-        let made: BTreeSet<(bool, &str)> = outcome.events.iter().filter_map(made).collect();
-        let moments = files.iter().zip(fates).map(|(file, fate)| {
-            let is_snapshot = file.kind() == MomentKind::Snapshot;
-            let is_new = made.contains(&(is_snapshot, file.name().as_str()));
-            RestoredMoment {
-                label: file.label.clone(),
-                kind: file.kind(),
-                name: file.name().clone(),
-                parent: file.parent().cloned(),
-                redefined: !is_new && !matches!(fate, Fate::LeftOut { .. }),
-                fate,
-            }
-        });
         Ok(Restoration {
-            seq: outcome.seq,
+            seq: Some(outcome.seq),
             repeated: outcome.repeated,
-            moments: moments.collect(),
+            moments: told(&files, fates, &outcome.events),
         })
+    }
+
+    /// Returns what becomes of each file, if restoring them changes nothing and no record has to say that it was asked.
+    fn is_there(&self, files: &[File], on_missing: OnMissingParent) -> Result<Option<Vec<Fate>>> {
+        let provenance = self.connection.provenance();
+        if provenance.request_id.is_some() || provenance.undoes.is_some() {
+            return Ok(None);
+        }
+        let view = self.connection.read()?;
+        let before = self.of(&view)?;
+        let expected = provenance.expected_revision;
+        if expected.is_some_and(|expected| expected != view.revision(self.uuid)) {
+            return Ok(None);
+        }
+        let plan = plan(files, Some(before), on_missing)?;
+        let mut restored = plan.order.iter().map(|index| &files[*index]);
+        if !restored.all(|file| has(before, file.kind(), file.name())) {
+            return Ok(None);
+        }
+        let (_, after) = self.decide_plan(view.state(), files, &plan)?;
+        Ok((after.domain(self.uuid) == Some(before)).then_some(plan.fates))
     }
 
     fn read_saved(&self, saved: &[Saved]) -> Result<Vec<File>> {
@@ -281,8 +296,14 @@ impl Domain {
         saved.iter().map(read).collect()
     }
 
-    /// Returns the events of all commands together, each decided on what those before have made.
-    fn decide_plan(&self, state: &State, files: &[File], plan: &Plan) -> Result<Vec<Event>> {
+    /// Returns the events of all commands together, each decided on what those before have made, and the state after
+    /// them.
+    fn decide_plan(
+        &self,
+        state: &State,
+        files: &[File],
+        plan: &Plan,
+    ) -> Result<(Vec<Event>, State)> {
         let mut state = state.clone();
         let before = state.clone();
         let mut events = Vec::new();
@@ -320,8 +341,26 @@ impl Domain {
                     .map_err(|error| wanted.blame(error))?;
             }
         }
-        Ok(events)
+        Ok((events, state))
     }
+}
+
+/// Says what became of each file, where these events happened.
+fn told(files: &[File], fates: Vec<Fate>, events: &[Event]) -> Vec<RestoredMoment> {
+    let made: BTreeSet<(bool, &str)> = events.iter().filter_map(made).collect();
+    let moments = files.iter().zip(fates).map(|(file, fate)| {
+        let is_snapshot = file.kind() == MomentKind::Snapshot;
+        let is_new = made.contains(&(is_snapshot, file.name().as_str()));
+        RestoredMoment {
+            label: file.label.clone(),
+            kind: file.kind(),
+            name: file.name().clone(),
+            parent: file.parent().cloned(),
+            redefined: !is_new && !matches!(fate, Fate::LeftOut { .. }),
+            fate,
+        }
+    });
+    moments.collect()
 }
 
 /// Returns the moment that becomes current among those that were restored, if there is any.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use momentlog::store::{MemoryStore, Seq};
+use momentlog::store::{MemoryStore, Seq, StoreError};
 use momentlog::{CheckpointListFlags, Options};
 
 use super::*;
@@ -115,6 +115,51 @@ fn a_subscription_brings_each_entry_once() {
     checkpoint(&domain, "b").unwrap();
     assert_eq!(next(), [3, 4]);
     drop(store);
+}
+
+#[test]
+fn a_subscription_gives_what_is_before_the_damage_and_then_the_error() {
+    let wait = Duration::from_millis(60);
+    for is_open in [false, true] {
+        let scratch = Scratch::new();
+        let (store, domain) = scratch.with_domain();
+        let reader = is_open.then(|| scratch.open().read_only());
+        for name in ["a", "b", "c"] {
+            checkpoint(&domain, name).unwrap();
+        }
+        drop((store, domain));
+        let segment = std::fs::read_dir(scratch.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|ending| ending == "seg"))
+            .unwrap();
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let middle = bytes.len() * 3 / 4;
+        bytes[middle] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+
+        let reader = reader.unwrap_or_else(|| scratch.open().read_only());
+        let mut subscription = reader.subscribe(None);
+        let mut next = || {
+            let begun = std::time::Instant::now();
+            let found = subscription.next(wait);
+            (found, begun.elapsed())
+        };
+        let sound = next().0.unwrap();
+        let seqs: Vec<u64> = sound.iter().map(|entry| entry.head.seq.get()).collect();
+        assert!((2..5).contains(&seqs.len()), "{seqs:?}");
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+        for is_first in [true, false, false] {
+            let (found, took) = next();
+            let error = found.unwrap_err();
+            assert!(
+                matches!(error.store(), Some(StoreError::Damaged { .. })),
+                "{error:?}"
+            );
+            // A caller who asks again and again is not busy with it.
+            assert!(is_first || took >= wait, "{took:?}");
+        }
+    }
 }
 
 #[test]

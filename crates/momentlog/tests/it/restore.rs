@@ -2,7 +2,7 @@
 
 use momentlog::{
     CheckpointListFlags, CheckpointXmlFlags, Connection, ErrorCode, Fate, OnMissingParent,
-    Provenance, Restoration, Saved, SnapshotListFlags, UndefineFlags,
+    Provenance, Restoration, Revision, Saved, SnapshotListFlags, UndefineFlags,
 };
 
 use super::*;
@@ -106,7 +106,7 @@ fn a_folder_in_any_order_is_one_record_and_gives_what_was_saved() {
         let restored = domain
             .restore_moments(&saved, OnMissingParent::Refuse)
             .unwrap();
-        assert_eq!(restored.seq.get(), before + 1);
+        assert_eq!(restored.seq.unwrap().get(), before + 1);
         assert!(
             restored
                 .moments
@@ -441,4 +441,52 @@ fn a_moment_that_is_there_is_told_as_redefined() {
     };
     assert_eq!(redefined(&saved[..1]), [false]);
     assert_eq!(redefined(&saved), [true, false]);
+}
+
+#[test]
+fn a_restoration_that_changes_nothing_writes_no_record() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    set_rules(&store, &domain, false, true);
+    let mut saved = vec![
+        saved_snapshot("a", None, 1, ""),
+        saved_snapshot("b", Some("a"), 2, "<active>1</active>"),
+        saved_checkpoint("c", None, 3),
+        saved_checkpoint("d", Some("c"), 4),
+    ];
+    let restore = |saved: &[Saved]| domain.restore_moments(saved, OnMissingParent::Truncate);
+    let head = || store.refresh().unwrap().head().unwrap().seq;
+    let first = restore(&saved).unwrap();
+    assert_eq!(first.seq, Some(head()));
+    saved.reverse();
+    let again = restore(&saved).unwrap();
+    assert_eq!((again.seq, again.repeated), (None, false));
+    assert!(again.moments.iter().all(|moment| moment.redefined));
+    assert_eq!(Some(head()), first.seq);
+    // What is left out changes nothing either.
+    saved.push(saved_checkpoint("x", Some("gone"), 5));
+    let again = restore(&saved).unwrap();
+    assert_eq!(again.seq, None);
+    let missing = named("gone");
+    assert_eq!(again.moments[4].fate, Fate::LeftOut { missing });
+    // A refusal comes first, and a request id is kept by a record.
+    let with = |change: &dyn Fn(&mut Provenance)| {
+        let mut provenance = store.provenance().clone();
+        change(&mut provenance);
+        let store = store.with_provenance(provenance);
+        let domain = store.domain_handle(domain.uuid(), "vm");
+        domain.restore_moments(&saved, OnMissingParent::Truncate)
+    };
+    let stale = with(&|it| it.expected_revision = Some(Revision::None));
+    assert_eq!(told(stale).0, ErrorCode::OperationAborted.number());
+    assert_eq!(Some(head()), first.seq);
+    let keyed = || with(&|it| it.request_id = Some("r".into())).unwrap();
+    let kept = keyed();
+    assert_eq!(kept.seq, Some(head()));
+    assert_ne!(kept.seq, first.seq);
+    let again = keyed();
+    assert_eq!((again.seq, again.repeated), (kept.seq, true));
+    // One that differs is written.
+    saved[2] = saved_snapshot("b", Some("a"), 9, "");
+    assert!(restore(&saved).unwrap().seq > kept.seq);
 }

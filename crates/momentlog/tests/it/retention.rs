@@ -211,6 +211,38 @@ fn a_request_that_was_archived_gets_its_first_answer() {
 }
 
 #[test]
+fn a_domain_that_an_archived_request_removed_is_looked_up_by_name_uuid_and_id_alike() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let asking = store.with_provenance(Provenance {
+        request_id: Some("gone".into()),
+        ..store.provenance().clone()
+    });
+    let undefine = |found: Result<Domain, Error>| found?.undefine(momentlog::UndefineFlags::NONE);
+    undefine(asking.lookup_domain_by_name("vm")).unwrap();
+    store.archive(&scratch.dir.path().join("archive")).unwrap();
+    let head = store.refresh().unwrap().head();
+    let lookups = |store: &Connection| {
+        [
+            store.lookup_domain_by_name("vm"),
+            store.lookup_domain_by_uuid(domain.uuid()),
+            store.lookup_domain_by_id(7),
+        ]
+    };
+    for found in lookups(&asking) {
+        assert_eq!(found.as_ref().unwrap().uuid(), domain.uuid());
+        undefine(found).unwrap();
+    }
+    assert_eq!(store.refresh().unwrap().head(), head);
+    // Another uuid is not that of the request, and without the request it is gone.
+    let other = momentlog::core::DomainUuid::from_entropy([7; 16]);
+    assert_eq!(told(asking.lookup_domain_by_uuid(other)).0, 42);
+    for found in lookups(&store) {
+        assert_eq!(told(found).0, 42);
+    }
+}
+
+#[test]
 fn what_was_archived_is_not_told_without_the_archive() {
     let (scratch, _, _) = archived();
     let store = scratch.open();
