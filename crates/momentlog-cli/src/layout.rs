@@ -23,13 +23,14 @@ impl Table {
     /// Adds a row of as many cells as the header has.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.header.len());
-        let cells = cells.into_iter().map(|cell| printable(&cell)).collect();
+        let cells = cells.iter().map(|cell| escaped(cell)).collect();
         self.rows.push(cells);
     }
 
-    /// Returns the table as text; without header and separator if `quiet`.
-    pub fn render(&self, quiet: bool) -> String {
-        self.text(quiet, &self.widths(quiet))
+    /// Returns the lines of the table, each made when it is asked for: one wide cell makes every row of its column as wide.
+    /// Without header and separator if `quiet`.
+    pub fn lines(&self, quiet: bool) -> impl Iterator<Item = String> {
+        self.lines_as_wide_as(quiet, self.widths(quiet))
     }
 
     fn header(&self) -> Vec<String> {
@@ -49,30 +50,30 @@ impl Table {
         widths
     }
 
-    fn text(&self, quiet: bool, widths: &[usize]) -> String {
-        let mut text = String::new();
-        if !quiet {
-            line(&mut text, &self.header(), widths);
-            let dashes: usize = widths.iter().map(|width| width + 3).sum();
-            let _ = writeln!(text, "{}", "-".repeat(dashes));
-        }
-        for row in &self.rows {
-            line(&mut text, row, widths);
-        }
-        text
+    fn lines_as_wide_as(&self, quiet: bool, widths: Vec<usize>) -> impl Iterator<Item = String> {
+        let dashes: usize = widths.iter().map(|width| width + 3).sum();
+        let head = (!quiet).then(|| {
+            let mut head = line(&self.header(), &widths);
+            head.push_str(&"-".repeat(dashes));
+            head.push('\n');
+            head
+        });
+        let rows = self.rows.iter().map(move |row| line(row, &widths));
+        head.into_iter().chain(rows)
     }
 }
 
-fn line(text: &mut String, cells: &[String], widths: &[usize]) {
-    text.push(' ');
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let mut text = String::from(" ");
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         text.push_str(cell);
         if index + 1 < cells.len() {
             let padding = width.saturating_sub(cell.width());
-            text.extend(std::iter::repeat_n(' ', padding + 3));
+            text.push_str(&" ".repeat(padding + 3));
         }
     }
     text.push('\n');
+    text
 }
 
 /// Rows, and bytes in them, from which a growing table takes its widths.
@@ -107,9 +108,7 @@ impl GrowingTable {
     /// Adds a row, and returns what there is to print now.
     pub fn row(&mut self, cells: Vec<String>) -> String {
         if let Some(widths) = &self.widths {
-            let mut text = String::new();
-            line(&mut text, &cells, widths);
-            return text;
+            return line(&cells, widths);
         }
         self.bytes += cells.iter().map(String::len).sum::<usize>();
         self.first.row(cells);
@@ -128,7 +127,10 @@ impl GrowingTable {
         for width in &mut widths {
             *width = (*width).min(COLUMN_WIDTH_MAX);
         }
-        let text = self.first.text(self.quiet, &widths);
+        let text = self
+            .first
+            .lines_as_wide_as(self.quiet, widths.clone())
+            .collect();
         self.first.rows.clear();
         self.widths = Some(widths);
         text
@@ -189,8 +191,9 @@ pub fn time(second: i64) -> String {
     }
 }
 
-/// Returns a text with each byte of what is not printable as `\x0a`, as virsh's tables have it: no name can forge a row.
-pub fn printable(text: &str) -> String {
+/// Returns a text with each byte of what is not printable as `\x0a`, as virsh's tables have it: no name can forge a line
+/// or drive a terminal.
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut bytes = [0; 4];
     for char in text.chars() {
@@ -211,19 +214,6 @@ fn is_unseen(char: char) -> bool {
         || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns a text with control characters escaped, so that no name can forge a line or drive a terminal.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        if is_unseen(char) {
-            out.extend(char.escape_default());
-        } else {
-            out.push(char);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,17 +223,35 @@ mod tests {
         let mut table = Table::new(&["Name", "State", "Parent"]);
         table.row(vec!["日本".into(), "on".into(), String::new()]);
         assert_eq!(
-            table.render(false),
+            table.lines(false).collect::<String>(),
             " Name   State   Parent\n------------------------\n 日本   on      \n"
         );
-        assert_eq!(table.render(true), " 日本   on   \n");
+        assert_eq!(table.lines(true).collect::<String>(), " 日本   on   \n");
     }
 
     #[test]
     fn a_cell_with_a_line_break_forges_no_row() {
         let mut table = Table::new(&["Name", "State"]);
         table.row(vec!["a\n b\u{202e}\u{7f}".into(), "on".into()]);
-        assert_eq!(table.render(true), " a\\x0a b\\xe2\\x80\\xae\\x7f   on\n");
+        let text: String = table.lines(true).collect();
+        assert_eq!(text, " a\\x0a b\\xe2\\x80\\xae\\x7f   on\n");
+    }
+
+    #[test]
+    fn a_wide_cell_makes_each_row_wide_and_no_text_of_all_of_them() {
+        const ROWS: usize = 3_000;
+        const WIDE: usize = 1 << 20;
+        let mut table = Table::new(&["Name", "State"]);
+        table.row(vec!["x".repeat(WIDE), "on".into()]);
+        for _ in 1..ROWS {
+            table.row(vec!["y".into(), "off".into()]);
+        }
+        // Together they are three GiB, and only those that are asked for are made.
+        let mut lines = table.lines(true);
+        assert_eq!(lines.next().unwrap().len(), 1 + WIDE + 3 + "on\n".len());
+        let second = lines.next().unwrap();
+        assert_eq!(second.len(), 1 + WIDE + 3 + "off\n".len());
+        assert!(second.starts_with(" y   ") && second.ends_with("   off\n"));
     }
 
     #[test]
@@ -286,7 +294,7 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(
             escaped("a\n\u{1b}[31mb\u{202e}c é"),
-            "a\\n\\u{1b}[31mb\\u{202e}c é"
+            "a\\x0a\\x1b[31mb\\xe2\\x80\\xaec é"
         );
     }
 }

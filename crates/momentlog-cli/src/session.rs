@@ -9,7 +9,7 @@ use std::time::Instant;
 use momentlog::{Connection, Error, Provenance, Revision};
 
 use crate::grammar::{Answer, Invocation};
-use crate::layout::escaped;
+use crate::layout::{Table, escaped};
 use crate::script::{Commands, Unfinished, Words};
 use crate::verbs::VERBS;
 
@@ -122,6 +122,13 @@ impl Session {
         self.out.push_str(text);
         if self.out.len() > OUT_LEN_MAX {
             self.write();
+        }
+    }
+
+    /// Adds a table, line by line.
+    pub fn print_table(&mut self, table: &Table) {
+        for line in table.lines(self.quiet) {
+            self.print(&line);
         }
     }
 

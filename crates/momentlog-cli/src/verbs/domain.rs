@@ -225,8 +225,7 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         }
     }
     if !(has("uuid") || has("name") || has("id")) {
-        let text = table.render(session.quiet);
-        session.print(&text);
+        session.print_table(&table);
     }
     Ok(0)
 }
@@ -374,8 +373,7 @@ pub fn block_list(session: &mut Session, invocation: &Invocation) -> Answer {
             vec![target, source]
         });
     }
-    let text = table.render(session.quiet);
-    session.print(&text);
+    session.print_table(&table);
     Ok(0)
 }
 

@@ -195,8 +195,14 @@ fn no_domain(wanted: &str, known: &[String]) -> Failure {
         }
         _ => format!("it knows {}", names.join(", ")),
     };
+    // `-n 3`, as `tail` has it, is meant as an option.
+    let option = if wanted.starts_with('-') {
+        "options begin with two dashes, and --limit N shows the newest N entries; "
+    } else {
+        ""
+    };
     Failure::new(format!(
-        "the log knows no domain '{}'; {known}",
+        "the log knows no domain '{}'; {option}{known}",
         escaped(wanted)
     ))
 }

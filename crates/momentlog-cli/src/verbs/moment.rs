@@ -86,8 +86,7 @@ pub fn show<D>(
             table.row(cells);
         }
     }
-    let text = table.render(session.quiet);
-    session.print(&text);
+    session.print_table(&table);
     Ok(0)
 }
 

@@ -45,8 +45,7 @@ pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
                     escaped(&told(moment, restored.seq.is_some())),
                 ]);
             }
-            let text = table.render(session.quiet);
-            session.print(&text);
+            session.print_table(&table);
             let left_out = count(&restored, |fate| matches!(fate, Fate::LeftOut { .. }));
             let rerooted = count(&restored, |fate| matches!(fate, Fate::Rerooted { .. }));
             let there = restored.moments.len() - left_out;

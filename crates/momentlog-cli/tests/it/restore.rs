@@ -113,7 +113,7 @@ fn what_is_no_file_of_a_moment_is_named() {
     let nowhere = fails(&program, &["moments-restore", "web01", "nowhere"]);
     assert!(nowhere.contains("'nowhere'"), "{nowhere}");
     let bad = program.dir.path().join("saved/b\nad");
-    let at = |says: &str| format!("error: b\\nad: {says}\n");
+    let at = |says: &str| format!("error: b\\x0aad: {says}\n");
 
     std::fs::create_dir(&bad).unwrap();
     assert_eq!(fails(&program, &restore), at("it is no regular file"));
@@ -132,12 +132,12 @@ fn what_is_no_file_of_a_moment_is_named() {
     large.set_len(1 << 40).unwrap();
     let says = fails(&program, &restore);
     assert!(
-        says.starts_with("error: b\\nad: it has more than "),
+        says.starts_with("error: b\\x0aad: it has more than "),
         "{says}"
     );
     std::fs::write(&bad, "plain text").unwrap();
     let says = fails(&program, &restore);
-    assert!(says.contains("error: b\\nad: "), "{says}");
+    assert!(says.contains("error: b\\x0aad: "), "{says}");
     std::fs::remove_file(&bad).unwrap();
 
     std::fs::remove_file(program.dir.path().join("saved/a.xml")).unwrap();

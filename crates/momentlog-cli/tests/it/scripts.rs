@@ -94,7 +94,7 @@ fn provenance_is_recorded_and_shown_with_control_characters_escaped() {
     ];
     assert_eq!(program.run(&words).status, 0);
     let log = program.run(&["-q", "log", "--from", "3"]).out;
-    assert!(log.contains("eve\\n\\u{1b}[31m"), "{log}");
+    assert!(log.contains("eve\\x0a\\x1b[31m"), "{log}");
     assert!(
         log.trim_end()
             .ends_with("checkpoint a created as a root   because"),
