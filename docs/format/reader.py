@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies a log and prints its trees at any record. Knows only docs/format.md.
 
-A log whose beginning was archived needs the archive: images are not read. Nobody may write the store meanwhile.
+Nobody may write the store meanwhile. A log whose beginning was archived needs the archive, or image.py.
 Exit status: 0 verified, also up to a torn tail, which is named last; 1 damaged or not readable; 2 usage.
 """
 
@@ -157,7 +157,7 @@ class Log:
 
     def records(self):
         """Yields seq, digest of the record before, facts and texts of every record, verified, and where it stands."""
-        seq = 1
+        seq = max(self.digests) + 1
         for index, (first, data, path) in enumerate(self.files):
             at, longest = 0, SEGMENT_MAX
             try:
@@ -207,7 +207,7 @@ class Log:
                 same = mark.log == self.id and mark.seq and self.digests.get(mark.seq) == mark.digest
                 need(same, f"{name}: names record {mark.seq} of another log")
         if self.start:
-            begins = bridges & {first for first, *_ in self.files}
+            begins = bridges.keys() & {first for first, *_ in self.files}
             need(self.start.seq + 1 in begins, f"start: no bridge follows record {self.start.seq}")
 
 # Bodies, in bincode's legacy layout.
@@ -344,7 +344,7 @@ class State:
     def __init__(self):
         self.domains = {}  # by uuid: name, and moments by group
         self.texts, self.meanings = set(), {}  # by record and index; of those that mean a domain, name and uuid
-        self.revisions, self.bridges = {}, set()
+        self.revisions, self.bridges = {}, {}  # seqs by uuid; of each bridge the digest of its image
         self.next_moment, self.recorded = 1, -1 << 63
 
     def replay(self, seq, before, facts, texts):
@@ -363,10 +363,10 @@ class State:
             *_, reason, request, undoes = asked
             need(undoes < seq and not (bridge and request), "the provenance makes no sense")
             self.texts.discard(reason)
-            for first, last, digest, root, _ in bridge:
+            for first, last, digest, root, image in bridge:
                 sound = 1 <= first <= last == seq - 1 and digest == before and not any(root)
                 need(sound, "the bridge names another record")
-                self.bridges.add(seq)
+                self.bridges[seq] = image
         if kind == COMMAND:
             self.revisions[uuid] = seq
         for _ in range(count):
@@ -415,35 +415,34 @@ class State:
                 lines += [f"  {kind}", *domain[group].lines()]
         return "".join(line + "\n" for line in lines)
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store")
-    parser.add_argument("--archive")
-    parser.add_argument("--at", type=int, metavar="SEQ")
-    words = parser.parse_args()
-    log, state, erased, trees = Log(words.store, words.archive), State(), 0, None
+def tell(log, state, at):
+    erased, trees = 0, None
     for seq, before, facts, texts, where in log.records():
         erased += sum(text[0] for text in texts)
         try:
             state.replay(seq, before, facts, texts)
         except (Fault, UnicodeDecodeError) as fault:
             raise Fault(f"{where}: {fault}") from None
-        if seq == words.at:
-            trees = state.text()
-    last = max(log.digests)
-    need(last, f"{words.store}: no record; {log.torn or 'only zeros'}")
+        trees = state.text() if seq == at else trees
+    last, count = max(log.digests), len(log.digests) - 1
+    need(count, f"no record; {log.torn or 'only zeros'}")
     log.check_marks(state.bridges)
-    trees = state.text() if words.at is None else trees
-    need(trees is not None, f"{words.store}: there is no record {words.at}; the last one is {last}")
-    print(f"log {log.id.hex()}: {last} records verified, {erased} texts erased, head {log.digests[last].hex()}")
-    print(f"record {words.at or last}\n{trees}", end="")
-    if log.torn:
-        print(f"torn tail: {log.torn}")
+    trees = state.text() if at is None else trees
+    need(trees is not None, f"there is no record {at}; the last one is {last}")
+    print(f"log {log.id.hex()}: {count} records verified, {erased} texts erased, head {log.digests[last].hex()}")
+    print(f"record {at or last}\n{trees}" + (f"torn tail: {log.torn}\n" if log.torn else ""), end="")
 
-if __name__ == "__main__":
+def main(doc, begin):
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--archive")
+    parser.add_argument("--at", type=int, metavar="SEQ")
+    words = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8")
     try:
-        main()
+        tell(*begin(words), words.at)
     except (Fault, OSError) as fault:
-        print(f"reader.py: {fault}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"{parser.prog}: {fault}")
+
+if __name__ == "__main__":
+    main(__doc__, lambda words: (Log(words.store, words.archive), State()))

@@ -23,10 +23,11 @@ fn page(name: &str) -> PathBuf {
     docs.join(name)
 }
 
-/// Runs the reader, and returns its exit status, and what it said.
-fn run(words: &[&OsStr]) -> (i32, String) {
+/// Runs a program of the page, and returns its exit status, and what it said.
+fn run(program: &str, words: &[&OsStr]) -> (i32, String) {
     let done = Command::new("python3")
-        .arg(page("reader.py"))
+        .args(["-E", "-S", "-B"])
+        .arg(page(program))
         .args(words)
         .output()
         .expect("these tests need python3: install it");
@@ -41,15 +42,26 @@ fn read(store: &Path, at: Option<Seq>) -> (bool, String) {
 }
 
 fn read_all(store: &Path, archive: Option<&Path>, at: Option<Seq>) -> (bool, String) {
-    let mut words = vec![store.as_os_str()];
-    if let Some(archive) = archive {
-        words.extend([OsStr::new("--archive"), archive.as_os_str()]);
-    }
+    let archive = archive.map(Path::as_os_str);
+    let archive: Vec<&OsStr> = archive
+        .into_iter()
+        .flat_map(|archive| [OsStr::new("--archive"), archive])
+        .collect();
+    run_at("reader.py", store, &archive, at)
+}
+
+/// Reads a log from the image at its start.
+fn read_image(store: &Path, at: Option<Seq>) -> (bool, String) {
+    run_at("image.py", store, &[], at)
+}
+
+fn run_at(program: &str, store: &Path, words: &[&OsStr], at: Option<Seq>) -> (bool, String) {
+    let mut words = [&[store.as_os_str()], words].concat();
     let number = at.map(|seq| seq.to_string());
     if let Some(number) = &number {
         words.extend([OsStr::new("--at"), OsStr::new(number)]);
     }
-    let (status, said) = run(&words);
+    let (status, said) = run(program, &words);
     assert!(status < 2, "{said}");
     (status == 0, said)
 }
@@ -225,17 +237,99 @@ fn a_start_that_names_no_bridge_is_refused() {
     assert!(!verified && said.contains("no bridge"), "{said}");
 }
 
+/// The program that reads the image at the start says the same as the one that reads the archive.
+#[track_caller]
+fn begins_with_its_image(store: &Path, archive: &Path, records: std::ops::RangeInclusive<u64>) {
+    for number in records {
+        let trees = |(verified, said): (bool, String)| {
+            assert!(verified, "record {number}: {said}");
+            let (_, trees) = said.split_once('\n').unwrap();
+            trees.to_owned()
+        };
+        let seq = Seq::new(number);
+        assert_eq!(
+            trees(read_image(store, seq)),
+            trees(read_all(store, Some(archive), seq))
+        );
+    }
+}
+
+#[test]
+fn an_image_at_the_start_is_read_by_the_page_alone() {
+    let (store, archive) = (page("log-1/store"), page("log-1/archive"));
+    begins_with_its_image(&store, &archive, 14..=19);
+    let (verified, said) = read_image(&archive, None);
+    assert!(!verified && said.contains("no start"), "{said}");
+    // Siblings in an order of their own, checkpoints of another domain, and a hold.
+    let scratch = Scratch::new();
+    let (store, domain) = siblings(&scratch);
+    let other = DOMAIN
+        .replace("<name>", "<name>other-")
+        .replace("<uuid>3", "<uuid>4");
+    let other = store.define_domain_xml(&other).unwrap();
+    checkpoint(&other, "k").unwrap();
+    domain
+        .snapshot_lookup_by_name("z")
+        .unwrap()
+        .revert(RevertFlags::NONE)
+        .unwrap();
+    drop((other, domain, store));
+    forged::hold(&scratch.path(), 1);
+    let archive = scratch.path().with_extension("archive");
+    let store = scratch.open();
+    let last = store.archive(&archive).unwrap().bridge.seq.get();
+    let domain = store.lookup_domain_by_name("vm").unwrap();
+    snapshot(&domain, "after").unwrap();
+    drop((domain, store));
+    begins_with_its_image(&scratch.path(), &archive, last..=last + 1);
+}
+
+#[test]
+fn every_changed_byte_of_the_image_at_the_start_is_refused() {
+    let scratch = Scratch::new();
+    let store = scratch.path();
+    copy(&page("log-1/store"), &store, |_| true);
+    let path = store.join("00000000000000000013.img");
+    let sound = std::fs::read(&path).unwrap();
+    let mut changed = vec![vec![], sound[..sound.len() - 1].to_vec()];
+    for place in (0..120).step_by(5).chain((120..sound.len()).step_by(397)) {
+        let mut bytes = sound.clone();
+        bytes[place] ^= 1 << (place % 8);
+        changed.push(bytes);
+    }
+    for bytes in changed {
+        std::fs::write(&path, bytes).unwrap();
+        let (verified, said) = read_image(&store, None);
+        assert!(!verified && said.contains(".img"), "{said}");
+    }
+    // Its recorded time is another, and its checksum fits.
+    let mut other = sound;
+    other[100] ^= 1;
+    let end = other.len() - 4;
+    let sum = forged::crc32c(&[&other[96..end]]);
+    other[end..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&path, other).unwrap();
+    let (verified, said) = read_image(&store, None);
+    assert!(!verified && said.contains("another image"), "{said}");
+}
+
 #[test]
 fn a_wrong_call_is_answered_with_the_usage() {
     let store = page("log-1/store");
     for at in ["\u{b2}", "x", "", "1.0"] {
-        let (status, said) = run(&[store.as_os_str(), OsStr::new("--at"), OsStr::new(at)]);
+        let (status, said) = run(
+            "reader.py",
+            &[store.as_os_str(), OsStr::new("--at"), OsStr::new(at)],
+        );
         assert!(status == 2 && said.contains("usage:"), "{at}: {said}");
     }
     let archive = page("log-1/archive");
     for at in [-1, 0, 14, i64::MAX] {
         let at = at.to_string();
-        let (status, said) = run(&[archive.as_os_str(), OsStr::new("--at"), OsStr::new(&at)]);
+        let (status, said) = run(
+            "reader.py",
+            &[archive.as_os_str(), OsStr::new("--at"), OsStr::new(&at)],
+        );
         assert!(status == 1 && said.contains("no record"), "{at}: {said}");
     }
 }
@@ -295,9 +389,7 @@ fn every_kind_of_change_is_read_by_the_page_alone() {
 }
 
 /// Siblings come newest link first: what is redefined is linked once more, and what a deletion moves up comes as a block.
-#[test]
-fn siblings_are_in_the_order_of_listings() {
-    let scratch = Scratch::new();
+fn siblings(scratch: &Scratch) -> (Connection, momentlog::Domain) {
     let (store, domain) = scratch.with_domain();
     snapshot(&domain, "r").unwrap();
     let find = |name: &str| domain.snapshot_lookup_by_name(name).unwrap();
@@ -318,7 +410,13 @@ fn siblings_are_in_the_order_of_listings() {
         .snapshot_create_xml(&dump, SnapshotCreateFlags::REDEFINE)
         .unwrap();
     find("c").delete(SnapshotDeleteFlags::NONE).unwrap();
-    drop((domain, store));
+    (store, domain)
+}
+
+#[test]
+fn siblings_are_in_the_order_of_listings() {
+    let scratch = Scratch::new();
+    drop(siblings(&scratch));
     agrees(&scratch.path());
     let (_, said) = read(&scratch.path(), None);
     let names: Vec<&str> = said

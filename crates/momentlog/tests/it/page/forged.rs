@@ -130,6 +130,13 @@ fn event(kind: u16, moment: u64, parent: u64, body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// Appends a hold of a moment of the domain that the last record is about; no command makes one yet.
+pub(super) fn hold(store: &Path, moment: u64) {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let body = [text("tag"), 1_i64.to_le_bytes().to_vec(), text("somebody")].concat();
+    forge(store, &[event(0x0501, moment, 0, &body)], |_| {});
+}
+
 /// The deletion of a moment alone.
 fn deletion(moment: u64, run: (u64, u64), moved: u64, current: u64) -> Vec<u8> {
     let numbers = [1, run.0, run.1, moved, current];
