@@ -11,6 +11,21 @@ const PROTOCOLS: [&str; 15] = [
     "ssh", "vxhs", "nfs", "vdpa",
 ];
 
+/// What may stand inside a network `<source>` besides hosts, encryption and slices. Which protocol takes what, the schema
+/// says.
+pub(crate) const NETWORK_PARTS: [&str; 10] = [
+    "snapshot",
+    "config",
+    "auth",
+    "initiator",
+    "ssl",
+    "cookies",
+    "readahead",
+    "timeout",
+    "identity",
+    "reconnect",
+];
+
 const ENCRYPTIONS: [&str; 5] = ["default", "qcow", "luks", "luks2", "luks-any"];
 
 /// Reads the `type` of a disk; without one it is a file.

@@ -291,6 +291,9 @@ fn disk<'d>(source: &Source<'_>, element: Element<'d>) -> Result<Placed<'d>, Xml
         let rule = DomainRule::DiskTarget(path.unwrap_or_else(|| "<null>".to_owned()));
         return Err(source.error(element.offset(), rule));
     };
+    if !tells_place(dev) && element.child("address").is_none() {
+        return Err(source.error(element.offset(), DomainRule::DiskName(dev.into())));
+    }
     let readonly =
         element.child("readonly").is_some() || element.attribute("device") == Some("cdrom");
     let snapshot = match element.attribute("snapshot") {
@@ -353,6 +356,19 @@ fn default_bus(target: &str) -> Option<&'static str> {
         .iter()
         .find(|(prefix, _)| target.starts_with(prefix))
         .map(|(_, bus)| *bus)
+}
+
+/// Whether a target tells the place of its disk: the prefix of a bus, letters, and the number of a partition at most.
+fn tells_place(target: &str) -> bool {
+    let target = target.strip_prefix("ioemu:").unwrap_or(target);
+    let prefixes = ["xvd", "ubd", "fd", "hd", "sd", "vd"];
+    let place = prefixes
+        .iter()
+        .find_map(|prefix| target.strip_prefix(prefix));
+    place.is_some_and(|place| {
+        let number = place.trim_start_matches(|letter: char| letter.is_ascii_lowercase());
+        number.len() < place.len() && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
 }
 
 /// Returns the number that the letters after a target's prefix make: `a` is 0, `z` 25, `aa` 26.

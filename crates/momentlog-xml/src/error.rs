@@ -256,6 +256,9 @@ pub enum DomainRule {
     /// A disk has no target.
     #[error("missing target information for disk source '{0}'")]
     DiskTarget(String),
+    /// A target that tells no place on a bus, and no address that does.
+    #[error("Unknown disk name '{0}' and no address specified")]
+    DiskName(Box<str>),
     /// Two disks have one target.
     #[error("target '{target}' duplicated for disk sources '{first}' and '{second}'")]
     DiskTwice {

@@ -2,6 +2,7 @@
 
 use momentlog_core::{DomainUuid, MomentName};
 
+use crate::disk_source::NETWORK_PARTS;
 use crate::document::{Child, Element, Source, is_blank};
 use crate::domain::DOMAIN_TYPES;
 use crate::error::{Rule, XmlError};
@@ -463,21 +464,7 @@ fn network_source(protocol: &str) -> (&'static [&'static str], &'static [&'stati
             &["auth", "ssl", "cookies", "readahead", "timeout"],
         ),
         // Which of them take what was not tried.
-        _ => (
-            &["tls", "query"],
-            &[
-                "snapshot",
-                "config",
-                "auth",
-                "initiator",
-                "ssl",
-                "cookies",
-                "readahead",
-                "timeout",
-                "identity",
-                "reconnect",
-            ],
-        ),
+        _ => (&["tls", "query"], &NETWORK_PARTS),
     }
 }
 

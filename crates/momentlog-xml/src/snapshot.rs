@@ -7,7 +7,7 @@ use momentlog_core::{
     SnapshotState, SourceKind,
 };
 
-use crate::disk_source;
+use crate::disk_source::{self, NETWORK_PARTS};
 use crate::document::{Document, Element, Source};
 use crate::domain::{disk_location, embedded_def, guarded_extra, write_embedded};
 use crate::error::{DocumentKind, MomentRule, Rule, XmlError};
@@ -341,22 +341,8 @@ const SOURCE_ATTRIBUTES: [&str; 7] = [
     "tlsHostname",
     "query",
 ];
-const SOURCE_CHILDREN: [&str; 14] = [
-    "host",
-    "snapshot",
-    "config",
-    "auth",
-    "encryption",
-    "seclabel",
-    "reservations",
-    "initiator",
-    "cookies",
-    "ssl",
-    "readahead",
-    "timeout",
-    "slices",
-    "identity",
-];
+/// Besides [`NETWORK_PARTS`].
+const SOURCE_CHILDREN: [&str; 5] = ["host", "encryption", "seclabel", "reservations", "slices"];
 
 /// Whether an attribute of an overlay, or of its driver or source, is carried.
 fn carries_attribute(disk: Element<'_>, of: Element<'_>, key: &str, carry: Carry) -> bool {
@@ -392,7 +378,10 @@ fn carries_element(disk: Element<'_>, inside: Element<'_>, carry: Carry) -> bool
     match parent.name() {
         "driver" => name == "metadata_cache",
         // Slices without one and empty parts are what libvirt does not print.
-        "source" => SOURCE_CHILDREN.contains(&name) && has_content(inside),
+        "source" => {
+            let of_network = NETWORK_PARTS.contains(&name) && name != "reconnect";
+            (of_network || SOURCE_CHILDREN.contains(&name)) && has_content(inside)
+        }
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! Kinds of disk: what names one, which is empty, and what libvirt refuses in a source.
 
 use momentlog_core::{DiskLocation, SourceKind};
-use momentlog_xml::{Carry, Rule, SourceRule, read_snapshot};
+use momentlog_xml::{Carry, DomainRule, Rule, SourceRule, read_snapshot};
 
 use super::*;
 
@@ -179,6 +179,41 @@ fn a_source_that_libvirt_refuses_is_refused() {
         SourceRule::Secret("foo".into()),
     );
     refused(&host("<auth/>"), SourceRule::AuthUser);
+}
+
+/// As virsh 9.0.0 takes and refuses them.
+#[test]
+fn a_target_tells_its_place_or_has_an_address() {
+    let disk = |dev: &str, address: &str| {
+        let source = "<disk type='file' device='cdrom'><source file='/a'/>";
+        disks(&format!("{source}<target dev='{dev}'/>{address}</disk>"))
+    };
+    for dev in [
+        "vda",
+        "vdaa10",
+        "vda1",
+        "vda01",
+        "xvda",
+        "ubda",
+        "hdz",
+        "sdab",
+        "fda",
+        "ioemu:hda",
+    ] {
+        assert_eq!(&*disk(dev, "").unwrap().disks[0].target, dev);
+    }
+    let address = "<address type='drive' controller='0' bus='0' target='0' unit='0'/>";
+    for dev in [
+        "foo", "vd", "vdA", "vda1x", "sd_a", "hda/", " vda", "", "ioemu:", "vd1",
+    ] {
+        let error = disk(dev, "").unwrap_err();
+        assert_eq!(error.rule, DomainRule::DiskName(dev.into()).into());
+        assert_eq!(
+            error.to_string(),
+            format!("Unknown disk name '{dev}' and no address specified")
+        );
+        assert_eq!(&*disk(dev, address).unwrap().disks[0].target, dev);
+    }
 }
 
 /// As the real virsh shows them.

@@ -98,6 +98,13 @@ fn a_definition_is_what_its_xml_says() {
             "the definition has no valid XML",
         ),
         (broken(&|def| def.memory_kib = 7), not_its),
+        (
+            broken(&|def| {
+                def.disks[0].target = "foo".into();
+                def.xml = def.xml.replace("vda", "foo").into();
+            }),
+            "the definition has no valid XML: Unknown disk name 'foo' and no address specified",
+        ),
         (broken(&|def| def.disks.push(disk.clone())), not_its),
         (
             broken(&|def| def.xml = def.xml.replace('\'', "\"").into()),
