@@ -453,13 +453,18 @@ impl Reference {
 impl Log {
     fn of(world: &World) -> Log {
         let mut log = Log::default();
-        let replayed = world.whole().replay(|entry, view| {
-            log.heads.push(entry.head);
-            log.states.push(view.state().clone());
-        });
-        match replayed {
-            Err(error) if matches!(error.store(), Some(StoreError::Missing { .. })) => {}
-            replayed => replayed.expect("the log can be read"),
+        let whole = world.whole();
+        let history = match whole.history(None) {
+            Err(error) if matches!(error.store(), Some(StoreError::Missing { .. })) => return log,
+            history => history.expect("the log can be read"),
+        };
+        for step in history {
+            let step = match step {
+                Err(error) if matches!(error.store(), Some(StoreError::Missing { .. })) => break,
+                step => step.expect("the log can be read"),
+            };
+            log.heads.push(step.entry.head);
+            log.states.push(step.after.state().clone());
         }
         log
     }
@@ -517,11 +522,12 @@ fn goes_on(world: &World, seen: Option<Head>) {
     drop(writer);
     assert_eq!(world.verdict(), Verdict::Unanchored);
     let mut found = None;
-    let replayed = world.whole().replay(|entry, view| {
-        assert!(seen.is_none_or(|seen| entry.head.seq != seen.seq || entry.head == seen));
-        found = Some(view.clone());
-    });
-    replayed.expect("the log can be read");
+    for step in world.whole().history(None).expect("the log can be read") {
+        let step = step.expect("the log can be read");
+        let head = step.entry.head;
+        assert!(seen.is_none_or(|seen| head.seq != seen.seq || head == seen));
+        found = Some(step.after);
+    }
     let found = found.expect("there is a record");
     assert_eq!(found.head(), view.head());
     assert_eq!(found.state(), view.state());
@@ -694,8 +700,9 @@ fn holds(world: &World, played: &Played, seen: Option<Head>) {
     assert_eq!(world.killed().verdict(), Verdict::Unanchored);
     drop(writer);
     let mut heads = Vec::new();
-    let replayed = world.whole().replay(|entry, _| heads.push(entry.head));
-    replayed.expect("the log can be read");
+    for step in world.whole().history(None).expect("the log can be read") {
+        heads.push(step.expect("the log can be read").entry.head);
+    }
     let at = |seq: Seq| heads[usize::try_from(seq.get() - 1).expect("a short log")];
     for head in played.acknowledged.iter().chain(&seen) {
         assert_eq!(at(head.seq), *head);

@@ -201,9 +201,10 @@ pub fn kill_writers(
                 );
                 let mut found = BTreeMap::new();
                 let store = Connection::open_read_only(&uri)?;
-                store.replay(|entry, _| {
-                    found.insert(entry.head.seq.get(), entry.head.digest.to_string());
-                })?;
+                for entry in store.history(None)?.entries() {
+                    let head = entry?.head;
+                    found.insert(head.seq.get(), head.digest.to_string());
+                }
                 found
             }
             // Nothing was written yet.

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use momentlog::store::{
-    CommitQueue, Draft, FileStore, LogId, RealDisk, Record, Store as _, StoreError,
-};
+use momentlog::engine::CommitQueue;
+use momentlog::store::{Draft, FileStore, LogId, RealDisk, Record, Store as _, StoreError};
 
 use crate::Failed;
 use crate::measure::{Effort, Side, Table, Target, threads, until};

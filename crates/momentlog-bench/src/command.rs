@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use momentlog::core::{Action, Command, CreateCheckpoint, DomainUuid, MomentName};
-use momentlog::store::{CommitQueue, Draft, FileStore, LogId, RealDisk, Store as _, StoreError};
+use momentlog::engine::CommitQueue;
+use momentlog::store::{Draft, FileStore, LogId, RealDisk, Store as _, StoreError};
 use momentlog::xml::read_domain;
 use momentlog::{Connection, Options};
 

@@ -34,6 +34,7 @@
 //! ```
 
 mod apply;
+mod built_in;
 mod checkpoint;
 mod command;
 mod decide;

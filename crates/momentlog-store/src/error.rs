@@ -91,6 +91,9 @@ pub enum StoreError {
         /// What is wrong.
         why: Damage,
     },
+    /// The caller has read enough: what the caller of [`Store::read`](crate::Store::read) returns to end it.
+    #[error("the reader has stopped")]
+    Stopped,
     /// This kind of store has no images, or no archive.
     #[error("this store cannot {doing}")]
     Unsupported {

@@ -17,7 +17,7 @@ use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock::{self, LOCK};
 use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
 use crate::store::next_seq;
-use crate::{Draft, Head, LogId, Place, Record, Seq, Store, StoreError};
+use crate::{Draft, Head, ImageWriter, LogId, Place, Record, Seq, Store, StoreError};
 use opened::{OpenSegment, Opened};
 
 pub use archive::Rejoined;
@@ -323,8 +323,15 @@ impl Store for FileStore {
         self.load_image(most)
     }
 
-    fn put_image(&mut self, body: &[u8]) -> Result<Head, StoreError> {
-        self.write_image(body)
+    fn reader(&self) -> Option<Box<dyn Store>> {
+        Some(Box::new(FileStore::with_limits(
+            self.disk.clone(),
+            self.limits,
+        )))
+    }
+
+    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
+        self.writer_of_image()
     }
 
     fn archive(

@@ -23,7 +23,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod commit_queue;
 mod disk;
 mod error;
 mod file_store;
@@ -33,10 +32,8 @@ mod lock;
 mod record;
 mod segment;
 mod store;
-mod sync;
 mod verify;
 
-pub use commit_queue::{CommitQueue, Outdated, Ticket};
 pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Written};
 pub use file_store::{FileStore, Limits, Rejoined, TornTail};
@@ -44,5 +41,5 @@ pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };
 pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
-pub use store::{MemoryStore, Store};
+pub use store::{ImageWriter, MemoryStore, Store};
 pub use verify::{Verdict, VerifyReport, verify};

@@ -81,12 +81,19 @@ pub trait Store: std::fmt::Debug + Send {
         Ok(None)
     }
 
-    /// Keeps `body` as the image of the log as it is now, and returns where that is. The caller is the writer.
+    /// Returns another handle of the same store, for reading beside this one; `None` if it has no other. The engine reads
+    /// the history with it, so that nobody waits for that.
+    fn reader(&self) -> Option<Box<dyn Store>> {
+        None
+    }
+
+    /// Returns what keeps an image of the log as it is now. The caller is the writer, and stays it until the image is
+    /// written; it may append meanwhile.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsupported`] by stores that keep none; what the store cannot write. The log is as it was.
-    fn put_image(&mut self, _body: &[u8]) -> Result<Head, StoreError> {
+    /// [`StoreError::Unsupported`] by stores that keep none; what the store cannot read.
+    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
         Err(StoreError::Unsupported {
             doing: "keep images",
         })
@@ -110,6 +117,9 @@ pub trait Store: std::fmt::Debug + Send {
         })
     }
 }
+
+/// Writes the body of an image, and returns the record that it is of. On an error, the log is as it was.
+pub type ImageWriter = Box<dyn FnOnce(&[u8]) -> Result<Head, StoreError> + Send>;
 
 /// A store that is gone with its handle.
 #[derive(Debug, Default)]

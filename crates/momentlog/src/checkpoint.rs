@@ -12,13 +12,13 @@ use momentlog_core::{
 };
 use momentlog_xml::{CheckpointView, write_checkpoint};
 
-use crate::call::Call;
 use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment, unsupported};
 use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
 use crate::listing::CheckpointListing;
 use crate::snapshot::extent;
+use momentlog_engine::Call;
 
 /// A checkpoint, by its domain and name. A clone is the same handle, and dropping it frees it.
 ///

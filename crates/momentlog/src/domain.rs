@@ -7,19 +7,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Command, Domain as DomainState, DomainUuid, Event, Policy, Power, Refusal, RunState,
+    Action, Command, Domain as DomainState, DomainUuid, Policy, Power, Refusal, RunState,
     StateChange,
 };
 use momentlog_xml::{disk_details, write_domain};
 
-use crate::call::Call;
 use crate::connection::Connection;
-use crate::engine::Outcome;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
-use crate::ledger::View;
 use crate::recordable;
-use crate::stored::request_digest;
+use momentlog_engine::{Call, Outcome, Request, View};
 
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
@@ -270,29 +267,27 @@ impl Domain {
         error
     }
 
-    /// Decides a command about this domain, whose content may depend on the domain as it is.
+    /// Decides and records a command about this domain, whose content may depend on the domain as it is.
     pub(crate) fn decide(
         &self,
-        call: (Call, u32),
-        asked: Option<[u8; 32]>,
+        request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
-        self.connection
-            .decide_as(self.uuid, call, asked, &mut |view| -> Result<Vec<Event>> {
-                let action = action(self.of(view)?)?;
-                recordable::decide(view, &self.command(action))
-            })
+        self.connection.log.decide(request, &mut |decision| {
+            let action = action(self.of(decision.view())?)?;
+            recordable::decide(decision, &self.command(action))
+        })
     }
 
-    /// Decides a command whose content is known.
+    /// Decides and records a command whose content is known.
     pub(crate) fn act(&self, call: (Call, u32), action: &Action) -> Result<()> {
         // All else that is asked for is in the call and its flags.
         let name = match action {
             Action::Delete { name, .. } | Action::Revert { name, .. } => Some(name.as_str()),
             _ => None,
         };
-        let asked = self.asked(call, name.as_slice());
-        self.decide(call, asked, &mut |_| Ok(action.clone()))
+        let request = self.request(call, name.as_slice());
+        self.decide(request, &mut |_| Ok(action.clone()))
             .map(|_| ())
     }
 
@@ -303,12 +298,10 @@ impl Domain {
         }
     }
 
-    /// Returns the digest of a call about this domain, if a request id needs one.
-    fn asked(&self, call: (Call, u32), arguments: &[&str]) -> Option<[u8; 32]> {
-        self.connection.asked(|| {
-            let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
-            request_digest(call, Some(self.uuid), &arguments)
-        })
+    /// Returns the request of a call about this domain.
+    fn request(&self, call: (Call, u32), arguments: &[&str]) -> Request<'_> {
+        let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+        self.connection.request(call, Some(self.uuid), &arguments)
     }
 
     pub(crate) fn deny_secrets(

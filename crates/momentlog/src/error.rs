@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{DiskRefused, MomentKind, Refusal};
+use momentlog_engine::EngineError;
 use momentlog_store::StoreError;
 use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
 
@@ -353,6 +354,25 @@ fn domain_rule(rule: &DomainRule) -> ErrorCode {
         DomainRule::Uuid => ErrorCode::InternalError,
         DomainRule::Type(_) => ErrorCode::ConfigUnsupported,
         _ => ErrorCode::XmlError,
+    }
+}
+
+/// The engine's refusals in libvirt's numbers; its own text says the rest.
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Error {
+        let code = match error {
+            EngineError::Refused(refusal) => return refusal.into(),
+            EngineError::Store(error) => return error.into(),
+            EngineError::Provenance(bad) => {
+                return Error::argument(ErrorDomain::Domain, bad.to_string()).caused(bad);
+            }
+            EngineError::RequestReused { .. } => ErrorCode::InvalidArg,
+            EngineError::Stale { .. } => ErrorCode::OperationAborted,
+            EngineError::Nothing(_) => ErrorCode::OperationInvalid,
+            EngineError::Misfit(_) | EngineError::Differs => ErrorCode::InternalError,
+            _ => ErrorCode::SystemError,
+        };
+        Error::new(code, ErrorDomain::Test, &error).caused(error)
     }
 }
 

@@ -23,44 +23,38 @@
 //! Handles are cheap clones that hold names, not pointers; dropping one frees it. Every call exists with typed flags,
 //! and those that take flags also with libvirt's bits, under the name with `_raw`.
 
-mod call;
 mod checkpoint;
 mod connection;
 mod domain;
 mod driver;
-mod engine;
-mod environment;
 mod error;
 mod flags;
-mod ledger;
 mod listing;
 mod recordable;
-mod requests;
 mod snapshot;
-mod stored;
-mod test_driver;
+mod uri;
 mod verify;
 
 pub use momentlog_core as core;
+pub use momentlog_engine as engine;
 pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
-pub use call::Call;
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Submitted, Subscription, store_directory};
+pub use connection::{Connection, Entries, History, Submitted, Subscription};
 pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
-pub use engine::{Archived, Outcome};
-pub use environment::{
-    ACTOR_LEN_MAX, AGENT_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision,
-    SystemClock, SystemEntropy, process_user,
-};
 pub use error::{Error, ErrorCode, ErrorDomain, Result};
 pub use flags::{
     CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags,
     DomainListFlags, DomainXmlFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
     SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
 };
-pub use ledger::{Bridge, Entry, ReplayError, ReplayFault, View};
+pub use momentlog_engine::{
+    ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
+    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Provenance,
+    ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification, View,
+    process_user,
+};
 pub use snapshot::Snapshot;
-pub use stored::DecodeError;
-pub use verify::{ImageFault, Verification, verify, verify_disk};
+pub use uri::store_directory;
+pub use verify::{verify, verify_disk};

@@ -6,6 +6,7 @@ use momentlog_core::{
     Action, Change, CheckpointDef, CheckpointDisk, Command, DiskTracking, Domain, DomainDef,
     DomainUuid, Event, MomentChange, MomentName, SnapshotDef, SourceKind,
 };
+use momentlog_engine::Decision;
 use momentlog_xml::{
     Carry, CheckpointView, RecentDomain, SnapshotView, XmlError, checkpoint_fits, names_fit,
     read_checkpoint_redefine, read_domain, read_snapshot_redefine, snapshot_fits, write_checkpoint,
@@ -13,22 +14,26 @@ use momentlog_xml::{
 };
 
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::ledger::View;
 
 /// Decides a command, and refuses what would be too large to be read again.
-pub(crate) fn decide(view: &View, command: &Command) -> Result<Vec<Event>> {
+pub(crate) fn decide(decision: &mut Decision<'_>, command: &Command) -> Result<()> {
+    decide_one(decision, command).map(|_| ())
+}
+
+/// As [`decide`]; returns what the command causes.
+fn decide_one<'d>(decision: &'d mut Decision<'_>, command: &Command) -> Result<&'d [Event]> {
     let named = match &command.action {
         Action::CreateSnapshot(create) => create.name.as_ref(),
         Action::CreateCheckpoint(create) => create.name.as_ref(),
         _ => None,
     };
     if let Some(name) = named
-        && let Some(domain) = view.state().domain(command.domain)
+        && let Some(domain) = decision.state().domain(command.domain)
     {
         names_fit(name, domain.def()).map_err(too_large)?;
     }
-    let events = view.state().decide(command)?;
-    for moment in moments(&events, command) {
+    let events = decision.decide(command)?;
+    for moment in moments(events, command) {
         let fits = match moment {
             Moment::Snapshot(name, _, def) => snapshot_fits(name, def),
             Moment::Checkpoint(name, _, def) => checkpoint_fits(name, def),
@@ -39,9 +44,9 @@ pub(crate) fn decide(view: &View, command: &Command) -> Result<Vec<Event>> {
 }
 
 /// As [`decide`], for a command that was not made of XML: what it makes must be what XML can say.
-pub(crate) fn decide_typed(view: &View, command: &Command) -> Result<Vec<Event>> {
-    let events = decide(view, command)?;
-    let domain = view.state().domain(command.domain);
+pub(crate) fn decide_typed(decision: &mut Decision<'_>, command: &Command) -> Result<()> {
+    let domain = decision.view().state().domain(command.domain);
+    let events = decide_one(decision, command)?;
     match &command.action {
         Action::Define(def) | Action::CreateLive(def) => is_its_xml(def, domain)?,
         Action::RedefineSnapshot(redefine) => {
@@ -54,15 +59,15 @@ pub(crate) fn decide_typed(view: &View, command: &Command) -> Result<Vec<Event>>
             defs.try_for_each(|def| is_its_xml(def, domain))?;
         }
         Action::CreateSnapshot(_) | Action::CreateCheckpoint(_) => {}
-        _ => return Ok(events),
+        _ => return Ok(()),
     }
-    for moment in moments(&events, command) {
+    for moment in moments(events, command) {
         match moment {
             Moment::Snapshot(name, created, def) => snapshot_reads_back(name, created, def)?,
             Moment::Checkpoint(name, created, def) => checkpoint_reads_back(name, created, def)?,
         }
     }
-    Ok(events)
+    Ok(())
 }
 
 /// A moment that was made or changed: its name, its time and its definition.

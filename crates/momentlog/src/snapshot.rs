@@ -9,12 +9,12 @@ use momentlog_core::{
 };
 use momentlog_xml::{SnapshotView, write_snapshot};
 
-use crate::call::Call;
 use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, unsupported};
 use crate::flags::{RevertFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags};
 use crate::listing::SnapshotListing;
+use momentlog_engine::Call;
 
 /// A snapshot, by its domain and name. A clone is the same handle, and dropping it frees it.
 ///

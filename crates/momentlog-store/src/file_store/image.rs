@@ -8,8 +8,9 @@ use std::io;
 use super::{FileStore, TEMPORARY};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::frame::{self, FRAME_LEN_MAX, HEADER_LEN, array_at, header_checksum, u32_at, u64_at};
+use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name};
-use crate::{Digest, FORMAT_VERSION, Head, LogId, Place, Seq, StoreError};
+use crate::{Digest, FORMAT_VERSION, Head, ImageWriter, LogId, Place, Seq, StoreError};
 
 const MAGIC: [u8; 8] = *b"\x8amtimag\n";
 const CHECKSUM_LEN: usize = 4;
@@ -174,8 +175,8 @@ impl FileStore {
         write_if(disk.as_ref(), name, bytes, || self.check_own_lock())
     }
 
-    /// Writes an image of the log as it is now, and removes those that are not needed any more.
-    pub(super) fn write_image(&mut self, body: &[u8]) -> Result<Head, StoreError> {
+    /// Returns what writes an image of the log as it is now, and removes those that are not needed any more.
+    pub(super) fn writer_of_image(&mut self) -> Result<ImageWriter, StoreError> {
         self.check_writable()?;
         let end = self.writer.as_ref().map(|writer| writer.end);
         let (Some(end), Some(log)) = (end, self.log) else {
@@ -188,20 +189,33 @@ impl FileStore {
                 doing: "make an image of a log without records",
             });
         };
-        let bytes = encode(log, head, end.last, body);
-        self.write_own(&image_name(head.seq), &bytes)?;
         let start = self.read_start()?.map(|(_, start)| start.seq);
-        let mut old = images(self.disk.as_ref())?;
-        old.retain(|seq| Some(*seq) != start && *seq <= head.seq);
-        old.truncate(old.len().saturating_sub(KEPT));
-        if !old.is_empty() {
-            self.check_own_lock()?;
-        }
-        for seq in old {
-            // One that stays is only in the way of nobody.
-            let _ = self.disk.remove(&image_name(seq));
-        }
-        Ok(head)
+        let disk = self.disk.clone();
+        let lock = self.writer.as_ref().map(|writer| writer.lock.id);
+        Ok(Box::new(move |body| {
+            // Somebody may have put another store in place meanwhile.
+            let is_own = || match disk.id_of(LOCK) {
+                Ok(found) if Some(found) == lock => Ok(()),
+                _ => Err(StoreError::Replaced {
+                    path: disk.path().into(),
+                    had: Some(head),
+                    found: None,
+                }),
+            };
+            let bytes = encode(log, head, end.last, body);
+            write_if(disk.as_ref(), &image_name(head.seq), &bytes, is_own)?;
+            let mut old = images(disk.as_ref())?;
+            old.retain(|seq| Some(*seq) != start && *seq <= head.seq);
+            old.truncate(old.len().saturating_sub(KEPT));
+            if !old.is_empty() {
+                is_own()?;
+            }
+            for seq in old {
+                // A leftover image costs only space.
+                let _ = disk.remove(&image_name(seq));
+            }
+            Ok(head)
+        }))
     }
 }
 

@@ -121,7 +121,13 @@ impl FileStore {
                 Next::Bad(damage) => break Some(damage),
                 Next::Record(record) if is_durable(record.seq) => {
                     served = reader.cursor;
-                    give(record)?;
+                    let given = give(record);
+                    if matches!(given, Err(StoreError::Stopped)) {
+                        // It is read on from here.
+                        self.log = reader.log();
+                        self.cursor = served;
+                    }
+                    given?;
                 }
                 Next::Record(record) => {
                     let durable = record.durable;

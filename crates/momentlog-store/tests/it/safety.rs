@@ -150,7 +150,7 @@ fn what_cannot_be_removed_is_in_nobodys_way() {
     }
     let mut writer = open(&dir);
     let end = append(&mut writer, &["third"]);
-    assert_eq!(writer.put_image(b"an image").unwrap(), end);
+    assert_eq!(writer.image_writer().unwrap()(b"an image").unwrap(), end);
     let to = RealDisk::new(dir.with_extension("archive"));
     writer.archive(end, draft("bridge"), &to).unwrap();
     drop(writer);

@@ -10,9 +10,7 @@ use momentlog_xml::{
 };
 
 use super::Domain;
-use crate::call::Call;
 use crate::checkpoint::Checkpoint;
-use crate::connection::made_name;
 use crate::error::{
     Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, required, unsupported,
 };
@@ -21,6 +19,7 @@ use crate::flags::{
 };
 use crate::listing::{CheckpointListing, SnapshotListing};
 use crate::snapshot::Snapshot;
+use momentlog_engine::Call;
 
 /// What the XML of a moment asks for.
 #[derive(Clone)]
@@ -94,8 +93,8 @@ impl Domain {
             })
         })?;
         let call = (Call::SNAPSHOT_CREATE_XML, bits);
-        let asked = self.asked(call, &[xml]);
-        let outcome = self.decide(call, asked, &mut |domain| {
+        let request = self.request(call, &[xml]);
+        let outcome = self.decide(request, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
                 domain.admits_halt()?;
@@ -123,7 +122,10 @@ impl Domain {
                 }
             }
         })?;
-        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
+        let name = outcome
+            .created()
+            .cloned()
+            .or(read.ok().and_then(Read::into_name));
         Ok(Snapshot::new(
             &self.shared(),
             name.expect("a snapshot that was made has a name"),
@@ -179,8 +181,8 @@ impl Domain {
             })
         })?;
         let call = (Call::CHECKPOINT_CREATE_XML, flags);
-        let asked = self.asked(call, &[xml]);
-        let outcome = self.decide(call, asked, &mut |domain| {
+        let request = self.request(call, &[xml]);
+        let outcome = self.decide(request, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
             Ok(match read.clone()? {
                 Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
@@ -190,7 +192,10 @@ impl Domain {
                 }
             })
         })?;
-        let name = made_name(&outcome).or(read.ok().and_then(Read::into_name));
+        let name = outcome
+            .created()
+            .cloned()
+            .or(read.ok().and_then(Read::into_name));
         Ok(Checkpoint::new(
             &self.shared(),
             name.expect("a checkpoint that was made has a name"),
@@ -222,7 +227,10 @@ impl Domain {
         )?;
         Ok(Snapshot::new(
             &self.shared(),
-            made_name(&outcome).expect("a snapshot that was made has a name"),
+            outcome
+                .created()
+                .cloned()
+                .expect("a snapshot that was made has a name"),
         ))
     }
 
@@ -240,7 +248,10 @@ impl Domain {
             .execute(&self.command(Action::CreateCheckpoint(create)))?;
         Ok(Checkpoint::new(
             &self.shared(),
-            made_name(&outcome).expect("a checkpoint that was made has a name"),
+            outcome
+                .created()
+                .cloned()
+                .expect("a checkpoint that was made has a name"),
         ))
     }
 

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use momentlog_core::{
     Action, Change, Domain as DomainState, Event, MomentChange, MomentKind, MomentList, MomentName,
-    Scope, State,
+    Scope,
 };
 use momentlog_store::Seq;
 use momentlog_xml::{SavedMoment, read_saved_moment};
 
 use super::Domain;
-use crate::call::Call;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::stored::request_digest;
+use crate::error::{Error, ErrorDomain, Result};
+use momentlog_engine::{Call, Decision};
 
 /// How many files or parents a message names at most.
 const NAMED_MAX: usize = 8;
@@ -209,32 +208,29 @@ impl Domain {
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
         let files = self.read_saved(saved)?;
         let call = (Call::RESTORE_MOMENTS, on_missing.flags());
-        let asked = self.connection.asked(|| {
-            // The order in which they are given means nothing.
-            let mut sorted: Vec<&Saved> = saved.iter().collect();
-            sorted.sort_by_key(|saved| (&*saved.label, &*saved.xml));
-            let arguments: Vec<&[u8]> = sorted
-                .iter()
-                .flat_map(|saved| [saved.label.as_bytes(), saved.xml.as_bytes()])
-                .collect();
-            request_digest(call, Some(self.uuid), &arguments)
-        });
+        // The order in which they are given means nothing.
+        let mut sorted: Vec<&Saved> = saved.iter().collect();
+        sorted.sort_by_key(|saved| (&*saved.label, &*saved.xml));
+        let arguments: Vec<&str> = sorted
+            .iter()
+            .flat_map(|saved| [&*saved.label, &*saved.xml])
+            .collect();
         if let Some(fates) = self.is_there(&files, on_missing)? {
             return Ok(Restoration {
                 seq: None,
                 repeated: false,
-                moments: told(&files, fates, &[]),
+                moments: restored(&files, fates, &[]),
             });
         }
         let mut fates = None;
-        let outcome = self
-            .connection
-            .decide_as(self.uuid, call, asked, &mut |view| -> Result<Vec<Event>> {
-                let plan = plan(&files, Some(self.of(view)?), on_missing)?;
-                let (events, _) = self.decide_plan(view.state(), &files, &plan)?;
-                fates = Some(plan.fates);
-                Ok(events)
-            })?;
+        let request = self.request(call, &arguments);
+        let outcome = self.connection.log.decide(request, &mut |decision| {
+            let before = self.of(decision.view())?;
+            let plan = plan(&files, Some(before), on_missing)?;
+            self.decide_plan(decision, &files, &plan)?;
+            fates = Some(plan.fates);
+            Ok::<_, Error>(())
+        })?;
         let fates = match fates {
             Some(fates) if !outcome.repeated => fates,
             _ if on_missing == OnMissingParent::Refuse => vec![Fate::Restored; files.len()],
@@ -247,7 +243,7 @@ impl Domain {
         Ok(Restoration {
             seq: Some(outcome.seq),
             repeated: outcome.repeated,
-            moments: told(&files, fates, &outcome.events),
+            moments: restored(&files, fates, &outcome.events),
         })
     }
 
@@ -268,8 +264,10 @@ impl Domain {
         if !restored.all(|file| has(before, file.kind(), file.name())) {
             return Ok(None);
         }
-        let (_, after) = self.decide_plan(view.state(), files, &plan)?;
-        Ok((after.domain(self.uuid) == Some(before)).then_some(plan.fates))
+        let mut decision = Decision::on(&view);
+        self.decide_plan(&mut decision, files, &plan)?;
+        let is_same = decision.state().domain(self.uuid) == Some(before);
+        Ok(is_same.then_some(plan.fates))
     }
 
     fn read_saved(&self, saved: &[Saved]) -> Result<Vec<File>> {
@@ -296,39 +294,24 @@ impl Domain {
         saved.iter().map(read).collect()
     }
 
-    /// Returns the events of all commands together, each decided on what those before have made, and the state after
-    /// them.
-    fn decide_plan(
-        &self,
-        state: &State,
-        files: &[File],
-        plan: &Plan,
-    ) -> Result<(Vec<Event>, State)> {
-        let mut state = state.clone();
-        let before = state.clone();
-        let mut events = Vec::new();
-        let mut decide = |state: &mut State, action: Action| -> Result<()> {
-            let decided = state
+    /// Decides all commands, each on what those before it have made.
+    fn decide_plan(&self, decision: &mut Decision<'_>, files: &[File], plan: &Plan) -> Result<()> {
+        let before = decision.view().state();
+        let decide = |decision: &mut Decision<'_>, action: Action| -> Result<()> {
+            decision
                 .decide(&self.command(action))
                 .map_err(|refusal| self.named(refusal))?;
-            for event in &decided {
-                state.advance(event).map_err(|misfit| {
-                    let detail = format!("a decided event does not fit: {misfit}");
-                    Error::new(ErrorCode::InternalError, ErrorDomain::Test, detail)
-                })?;
-            }
-            events.extend(decided);
             Ok(())
         };
         for index in &plan.order {
             let file = &files[*index];
             let as_root = matches!(plan.fates[*index], Fate::Rerooted { .. });
-            decide(&mut state, file.action(as_root)).map_err(|error| file.blame(error))?;
+            decide(decision, file.action(as_root)).map_err(|error| file.blame(error))?;
         }
         for kind in [MomentKind::Snapshot, MomentKind::Checkpoint] {
             let restored = plan.order.iter().map(|index| &files[*index]);
             let restored: Vec<&File> = restored.filter(|file| file.kind() == kind).collect();
-            let (before, after) = (before.domain(self.uuid), state.domain(self.uuid));
+            let (before, after) = (before.domain(self.uuid), decision.state().domain(self.uuid));
             let (Some(before), Some(after)) = (before, after) else {
                 continue;
             };
@@ -337,16 +320,16 @@ impl Domain {
             };
             if current(after, kind).as_ref() != Some(wanted.name()) {
                 let name = Some(wanted.name().clone());
-                decide(&mut state, Action::SetCurrent { kind, name })
+                decide(decision, Action::SetCurrent { kind, name })
                     .map_err(|error| wanted.blame(error))?;
             }
         }
-        Ok((events, state))
+        Ok(())
     }
 }
 
 /// Says what became of each file, where these events happened.
-fn told(files: &[File], fates: Vec<Fate>, events: &[Event]) -> Vec<RestoredMoment> {
+fn restored(files: &[File], fates: Vec<Fate>, events: &[Event]) -> Vec<RestoredMoment> {
     let made: BTreeSet<(bool, &str)> = events.iter().filter_map(made).collect();
     let moments = files.iter().zip(fates).map(|(file, fate)| {
         let is_snapshot = file.kind() == MomentKind::Snapshot;

@@ -527,6 +527,8 @@ fn an_image_is_made_every_half_million_records() {
     }
     assert_eq!(files(&scratch.path(), ".img").len(), 0);
     store.execute_all(&batch).unwrap();
+    // It is made beside the writers, and a release waits for it.
+    store.release();
     let images = files(&scratch.path(), ".img");
     assert_eq!(images.len(), 1, "{images:?}");
     assert!(

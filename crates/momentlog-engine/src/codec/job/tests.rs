@@ -7,8 +7,8 @@ use momentlog_core::{
 use momentlog_store::{Draft, Head, LogId, Record};
 
 use super::*;
+use crate::codec::{Content, Facts, asked_by, image};
 use crate::ledger::Ledger;
-use crate::stored::{Content, Facts, asked_by, image};
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 

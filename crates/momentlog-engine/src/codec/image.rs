@@ -18,8 +18,9 @@ use super::body::{
 use super::encode::Encoder;
 use super::job::{HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
 use super::{DecodeError, Dictionary, length, u32_at, u64_at};
-use crate::ledger::{Ledger, View};
-use crate::requests::Request;
+use crate::ledger::Ledger;
+use crate::requests::Remembered;
+use crate::view::View;
 
 /// The version of this layout.
 const VERSION: u32 = 1;
@@ -91,25 +92,15 @@ struct StoredDomain<'a> {
 }
 
 /// Returns the image of a ledger; `None` if something in it is not recorded yet, as in a log of one record.
-pub(crate) fn encode(ledger: &mut Ledger) -> Option<Vec<u8>> {
-    // The definitions are told once more, in the order in which they are used here.
-    let definitions = std::mem::take(&mut ledger.dictionary.domains);
-    ledger.dictionary.written = None;
-    let encoded = encode_parts(ledger, &definitions);
-    ledger.dictionary.domains = definitions;
-    // No record tells what was written last here.
-    ledger.dictionary.written = None;
-    encoded
-}
-
-fn encode_parts(
-    ledger: &mut Ledger,
-    definitions: &HashMap<TextRef, Arc<momentlog_core::DomainDef>>,
-) -> Option<Vec<u8>> {
+pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
+    // Definitions are written once more, in the order in which they are used here: what the copy learns is in no record.
+    let mut dictionary = ledger.dictionary.clone();
+    let definitions = std::mem::take(&mut dictionary.domains);
+    dictionary.written = None;
     let seq = Seq::after(ledger.seq);
     let state = &ledger.view.state;
     let counters = state.counters();
-    let mut texts: Vec<_> = ledger.dictionary.by_place.clone().into_iter().collect();
+    let mut texts: Vec<_> = ledger.dictionary.by_place.iter().collect();
     texts.sort_unstable_by_key(|(place, _)| (place.seq, place.index));
     let mut out = encode_body(&Start {
         version: VERSION,
@@ -131,10 +122,10 @@ fn encode_parts(
         policies: state.policies().len() as u64,
     }));
     for (place, text) in &texts {
-        out.extend(encode_body(&(place, &**text)));
+        out.extend(encode_body(&(place, &***text)));
     }
     let mut encoder = Encoder {
-        dictionary: &mut ledger.dictionary,
+        dictionary: &mut dictionary,
         seq,
         texts: Vec::new(),
     };
@@ -169,15 +160,7 @@ fn encode_parts(
             .collect();
         out.extend(encode_body(&holds));
     }
-    let unrecorded = encoder.texts;
-    if !unrecorded.is_empty() {
-        for text in &unrecorded {
-            ledger.dictionary.by_text.remove(text);
-        }
-        ledger
-            .dictionary
-            .by_place
-            .retain(|place, _| place.seq != seq.get());
+    if !encoder.texts.is_empty() {
         return None;
     }
     let mut definitions: Vec<_> = definitions.iter().collect();
@@ -195,7 +178,7 @@ fn encode_parts(
         out.extend(encode_body(&(domain.as_bytes(), seq.get())));
     }
     for (id, request) in ledger.requests.iter() {
-        let Request {
+        let Remembered {
             seq,
             recorded,
             digest,
@@ -321,7 +304,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     for _ in 0..start.requests {
         let (id, at, digest, recorded): (&str, u64, [u8; 32], i64) = decode_first(rest, "request")?;
         let seq = seq_from(at)?;
-        let request = Request {
+        let request = Remembered {
             seq,
             recorded,
             digest,

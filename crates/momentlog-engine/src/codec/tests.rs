@@ -534,7 +534,7 @@ fn an_erased_description_is_told_as_erased_and_the_chain_holds() {
         assert_eq!(entry.reason.as_deref(), reason);
         head = Some(erased.head());
     }
-    let body = image::encode(&mut ledger).unwrap();
+    let body = image::encode(&ledger).unwrap();
     let again = image::decode(head.unwrap(), &body).unwrap();
     for ledger in [&ledger, &again] {
         let domain = ledger.view().state().domain(uuid()).unwrap();
@@ -851,7 +851,7 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
             u8::try_from(96 + index).unwrap()
         })),
     };
-    let mut ledger = image::decode(head, body).unwrap();
+    let ledger = image::decode(head, body).unwrap();
     let state = ledger.view().state();
     assert_eq!(state.check(), Ok(()));
     assert_eq!(state.work(), 16_777_216 + 3 * 256);
@@ -874,8 +874,8 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
     assert_eq!(state.open_jobs().count(), 1);
     assert_eq!(state.settings().request_window_s, 86_400);
     assert!(!state.policy_of_new(uuid()).chain);
-    assert_eq!(image::encode(&mut ledger).unwrap(), body);
-    let body = image::encode(&mut ledger).unwrap();
+    assert_eq!(image::encode(&ledger).unwrap(), body);
+    let body = image::encode(&ledger).unwrap();
     let mut again = image::decode(head, &body).unwrap();
     assert!(again.agrees_with(&ledger));
     assert_eq!(image::encode(&mut again).unwrap(), body);
@@ -890,7 +890,7 @@ fn an_image_that_cannot_be_made_leaves_nothing_behind() {
         ..Ledger::new(Profile::LibvirtTest)
     };
     let mut ledger = begun();
-    assert_eq!(image::encode(&mut ledger), None);
+    assert_eq!(image::encode(&ledger), None);
     assert!(ledger.agrees_with(&begun()));
     let built_in = ledger.view().state().domains().next().unwrap();
     let (domain, def) = (built_in.uuid(), built_in.def().clone());
@@ -1003,7 +1003,7 @@ fn an_image_of_long_names_is_read() {
         };
         ledger.view.state.advance(&event).unwrap();
     }
-    let body = image::encode(&mut ledger).unwrap();
+    let body = image::encode(&ledger).unwrap();
     assert!(body.len() > 72 << 20);
     let again = image::decode(head, &body).unwrap();
     assert!(again.view().state() == ledger.view().state());

@@ -1,19 +1,23 @@
 //! From decided events to drafts of records.
 
-use momentlog_core::State;
-use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError, Ticket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::decide::{Pending, apply};
-use super::{Engine, Inner, Outcome};
+use momentlog_core::State;
+use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError};
+
+use super::admission::{Accepted, apply};
+use super::{Decider, Log, Outcome, Pending};
 use crate::call::Call;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::ledger::{Ledger, View};
-use crate::stored::{Asked, Content, Facts};
-use crate::test_driver;
+use crate::codec::{Asked, Content, Facts};
+use crate::commit_queue::Ticket;
+use crate::error::EngineError;
+use crate::ledger::Ledger;
+use crate::view::View;
 
 /// What one call wants written: its records, and the state after them.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Append {
     pub(super) log: LogId,
     pub(super) drafts: Vec<Draft>,
     /// Its head is not known before it is written. Only the last job of a group has it; none if that could not be applied,
@@ -38,16 +42,16 @@ pub(super) struct Encoded {
     before: usize,
 }
 
-impl Engine {
+impl Log {
     /// Applies what was decided and hands it in; the log has none of it yet. `None` if a write has failed meanwhile.
     pub(super) fn record(
         &self,
-        inner: &mut Inner,
-        pending: Vec<Pending>,
-    ) -> Result<Option<Recorded>> {
-        let encoded = self.encode(inner, pending);
+        decider: &mut Decider,
+        accepted: Vec<Accepted>,
+    ) -> Result<Option<Recorded>, EngineError> {
+        let encoded = self.encode(decider, accepted);
         // What it has taught the ledger is in no record.
-        inner.stale |= encoded.is_err();
+        decider.stale |= encoded.is_err();
         let Encoded {
             log,
             drafts,
@@ -56,21 +60,21 @@ impl Engine {
         } = encoded?;
         let mut applied = Ok(Vec::new());
         let mut count = 0;
-        let pushed = self.queue.push_with(inner.generation, |waiting| {
+        let pushed = self.queue.push_with(decider.generation, |waiting| {
             count = waiting.len() + 1;
             // Nobody needs the state before this one any more, so that it is changed in place.
             if let Some(last) = waiting.last_mut() {
                 last.view = None;
             }
-            applied = apply_all(&mut inner.ledger, facts);
+            applied = apply_all(&mut decider.ledger, facts);
             let fits = applied.is_ok();
-            Job {
+            Append {
                 log,
                 drafts: if fits { drafts } else { Vec::new() },
-                view: fits.then(|| inner.ledger.view.clone()),
+                view: fits.then(|| decider.ledger.view.clone()),
             }
         });
-        inner.stale |= applied.is_err();
+        decider.stale |= applied.is_err();
         let Ok(ticket) = pushed else {
             return Ok(None);
         };
@@ -81,21 +85,25 @@ impl Engine {
         }))
     }
 
-    fn encode(&self, inner: &mut Inner, pending: Vec<Pending>) -> Result<Encoded> {
+    fn encode(
+        &self,
+        decider: &mut Decider,
+        accepted: Vec<Accepted>,
+    ) -> Result<Encoded, EngineError> {
         let now = self.options.clock.now();
-        let mut contents = Vec::with_capacity(pending.len() + 2);
-        let profile = inner.ledger.view.state.profile();
-        if inner.ledger.seq.is_none() {
+        let mut contents = Vec::with_capacity(accepted.len() + 2);
+        let profile = decider.ledger.view.state.profile();
+        if decider.ledger.seq.is_none() {
             let mut id = [0; 16];
             self.fill(&mut id)?;
-            inner.log = Some(LogId(id));
+            decider.log = Some(LogId(id));
             let writer = concat!("momentlog ", env!("CARGO_PKG_VERSION")).to_owned();
             contents.push((None, Content::Genesis { profile, writer }));
         }
-        if inner.ledger.seq <= Some(Seq::FIRST) {
+        if decider.ledger.seq <= Some(Seq::FIRST) {
             // A crash may have come between the first record and this one.
-            inner.ledger.view.state = State::new(profile);
-            let events = test_driver::built_in(profile);
+            decider.ledger.view.state = State::new(profile);
+            let events = profile.built_in();
             if let Some(event) = events.first() {
                 let content = Content::Command {
                     asked: Asked {
@@ -113,29 +121,29 @@ impl Engine {
             }
         }
         let before = contents.len();
-        contents.extend(pending.into_iter().map(|pending| {
+        contents.extend(accepted.into_iter().map(|accepted| {
             let content = Content::Command {
-                asked: pending.asked,
-                events: pending.events,
+                asked: accepted.asked,
+                events: accepted.events,
             };
-            (pending.domain, content)
+            (accepted.domain, content)
         }));
-        let log = inner.log.expect("a log with a record has an id");
+        let log = decider.log.expect("a log with a record has an id");
         let mut salts = Salts::new(self);
         let mut drafts = Vec::with_capacity(contents.len());
         let mut encoded = Vec::with_capacity(contents.len());
-        let mut seq = inner.ledger.seq;
+        let mut seq = decider.ledger.seq;
         for (domain, content) in contents {
             let next = Seq::after(seq);
             seq = Some(next);
             let facts = Facts {
-                recorded: now.max(inner.ledger.recorded),
+                recorded: now.max(decider.ledger.recorded),
                 domain,
                 previous: domain
-                    .and_then(|domain| inner.ledger.view.revisions.get(&domain).copied()),
+                    .and_then(|domain| decider.ledger.view.revisions.get(&domain).copied()),
                 content,
             };
-            let draft = inner
+            let draft = decider
                 .ledger
                 .dictionary
                 .encode(next, &facts, &mut || salts.next());
@@ -145,7 +153,7 @@ impl Engine {
                 return Err(StoreError::TooLarge { length }.into());
             }
             if let Some(domain) = domain {
-                inner.ledger.view.revisions.insert(domain, next);
+                decider.ledger.view.revisions.insert(domain, next);
             }
             encoded.push((next, facts));
         }
@@ -158,19 +166,72 @@ impl Engine {
         })
     }
 
-    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
-        self.options.entropy.fill(bytes).map_err(|error| {
-            Error::new(
-                ErrorCode::SystemError,
-                ErrorDomain::Test,
-                format!("cannot get random bytes: {error}"),
-            )
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EngineError> {
+        let filled = self.options.entropy.fill(bytes);
+        filled.map_err(|source| EngineError::System {
+            doing: "get random bytes",
+            source: Arc::new(source),
         })
+    }
+
+    /// Waits until a submitted request is durable.
+    pub(super) fn commit<E>(&self, pending: &Pending<E>) -> Result<(), EngineError> {
+        let Some(ticket) = &pending.ticket else {
+            return Ok(());
+        };
+        Ok(self
+            .queue
+            .wait(ticket, &mut |appends| self.write(appends))?)
+    }
+
+    /// Waits until everything that was submitted is durable.
+    pub(super) fn commit_all(&self) -> Result<(), Arc<StoreError>> {
+        match self.queue.last() {
+            Some(ticket) => self.queue.wait(&ticket, &mut |appends| self.write(appends)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything decided so far is durable, so that the ledger is that of the log.
+    pub(super) fn drain(&self, decider: &mut Decider) -> Result<(), EngineError> {
+        self.commit_all()?;
+        if decider.generation != self.queue.generation() {
+            return Err(EngineError::EarlierWrite);
+        }
+        decider.ledger.view.head = self.view().head;
+        Ok(())
+    }
+
+    /// Appends what a group of threads has submitted, under one sync, and publishes the state after it.
+    fn write(&self, appends: Vec<Append>) -> Result<(), StoreError> {
+        let mut drafts = Vec::with_capacity(appends.len());
+        let mut last = None;
+        for append in appends {
+            drafts.extend(append.drafts);
+            last = Some((append.log, append.view));
+        }
+        let Some((log, view)) = last else {
+            return Ok(());
+        };
+        let records = {
+            let mut store = self.store();
+            let expected = store.head();
+            store.append(log, expected, drafts)?
+        };
+        match view {
+            Some(mut view) => {
+                view.head = records.last().map(momentlog_store::Record::head);
+                self.published.publish(view);
+            }
+            // The ledger is replayed from the log before the next decision.
+            None => self.exclusive.store(false, Ordering::Release),
+        }
+        Ok(())
     }
 }
 
 /// Applies records that are encoded, and says what they did.
-fn apply_all(ledger: &mut Ledger, facts: Vec<(Seq, Facts)>) -> Result<Vec<Outcome>> {
+fn apply_all(ledger: &mut Ledger, facts: Vec<(Seq, Facts)>) -> Result<Vec<Outcome>, EngineError> {
     let mut outcomes = Vec::with_capacity(facts.len());
     for (seq, facts) in facts {
         if let Content::Command { events, .. } = &facts.content {
@@ -187,27 +248,24 @@ fn apply_all(ledger: &mut Ledger, facts: Vec<(Seq, Facts)>) -> Result<Vec<Outcom
 
 /// Random bytes for the salts of texts, until they cannot be had.
 pub(super) struct Salts<'a> {
-    engine: &'a Engine,
-    failed: Option<Error>,
+    log: &'a Log,
+    failed: Option<EngineError>,
 }
 
 impl<'a> Salts<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Salts<'a> {
-        Salts {
-            engine,
-            failed: None,
-        }
+    pub(super) fn new(log: &'a Log) -> Salts<'a> {
+        Salts { log, failed: None }
     }
 
     pub(super) fn next(&mut self) -> [u8; 32] {
         let mut salt = [0; 32];
-        if let Err(error) = self.engine.fill(&mut salt) {
+        if let Err(error) = self.log.fill(&mut salt) {
             self.failed = Some(error);
         }
         salt
     }
 
-    pub(super) fn check(self) -> Result<()> {
+    pub(super) fn check(self) -> Result<(), EngineError> {
         self.failed.map_or(Ok(()), Err)
     }
 }

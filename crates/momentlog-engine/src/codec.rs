@@ -21,7 +21,7 @@ use body::{TextRef, decode_body};
 use encode::Encoder;
 
 use crate::call::Call;
-use crate::ledger::Bridge;
+use crate::entry::Bridge;
 
 pub(crate) use body::REQUEST_ID_LEN_MAX;
 pub(crate) use request::{command_digest, request_digest, settings_digest};
@@ -168,9 +168,9 @@ pub(crate) struct RequestKey {
 /// Texts and domain definitions that records refer to, learnt in the order of the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dictionary {
-    by_place: HashMap<TextRef, Arc<str>>,
-    by_text: HashMap<Arc<str>, TextRef>,
-    domains: HashMap<TextRef, Arc<DomainDef>>,
+    by_place: im::HashMap<TextRef, Arc<str>>,
+    by_text: im::HashMap<Arc<str>, TextRef>,
+    domains: im::HashMap<TextRef, Arc<DomainDef>>,
     /// The one of them that was written last, which is mostly written again.
     written: Option<(Arc<DomainDef>, TextRef)>,
     snapshots: Recent<SnapshotDef>,

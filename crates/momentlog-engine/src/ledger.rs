@@ -1,134 +1,15 @@
 //! Folding records into a state, in order.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use momentlog_core::{
-    Change, Domain as DomainState, DomainUuid, Event, Misfit, Profile, Refusal, State,
-};
+use momentlog_core::{Change, Event, Misfit, Profile, State};
 use momentlog_store::{Digest, Head, Record, Seq};
 
 use crate::call::Call;
-use crate::environment::Revision;
-use crate::requests::{Request, Requests};
-use crate::stored::{Asked, Content, DecodeError, Dictionary, Facts};
-use crate::test_driver;
-
-/// The state at one point of the log. It never changes, so a reader keeps it for as long as it likes.
-#[derive(Clone, PartialEq)]
-pub struct View {
-    pub(crate) head: Option<Head>,
-    pub(crate) state: State,
-    pub(crate) revisions: im::OrdMap<DomainUuid, Seq>,
-}
-
-/// Short: where it is, and how much there is.
-impl fmt::Debug for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
-            .field("head", &self.head)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}
-
-impl View {
-    /// The view of a log without records: what its first record will make is there already.
-    fn empty(profile: Profile) -> View {
-        let mut state = State::new(profile);
-        for event in test_driver::built_in(profile) {
-            state
-                .advance(&event)
-                .expect("the built-in domain fits an empty state");
-        }
-        View {
-            head: None,
-            state,
-            revisions: im::OrdMap::new(),
-        }
-    }
-
-    /// The last record that the view includes.
-    pub fn head(&self) -> Option<Head> {
-        self.head
-    }
-
-    /// The domains and their moments.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// The revision of a domain, which may be gone.
-    pub fn revision(&self, domain: DomainUuid) -> Revision {
-        Revision::of(self.revisions.get(&domain).copied())
-    }
-
-    pub(crate) fn domain(&self, uuid: DomainUuid) -> std::result::Result<&DomainState, Refusal> {
-        self.state.domain(uuid).ok_or(Refusal::NoDomain { uuid })
-    }
-}
-
-/// One entry of the log, decoded: who did what, when and why.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it stands, and its digest.
-    pub head: Head,
-    /// Microseconds since 1970; never less than the entry's before.
-    pub recorded: i64,
-    /// The domain that it is about; none for the first entry of a log.
-    pub domain: Option<DomainUuid>,
-    /// The entry before that is about the same domain.
-    pub previous: Option<Seq>,
-    /// Who is said to have asked.
-    pub actor: Arc<str>,
-    /// Who really did: a user, host and program; empty if that was erased. None for the first entry of a log.
-    pub agent: Option<Arc<str>>,
-    /// What was called.
-    pub call: Call,
-    /// The flag word of the call.
-    pub flags: u32,
-    /// Why; empty if that was erased.
-    pub reason: Option<Arc<str>>,
-    /// The request's key.
-    pub request_id: Option<Arc<str>>,
-    /// The entry that this one takes back.
-    pub undoes: Option<Seq>,
-    /// What happened; nothing in the first entry and in a bridge.
-    pub events: Vec<Event>,
-    /// The domains that events of this entry removed, as they were right before that, with all moments that went with
-    /// them; in the order of the events.
-    pub removed: Vec<Arc<DomainState>>,
-    /// What was moved to an archive, if this entry stands for that.
-    pub bridge: Option<Bridge>,
-}
-
-/// Short, and without texts.
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("head", &self.head)
-            .field("recorded", &self.recorded)
-            .field("domain", &self.domain)
-            .field("actor", &self.actor)
-            .field("call", &self.call)
-            .field("request_id", &self.request_id)
-            .field("events", &self.events.len())
-            .field("bridge", &self.bridge)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Stands for records that were moved to an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// The first record that was moved.
-    pub first: Seq,
-    /// The last one, and its digest. It is the record right before the bridge.
-    pub last: Head,
-    /// SHA-256 of the body of the image with which the log begins.
-    pub image: [u8; 32],
-}
+use crate::codec::{Asked, Content, DecodeError, Dictionary, Facts};
+use crate::entry::Entry;
+use crate::requests::{Remembered, Requests};
+use crate::view::View;
 
 /// Why a log cannot be replayed although its chain is whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,7 +55,7 @@ pub enum ReplayFault {
 }
 
 /// Folds records into a state, in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     /// The last record. The view has its digest as well, once it is known.
     pub(crate) seq: Option<Seq>,
@@ -183,7 +64,7 @@ pub(crate) struct Ledger {
     pub(crate) requests: Requests,
     /// Facts of the records with a request id that is remembered, if they were archived, so that a retry still gets its
     /// answer.
-    pub(crate) answers: BTreeMap<Seq, Arc<[u8]>>,
+    pub(crate) answers: im::OrdMap<Seq, Arc<[u8]>>,
     pub(crate) recorded: i64,
 }
 
@@ -194,7 +75,7 @@ impl Ledger {
             view: View::empty(profile),
             dictionary: Dictionary::default(),
             requests: Requests::default(),
-            answers: BTreeMap::new(),
+            answers: im::OrdMap::new(),
             recorded: i64::MIN,
         }
     }
@@ -221,7 +102,7 @@ impl Ledger {
     }
 
     /// Applies one record of the log, and returns what it says.
-    pub(crate) fn replay(&mut self, record: &Record) -> std::result::Result<Entry, ReplayError> {
+    pub(crate) fn replay(&mut self, record: &Record) -> Result<Entry, ReplayError> {
         let fault = |why: ReplayFault| ReplayError {
             seq: record.seq,
             why,
@@ -341,7 +222,7 @@ impl Ledger {
             undoes,
         } = asked;
         let request_id = request.map(|key| {
-            let request = Request {
+            let request = Remembered {
                 seq: entry.head.seq,
                 recorded: entry.recorded,
                 digest: key.digest,
@@ -364,10 +245,7 @@ impl Ledger {
     }
 
     /// Returns what happened in an archived record with a request id, if it is one.
-    pub(crate) fn first_answer(
-        &self,
-        seq: Seq,
-    ) -> Option<std::result::Result<Vec<Event>, ReplayError>> {
+    pub(crate) fn first_answer(&self, seq: Seq) -> Option<Result<Vec<Event>, ReplayError>> {
         let facts = self.answers.get(&seq)?;
         // Decoding learns what the domains mean there, and that is not what they mean now.
         let decoded = self.dictionary.clone().events(seq, facts);

@@ -6,7 +6,7 @@ use momentlog_store::{Damage, Digest, Head, LogId, Record, Seq, Store, StoreErro
 
 /// Calls `each` with the records after `after`, and checks that they are the next ones of the log `known`, which is
 /// learned with the first record.
-pub(super) fn read(
+pub(crate) fn read(
     store: &mut dyn Store,
     known: &OnceLock<LogId>,
     after: Option<Head>,

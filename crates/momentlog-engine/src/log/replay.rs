@@ -6,14 +6,15 @@ use std::thread;
 
 use momentlog_store::{LogId, Record, Store, Text};
 
-use super::{CannotRead, chain};
+use super::chain;
+use super::read::CannotRead;
 use crate::ledger::{Ledger, ReplayError};
 
 /// Records that are handed over at once, unless they are large.
-const LOT: usize = 512;
+pub(crate) const LOT: usize = 512;
 
 /// Bytes of facts and texts after which a lot is handed over.
-const LOT_BYTES: usize = 1 << 20;
+pub(crate) const LOT_BYTES: usize = 1 << 20;
 
 /// Lots that may wait.
 const LOTS: usize = 4;
@@ -93,7 +94,8 @@ fn replay(ledger: &mut Ledger, records: &[Record]) -> Option<ReplayError> {
     replayed.find_map(Result::err)
 }
 
-fn size(record: &Record) -> usize {
+/// Bytes of facts and texts of a record.
+pub(crate) fn size(record: &Record) -> usize {
     let text = |text: &Text| match text {
         Text::Plain { bytes, .. } => bytes.len(),
         Text::Erased { .. } => 0,

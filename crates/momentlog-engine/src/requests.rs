@@ -1,6 +1,5 @@
-//! Request ids that are remembered, and for how long.
+//! Remembered ids that are remembered, and for how long.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use momentlog_core::Settings;
@@ -8,7 +7,7 @@ use momentlog_store::Seq;
 
 /// The record that a request id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) struct Remembered {
     pub(crate) seq: Seq,
     /// When it was recorded, in microseconds since 1970.
     pub(crate) recorded: i64,
@@ -16,12 +15,12 @@ pub(crate) struct Request {
     pub(crate) digest: [u8; 32],
 }
 
-/// Request ids by id, as far as the store's window reaches.
-#[derive(Debug, Default)]
+/// Remembered ids by id, as far as the store's window reaches.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
-    by_id: HashMap<Arc<str>, Request>,
+    by_id: im::HashMap<Arc<str>, Remembered>,
     /// All of them in the order of the log, and so by their times; also those that were recorded once more since.
-    order: VecDeque<(Seq, Arc<str>)>,
+    order: im::Vector<(Seq, Arc<str>)>,
 }
 
 impl PartialEq for Requests {
@@ -32,7 +31,7 @@ impl PartialEq for Requests {
 
 impl Requests {
     /// Returns what a request id stands for, if it is remembered.
-    pub(crate) fn get(&self, id: &str) -> Option<Request> {
+    pub(crate) fn get(&self, id: &str) -> Option<Remembered> {
         self.by_id.get(id).copied()
     }
 
@@ -42,7 +41,7 @@ impl Requests {
     }
 
     /// Returns the ids in the order of the log.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Request)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Remembered)> {
         self.order.iter().filter_map(|(seq, id)| {
             let request = self.by_id.get(id)?;
             (request.seq == *seq).then_some((&**id, *request))
@@ -50,7 +49,7 @@ impl Requests {
     }
 
     /// Remembers an id. Requests come in the order of the log. Returns the record that it stood for until now.
-    pub(crate) fn remember(&mut self, id: Arc<str>, request: Request) -> Option<Seq> {
+    pub(crate) fn remember(&mut self, id: Arc<str>, request: Remembered) -> Option<Seq> {
         self.order.push_back((request.seq, id.clone()));
         let before = self.by_id.insert(id, request);
         before.map(|before| before.seq)
@@ -78,11 +77,6 @@ impl Requests {
             }
             self.order.pop_front();
         }
-        // What a burst of requests has taken is given back.
-        if self.order.len() < self.order.capacity() / 4 {
-            self.order.shrink_to(2 * self.order.len());
-            self.by_id.shrink_to(2 * self.by_id.len());
-        }
     }
 }
 
@@ -91,8 +85,8 @@ mod tests {
     use momentlog_core::{Change, Event, Profile};
 
     use super::*;
+    use crate::codec::{Asked, Content, Facts, RequestKey, asked_by, image};
     use crate::ledger::Ledger;
-    use crate::stored::{Asked, Content, Facts, RequestKey, asked_by, image};
 
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
@@ -197,13 +191,13 @@ mod tests {
             ledger.answers.insert(seq, [1_u8][..].into());
         }
         assert_eq!(ledger.requests.len(), 300_000);
-        let all = image::encode(&mut ledger).unwrap().len();
+        let all = image::encode(&ledger).unwrap().len();
         // The first record of which nearly all are out of reach.
         settle(&mut ledger, 30 * DAY + 299_998, Some("new"), None);
         assert_eq!(ids(&ledger), ["r299998", "r299999", "new"]);
         assert_eq!(ledger.answers.len(), 1);
-        assert!(ledger.requests.order.capacity() < 100);
-        let body = image::encode(&mut ledger).unwrap();
+        assert_eq!(ledger.requests.order.len(), 3);
+        let body = image::encode(&ledger).unwrap();
         assert!(
             body.len() < 500 && body.len() < all / 10_000,
             "{}",

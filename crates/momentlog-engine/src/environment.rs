@@ -1,6 +1,6 @@
 //! What the engine takes from the outside: time, randomness, and who asks.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -159,13 +159,23 @@ pub enum Revision {
     At(Seq),
 }
 
+/// `none`, or the number of the record.
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Revision::None => f.write_str("none"),
+            Revision::At(seq) => fmt::Display::fmt(seq, f),
+        }
+    }
+}
+
 impl Revision {
     pub(crate) fn of(seq: Option<Seq>) -> Revision {
         seq.map_or(Revision::None, Revision::At)
     }
 }
 
-/// How a connection is opened.
+/// How a log is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether changes are refused.
@@ -176,7 +186,7 @@ pub struct Options {
     pub profile: Profile,
     /// How long the first change waits for another writer.
     pub lock_wait: Duration,
-    /// Whether that is shared by all changes up to [`Connection::release`](crate::Connection::release), as for the commands
+    /// Whether that is shared by all changes up to [`Log::release`](crate::Log::release), as for the commands
     /// of one script: once it is used up, none of them waits. Otherwise each waits as long.
     pub lock_wait_shared: bool,
     /// Time.

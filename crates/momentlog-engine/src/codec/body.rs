@@ -11,7 +11,7 @@ use momentlog_store::{Digest, Head, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, RequestKey, power_from};
-use crate::ledger::Bridge;
+use crate::entry::Bridge;
 
 /// Most bytes that a body is read into: that of the longest record.
 const LIMIT: usize = 64 << 20;

@@ -1,0 +1,345 @@
+//! The history of a log, read forward from any record.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use momentlog_store::{Head, Record, Seq, Store, StoreError};
+
+use crate::entry::Entry;
+use crate::error::EngineError;
+use crate::ledger::Ledger;
+use crate::log::{Log, OVERTAKEN_MAX, chain, replay};
+use crate::view::View;
+
+/// One record of the history, with the states around it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The state right before the record.
+    pub before: View,
+    /// The record, decoded.
+    pub entry: Entry,
+    /// The state right after it.
+    pub after: View,
+}
+
+/// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and whoever reads may use
+/// the log meanwhile. It ends at the end that the log has when it gets there.
+///
+/// A record that cannot be read is an error after all entries before it, and ends the history. If records behind the
+/// place that was reached are moved to an archive meanwhile, that is the error
+/// [`Archived`](momentlog_store::StoreError::Archived) once, and the history goes on with the bridge that stands for them.
+pub struct History<'a> {
+    log: &'a Log,
+    /// A handle of its own, where the store gives one.
+    reader: Option<Box<dyn Store>>,
+    ledger: Ledger,
+    batch: VecDeque<Record>,
+    /// The record behind which entries are given out; its digest is compared, if it is known.
+    behind: Option<Seq>,
+    after: Option<Head>,
+    end: End,
+}
+
+/// What comes after the batch.
+enum End {
+    Open,
+    Fault(EngineError),
+    Reached,
+}
+
+impl fmt::Debug for History<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History")
+            .field("head", &self.ledger.view.head)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> History<'a> {
+    /// Begins behind the record of the seq `behind`; `after`, if it is known, is that record.
+    pub(crate) fn new(
+        log: &'a Log,
+        behind: Option<Seq>,
+        after: Option<Head>,
+    ) -> Result<History<'a>, EngineError> {
+        let (ledger, reader) = log.ledger_at(behind)?;
+        compare(after, ledger.view.head)?;
+        Ok(History {
+            log,
+            reader,
+            ledger,
+            batch: VecDeque::new(),
+            behind,
+            after,
+            end: End::Open,
+        })
+    }
+
+    /// The state after the entry that was given out last; before the first one, that of an image before it.
+    pub fn view(&self) -> &View {
+        &self.ledger.view
+    }
+
+    /// Returns the entries alone, which costs less than the states around them.
+    pub fn entries(self) -> Entries<'a> {
+        Entries(self)
+    }
+
+    /// Reads on to the record behind which entries are given out; returns what prevents that.
+    fn skip(&mut self) -> Option<EngineError> {
+        while self.ledger.seq < self.behind {
+            match self.replay_next()? {
+                Ok(_) => {}
+                Err(error) => return Some(error),
+            }
+        }
+        None
+    }
+
+    fn next_entry(&mut self) -> Option<Result<Entry, EngineError>> {
+        match self.skip() {
+            Some(error) => Some(Err(error)),
+            None => self.replay_next(),
+        }
+    }
+
+    fn replay_next(&mut self) -> Option<Result<Entry, EngineError>> {
+        let record = match self.next_record()? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(self.resume(error))),
+        };
+        let entry = match compare(self.after, Some(record.head())) {
+            Ok(()) => self.ledger.replay(&record).map_err(EngineError::from),
+            Err(error) => Err(error.into()),
+        };
+        if entry.is_err() {
+            self.end = End::Reached;
+            self.batch.clear();
+        }
+        Some(entry)
+    }
+
+    fn next_record(&mut self) -> Option<Result<Record, EngineError>> {
+        loop {
+            if let Some(record) = self.batch.pop_front() {
+                return Some(Ok(record));
+            }
+            match std::mem::replace(&mut self.end, End::Reached) {
+                End::Open => self.fill(),
+                End::Fault(error) => return Some(Err(error)),
+                End::Reached => {
+                    let had = self.after.filter(|had| Some(had.seq) > self.ledger.seq)?;
+                    self.after = None;
+                    let end = self.ledger.view.head;
+                    return Some(Err(StoreError::Truncated { had, end }.into()));
+                }
+            }
+        }
+    }
+
+    /// Reads the next batch.
+    fn fill(&mut self) {
+        let mut batch = VecDeque::new();
+        let mut bytes = 0;
+        let from = self.ledger.view.head;
+        let each = &mut |record: Record| {
+            bytes += replay::size(&record);
+            batch.push_back(record);
+            if batch.len() < replay::LOT && bytes < replay::LOT_BYTES {
+                Ok(())
+            } else {
+                Err(StoreError::Stopped)
+            }
+        };
+        let read = match &mut self.reader {
+            Some(reader) => chain::read(reader.as_mut(), self.log.known(), from, each),
+            None => chain::read(self.log.store().as_mut(), self.log.known(), from, each),
+        };
+        self.end = match read {
+            Ok(()) => End::Reached,
+            Err(StoreError::Stopped) => End::Open,
+            Err(error) => End::Fault(error.into()),
+        };
+        self.batch = batch;
+    }
+
+    /// Goes on behind the bridge, if that is where the log begins by now.
+    fn resume(&mut self, error: EngineError) -> EngineError {
+        if let Some(StoreError::Archived { start, .. }) = error.store()
+            && let Ok(next) = History::new(self.log, Some(start.seq), Some(*start))
+        {
+            *self = next;
+        }
+        error
+    }
+
+    /// Reads on until the state is that after the record `seq`, or the end of the log if that is before it.
+    pub(crate) fn view_at(mut self, seq: Seq) -> Result<View, EngineError> {
+        // Damage behind that record does not matter.
+        while self.ledger.seq < Some(seq)
+            && let Some(entry) = self.replay_next()
+        {
+            entry?;
+        }
+        Ok(self.ledger.view)
+    }
+}
+
+impl Iterator for History<'_> {
+    type Item = Result<Step, EngineError>;
+
+    fn next(&mut self) -> Option<Result<Step, EngineError>> {
+        if let Some(error) = self.skip() {
+            return Some(Err(error));
+        }
+        let before = self.ledger.view.clone();
+        let entry = self.replay_next()?;
+        Some(entry.map(|entry| Step {
+            before,
+            entry,
+            after: self.ledger.view.clone(),
+        }))
+    }
+}
+
+/// The entries of a [`History`].
+#[derive(Debug)]
+pub struct Entries<'a>(History<'a>);
+
+impl Entries<'_> {
+    /// The state after the entry that was given out last.
+    pub fn view(&self) -> &View {
+        self.0.view()
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, EngineError>;
+
+    fn next(&mut self) -> Option<Result<Entry, EngineError>> {
+        self.0.next_entry()
+    }
+}
+
+/// Waits for entries that this or another process appends.
+#[derive(Debug)]
+pub struct Subscription {
+    log: Arc<Log>,
+    seen: Option<Head>,
+    /// What ended the last read, if entries came before it.
+    fault: Option<EngineError>,
+    /// Whether the last call gave an error.
+    failed: bool,
+}
+
+impl Subscription {
+    /// Returns the entries since the last call, at once if there are any, or none after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read. The sound entries before the damage come first, and the next call returns the error. An
+    /// error that lasts comes again after each `wait`. `Archived` comes once and says which records were missed: the next
+    /// call goes on behind them. That the store is not there yet is no error.
+    pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>, EngineError> {
+        let next = match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => self.read(wait),
+        };
+        self.failed = next.is_err();
+        if let Err(error) = &next
+            && let Some(StoreError::Archived { start, .. }) = error.store()
+        {
+            self.seen = Some(*start);
+        }
+        next
+    }
+
+    fn read(&mut self, wait: Duration) -> Result<Vec<Entry>, EngineError> {
+        let seen = self.seen.map(|seen| seen.seq);
+        let newest = if self.failed {
+            self.log.wait_while_it_fails(seen, wait)
+        } else {
+            self.log.wait(seen, wait)
+        };
+        if let Ok(view) = &newest
+            && (view.head().is_none() || view.head() == self.seen)
+            && self.log.damage().is_none()
+        {
+            return Ok(Vec::new());
+        }
+        let mut entries = Vec::new();
+        for entry in self.log.history(self.seen)?.entries() {
+            match entry {
+                Ok(entry) => {
+                    self.seen = Some(entry.head);
+                    entries.push(entry);
+                }
+                Err(error) if entries.is_empty() => return Err(error),
+                Err(error) => {
+                    self.fault = Some(error);
+                    break;
+                }
+            }
+        }
+        if entries.is_empty() {
+            newest?;
+        }
+        Ok(entries)
+    }
+}
+
+impl Log {
+    /// Returns the history behind the record `after`, from the first record that is not archived if that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if there is no store, [`StoreError::Archived`] if records behind `after` were moved to an
+    /// archive, [`StoreError::Replaced`] if another store stands where this one was. What comes up while it is read is an
+    /// item of the history: [`StoreError::Forked`] if another record stands where `after` does,
+    /// [`StoreError::Truncated`] if the log ends before it.
+    pub fn history(&self, after: Option<Head>) -> Result<History<'_>, EngineError> {
+        History::new(self, after.map(|after| after.seq), after)
+    }
+
+    /// Returns the entries behind the record `after`. Where they are moved to an archive meanwhile, and the caller has
+    /// named no record, it begins again with what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history) and its items.
+    pub fn entries(&self, after: Option<Head>) -> Result<Vec<Entry>, EngineError> {
+        for _ in 0..OVERTAKEN_MAX {
+            match self.collect(after) {
+                Err(error) if error.is_archived() && after.is_none() => {}
+                read => return read,
+            }
+        }
+        self.collect(after)
+    }
+
+    fn collect(&self, after: Option<Head>) -> Result<Vec<Entry>, EngineError> {
+        self.history(after)?.entries().collect()
+    }
+
+    /// Returns a subscription to the entries behind the record `after`.
+    pub fn subscribe(self: &Arc<Self>, after: Option<Head>) -> Subscription {
+        Subscription {
+            log: self.clone(),
+            seen: after,
+            fault: None,
+            failed: false,
+        }
+    }
+}
+
+/// Refuses a record that stands where another one was read.
+fn compare(after: Option<Head>, found: Option<Head>) -> Result<(), StoreError> {
+    match (after, found) {
+        (Some(after), Some(found)) if after.seq == found.seq && after != found => {
+            Err(StoreError::Forked { at: after.seq })
+        }
+        _ => Ok(()),
+    }
+}

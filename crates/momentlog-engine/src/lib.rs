@@ -1,0 +1,59 @@
+//! The engine of momentlog: commands in, records and states out.
+//!
+//! A [`Log`] stands over any [`Store`](momentlog_store::Store). It decides commands by the rules of
+//! [`momentlog_core`], records the events that they cause, and gives the state as of any record. It knows no libvirt
+//! and no XML; `momentlog` adds both.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use momentlog_core::{Action, Command, CreateCheckpoint, DomainDef, DomainUuid};
+//! use momentlog_engine::{EngineError, Log, Options, Provenance};
+//! use momentlog_store::MemoryStore;
+//!
+//! let log = Log::over(Box::new(MemoryStore::new()), Options::default());
+//! let domain: DomainUuid = "6695eb01-f6a4-8304-79aa-97f2502e193f".parse()?;
+//! let def = DomainDef { name: "vm".into(), uuid: domain, memory_kib: 8192, disks: vec![], xml: "<domain/>\n".into() };
+//! let who = Provenance::default();
+//!
+//! let defined = log.execute(&who, &Command { domain, action: Action::Define(Arc::new(def)) })?;
+//! assert_eq!(log.view().head().map(|head| head.seq), Some(defined.seq));
+//!
+//! // What the rules refuse is not recorded.
+//! let nightly = CreateCheckpoint { name: None, description: None, now: 1_700_000_000, disks: vec![] };
+//! let refused = log.execute(&who, &Command { domain, action: Action::CreateCheckpoint(nightly) });
+//! assert!(matches!(refused, Err(EngineError::Refused(_))));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod call;
+mod codec;
+mod commit_queue;
+mod decision;
+mod entry;
+mod environment;
+mod error;
+mod history;
+mod ledger;
+mod log;
+mod request;
+mod requests;
+mod sync;
+mod verify;
+mod view;
+
+pub use call::Call;
+pub use codec::DecodeError;
+pub use commit_queue::{CommitQueue, Outdated, Ticket};
+pub use decision::Decision;
+pub use entry::{Bridge, Entry};
+pub use environment::{
+    ACTOR_LEN_MAX, AGENT_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision,
+    SystemClock, SystemEntropy, process_user,
+};
+pub use error::{BadProvenance, EngineError};
+pub use history::{Entries, History, Step, Subscription};
+pub use ledger::{ReplayError, ReplayFault};
+pub use log::{Archived, Log, Outcome, Pending};
+pub use request::Request;
+pub use verify::{ImageFault, Verification, verify, verify_disk};
+pub use view::View;

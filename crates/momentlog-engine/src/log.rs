@@ -1,0 +1,492 @@
+//! Where it all meets: the store, the state, and the order of a write.
+//!
+//! decide → apply (privately) → encode → append (durable) → publish. A record that cannot be applied is never written,
+//! and an answer, a refusal included, is never given on a state that is not durable.
+//!
+//! Threads decide one after the other, each on what those before have decided, and then share one write: see
+//! [`CommitQueue`]. What is decided and not yet durable is in the ledger; what is durable is in the view.
+//!
+//! Three owners have a lock each, taken in this order: what decides ([`Decider`]), what commits (the store and the
+//! queue), what is published.
+
+mod admission;
+pub(crate) mod chain;
+mod commit;
+mod published;
+mod read;
+pub(crate) mod replay;
+mod retention;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use momentlog_core::{Change, Command, Event, MomentChange, MomentName};
+use momentlog_store::{LogId, Receipt, Seq, Store, StoreError};
+
+use crate::call::Call;
+use crate::commit_queue::{CommitQueue, Ticket};
+use crate::decision::Decision;
+use crate::environment::{Clock, Entropy, Options, Provenance};
+use crate::error::{BadProvenance, EngineError};
+use crate::ledger::Ledger;
+use crate::request::Request;
+use crate::view::View;
+use admission::{Decided, decide_all, validate};
+use commit::Append;
+use published::Published;
+use retention::Imaging;
+
+pub use retention::Archived;
+
+/// How much may be submitted and not waited for.
+const SUBMITTED_MAX: usize = 1_024;
+
+/// How often reading begins again because another process has archived what was being read.
+pub(crate) const OVERTAKEN_MAX: usize = 16;
+
+/// How often a log that another process may write is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How often a store that others write as well is tried again, when one of them came first.
+const CONFLICTS_MAX: usize = 16;
+
+/// The answer to an accepted request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The record.
+    pub seq: Seq,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// Whether this is the first answer to the same request, which was asked before.
+    pub repeated: bool,
+}
+
+impl Outcome {
+    /// The name of the moment that the request made; none if it made none. Of several, the first.
+    pub fn created(&self) -> Option<&MomentName> {
+        use MomentChange::Created;
+        self.events.iter().find_map(|event| match &event.change {
+            Change::Snapshot(Created { name, .. }) | Change::Checkpoint(Created { name, .. }) => {
+                Some(name)
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Short, and without texts.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcome")
+            .field("seq", &self.seq)
+            .field("events", &self.events.len())
+            .field("repeated", &self.repeated)
+            .finish()
+    }
+}
+
+/// Requests that were submitted, and are not durable yet. Dropping it takes nothing back.
+#[must_use = "nothing is durable before `Log::answer` says so"]
+#[derive(Debug)]
+pub struct Pending<E> {
+    ticket: Option<Ticket<StoreError>>,
+    answer: Answer<E>,
+}
+
+#[derive(Debug)]
+enum Answer<E> {
+    Recorded(Vec<Outcome>),
+    Repeated(Seq),
+    Refused(E),
+}
+
+/// A log, for its one writer in this process and for all who read it here.
+pub struct Log {
+    /// Whose lock a thread holds decides.
+    decider: Mutex<Decider>,
+    store: Mutex<Box<dyn Store>>,
+    /// The id of the log, once a record was read.
+    known: OnceLock<LogId>,
+    queue: CommitQueue<Append, StoreError>,
+    published: Published,
+    /// Whether no other process can have appended, so that the view is the newest there is.
+    exclusive: AtomicBool,
+    /// The record of the newest image that was loaded or tried; 0 for none.
+    image: AtomicU64,
+    /// The image that is being made beside the writers.
+    imaging: Imaging,
+    options: Options,
+}
+
+/// Short: up to where it is known.
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("head", &self.view().head)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the thread has that decides.
+struct Decider {
+    ledger: Ledger,
+    /// The generation of the queue that the ledger belongs to.
+    generation: u64,
+    /// Set while the ledger may hold what the log does not; it is replayed from the log then.
+    stale: bool,
+    log: Option<LogId>,
+    /// How much of the wait for the lock is used up.
+    waited: Duration,
+    /// What ends the log before its time, if it is damaged.
+    damage: Option<Arc<str>>,
+}
+
+impl Log {
+    /// Returns the log in a store. Nothing is read before it is asked for.
+    pub fn over(store: Box<dyn Store>, options: Options) -> Log {
+        let ledger = Ledger::new(options.profile);
+        let published = Published::new(ledger.view.clone());
+        Log {
+            decider: Mutex::new(Decider {
+                ledger,
+                generation: 0,
+                stale: false,
+                log: None,
+                waited: Duration::ZERO,
+                damage: None,
+            }),
+            store: Mutex::new(store),
+            known: OnceLock::new(),
+            queue: CommitQueue::new(),
+            published,
+            exclusive: AtomicBool::new(false),
+            image: AtomicU64::new(0),
+            imaging: Imaging::default(),
+            options,
+        }
+    }
+
+    /// Returns the newest view that this process knows, without looking at the store.
+    pub fn view(&self) -> Arc<View> {
+        self.published.newest()
+    }
+
+    /// Reads what other processes have appended, and returns the view after that.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] or [`EngineError::Replay`] if the log cannot be read.
+    pub fn refresh(&self) -> Result<Arc<View>, EngineError> {
+        if !self.is_exclusive() {
+            let mut decider = self.enter();
+            if !self.is_exclusive() {
+                self.catch_up(&mut decider)?;
+            }
+        }
+        Ok(self.view())
+    }
+
+    /// Waits until the log has a record after `seen`, or `wait` is over; returns the newest view. That there is no store
+    /// yet is no error.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    pub fn wait(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>, EngineError> {
+        let end = end_of(wait);
+        loop {
+            let view = match self.refresh() {
+                Err(error) if error.is_missing() => self.view(),
+                refreshed => refreshed?,
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if view.head.map(|head| head.seq) > seen || left.is_zero() {
+                return Ok(view);
+            }
+            // The writers of this process wake it; what others write is found by the next look.
+            let look = if self.is_exclusive() {
+                left
+            } else {
+                left.min(LOOK)
+            };
+            self.published.wait(seen, look);
+        }
+    }
+
+    /// As [`wait`](Self::wait), for a store that could not be read: it is looked at until it can be, or `wait` is over.
+    pub(crate) fn wait_while_it_fails(
+        &self,
+        seen: Option<Seq>,
+        wait: Duration,
+    ) -> Result<Arc<View>, EngineError> {
+        let end = end_of(wait);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.wait(seen, left) {
+                Err(_) if !left.is_zero() => std::thread::sleep(left.min(LOOK)),
+                newest => return newest,
+            }
+        }
+    }
+
+    /// What ends the log before its time, as of the last look at it.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.enter().damage.clone()
+    }
+
+    /// The log's id, once there is a record.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.store().log_id()
+    }
+
+    /// Returns a receipt of the log as it is now; `None` as long as there is no record.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    pub fn receipt(&self) -> Result<Option<Receipt>, EngineError> {
+        let head = self.refresh()?.head();
+        let both = self.log_id().zip(head);
+        Ok(both.map(|(log, head)| Receipt { log, head }))
+    }
+
+    /// Who asks, unless a request says otherwise.
+    pub fn provenance(&self) -> &Provenance {
+        &self.options.provenance
+    }
+
+    /// The clock of the log.
+    pub fn clock(&self) -> &dyn Clock {
+        self.options.clock.as_ref()
+    }
+
+    /// The randomness of the log.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.options.entropy.as_ref()
+    }
+
+    /// Lets other processes write, until the next change here.
+    pub fn release(&self) {
+        let mut decider = self.enter();
+        self.close(&mut decider);
+        decider.waited = Duration::ZERO;
+        // Who waits for news must look at the store from now on.
+        self.published.wake();
+    }
+
+    /// Decides, applies, records and publishes a typed command.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Refused`] with the rule that refuses it; what is wrong with the provenance; what the store says.
+    pub fn execute(
+        &self,
+        provenance: &Provenance,
+        command: &Command,
+    ) -> Result<Outcome, EngineError> {
+        let request = Request::of_command(provenance, (Call::EXECUTE, 0), command);
+        self.decide(request, &mut |decision| {
+            decision.decide(command)?;
+            Ok(())
+        })
+    }
+
+    /// Decides, applies, records and publishes one request: what `decide` decides becomes one record.
+    ///
+    /// `decide` may be called more than once, and must not use the log: it sees the state in the [`Decision`].
+    ///
+    /// # Errors
+    ///
+    /// What `decide` refuses; what is wrong with the provenance; what the store says.
+    pub fn decide<E: From<EngineError>>(
+        &self,
+        request: Request<'_>,
+        decide: &mut dyn FnMut(&mut Decision<'_>) -> Result<(), E>,
+    ) -> Result<Outcome, E> {
+        let pending = self.submit(&[request], &mut |decision, _| decide(decision))?;
+        Ok(self.answer(pending)?.remove(0))
+    }
+
+    /// As [`decide`](Self::decide), for many requests under one sync: all of them are accepted, or none. Each sees the
+    /// state that those before it have made.
+    ///
+    /// # Errors
+    ///
+    /// As there, for the first one that is refused; [`BadProvenance::Batch`] if one of several has a request id.
+    pub fn decide_all<E: From<EngineError>>(
+        &self,
+        requests: &[Request<'_>],
+        decide: &mut dyn FnMut(&mut Decision<'_>, usize) -> Result<(), E>,
+    ) -> Result<Vec<Outcome>, E> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pending = self.submit(requests, decide)?;
+        self.answer(pending)
+    }
+
+    /// Decides requests and hands in what they cause. The answer, also a refusal, comes with [`answer`](Self::answer):
+    /// it may rest on what is not durable yet.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the provenance; what the store says before anything is written.
+    pub fn submit<E: From<EngineError>>(
+        &self,
+        requests: &[Request<'_>],
+        decide: &mut dyn FnMut(&mut Decision<'_>, usize) -> Result<(), E>,
+    ) -> Result<Pending<E>, E> {
+        for request in requests {
+            validate(request.provenance).map_err(EngineError::from)?;
+            if request.digest.is_some() && requests.len() > 1 {
+                return Err(EngineError::from(BadProvenance::Batch).into());
+            }
+        }
+        let mut conflicts = 0;
+        loop {
+            let mut decider = self.enter();
+            if !self.is_exclusive() {
+                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
+                self.catch_up_if_there(&mut decider)?;
+                if let Decided::Repeated(seq) = decide_all(&mut decider.ledger, requests, decide)? {
+                    return Ok(Pending {
+                        ticket: None,
+                        answer: Answer::Repeated(seq),
+                    });
+                }
+                self.acquire(&mut decider)?;
+            }
+            let answer = match decide_all(&mut decider.ledger, requests, decide) {
+                Err(error) => Answer::Refused(error),
+                Ok(Decided::Repeated(seq)) => Answer::Repeated(seq),
+                Ok(Decided::Accepted(accepted)) => {
+                    let Some(recorded) = self.record(&mut decider, accepted)? else {
+                        continue;
+                    };
+                    let pending = Pending {
+                        ticket: Some(recorded.ticket),
+                        answer: Answer::Recorded(recorded.outcomes),
+                    };
+                    if self.is_exclusive() {
+                        drop(decider);
+                        if recorded.waiting >= SUBMITTED_MAX {
+                            // Whether it succeeds is the answer to those who wait for it.
+                            let _ = self.commit(&pending);
+                        }
+                        return Ok(pending);
+                    }
+                    // Others may append, so that the next decision needs to know what became of this one.
+                    match self.commit(&pending) {
+                        Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                            conflicts += 1;
+                            continue;
+                        }
+                        committed => committed?,
+                    }
+                    decider.ledger.view.head = self.view().head;
+                    return Ok(pending);
+                }
+            };
+            let ticket = self.queue.last();
+            if self.queue.generation() != decider.generation {
+                // Decided on what is not there.
+                continue;
+            }
+            return Ok(Pending { ticket, answer });
+        }
+    }
+
+    /// Waits until all that an answer rests on is durable, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// The refusal; what the store says.
+    pub fn answer<E: From<EngineError>>(&self, pending: Pending<E>) -> Result<Vec<Outcome>, E> {
+        self.commit(&pending)?;
+        match pending.answer {
+            Answer::Recorded(outcomes) => {
+                if let Some(last) = outcomes.last() {
+                    self.make_image_if_due(last.seq);
+                }
+                Ok(outcomes)
+            }
+            Answer::Repeated(seq) => Ok(vec![self.first_answer(seq)?]),
+            Answer::Refused(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn known(&self) -> &OnceLock<LogId> {
+        &self.known
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.exclusive.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn store(&self) -> MutexGuard<'_, Box<dyn Store>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to decide. A ledger that may hold what the log does not is thrown away.
+    fn enter(&self) -> MutexGuard<'_, Decider> {
+        let mut decider = self.decider.lock().unwrap_or_else(|poisoned| {
+            // A panic of ours may have left the ledger half changed.
+            let mut decider = poisoned.into_inner();
+            decider.stale = true;
+            decider
+        });
+        if decider.stale || decider.generation != self.queue.generation() {
+            // Queued work was decided on a sound ledger; its waiters get its outcome.
+            let _ = self.commit_all();
+            decider.ledger = Ledger::new(self.options.profile);
+            decider.generation = self.queue.generation();
+            decider.stale = false;
+            self.exclusive.store(false, Ordering::Release);
+        }
+        decider
+    }
+
+    /// Becomes the writer, and reads on to what is the end of the log then.
+    fn acquire(&self, decider: &mut Decider) -> Result<(), EngineError> {
+        let alone = {
+            let wait = self.options.lock_wait.saturating_sub(decider.waited);
+            let begun = Instant::now();
+            let mut store = self.store();
+            let taken = store.begin(wait);
+            if self.options.lock_wait_shared {
+                decider.waited = decider.waited.saturating_add(begun.elapsed());
+            }
+            taken?;
+            store.is_writer()
+        };
+        self.catch_up_if_there(decider)?;
+        self.exclusive.store(alone, Ordering::Release);
+        Ok(())
+    }
+
+    /// Stops being the writer.
+    fn close(&self, decider: &mut Decider) {
+        self.imaging.finish();
+        if self.is_exclusive() && self.drain(decider).is_ok() {
+            self.make_image_if_worth_it(decider);
+        }
+        self.exclusive.store(false, Ordering::Release);
+        self.store().end();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let mut decider = self.enter();
+        self.close(&mut decider);
+    }
+}
+
+/// Returns when a wait is over. One that no clock can hold ends after a day, and the caller asks again.
+fn end_of(wait: Duration) -> Instant {
+    const DAY: Duration = Duration::from_hours(24);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + DAY)
+}

@@ -1,0 +1,75 @@
+//! The newest durable state, for everybody who reads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use momentlog_store::Seq;
+
+use crate::view::View;
+
+/// The newest durable view that this process knows, and what wakes those who wait for a newer one.
+#[derive(Debug)]
+pub(super) struct Published {
+    view: RwLock<Arc<View>>,
+    /// A publisher takes it between its change and its wake-up, so that a waiter, who holds it while it looks, misses
+    /// neither.
+    waiting: Mutex<()>,
+    news: Condvar,
+    /// How many threads wait, or are about to: waking none would still be a call to the system.
+    waiters: AtomicUsize,
+}
+
+impl Published {
+    pub(super) fn new(view: View) -> Published {
+        Published {
+            view: RwLock::new(Arc::new(view)),
+            waiting: Mutex::new(()),
+            news: Condvar::new(),
+            waiters: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn newest(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn publish(&self, newest: View) {
+        let newest = Arc::new(newest);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.head == newest.head {
+            return;
+        }
+        let before = std::mem::replace(&mut *view, newest);
+        drop(view);
+        // Without the lock: this may be the last reference to that view.
+        drop(before);
+        self.wake();
+    }
+
+    /// Wakes all waiters, so that they look again.
+    pub(super) fn wake(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            drop(self.waiting());
+            self.news.notify_all();
+        }
+    }
+
+    /// Waits until the view has a record after `seen`, or is woken, or `wait` is over; returns the newest view.
+    pub(super) fn wait(&self, seen: Option<Seq>, wait: Duration) -> Arc<View> {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let waiting = self.waiting();
+        if self.newest().head.map(|head| head.seq) <= seen {
+            drop(self.news.wait_timeout(waiting, wait));
+        }
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        self.newest()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, ()> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

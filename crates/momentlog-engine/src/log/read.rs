@@ -1,0 +1,252 @@
+//! Reading a log: catching up with it, and what it held at an earlier record.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use momentlog_core::DomainUuid;
+use momentlog_store::{Receipt, Seq, Store, StoreError};
+
+use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
+use crate::codec::image;
+use crate::error::EngineError;
+use crate::history::History;
+use crate::ledger::{Ledger, ReplayError};
+use crate::view::View;
+
+/// Why a ledger is not at the end of the log.
+pub(super) enum CannotRead {
+    Store(StoreError),
+    Replay(ReplayError),
+    Thread(std::io::Error),
+}
+
+impl Log {
+    /// Returns the state as of a record: the end of the log if that is before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history) and its items; what comes after that record does not matter.
+    pub fn view_at(&self, seq: Seq) -> Result<View, EngineError> {
+        History::new(self, Some(seq), None)?.view_at(seq)
+    }
+
+    /// Checks that the log continues the one that `receipt` is of, from its record to the end, and returns the receipt of
+    /// that end.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history) and its items; [`StoreError::Forked`] also if the receipt is of another log.
+    pub fn verify_since(&self, receipt: Receipt) -> Result<Receipt, EngineError> {
+        let mut head = receipt.head;
+        for entry in self.history(Some(receipt.head))?.entries() {
+            head = entry?.head;
+        }
+        match self.refresh().map(|_| self.log_id())? {
+            Some(log) if log == receipt.log => Ok(Receipt { log, head }),
+            _ => Err(StoreError::Forked { at: Seq::FIRST }.into()),
+        }
+    }
+
+    /// Returns the state right before the record that a request id stands for; `None` if it stands for none, or that
+    /// record was archived.
+    ///
+    /// # Errors
+    ///
+    /// As [`view_at`](Self::view_at). That there is no store yet is no error.
+    pub fn before_request(&self, id: &str) -> Result<Option<View>, EngineError> {
+        let mut decider = self.enter();
+        if !self.is_exclusive() {
+            self.catch_up_if_there(&mut decider)?;
+        }
+        let Some(request) = decider.ledger.requests.get(id) else {
+            return Ok(None);
+        };
+        drop(decider);
+        // What was decided may not be durable yet, and its answer will say so.
+        let Some(before) = Seq::new(request.seq.get() - 1) else {
+            return Ok(None);
+        };
+        let start = self.store().start()?;
+        if start.is_some_and(|start| start.seq > before) {
+            return Ok(None);
+        }
+        self.view_at(before).map(Some)
+    }
+
+    /// Returns the domain that the archived record of a request id is about; `None` if the id stands for no such record.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Replay`] if that record makes no sense.
+    pub fn archived_request(&self, id: &str) -> Result<Option<DomainUuid>, EngineError> {
+        let decider = self.enter();
+        let request = decider.ledger.requests.get(id);
+        let answer = request.and_then(|request| decider.ledger.first_answer(request.seq));
+        let Some(events) = answer else {
+            return Ok(None);
+        };
+        Ok(events?.iter().find_map(|event| event.domain))
+    }
+
+    /// Returns the answer that the request got when it was recorded.
+    pub(super) fn first_answer(&self, seq: Seq) -> Result<Outcome, EngineError> {
+        for _ in 0..=OVERTAKEN_MAX {
+            let mut events = self.enter().ledger.first_answer(seq).transpose()?;
+            if events.is_none() {
+                let before = Seq::new(seq.get() - 1);
+                let read = History::new(self, before, None).and_then(|history| {
+                    let entry = history.entries().next().transpose()?;
+                    Ok(entry.filter(|entry| entry.head.seq == seq))
+                });
+                match read {
+                    // The image with which the log begins now has the answer.
+                    Err(error) if error.is_archived() => {
+                        self.enter().stale = true;
+                        self.refresh()?;
+                        continue;
+                    }
+                    read => events = read?.map(|entry| entry.events),
+                }
+            }
+            let Some(events) = events else {
+                break;
+            };
+            return Ok(Outcome {
+                seq,
+                events,
+                repeated: true,
+            });
+        }
+        Err(self.lost(seq))
+    }
+
+    /// Returns the error of a record that was read, and is not there any more.
+    fn lost(&self, seq: Seq) -> EngineError {
+        match self.view().head {
+            Some(had) => {
+                let end = self.store().head();
+                StoreError::Truncated { had, end }.into()
+            }
+            None => EngineError::Lost(seq),
+        }
+    }
+
+    /// Returns the ledger from which the entries behind the record `behind` can be read, and the handle to read them with,
+    /// if the store gives one: the ledger of an image at or before it, that at the start of an archived log, or an empty
+    /// one.
+    pub(crate) fn ledger_at(
+        &self,
+        behind: Option<Seq>,
+    ) -> Result<(Ledger, Option<Box<dyn Store>>), EngineError> {
+        let mut store = self.store();
+        // It is also compared here that no other store stands where this one was.
+        store.start()?;
+        match store.reader() {
+            Some(mut reader) => {
+                drop(store);
+                let ledger = self.ledger_in(reader.as_mut(), behind)?;
+                Ok((ledger, Some(reader)))
+            }
+            None => Ok((self.ledger_in(store.as_mut(), behind)?, None)),
+        }
+    }
+
+    pub(super) fn ledger_in(
+        &self,
+        store: &mut dyn Store,
+        behind: Option<Seq>,
+    ) -> Result<Ledger, EngineError> {
+        let start = store.start()?;
+        let most = behind.or(start.map(|start| start.seq));
+        let loaded = match most {
+            Some(most) => load(store, Some(most))?,
+            None => None,
+        };
+        if let (Some(behind), Some(start)) = (behind, start)
+            && behind < start.seq
+        {
+            // The store says so itself, and where.
+            store.read(None, &mut |_| Ok(()))?;
+        }
+        match (loaded, start) {
+            (Some(ledger), _) => Ok(ledger),
+            (None, Some(start)) => Err(EngineError::NoImage { start: start.seq }),
+            (None, None) => Ok(Ledger::new(self.options.profile)),
+        }
+    }
+
+    /// Reads what was appended since the last time. That there is no store yet is no error.
+    pub(super) fn catch_up_if_there(&self, decider: &mut Decider) -> Result<(), EngineError> {
+        match self.catch_up(decider) {
+            Err(error) if error.is_missing() => Ok(()),
+            caught_up => caught_up,
+        }
+    }
+
+    /// Reads what was appended since the last time, and publishes the state after it.
+    pub(super) fn catch_up(&self, decider: &mut Decider) -> Result<(), EngineError> {
+        let mut store = self.store();
+        let mut read = self.read_on(decider, store.as_mut());
+        for _ in 0..OVERTAKEN_MAX {
+            if !matches!(read, Err(CannotRead::Store(StoreError::Archived { .. }))) {
+                break;
+            }
+            // Another process has archived what this ledger has not read: it begins again, with an image.
+            decider.ledger = Ledger::new(self.options.profile);
+            read = self.read_on(decider, store.as_mut());
+        }
+        decider.log = store.log_id().or(decider.log);
+        drop(store);
+        // What comes before the damage can be read; a writer is refused when it begins.
+        decider.damage = match &read {
+            Err(CannotRead::Store(error @ StoreError::Damaged { .. })) => {
+                Some(error.to_string().into())
+            }
+            _ => None,
+        };
+        match read {
+            Ok(()) => {}
+            Err(CannotRead::Store(StoreError::Damaged { .. }))
+                if decider.ledger.view.head.is_some() => {}
+            Err(CannotRead::Store(error)) => return Err(error.into()),
+            Err(CannotRead::Replay(error)) => {
+                decider.stale = true;
+                return Err(error.into());
+            }
+            Err(CannotRead::Thread(source)) => {
+                return Err(EngineError::System {
+                    doing: "start a thread that replays",
+                    source: Arc::new(source),
+                });
+            }
+        }
+        self.published.publish(decider.ledger.view.clone());
+        Ok(())
+    }
+
+    fn read_on(&self, decider: &mut Decider, store: &mut dyn Store) -> Result<(), CannotRead> {
+        if decider.ledger.seq.is_none()
+            && let Some(ledger) = load(store, None).map_err(CannotRead::Store)?
+        {
+            let seq = ledger.seq.map_or(0, Seq::get);
+            self.image.store(seq, Ordering::Relaxed);
+            decider.ledger = ledger;
+        }
+        replay::read_on(store, &self.known, &mut decider.ledger)
+    }
+}
+
+/// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.
+fn load(store: &mut dyn Store, mut most: Option<Seq>) -> Result<Option<Ledger>, StoreError> {
+    while let Some((head, body)) = store.image(most)? {
+        match image::decode(head, &body) {
+            Ok(ledger) => return Ok(Some(ledger)),
+            Err(why) => tracing::warn!(seq = %head.seq, %why, "ignored an image"),
+        }
+        most = Seq::new(head.seq.get() - 1);
+        if most.is_none() {
+            break;
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,226 @@
+//! Images, from which a log is opened sooner, and archives, which let it begin later.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use momentlog_core::MomentId;
+use momentlog_store::{Disk, Head, ImageWriter, Seq};
+use sha2::{Digest as _, Sha256};
+
+use super::admission::validate;
+use super::commit::Salts;
+use super::{Decider, Log, chain};
+use crate::call::Call;
+use crate::codec::{Asked, Content, Facts, image};
+use crate::entry::Bridge;
+use crate::environment::Provenance;
+use crate::error::{BadProvenance, EngineError};
+use crate::ledger::Ledger;
+
+/// An image is made every `IMAGE_EVERY` records.
+const IMAGE_EVERY: u64 = 500_000;
+
+/// How many records a closed store has at least after its last image, before another is worth its time.
+const IMAGE_ON_CLOSE: u64 = 1_000;
+
+/// What an archiving did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// The first record that was moved.
+    pub first: Seq,
+    /// The last one.
+    pub last: Head,
+    /// The record that stands for them from now on.
+    pub bridge: Head,
+}
+
+/// Makes images on a thread of its own, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Imaging(Mutex<Option<JoinHandle<()>>>);
+
+impl Imaging {
+    /// Waits for the image that is being made, if there is one.
+    pub(super) fn finish(&self) {
+        let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            tracing::warn!("the thread that made an image has panicked");
+        }
+    }
+
+    fn begin(&self, ledger: Ledger, writer: ImageWriter) {
+        self.finish();
+        let make = move || note(write_image(ledger, writer));
+        let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match thread::Builder::new().name("image".into()).spawn(make) {
+            Ok(begun) => *thread = Some(begun),
+            Err(error) => tracing::warn!(%error, "no image was made"),
+        }
+    }
+}
+
+fn write_image(ledger: Ledger, writer: ImageWriter) -> Result<Head, EngineError> {
+    let nothing = EngineError::Nothing("nothing yet that an image could save");
+    let body = image::encode(&ledger).ok_or(nothing)?;
+    Ok(writer(&body)?)
+}
+
+impl Log {
+    /// Makes an image of the log as it is now, from which it is opened sooner, and returns the record that it is of.
+    /// Writers go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Nothing`] if there is nothing to save; what the store says, which may keep no images.
+    pub fn make_image(&self) -> Result<Head, EngineError> {
+        let (ledger, writer) = {
+            let mut decider = self.enter();
+            if !self.is_exclusive() {
+                self.catch_up(&mut decider)?;
+                self.acquire(&mut decider)?;
+            }
+            self.drain(&mut decider)?;
+            self.imaging.finish();
+            self.begin_image(&decider)?
+        };
+        write_image(ledger, writer)
+    }
+
+    /// Notes that an image is made, and returns what it is made from and what writes it.
+    fn begin_image(&self, decider: &Decider) -> Result<(Ledger, ImageWriter), EngineError> {
+        // One that cannot be made is not tried again with every record.
+        let newest = decider.ledger.seq.map_or(0, Seq::get);
+        self.image.store(newest, Ordering::Relaxed);
+        let writer = self.store().image_writer()?;
+        Ok((decider.ledger.clone(), writer))
+    }
+
+    /// Makes an image every `IMAGE_EVERY` records, beside the writers. If it fails, the next opening takes longer.
+    pub(super) fn make_image_if_due(&self, newest: Seq) {
+        let is_due = || {
+            let last = self.image.load(Ordering::Relaxed);
+            newest.get() >= last.saturating_add(IMAGE_EVERY)
+        };
+        if !is_due() {
+            return;
+        }
+        let mut decider = self.enter();
+        // Only one of the threads that saw it makes it.
+        if is_due() && self.is_exclusive() && self.drain(&mut decider).is_ok() {
+            match self.begin_image(&decider) {
+                Ok((ledger, writer)) => self.imaging.begin(ledger, writer),
+                Err(error) => note(Err(error)),
+            }
+        }
+    }
+
+    /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
+    pub fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived, EngineError> {
+        validate(provenance)?;
+        if provenance.request_id.is_some()
+            || provenance.expected_revision.is_some()
+            || provenance.undoes.is_some()
+        {
+            return Err(BadProvenance::Archiving.into());
+        }
+        let mut decider = self.enter();
+        if !self.is_exclusive() {
+            self.catch_up(&mut decider)?;
+            self.acquire(&mut decider)?;
+        }
+        self.drain(&mut decider)?;
+        self.imaging.finish();
+        // Until all is done, the ledger is not what the log makes of it.
+        decider.stale = true;
+        let mut store = self.store();
+        let (Some(last), Some(log)) = (store.head(), store.log_id()) else {
+            return Err(EngineError::Nothing("no record yet"));
+        };
+        let start = store.start()?;
+        // The truth goes away, so what stands for it is made from the truth once more, and not from memory.
+        let mut ledger = self.ledger_in(store.as_mut(), None)?;
+        let mut fault = None;
+        let from = ledger.view.head;
+        chain::read(store.as_mut(), &self.known, from, &mut |record| {
+            if fault.is_none() {
+                match ledger.replay(&record) {
+                    Ok(entry) if entry.request_id.is_some() => {
+                        ledger.answers.insert(record.seq, record.facts.into());
+                    }
+                    Ok(_) => {}
+                    Err(error) => fault = Some(error),
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(error) = fault {
+            return Err(error.into());
+        }
+        if ledger.view.state != decider.ledger.view.state {
+            return Err(EngineError::Differs);
+        }
+        let nothing = EngineError::Nothing("nothing yet that could be archived");
+        let body = image::encode(&ledger).ok_or(nothing)?;
+        store.image_writer()?(&body)?;
+        let bridge = Bridge {
+            first: Seq::after(start.map(|start| start.seq)),
+            last,
+            image: Sha256::digest(&body).into(),
+        };
+        let seq = Seq::after(Some(last.seq));
+        let facts = Facts {
+            recorded: self.options.clock.now().max(ledger.recorded),
+            domain: None,
+            previous: None,
+            content: Content::Bridge {
+                asked: Asked {
+                    actor: provenance.actor.clone(),
+                    agent: provenance.agent.clone(),
+                    call: Call::ARCHIVE,
+                    flags: 0,
+                    reason: provenance.reason.clone().filter(|text| !text.is_empty()),
+                    request: None,
+                    undoes: None,
+                },
+                bridge,
+            },
+        };
+        let mut salts = Salts::new(self);
+        let draft = ledger.dictionary.encode(seq, &facts, &mut || salts.next());
+        salts.check()?;
+        let record = store.archive(last, draft, to)?;
+        drop(store);
+        ledger.settle(seq, facts);
+        ledger.view.head = Some(record.head());
+        decider.ledger = ledger;
+        decider.stale = false;
+        self.image.store(last.seq.get(), Ordering::Relaxed);
+        decider.log = Some(log);
+        self.published.publish(decider.ledger.view.clone());
+        Ok(Archived {
+            first: bridge.first,
+            last,
+            bridge: record.head(),
+        })
+    }
+
+    /// Makes an image when the store is closed, if reading the records since the last one again would cost more.
+    pub(super) fn make_image_if_worth_it(&self, decider: &Decider) {
+        let seq = decider.ledger.seq.map_or(0, Seq::get);
+        let since = seq.saturating_sub(self.image.load(Ordering::Relaxed));
+        let counters = decider.ledger.view.state.counters();
+        let moments = counters.next_moment.map_or(0, MomentId::get);
+        if since >= IMAGE_ON_CLOSE.max(moments / 4) {
+            let begun = self.begin_image(decider);
+            note(begun.and_then(|(ledger, writer)| write_image(ledger, writer)));
+        }
+    }
+}
+
+fn note(made: Result<Head, EngineError>) {
+    if let Err(error) = made {
+        tracing::warn!(%error, "no image was made");
+    }
+}

@@ -1,0 +1,271 @@
+//! Verification of a whole store: the chain, what its records mean, and what was made of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
+use momentlog_store::{
+    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Seq, Store, StoreError, Verdict,
+    VerifyReport,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::codec::image;
+use crate::entry::Entry;
+use crate::error::EngineError;
+use crate::ledger::{Ledger, ReplayError};
+
+/// What verification found.
+#[derive(Debug)]
+pub struct Verification {
+    /// What the log's bytes say.
+    pub log: VerifyReport,
+    /// The first record that cannot be replayed.
+    pub replay: Option<ReplayError>,
+    /// The first invariant that the state breaks.
+    pub broken: Option<Broken>,
+    /// The first domain that does not meet its own policy.
+    pub breach: Option<(DomainUuid, PolicyBreach)>,
+    /// What is wrong with the images and bridges, in the order of the log.
+    pub images: Vec<ImageFault>,
+    /// How many images are what the log makes of the records up to theirs.
+    pub images_sound: usize,
+    /// How many files of images are passed over, because they are damaged or the log does not hold their record.
+    pub images_ignored: usize,
+    /// How many domains, snapshots and checkpoints the state has.
+    pub counts: (usize, usize, usize),
+}
+
+/// What is wrong with an image, or with a bridge that names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageFault {
+    /// It holds another state than the records give: somebody made it up.
+    #[error("the image of record {0} is not what the log gives")]
+    Differs(Seq),
+    /// The log begins with it, and it is not there or cannot be read.
+    #[error("the image of record {0}, with which the log begins, is not there or cannot be read")]
+    Missing(Seq),
+    /// It is not the image that the bridge names.
+    #[error("the image of record {0} is not the one that the bridge after it names")]
+    NotBridged(Seq),
+    /// The log begins in its middle, and nothing in it says that the records before were archived.
+    #[error(
+        "the log begins behind record {0}, and no bridge says that the records before were archived"
+    )]
+    NoBridge(Seq),
+}
+
+impl Verification {
+    /// The verdict: the log's, or damaged if its records or images make no sense.
+    pub fn verdict(&self) -> Verdict {
+        if self.replay.is_some() || self.broken.is_some() || !self.images.is_empty() {
+            Verdict::Damaged
+        } else {
+            self.log.verdict
+        }
+    }
+}
+
+/// Verifies the store in a directory from its bytes alone, together with its archive if that is given, and changes
+/// nothing. Images are compared with what the log gives, and never used in its place, except for records that were
+/// archived and are not given. `progress` is told how many records have been read, after each.
+///
+/// # Errors
+///
+/// [`EngineError::Store`] if there is no store, it is from a newer version, or the disk says so. Damage is no
+/// error here: it is the report.
+pub fn verify(
+    path: &Path,
+    archive: Option<&Path>,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification, EngineError> {
+    let disk = |path: &Path| -> Arc<dyn Disk> { Arc::new(RealDisk::new(path)) };
+    verify_disk(disk(path), archive.map(disk), receipt, progress)
+}
+
+/// As [`verify`], on any disk.
+///
+/// # Errors
+///
+/// As there.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the caller hands its disks over, as it does to a store"
+)]
+pub fn verify_disk(
+    disk: Arc<dyn Disk>,
+    archive: Option<Arc<dyn Disk>>,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification, EngineError> {
+    /// How often it begins again because another process has archived or removed what was being read.
+    const OVERTAKEN_MAX: usize = 16;
+    if let Some(archive) = &archive {
+        let path = archive.path().to_path_buf();
+        archive.check().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => StoreError::NoArchive { path },
+            _ => StoreError::Io {
+                doing: "open",
+                path,
+                source,
+            },
+        })?;
+    }
+    let mut overtaken = 0;
+    loop {
+        let before = layout(&disk);
+        let found = verify_once(disk.clone(), archive.clone(), receipt, progress);
+        let is_sound = found
+            .as_ref()
+            .is_ok_and(|found| found.verdict() <= Verdict::TornTail && found.images_ignored == 0);
+        // What is missing may have been moved to an archive since.
+        if is_sound || overtaken == OVERTAKEN_MAX || layout(&disk) == before {
+            return found;
+        }
+        overtaken += 1;
+    }
+}
+
+/// What changes when records are archived, or images removed: where the log begins, and of what there are images.
+fn layout(disk: &Arc<dyn Disk>) -> (Option<Head>, Vec<Seq>) {
+    let mut store = FileStore::over(disk.clone());
+    (
+        store.start().unwrap_or_default(),
+        store.images().unwrap_or_default(),
+    )
+}
+
+fn verify_once(
+    disk: Arc<dyn Disk>,
+    archive: Option<Arc<dyn Disk>>,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification, EngineError> {
+    let (mut images, images_ignored) = images_of(disk.clone())?;
+    let mut store = match archive {
+        Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
+        None => FileStore::over(disk),
+    };
+    let mut replayer = Replayer {
+        ledger: Ledger::new(Profile::Own),
+        images: BTreeMap::new(),
+        replay: None,
+        faults: Vec::new(),
+        sound: 0,
+        start: None,
+    };
+    // What cannot be read of the start is told with the rest of the log.
+    if let Ok(Some(start)) = store.start() {
+        replayer.start = Some(start.seq);
+        match images.remove(&start.seq) {
+            Some((digest, Some(ledger))) => {
+                replayer.ledger = ledger;
+                images.insert(start.seq, (digest, None));
+            }
+            _ => replayer.faults.push(ImageFault::Missing(start.seq)),
+        }
+    }
+    replayer.images = images;
+    let log = momentlog_store::verify(&mut store, receipt, &mut |record| {
+        progress(record.seq.get());
+        replayer.take(record);
+    })?;
+    let state = replayer.ledger.view().state();
+    let domains: Vec<_> = state.domains().collect();
+    let counts = (
+        domains.len(),
+        domains.iter().map(|domain| domain.snapshots().len()).sum(),
+        domains
+            .iter()
+            .map(|domain| domain.checkpoints().len())
+            .sum(),
+    );
+    Ok(Verification {
+        log,
+        broken: state.check().err(),
+        breach: state.check_policy().err(),
+        counts,
+        replay: replayer.replay,
+        images: replayer.faults,
+        images_sound: replayer.sound,
+        images_ignored,
+    })
+}
+
+/// Images by their record: the digest of the body, and what it holds if that can be read.
+type Images = BTreeMap<Seq, ([u8; 32], Option<Ledger>)>;
+
+/// Returns all images that the store would open, and how many it would not.
+fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
+    let mut store = FileStore::over(disk);
+    let files = match store.images() {
+        Ok(files) => files.len(),
+        Err(StoreError::Missing { .. }) => return Ok((Images::new(), 0)),
+        Err(error) => return Err(error.into()),
+    };
+    let mut images = Images::new();
+    let mut most = None;
+    loop {
+        let (head, body) = match store.image(most) {
+            Ok(Some(image)) => image,
+            Ok(None) | Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let digest = Sha256::digest(&body).into();
+        images.insert(head.seq, (digest, image::decode(head, &body).ok()));
+        most = Seq::new(head.seq.get() - 1);
+        if most.is_none() {
+            break;
+        }
+    }
+    let ignored = files.saturating_sub(images.len());
+    Ok((images, ignored))
+}
+
+/// Replays the records that verify, and compares images on the way.
+struct Replayer {
+    ledger: Ledger,
+    images: Images,
+    replay: Option<ReplayError>,
+    faults: Vec<ImageFault>,
+    sound: usize,
+    /// The record behind which the log begins.
+    start: Option<Seq>,
+}
+
+impl Replayer {
+    fn take(&mut self, record: &Record) {
+        let can_replay = self.replay.is_none() && self.ledger.seq == Seq::new(record.seq.get() - 1);
+        if !can_replay {
+            return;
+        }
+        match self.ledger.replay(record) {
+            Ok(entry) => self.compare(&entry),
+            Err(error) => self.replay = Some(error),
+        }
+    }
+
+    fn compare(&mut self, entry: &Entry) {
+        let seq = entry.head.seq;
+        let before = Seq::new(seq.get() - 1);
+        if let Some(bridge) = &entry.bridge {
+            let last = bridge.last.seq;
+            if let Some((digest, _)) = self.images.get(&last)
+                && *digest != bridge.image
+            {
+                self.faults.push(ImageFault::NotBridged(last));
+            }
+        } else if let Some(start) = self.start.filter(|start| Some(*start) == before) {
+            self.faults.push(ImageFault::NoBridge(start));
+        }
+        if let Some((_, held)) = self.images.get(&seq) {
+            match held {
+                // An archive's image also has the answers of what was archived.
+                Some(held) if held.agrees_with(&self.ledger) => self.sound += 1,
+                _ => self.faults.push(ImageFault::Differs(seq)),
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The typed calls of a connection: commands without XML, the history of the log, and its maintenance.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use momentlog_core::{Action, Command, DomainUuid, Policy, Settings, SettingsChange};
+use momentlog_engine::{Archived, Call, Entry, Outcome, Pending, Request, Step, View};
+use momentlog_store::{Disk, Head, LogId, RealDisk, Receipt, Seq, StoreError};
+
+use super::Connection;
+#[cfg(doc)]
+use crate::error::ErrorCode;
+use crate::error::{Error, ErrorDomain, Result};
+use crate::recordable;
+
+impl Connection {
+    /// Executes a typed command, for embedders without XML.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], as libvirt tells it (and [`Error::refusal`] returns it); what the store says.
+    pub fn execute(&self, command: &Command) -> Result<Outcome> {
+        self.execute_as((Call::EXECUTE, 0), command)
+    }
+
+    /// As [`execute`](Self::execute), for a call that is made of a typed command.
+    pub(crate) fn execute_as(&self, call: (Call, u32), command: &Command) -> Result<Outcome> {
+        self.deny_read_only("execute", ErrorDomain::Domain)?;
+        let request = Request::of_command(&self.provenance, call, command);
+        self.log.decide(request, &mut |decision| {
+            recordable::decide_typed(decision, command)
+        })
+    }
+
+    /// Hands in a typed command without waiting until it is durable; [`Submitted::wait`] does that and gives the answer.
+    /// What is handed in together shares a sync.
+    ///
+    /// # Errors
+    ///
+    /// What the store says before anything is written. A refusal comes with the answer: it may rest on commands that are
+    /// not durable yet.
+    pub fn submit(&self, command: &Command) -> Result<Submitted> {
+        self.deny_read_only("submit", ErrorDomain::Domain)?;
+        let request = Request::of_command(&self.provenance, (Call::EXECUTE, 0), command);
+        let pending = self.log.submit(&[request], &mut |decision, _| {
+            recordable::decide_typed(decision, command)
+        })?;
+        Ok(Submitted {
+            connection: self.clone(),
+            pending,
+        })
+    }
+
+    /// Executes many typed commands under one sync: all of them are accepted, or none. Each sees what those before have
+    /// done. If the machine stops before they are durable, the first few of them may be recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute), for the first one that is refused.
+    pub fn execute_all(&self, commands: &[Command]) -> Result<Vec<Outcome>> {
+        self.deny_read_only("execute_all", ErrorDomain::Domain)?;
+        let call = (Call::EXECUTE, 0);
+        let requests: Vec<_> = commands
+            .iter()
+            .map(|command| Request::of_command(&self.provenance, call, command))
+            .collect();
+        self.log.decide_all(&requests, &mut |decision, index| {
+            recordable::decide_typed(decision, &commands[index])
+        })
+    }
+
+    /// Sets the rules that a domain follows; recorded as one event, and refused if the domain does not meet them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationUnsupported`] if the domain does not meet the policy.
+    pub fn set_policy(&self, domain: DomainUuid, policy: Policy) -> Result<Outcome> {
+        let action = Action::SetPolicy(policy);
+        self.execute_as((Call::SET_POLICY, 0), &Command { domain, action })
+    }
+
+    /// The settings of the store, or those that its first change will give it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    pub fn settings(&self) -> Result<Settings> {
+        match self.read() {
+            Ok(view) => Ok(view.state().settings()),
+            Err(error) if error.store().is_some_and(is_missing) => {
+                Ok(self.view().state().settings())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes settings of the store; recorded as one event. Domains that are there keep their policies.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::InvalidArg`] if the provenance expects a
+    /// revision, which only domains have; what the store says.
+    pub fn set_settings(&self, change: SettingsChange) -> Result<Outcome> {
+        self.deny_read_only("set_settings", ErrorDomain::Domain)?;
+        let request = Request::of_settings(&self.provenance, change);
+        self.log.decide(request, &mut |decision| {
+            decision.decide_settings(change);
+            Ok(())
+        })
+    }
+
+    /// Returns the newest state that this process knows, without looking at the store: at first that of when it was opened.
+    ///
+    /// The writer's process always knows the newest; elsewhere, [`refresh`](Self::refresh) reads on.
+    pub fn view(&self) -> Arc<View> {
+        self.as_of.clone().unwrap_or_else(|| self.log.view())
+    }
+
+    /// Reads what other processes have appended, and returns the state after that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
+    pub fn refresh(&self) -> Result<Arc<View>> {
+        Ok(self.log.refresh()?)
+    }
+
+    /// Returns the state as of a record: the end of the log if that is before it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
+    pub fn view_at(&self, seq: Seq) -> Result<View> {
+        Ok(self.log.view_at(seq)?)
+    }
+
+    /// Returns the entries of the log behind the record `after`, from the first one that is not archived if that is
+    /// `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read. [`Error::store`] tells more: `Forked` if
+    /// another record stands where `after` does, `Truncated` if the log ends before it, `Archived` if records behind it
+    /// were moved to an archive, `Replaced` if another store stands where this one was.
+    pub fn entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
+        Ok(self.log.entries(after)?)
+    }
+
+    /// Checks that the log continues the one that a receipt is of, from its record to the end, and returns the receipt of
+    /// that end: for an auditor who has verified all that comes before.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Self::entries); `Forked` also if the receipt is of another log.
+    pub fn verify_since(&self, receipt: Receipt) -> Result<Receipt> {
+        Ok(self.log.verify_since(receipt)?)
+    }
+
+    /// Returns the history behind the record `after`, from the first record that is not archived if that is `None`: each
+    /// entry with the states around it. It reads in batches and holds no lock in between, so that the connection can be
+    /// used meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read, as for [`entries`](Self::entries). What
+    /// comes up later is an item: an error after all entries before it ends the history, but for `Archived`, behind which
+    /// it goes on with the bridge.
+    pub fn history(&self, after: Option<Head>) -> Result<History<'_>> {
+        Ok(History(self.log.history(after)?))
+    }
+
+    /// Returns a subscription to the entries behind the record `after`.
+    pub fn subscribe(&self, after: Option<Head>) -> Subscription {
+        Subscription(self.log.subscribe(after))
+    }
+
+    /// The log's id; `None` as long as there is no record.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.log.log_id()
+    }
+
+    /// Returns a receipt of the log as it is now, for `verify`; `None` as long as there is no record.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    pub fn receipt(&self) -> Result<Option<Receipt>> {
+        Ok(self.log.receipt()?)
+    }
+
+    /// Says what is wrong with a log that is damaged: what comes before can be read, and nothing is written past it.
+    /// As of the last call that looked at the store.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.log.damage()
+    }
+
+    /// Makes an image of the log as it is now, from which it is opened sooner, and returns the record that it is of.
+    /// Images are also made on close and every 500,000 records; losing one costs nothing but time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::OperationInvalid`] if there is nothing to
+    /// save; [`ErrorCode::SystemError`] if the store keeps no images, or the disk is full.
+    pub fn make_image(&self) -> Result<Head> {
+        self.deny_read_only("make_image", ErrorDomain::Domain)?;
+        Ok(self.log.make_image()?)
+    }
+
+    /// Moves all records up to now to the directory `to`, which is made, or holds earlier ones of this log. From then on
+    /// the log begins with an image and a bridge record that names what was moved.
+    ///
+    /// Interrupted, it may be asked again: until all is copied and synced, the log is whole here.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::OperationInvalid`] if there is nothing to
+    /// move; [`ErrorCode::SystemError`] if the store has no archive, `to` holds something else, or the disk says so.
+    pub fn archive(&self, to: &Path) -> Result<Archived> {
+        self.archive_to(&RealDisk::new(to))
+    }
+
+    /// As [`archive`](Self::archive), to any disk.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn archive_to(&self, to: &dyn Disk) -> Result<Archived> {
+        self.deny_read_only("archive", ErrorDomain::Domain)?;
+        Ok(self.log.archive(&self.provenance, to)?)
+    }
+
+    /// Lets other processes write until the next change here, which waits for them in turn.
+    pub fn release(&self) {
+        self.log.release();
+    }
+}
+
+/// A command that was submitted. Dropping it takes nothing back.
+#[must_use = "the command is not durable before `wait` says so"]
+pub struct Submitted {
+    connection: Connection,
+    pending: Pending<Error>,
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Submitted {
+    /// Waits until the command, and all that its answer rests on, is durable, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::execute`].
+    pub fn wait(self) -> Result<Outcome> {
+        Ok(self.connection.log.answer(self.pending)?.remove(0))
+    }
+}
+
+/// The history of a log, see [`Connection::history`].
+#[derive(Debug)]
+pub struct History<'a>(momentlog_engine::History<'a>);
+
+impl<'a> History<'a> {
+    /// Returns the entries alone, which costs less than the states around them.
+    pub fn entries(self) -> Entries<'a> {
+        Entries(self.0.entries())
+    }
+}
+
+/// The entries of a [`History`].
+#[derive(Debug)]
+pub struct Entries<'a>(momentlog_engine::Entries<'a>);
+
+impl Entries<'_> {
+    /// The state after the entry that was given out last.
+    pub fn view(&self) -> &View {
+        self.0.view()
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        Some(self.0.next()?.map_err(Error::from))
+    }
+}
+
+impl Iterator for History<'_> {
+    type Item = Result<Step>;
+
+    fn next(&mut self) -> Option<Result<Step>> {
+        Some(self.0.next()?.map_err(Error::from))
+    }
+}
+
+/// Waits for entries that this or another process appends.
+#[derive(Debug)]
+pub struct Subscription(momentlog_engine::Subscription);
+
+impl Subscription {
+    /// Returns the entries since the last call, at once if there are any, or none after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read, after all entries before that; [`Error::store`] tells more,
+    /// as for [`Connection::entries`]. `Archived` comes once and says which records were missed: the next call goes on
+    /// behind them. That the store is not there yet is no error.
+    pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>> {
+        Ok(self.0.next(wait)?)
+    }
+}
+
+fn is_missing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Missing { .. })
+}
