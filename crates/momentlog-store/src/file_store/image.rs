@@ -194,13 +194,20 @@ impl FileStore {
         let lock = self.writer.as_ref().map(|writer| writer.lock.id);
         Ok(Box::new(move |body| {
             // Somebody may have put another store in place meanwhile.
-            let is_own = || match disk.id_of(LOCK) {
-                Ok(found) if Some(found) == lock => Ok(()),
-                _ => Err(StoreError::Replaced {
+            let is_own = || {
+                let found = disk.id_of(LOCK);
+                match found.as_ref().map_err(io::Error::kind) {
+                    Ok(found) if Some(*found) == lock => return Ok(()),
+                    Ok(_) | Err(io::ErrorKind::NotFound) => {}
+                    Err(_) => {
+                        found.map_err(StoreError::io("open", disk.path_of(LOCK)))?;
+                    }
+                }
+                Err(StoreError::Replaced {
                     path: disk.path().into(),
                     had: Some(head),
                     found: None,
-                }),
+                })
             };
             let bytes = encode(log, head, end.last, body);
             write_if(disk.as_ref(), &image_name(head.seq), &bytes, is_own)?;

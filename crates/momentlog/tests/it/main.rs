@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod first_night;
 mod page;
+mod pages;
 mod printed;
 mod provenance;
 mod readers;
