@@ -49,12 +49,13 @@ class FromImage(reader.Log):
         *_, policies = body.read("u64 settings u64")
         state.texts = {tuple(body.read("u64 u32 str")[:2]) for _ in range(texts)}
         for _ in range(domains):
-            uuid, name, domain, *_, snapshot, snapshots, checkpoint, checkpoints = body.read(
-                "16 str domain ?( domain ) bool power policy u64 u64 u64 u64")
+            uuid, name, domain, *_, snapshot, snapshots, checkpoint, checkpoints, jobs, holds = body.read(
+                "16 str domain ?( domain ) bool power policy u64 u64 u64 u64 u64 u64")
             need(domain[1] == uuid, "the definition is another domain's")
             state.domains[uuid] = {"name": name, 2: moments(body, "snapshot", snapshots, snapshot),
                                    3: moments(body, "checkpoint", checkpoints, checkpoint)}
-            body.read("[ job ] [ u64 hold ]")
+            for part in ["job"] * jobs + ["u64 hold"] * holds:
+                body.read(part)
         state.meanings = {place: facts[:2] for place, facts in (body.read("text facts") for _ in range(definitions))}
         for _ in range(policies):
             body.read("16 policy")

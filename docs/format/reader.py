@@ -23,7 +23,7 @@ KINDS = {2: "snapshots", 3: "checkpoints"}
 BODIES = {
     "genesis": "u8 str",
     "provenance": "str text u16 u32 ?( text ) ?( str 32 ) u64",
-    "bridge": "u64 u64 32 32 32",
+    "bridge": "u64 u64 32 32 32 ?( text )",
     "power": "u8 u8 ?( u32 )",
     "facts": "str 16 u64 [ str u8 ?( str ) bool ?( str ) bool ?( u8 ) ]",
     "snapshot": "u8 u8 ?( str ) ?( text ) [ str ?( u8 ) u8 ?( str ) ?( str ) ?( text ) ]"
@@ -363,7 +363,7 @@ class State:
             *_, reason, request, undoes = asked
             need(undoes < seq and not (bridge and request), "the provenance makes no sense")
             self.texts.discard(reason)
-            for first, last, digest, root, image in bridge:
+            for first, last, digest, root, image, _ in bridge:
                 sound = 1 <= first <= last == seq - 1 and digest == before and not any(root)
                 need(sound, "the bridge names another record")
                 self.bridges[seq] = image

@@ -83,6 +83,9 @@ pub enum Misfit {
         /// Its open job.
         job: JobId,
     },
+    /// Who set the hold is not named, or by a name that is too long.
+    #[error("a hold on moment {0} does not name who set it in 1 to 256 bytes")]
+    HoldBy(MomentId),
     /// The moment is held under that tag already.
     #[error("moment {id} is held under the tag '{tag}' already")]
     Held {
@@ -215,6 +218,9 @@ impl State {
                 }
             }
             Change::HoldAdded { id, tag, hold } => {
+                if !hold.is_recordable() {
+                    return Err(Misfit::HoldBy(*id));
+                }
                 let domain = self.domain_mut(uuid)?;
                 if !domain.has_moment(*id) {
                     return Err(Misfit::NoMoment(*id));

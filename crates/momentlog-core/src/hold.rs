@@ -36,8 +36,18 @@ impl fmt::Display for HoldTag {
 pub struct Hold {
     /// Since when, in seconds since 1970.
     pub since: i64,
-    /// Who set it.
+    /// Who set it, in 1 to [`Hold::BY_LEN_MAX`] bytes.
     pub by: Arc<str>,
+}
+
+impl Hold {
+    /// Longest name of who set a hold, in bytes.
+    pub const BY_LEN_MAX: usize = 256;
+
+    /// Whether it can be recorded: who set it is named, within the bound.
+    pub fn is_recordable(&self) -> bool {
+        (1..=Hold::BY_LEN_MAX).contains(&self.by.len())
+    }
 }
 
 /// The holds of one domain's moments, by moment and tag. A moment without holds takes no room here.

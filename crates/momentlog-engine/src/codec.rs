@@ -87,8 +87,13 @@ pub enum DecodeError {
     #[error("the {0} does not end where it should")]
     Length(&'static str),
     /// A record kind of a newer version.
-    #[error("record kind {0} is not known to this version")]
-    RecordKind(u16),
+    #[error("record kind {kind} in layout {version} is not known to this version")]
+    RecordKind {
+        /// The kind.
+        kind: u16,
+        /// The version of the layout of its facts.
+        version: u16,
+    },
     /// An event kind of a newer version.
     #[error("event kind {kind:#06x} in version {version} is not known to this version")]
     EventKind {
@@ -96,6 +101,12 @@ pub enum DecodeError {
         kind: u16,
         /// The version of its body.
         version: u16,
+    },
+    /// An event with an id that its kind does not have, or without one that it needs.
+    #[error("an event of kind {kind:#06x} has other ids than its kind has")]
+    Ids {
+        /// The kind.
+        kind: u16,
     },
     /// A body that bincode does not read.
     #[error("the body of the {0} is malformed")]
@@ -251,7 +262,8 @@ impl Dictionary {
             ),
             Content::Bridge { asked, bridge } => {
                 let mut bytes = body::encode_body(&encoder.provenance(asked));
-                body::put_bridge(bridge, &mut bytes);
+                let archive = bridge.archive.as_ref().map(|archive| encoder.text(archive));
+                body::put_body(&body::StoredBridge::of(bridge, archive), &mut bytes);
                 (KIND_BRIDGE, &[][..], bytes)
             }
         };
@@ -307,7 +319,7 @@ impl Dictionary {
         let version = u16_at(head, at::VERSION);
         let known = [KIND_GENESIS, KIND_COMMAND, KIND_BRIDGE, KIND_STORE];
         if !known.contains(&kind) || version != LAYOUT_VERSION {
-            return Err(DecodeError::RecordKind(kind));
+            return Err(DecodeError::RecordKind { kind, version });
         }
         if (kind == KIND_GENESIS) != (seq == Seq::FIRST) {
             return Err(DecodeError::OutOfPlace(seq));
@@ -320,7 +332,8 @@ impl Dictionary {
             return Err(DecodeError::OutOfPlace(seq));
         }
         let previous = Seq::new(u64_at(head, at::PREVIOUS));
-        if u32_at(head, at::ZERO) != 0 {
+        let is_command = [KIND_COMMAND, KIND_STORE].contains(&kind);
+        if u32_at(head, at::ZERO) != 0 || !is_command && u32_at(head, at::EVENTS) != 0 {
             return Err(DecodeError::Length("head of the facts"));
         }
         let (provenance, mut rest) = split(
@@ -336,7 +349,12 @@ impl Dictionary {
             let mut bytes = provenance;
             let stored: body::Provenance<'_> = body::decode_first(&mut bytes, "provenance")?;
             let asked = self.asked(seq, &stored, texts)?;
-            let bridge = body::decode_bridge(bytes)?;
+            let stored: body::StoredBridge = decode_body(bytes, "bridge")?;
+            let archive = stored
+                .archive
+                .map(|place| self.text(seq, place))
+                .transpose()?;
+            let bridge = stored.into_bridge(archive)?;
             if asked.request.is_some() {
                 return Err(DecodeError::Body("bridge"));
             }

@@ -59,7 +59,7 @@ impl fmt::Debug for Entry {
 }
 
 /// Stands for records that were moved to an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {
     /// The first record that was moved.
     pub first: Seq,
@@ -67,4 +67,6 @@ pub struct Bridge {
     pub last: Head,
     /// SHA-256 of the body of the image with which the log begins.
     pub image: [u8; 32],
+    /// Where they were moved, as the mover called it; empty if that was erased, and none if it was not said.
+    pub archive: Option<Arc<str>>,
 }

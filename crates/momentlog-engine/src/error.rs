@@ -6,6 +6,7 @@ use std::sync::Arc;
 use momentlog_core::{Misfit, Refusal};
 use momentlog_store::{Seq, StoreError};
 
+use crate::codec::image::ImageError;
 use crate::environment::Revision;
 use crate::ledger::ReplayError;
 
@@ -64,6 +65,9 @@ pub enum EngineError {
     /// A bug: the log and the memory of this process disagree. Nothing was moved.
     #[error("the log does not give the state that is in memory")]
     Differs,
+    /// A bug: an image that was made cannot be read back. Nothing was moved.
+    #[error("the image of the log cannot be read back: {0}")]
+    Image(#[from] ImageError),
     /// What the operating system does not give.
     #[error("cannot {doing}: {source}")]
     System {

@@ -1,5 +1,6 @@
 //! Folding records into a state, in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{Change, Event, Misfit, Profile, State};
@@ -99,6 +100,18 @@ impl Ledger {
             && dictionary.agrees_with(&other.dictionary)
             && *requests == other.requests
             && *recorded == other.recorded
+    }
+
+    /// Whether an image has every answer that this ledger knows from the same records, and no other than in `facts`: what
+    /// records with a request id that is remembered hold.
+    pub(crate) fn answers_agree(&self, image: &Ledger, facts: &BTreeMap<Seq, Arc<[u8]>>) -> bool {
+        let knows = |seq: &Seq, answer: &Arc<[u8]>| {
+            self.answers.get(seq).or_else(|| facts.get(seq)) == Some(answer)
+        };
+        let mut found = image.answers.iter();
+        let mut needed = self.answers.keys();
+        found.all(|(seq, answer)| knows(seq, answer))
+            && needed.all(|seq| image.answers.contains_key(seq))
     }
 
     /// Applies one record of the log, and returns what it says.

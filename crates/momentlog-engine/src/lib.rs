@@ -43,6 +43,7 @@ mod view;
 
 pub use call::Call;
 pub use codec::DecodeError;
+pub use codec::image::ImageError;
 pub use commit_queue::{CommitQueue, Outdated, Ticket};
 pub use decision::Decision;
 pub use entry::{Bridge, Entry};

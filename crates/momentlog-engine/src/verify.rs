@@ -1,6 +1,6 @@
 //! Verification of a whole store: the chain, what its records mean, and what was made of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -155,6 +155,7 @@ fn verify_once(
         faults: Vec::new(),
         sound: 0,
         start: None,
+        answers: BTreeMap::new(),
     };
     // What cannot be read of the start is told with the rest of the log.
     if let Ok(Some(start)) = store.start() {
@@ -233,6 +234,8 @@ struct Replayer {
     sound: usize,
     /// The record behind which the log begins.
     start: Option<Seq>,
+    /// Facts of the records whose request ids are remembered.
+    answers: BTreeMap<Seq, Arc<[u8]>>,
 }
 
 impl Replayer {
@@ -242,8 +245,28 @@ impl Replayer {
             return;
         }
         match self.ledger.replay(record) {
-            Ok(entry) => self.compare(&entry),
+            Ok(entry) => {
+                self.note_answer(&entry, record);
+                self.compare(&entry);
+            }
             Err(error) => self.replay = Some(error),
+        }
+    }
+
+    /// Remembers the facts of a record with a request id, as an archiving would. Behind a bridge, images must have them.
+    fn note_answer(&mut self, entry: &Entry, record: &Record) {
+        if entry.request_id.is_some() {
+            self.answers.insert(record.seq, record.facts.clone().into());
+        }
+        let requests = &self.ledger.requests;
+        if entry.bridge.is_some() || self.answers.len() > 2 * requests.len() + 1_024 {
+            let remembered: BTreeSet<Seq> =
+                requests.iter().map(|(_, request)| request.seq).collect();
+            self.answers.retain(|seq, _| remembered.contains(seq));
+        }
+        if entry.bridge.is_some() {
+            let archived = std::mem::take(&mut self.answers);
+            self.ledger.answers.extend(archived);
         }
     }
 
@@ -262,8 +285,12 @@ impl Replayer {
         }
         if let Some((_, held)) = self.images.get(&seq) {
             match held {
-                // An archive's image also has the answers of what was archived.
-                Some(held) if held.agrees_with(&self.ledger) => self.sound += 1,
+                Some(held)
+                    if held.agrees_with(&self.ledger)
+                        && self.ledger.answers_agree(held, &self.answers) =>
+                {
+                    self.sound += 1;
+                }
                 _ => self.faults.push(ImageFault::Differs(seq)),
             }
         }

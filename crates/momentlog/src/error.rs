@@ -369,7 +369,9 @@ impl From<EngineError> for Error {
             EngineError::RequestReused { .. } => ErrorCode::InvalidArg,
             EngineError::Stale { .. } => ErrorCode::OperationAborted,
             EngineError::Nothing(_) => ErrorCode::OperationInvalid,
-            EngineError::Misfit(_) | EngineError::Differs => ErrorCode::InternalError,
+            EngineError::Misfit(_) | EngineError::Differs | EngineError::Image(_) => {
+                ErrorCode::InternalError
+            }
             _ => ErrorCode::SystemError,
         };
         Error::new(code, ErrorDomain::Test, &error).caused(error)

@@ -295,8 +295,13 @@ fn what(row: &Row) -> Vec<String> {
         })
         .collect();
     if let Some(bridge) = &entry.bridge {
+        let to = match bridge.archive.as_deref() {
+            None => String::new(),
+            Some("") => " (where was erased)".to_owned(),
+            Some(archive) => format!(" to {}", escaped(archive)),
+        };
         what.push(format!(
-            "records {} to {} archived",
+            "records {} to {} archived{to}",
             bridge.first, bridge.last.seq
         ));
     } else if what.is_empty() {
@@ -504,6 +509,11 @@ fn as_json(row: &Row) -> serde_json::Value {
         "domain": row.domain,
         "uuid": entry.domain.map(|uuid| uuid.to_string()),
         "previous": entry.previous.map(Seq::get),
+        "archived": entry.bridge.as_ref().map(|bridge| json!({
+            "first": bridge.first.get(),
+            "last": bridge.last.seq.get(),
+            "to": bridge.archive.as_deref().map(erasable),
+        })),
         "what": what(row),
         "gone": {
             "snapshots": gone_names.remove(SNAPSHOT).unwrap_or_default(),

@@ -155,43 +155,46 @@ pub(super) fn request_key((id, digest): StoredRequest<'_>) -> Result<RequestKey,
 
 /// What follows the provenance in a bridge.
 #[derive(Serialize, Deserialize)]
-struct StoredBridge {
+pub(super) struct StoredBridge {
     first: u64,
     last: u64,
     digest: [u8; 32],
     tree_root: [u8; 32],
     image: [u8; 32],
+    pub(super) archive: Option<TextRef>,
 }
 
-pub(super) fn put_bridge(bridge: &Bridge, out: &mut Vec<u8>) {
-    let stored = StoredBridge {
-        first: bridge.first.get(),
-        last: bridge.last.seq.get(),
-        digest: bridge.last.digest.0,
-        tree_root: [0; 32],
-        image: bridge.image,
-    };
-    put_body(&stored, out);
-}
-
-pub(super) fn decode_bridge(bytes: &[u8]) -> Result<Bridge, DecodeError> {
-    let stored: StoredBridge = decode_body(bytes, "bridge")?;
-    let seq = |value| {
-        let what = "seq";
-        Seq::new(value).ok_or(DecodeError::Word { what, value })
-    };
-    let bridge = Bridge {
-        first: seq(stored.first)?,
-        last: Head {
-            seq: seq(stored.last)?,
-            digest: Digest(stored.digest),
-        },
-        image: stored.image,
-    };
-    if stored.tree_root != [0; 32] || bridge.first > bridge.last.seq {
-        return Err(DecodeError::Body("bridge"));
+impl StoredBridge {
+    pub(super) fn of(bridge: &Bridge, archive: Option<TextRef>) -> StoredBridge {
+        StoredBridge {
+            first: bridge.first.get(),
+            last: bridge.last.seq.get(),
+            digest: bridge.last.digest.0,
+            tree_root: [0; 32],
+            image: bridge.image,
+            archive,
+        }
     }
-    Ok(bridge)
+
+    pub(super) fn into_bridge(self, archive: Option<Arc<str>>) -> Result<Bridge, DecodeError> {
+        let seq = |value| {
+            let what = "seq";
+            Seq::new(value).ok_or(DecodeError::Word { what, value })
+        };
+        let bridge = Bridge {
+            first: seq(self.first)?,
+            last: Head {
+                seq: seq(self.last)?,
+                digest: Digest(self.digest),
+            },
+            image: self.image,
+            archive,
+        };
+        if self.tree_root != [0; 32] || bridge.first > bridge.last.seq {
+            return Err(DecodeError::Body("bridge"));
+        }
+        Ok(bridge)
+    }
 }
 
 /// The rules that are on, by their numbers, ascending.

@@ -24,85 +24,116 @@ pub(super) struct Stored<'a> {
 
 type Read = fn(&mut Dictionary, &Stored<'_>) -> Result<Change, DecodeError>;
 
-/// Kind, version of the body, and how it is read; by kind and version.
-const EVENTS: &[(u16, u16, Read)] = &[
-    (kind::DOMAIN_DEFINED, 1, Dictionary::domain_defined),
-    (kind::STATE_CHANGED, 1, |_, event| {
+/// Which ids stand in the fixed part of an event; the others are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    None,
+    Moment,
+    /// The moment, and its parent if it has one.
+    Both,
+    /// The current moment, if there is one.
+    Current,
+}
+
+/// Kind, version of the body, ids, and how it is read; by kind and version.
+const EVENTS: &[(u16, u16, Ids, Read)] = &[
+    (
+        kind::DOMAIN_DEFINED,
+        1,
+        Ids::None,
+        Dictionary::domain_defined,
+    ),
+    (kind::STATE_CHANGED, 1, Ids::None, |_, event| {
         Ok(Change::StateChanged(body::decode_power(event.body)?))
     }),
-    (kind::MADE_TRANSIENT, 1, |_, event| {
+    (kind::MADE_TRANSIENT, 1, Ids::None, |_, event| {
         event.empty(Change::MadeTransient)
     }),
-    (kind::DOMAIN_REMOVED, 1, |_, event| {
+    (kind::DOMAIN_REMOVED, 1, Ids::None, |_, event| {
         event.empty(Change::DomainRemoved)
     }),
-    (kind::POLICY_SET, 1, |_, event| {
+    (kind::POLICY_SET, 1, Ids::None, |_, event| {
         Ok(Change::PolicySet(body::decode_policy(event.body)?))
     }),
-    (kind::SNAPSHOT_CREATED, 1, |dictionary, event| {
+    (kind::SNAPSHOT_CREATED, 1, Ids::Both, |dictionary, event| {
         event
             .created(|bytes| dictionary.recent_snapshot(event.seq, event.plain, bytes))
             .map(Change::Snapshot)
     }),
-    (kind::SNAPSHOT_REDEFINED, 1, |dictionary, event| {
-        event
-            .redefined(|bytes| dictionary.recent_snapshot(event.seq, event.plain, bytes))
-            .map(Change::Snapshot)
-    }),
-    (kind::SNAPSHOT_DELETED, 1, |_, event| {
+    (
+        kind::SNAPSHOT_REDEFINED,
+        1,
+        Ids::Both,
+        |dictionary, event| {
+            event
+                .redefined(|bytes| dictionary.recent_snapshot(event.seq, event.plain, bytes))
+                .map(Change::Snapshot)
+        },
+    ),
+    (kind::SNAPSHOT_DELETED, 1, Ids::Moment, |_, event| {
         event.deleted().map(Change::Snapshot)
     }),
-    (kind::SNAPSHOT_REPARENTED, 1, |_, event| {
+    (kind::SNAPSHOT_REPARENTED, 1, Ids::Both, |_, event| {
         event.reparented().map(Change::Snapshot)
     }),
-    (kind::CURRENT_SNAPSHOT_SET, 1, |_, event| {
+    (kind::CURRENT_SNAPSHOT_SET, 1, Ids::Current, |_, event| {
         event.current_set().map(Change::Snapshot)
     }),
-    (kind::REVERTED, 1, |_, event| {
+    (kind::REVERTED, 1, Ids::Moment, |_, event| {
         Ok(Change::Reverted {
             id: event.moment()?,
             power: body::decode_power(event.body)?,
         })
     }),
-    (kind::CHECKPOINT_CREATED, 1, |dictionary, event| {
-        event
-            .created(|bytes| dictionary.recent_checkpoint(event.seq, event.plain, bytes))
-            .map(Change::Checkpoint)
-    }),
-    (kind::CHECKPOINT_REDEFINED, 1, |dictionary, event| {
-        event
-            .redefined(|bytes| dictionary.recent_checkpoint(event.seq, event.plain, bytes))
-            .map(Change::Checkpoint)
-    }),
-    (kind::CHECKPOINT_DELETED, 1, |_, event| {
+    (
+        kind::CHECKPOINT_CREATED,
+        1,
+        Ids::Both,
+        |dictionary, event| {
+            event
+                .created(|bytes| dictionary.recent_checkpoint(event.seq, event.plain, bytes))
+                .map(Change::Checkpoint)
+        },
+    ),
+    (
+        kind::CHECKPOINT_REDEFINED,
+        1,
+        Ids::Both,
+        |dictionary, event| {
+            event
+                .redefined(|bytes| dictionary.recent_checkpoint(event.seq, event.plain, bytes))
+                .map(Change::Checkpoint)
+        },
+    ),
+    (kind::CHECKPOINT_DELETED, 1, Ids::Moment, |_, event| {
         event.deleted().map(Change::Checkpoint)
     }),
-    (kind::CHECKPOINT_REPARENTED, 1, |_, event| {
+    (kind::CHECKPOINT_REPARENTED, 1, Ids::Both, |_, event| {
         event.reparented().map(Change::Checkpoint)
     }),
-    (kind::CURRENT_CHECKPOINT_SET, 1, |_, event| {
+    (kind::CURRENT_CHECKPOINT_SET, 1, Ids::Current, |_, event| {
         event.current_set().map(Change::Checkpoint)
     }),
-    (kind::JOB_BEGUN, 1, |dictionary, event| {
+    (kind::JOB_BEGUN, 1, Ids::None, |dictionary, event| {
         let (id, job) = dictionary.job(event.seq, decode_body(event.body, "job")?)?;
         let job = Arc::new(job);
         Ok(Change::JobBegun { id, job })
     }),
-    (kind::JOB_ENDED, 1, |dictionary, event| {
+    (kind::JOB_ENDED, 1, Ids::None, |dictionary, event| {
         let outcome = dictionary.decode_outcome(event.seq, event.body)?;
         Ok(Change::JobEnded(outcome))
     }),
-    (kind::JOB_FAILED, 1, |dictionary, event| {
+    (kind::JOB_FAILED, 1, Ids::None, |dictionary, event| {
         let outcome = dictionary.decode_outcome(event.seq, event.body)?;
         Ok(Change::JobFailed(outcome))
     }),
-    (kind::HOLD_ADDED, 1, |_, event| {
+    (kind::HOLD_ADDED, 1, Ids::Moment, |_, event| {
         job::decode_hold_added(event.moment()?, event.body)
     }),
-    (kind::HOLD_REMOVED, 1, |_, event| {
+    (kind::HOLD_REMOVED, 1, Ids::Moment, |_, event| {
         job::decode_hold_removed(event.moment()?, event.body)
     }),
-    (kind::SETTINGS_SET, 1, |_, event| {
+    (kind::SETTINGS_SET, 1, Ids::None, |_, event| {
         Ok(Change::SettingsSet(job::decode_settings(event.body)?))
     }),
 ];
@@ -110,7 +141,7 @@ const EVENTS: &[(u16, u16, Read)] = &[
 /// The version in which a kind of event is written.
 pub(super) fn version_of(kind: u16) -> u16 {
     let after = EVENTS.partition_point(|(known, ..)| *known <= kind);
-    let (_, version, _) = EVENTS[after - 1];
+    let (_, version, ..) = EVENTS[after - 1];
     version
 }
 
@@ -133,8 +164,9 @@ impl Dictionary {
             return Err(DecodeError::Length("head of an event"));
         }
         let found =
-            EVENTS.binary_search_by_key(&(kind, version), |(kind, version, _)| (*kind, *version));
-        let (_, _, read) = EVENTS[found.map_err(|_| DecodeError::EventKind { kind, version })?];
+            EVENTS.binary_search_by_key(&(kind, version), |(kind, version, ..)| (*kind, *version));
+        let (_, _, ids, read) =
+            EVENTS[found.map_err(|_| DecodeError::EventKind { kind, version })?];
         let stored = Stored {
             seq,
             plain,
@@ -142,6 +174,16 @@ impl Dictionary {
             parent: MomentId::new(u64_at(head, at::EVENT_PARENT)),
             body,
         };
+        let (has_moment, has_parent) = (stored.id.is_some(), stored.parent.is_some());
+        let fits = match ids {
+            Ids::None => !has_moment && !has_parent,
+            Ids::Moment => has_moment && !has_parent,
+            Ids::Both => has_moment,
+            Ids::Current => !has_moment,
+        };
+        if !fits {
+            return Err(DecodeError::Ids { kind });
+        }
         Ok((read(self, &stored)?, rest))
     }
 
@@ -157,6 +199,7 @@ impl Dictionary {
 }
 
 impl Stored<'_> {
+    /// The moment of an event that is about one.
     fn moment(&self) -> Result<MomentId, DecodeError> {
         self.id.ok_or(DecodeError::Word {
             what: "moment id",
@@ -248,7 +291,7 @@ mod tests {
         }
         let known: Vec<(u16, u16)> = EVENTS
             .iter()
-            .map(|(kind, version, _)| (*kind, *version))
+            .map(|(kind, version, ..)| (*kind, *version))
             .collect();
         assert_eq!(known, listed);
         assert!(known.is_sorted(), "it is searched");

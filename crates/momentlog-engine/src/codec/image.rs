@@ -39,13 +39,17 @@ const LONG: u64 = 10_000;
 
 /// Why an image is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ImageError {
+pub enum ImageError {
+    /// A part that means nothing to this version.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// Parts that are each sound and do not make a sound state.
     #[error(transparent)]
     Broken(#[from] Broken),
+    /// An image of a newer version.
     #[error("its version {0} is not known to this version")]
     Version(u32),
+    /// Bytes behind the last part.
     #[error("bytes follow its end")]
     Trailing,
 }
@@ -89,6 +93,8 @@ struct StoredDomain<'a> {
     snapshots: u64,
     current_checkpoint: u64,
     checkpoints: u64,
+    jobs: u64,
+    holds: u64,
 }
 
 /// Returns the image of a ledger; `None` if something in it is not recorded yet, as in a log of one record.
@@ -144,6 +150,8 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
             snapshots: domain.snapshots().len() as u64,
             current_checkpoint: place(current_checkpoint).into(),
             checkpoints: domain.checkpoints().len() as u64,
+            jobs: domain.jobs().iter().count() as u64,
+            holds: domain.holds().len() as u64,
         }));
         put_list(snapshots, &mut out, |def| {
             encode_body(&encoder.snapshot(def))
@@ -151,14 +159,12 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         put_list(checkpoints, &mut out, |def| {
             encode_body(&encoder.checkpoint(def))
         });
-        let jobs = domain.jobs().iter();
-        let jobs: Vec<_> = jobs.map(|open| encoder.job(open.id, &open.job)).collect();
-        out.extend(encode_body(&jobs));
-        let holds = domain.holds().iter();
-        let holds: Vec<_> = holds
-            .map(|(id, tag, hold)| (id.get(), stored_hold(tag, hold)))
-            .collect();
-        out.extend(encode_body(&holds));
+        for open in domain.jobs().iter() {
+            out.extend(encode_body(&encoder.job(open.id, &open.job)));
+        }
+        for (id, tag, hold) in domain.holds().iter() {
+            out.extend(encode_body(&(id.get(), stored_hold(tag, hold))));
+        }
     }
     if !encoder.texts.is_empty() {
         return None;
@@ -349,15 +355,15 @@ fn decode_domain(
         checkpoint,
     )?;
     let mut jobs = OpenJobs::default();
-    let stored_jobs: Vec<JobBegun<'_>> = decode_first(rest, "jobs")?;
-    for job in stored_jobs {
-        let (id, job) = dictionary.job(seq, job)?;
+    for _ in 0..stored.jobs {
+        let begun: JobBegun<'_> = decode_first(rest, "job")?;
+        let (id, job) = dictionary.job(seq, begun)?;
         let job = job.into();
         jobs.add(OpenJob { id, job }).map_err(Broken::JobTwice)?;
     }
     let mut holds = Holds::default();
-    let stored_holds: Vec<(u64, HoldAdded<'_>)> = decode_first(rest, "holds")?;
-    for (id, hold) in stored_holds {
+    for _ in 0..stored.holds {
+        let (id, hold): (u64, HoldAdded<'_>) = decode_first(rest, "hold")?;
         let (id, (tag, hold)) = (moment_id(id)?, hold_from(&hold)?);
         if !holds.add(id, tag, hold) {
             return Err(Broken::Hold(id).into());

@@ -283,6 +283,9 @@ pub(super) fn hold_from(stored: &HoldAdded<'_>) -> Result<(HoldTag, Hold), Decod
         since: stored.since,
         by: stored.by.into(),
     };
+    if !hold.is_recordable() {
+        return Err(DecodeError::Body("hold"));
+    }
     Ok((tag_from(stored.tag)?, hold))
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, CheckpointDef, CheckpointDisk, Command, DomainDef, DomainUuid, MomentKind, MomentName,
-    Redefine, Resume, SettingsChange, SnapshotDef, SnapshotDisk, StateChange,
+    Action, CheckpointDef, CheckpointDisk, Command, CreateCheckpoint, CreateSnapshot, DomainDef,
+    DomainUuid, MomentKind, MomentName, Redefine, Resume, SettingsChange, SnapshotDef,
+    SnapshotDisk, StateChange,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -40,11 +41,17 @@ pub(crate) fn command_digest(call: (Call, u32), command: &Command) -> [u8; 32] {
 
 /// Returns the digest of a change of the store's settings.
 pub(crate) fn settings_digest(change: SettingsChange) -> [u8; 32] {
-    let policy = change.policy.map(StoredPolicy::from);
-    let bytes = encode_body(&(policy, change.request_window_s));
-    request_digest((Call::SET_SETTINGS, 0), None, &[&bytes])
+    let SettingsChange {
+        policy,
+        request_window_s,
+    } = change;
+    let policy = encode_body(&policy.map(StoredPolicy::from));
+    let window = encode_body(&request_window_s);
+    request_digest((Call::SET_SETTINGS, 0), None, &[&policy, &window])
 }
 
+/// Returns the bytes of a command. Everything is taken apart by name, so that no field that is added is forgotten; times
+/// that a clock gave are left out.
 fn action_bytes(action: &Action) -> Vec<u8> {
     let mut out = Vec::new();
     let put = &mut out;
@@ -69,28 +76,36 @@ fn action_bytes(action: &Action) -> Vec<u8> {
         }
         Action::Undefine { with_snapshots } => put_body(&(4_u16, with_snapshots), put),
         Action::SetPolicy(policy) => put_body(&(5_u16, StoredPolicy::from(*policy)), put),
-        Action::CreateSnapshot(create) => {
-            let description = create.description.as_deref();
-            let memory = create.memory.as_ref().map(body::memory_of);
-            put_body(
-                &(6_u16, text(create.name.as_ref()), description, memory),
-                put,
-            );
-            put_body(&snapshot_disks(&create.disks), put);
-            put_body(
-                &(create.extra.as_deref(), create.disk_only, create.halt),
-                put,
-            );
+        Action::CreateSnapshot(CreateSnapshot {
+            name,
+            description,
+            now: _,
+            memory,
+            disks,
+            extra,
+            disk_only,
+            halt,
+        }) => {
+            let memory = memory.as_ref().map(body::memory_of);
+            let name = text(name.as_ref());
+            put_body(&(6_u16, name, description.as_deref(), memory), put);
+            put_body(&snapshot_disks(disks), put);
+            put_body(&(extra.as_deref(), disk_only, halt), put);
         }
         Action::RedefineSnapshot(redefine) => {
             put_body(&7_u16, put);
             put_redefine(redefine, put);
             put_snapshot(&redefine.def, put);
         }
-        Action::CreateCheckpoint(create) => {
-            let description = create.description.as_deref();
-            put_body(&(8_u16, text(create.name.as_ref()), description), put);
-            put_body(&checkpoint_disks(&create.disks), put);
+        Action::CreateCheckpoint(CreateCheckpoint {
+            name,
+            description,
+            now: _,
+            disks,
+        }) => {
+            let name = text(name.as_ref());
+            put_body(&(8_u16, name, description.as_deref()), put);
+            put_body(&checkpoint_disks(disks), put);
         }
         Action::RedefineCheckpoint(redefine) => {
             put_body(&9_u16, put);
@@ -130,14 +145,16 @@ fn kind_of(kind: MomentKind) -> u8 {
     }
 }
 
+/// Writes all of a redefinition but what it defines.
 fn put_redefine<D>(redefine: &Redefine<D>, out: &mut Vec<u8>) {
-    let parent = text(redefine.parent.as_ref());
     let Redefine {
         name,
+        parent,
         created,
+        def: _,
         current,
-        ..
     } = redefine;
+    let parent = text(parent.as_ref());
     put_body(&(name.as_str(), parent, created, current), out);
 }
 
@@ -153,19 +170,34 @@ fn put_optional_domain(def: Option<&Arc<DomainDef>>, out: &mut Vec<u8>) {
 }
 
 fn put_snapshot(def: &SnapshotDef, out: &mut Vec<u8>) {
-    put_body(&body::state_of(def.state), out);
-    put_body(&body::memory_of(&def.memory), out);
-    put_body(&def.description.as_deref(), out);
-    put_body(&snapshot_disks(&def.disks), out);
-    put_optional_domain(def.domain.as_ref(), out);
-    put_optional_domain(def.inactive_domain.as_ref(), out);
-    put_body(&(def.revert_disks.as_deref(), def.extra.as_deref()), out);
+    let SnapshotDef {
+        description,
+        state,
+        memory,
+        disks,
+        domain,
+        inactive_domain,
+        revert_disks,
+        extra,
+    } = def;
+    put_body(&body::state_of(*state), out);
+    put_body(&body::memory_of(memory), out);
+    put_body(&description.as_deref(), out);
+    put_body(&snapshot_disks(disks), out);
+    put_optional_domain(domain.as_ref(), out);
+    put_optional_domain(inactive_domain.as_ref(), out);
+    put_body(&(revert_disks.as_deref(), extra.as_deref()), out);
 }
 
 fn put_checkpoint(def: &CheckpointDef, out: &mut Vec<u8>) {
-    put_body(&def.description.as_deref(), out);
-    put_body(&checkpoint_disks(&def.disks), out);
-    put_optional_domain(def.domain.as_ref(), out);
+    let CheckpointDef {
+        description,
+        disks,
+        domain,
+    } = def;
+    put_body(&description.as_deref(), out);
+    put_body(&checkpoint_disks(disks), out);
+    put_optional_domain(domain.as_ref(), out);
 }
 
 /// Name, location, kind, driver, source and XML of a disk.
@@ -179,19 +211,26 @@ type SnapshotDiskBytes<'a> = (
 );
 
 fn snapshot_disks(disks: &[SnapshotDisk]) -> Vec<SnapshotDiskBytes<'_>> {
-    disks
-        .iter()
-        .map(|disk| {
-            (
-                &*disk.name,
-                disk.location.map(body::location_of),
-                body::kind_of(disk.kind),
-                disk.driver.as_deref(),
-                disk.source.as_deref(),
-                disk.xml.as_deref(),
-            )
-        })
-        .collect()
+    disks.iter().map(snapshot_disk).collect()
+}
+
+fn snapshot_disk(disk: &SnapshotDisk) -> SnapshotDiskBytes<'_> {
+    let SnapshotDisk {
+        name,
+        location,
+        kind,
+        driver,
+        source,
+        xml,
+    } = disk;
+    (
+        name,
+        location.map(body::location_of),
+        body::kind_of(*kind),
+        driver.as_deref(),
+        source.as_deref(),
+        xml.as_deref(),
+    )
 }
 
 fn checkpoint_disks(disks: &[CheckpointDisk]) -> Vec<body::StoredCheckpointDisk<'_>> {
@@ -200,7 +239,9 @@ fn checkpoint_disks(disks: &[CheckpointDisk]) -> Vec<body::StoredCheckpointDisk<
 
 #[cfg(test)]
 mod tests {
-    use momentlog_core::{Extent, Profile};
+    use momentlog_core::{
+        DiskLocation, DiskTracking, DomainDisk, Extent, Memory, Profile, SnapshotState, SourceKind,
+    };
 
     use super::*;
 
@@ -210,13 +251,17 @@ mod tests {
         line.unwrap().trim().to_owned()
     }
 
+    fn uuid() -> DomainUuid {
+        "3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21".parse().unwrap()
+    }
+
     fn hex(digest: [u8; 32]) -> String {
         digest.map(|byte| format!("{byte:02x}")).concat()
     }
 
     #[test]
     fn digests_are_those_of_the_page() {
-        let domain: DomainUuid = "3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21".parse().unwrap();
+        let domain = uuid();
         let create = request_digest(
             (Call::CHECKPOINT_CREATE_XML, 2),
             Some(domain),
@@ -225,15 +270,10 @@ mod tests {
         assert_eq!(hex(create), vector("checkpoint-create-xml"));
         let define = request_digest((Call::DEFINE_XML, 0), None, &[b"<domain/>"]);
         assert_eq!(hex(define), vector("define-xml"));
-        let command = |action| Command { domain, action };
-        let delete = command(Action::Delete {
-            kind: MomentKind::Checkpoint,
-            name: MomentName::new("monday").unwrap(),
-            extent: Extent::Subtree,
-        });
-        let call = (Call::EXECUTE, 0);
-        assert_eq!(hex(command_digest(call, &delete)), vector("execute-delete"));
-        let policy = command(Action::SetPolicy(Profile::Own.policy()));
+        let policy = Command {
+            domain,
+            action: Action::SetPolicy(Profile::Own.policy()),
+        };
         let call = (Call::SET_POLICY, 0);
         assert_eq!(hex(command_digest(call, &policy)), vector("set-policy"));
         let settings = settings_digest(SettingsChange {
@@ -241,5 +281,166 @@ mod tests {
             request_window_s: Some(86_400),
         });
         assert_eq!(hex(settings), vector("set-settings"));
+    }
+
+    /// The commands of the vectors, each with every field that it can have.
+    fn commands() -> [(&'static str, Action); 13] {
+        let name = |text: &str| MomentName::new(text).unwrap();
+        let disk = |target: &str, kind, source: Option<&str>, format: Option<&str>| DomainDisk {
+            target: target.into(),
+            kind,
+            source: source.map(Into::into),
+            empty: source.is_none(),
+            format: format.map(Into::into),
+            readonly: source.is_none(),
+            snapshot: source.is_none().then_some(DiskLocation::No),
+        };
+        let def = Arc::new(DomainDef {
+            name: "vm".into(),
+            uuid: uuid(),
+            memory_kib: 8192,
+            disks: vec![
+                disk("vda", SourceKind::File, Some("/a.qcow2"), Some("qcow2")),
+                disk("sda", SourceKind::Block, None, None),
+            ],
+            xml: "<domain/>".into(),
+        });
+        let text = |text: &str| Some(text.into());
+        let snapshot_disks = vec![
+            SnapshotDisk {
+                name: "vda".into(),
+                location: Some(DiskLocation::External),
+                kind: SourceKind::File,
+                driver: text("qcow2"),
+                source: text("/o"),
+                xml: text("<disk>\n  <source file='/o' x='y'/>\n</disk>\n"),
+            },
+            SnapshotDisk {
+                name: "sda".into(),
+                location: None,
+                kind: SourceKind::File,
+                driver: None,
+                source: None,
+                xml: None,
+            },
+        ];
+        let tracking = |disk: &str, tracking| CheckpointDisk {
+            name: disk.into(),
+            tracking,
+        };
+        let checkpoint_disks = vec![
+            tracking("vda", DiskTracking::Bitmap(text("bm"))),
+            tracking("sda", DiskTracking::No),
+        ];
+        let extra = text("<cookie/>\n");
+        [
+            ("define", Action::Define(def.clone())),
+            ("create", Action::CreateLive(def.clone())),
+            ("change-state", Action::ChangeState(StateChange::Suspend)),
+            (
+                "undefine",
+                Action::Undefine {
+                    with_snapshots: true,
+                },
+            ),
+            ("set-policy", Action::SetPolicy(Profile::Own.policy())),
+            (
+                "create-snapshot",
+                Action::CreateSnapshot(CreateSnapshot {
+                    name: Some(name("s")),
+                    description: text("d"),
+                    now: 77,
+                    memory: Some(Memory::External("/m".into())),
+                    disks: snapshot_disks.clone(),
+                    extra: extra.clone(),
+                    disk_only: true,
+                    halt: false,
+                }),
+            ),
+            (
+                "redefine-snapshot",
+                Action::RedefineSnapshot(Redefine {
+                    name: name("s"),
+                    parent: Some(name("r")),
+                    created: -9,
+                    def: SnapshotDef {
+                        description: text("d"),
+                        state: SnapshotState::DiskSnapshot,
+                        memory: Memory::No,
+                        disks: snapshot_disks,
+                        domain: Some(def.clone()),
+                        inactive_domain: None,
+                        revert_disks: text("<revertDisks/>\n"),
+                        extra,
+                    },
+                    current: true,
+                }),
+            ),
+            (
+                "create-checkpoint",
+                Action::CreateCheckpoint(CreateCheckpoint {
+                    name: None,
+                    description: text("d"),
+                    now: 77,
+                    disks: checkpoint_disks.clone(),
+                }),
+            ),
+            (
+                "redefine-checkpoint",
+                Action::RedefineCheckpoint(Redefine {
+                    name: name("c"),
+                    parent: None,
+                    created: 9,
+                    def: CheckpointDef {
+                        description: text("d"),
+                        disks: checkpoint_disks,
+                        domain: Some(def),
+                    },
+                    current: false,
+                }),
+            ),
+            (
+                "delete",
+                Action::Delete {
+                    kind: MomentKind::Checkpoint,
+                    name: name("monday"),
+                    extent: Extent::Subtree,
+                },
+            ),
+            (
+                "reparent",
+                Action::Reparent {
+                    kind: MomentKind::Snapshot,
+                    name: name("s"),
+                    parent: Some(name("r")),
+                },
+            ),
+            (
+                "set-current",
+                Action::SetCurrent {
+                    kind: MomentKind::Snapshot,
+                    name: None,
+                },
+            ),
+            (
+                "revert",
+                Action::Revert {
+                    name: name("s"),
+                    resume: Some(Resume::Paused),
+                },
+            ),
+        ]
+    }
+
+    #[test]
+    fn the_digest_of_each_command_is_that_of_the_page() {
+        for (name, action) in commands() {
+            let command = Command {
+                domain: uuid(),
+                action,
+            };
+            let digest = command_digest((Call::EXECUTE, 0), &command);
+            assert_eq!(hex(digest), vector(&format!("execute-{name} ")), "{name}");
+        }
     }
 }

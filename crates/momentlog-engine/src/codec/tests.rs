@@ -389,6 +389,7 @@ fn meanings() -> Vec<Content> {
                 digest: Digest::ZERO,
             },
             image: std::array::from_fn(|index| u8::try_from(32 + index).unwrap()),
+            archive: Some("/archive".into()),
         },
     };
     std::iter::once(genesis)
@@ -500,6 +501,50 @@ fn every_byte_cut_or_added_is_an_error() {
         );
         dictionary.decode(&record(seq, vector)).unwrap();
     }
+}
+
+#[test]
+fn ids_and_counts_that_a_kind_does_not_have_are_refused() {
+    let mut dictionary = Dictionary::default();
+    let mut changed = 0;
+    for (seq, vector) in (1..).zip(&vectors()) {
+        let kind = u16_at(&vector.facts, at::KIND);
+        let first = at::FACTS_LEN + u32_at(&vector.facts, at::PROVENANCE_LEN) as usize;
+        let mut places = Vec::new();
+        if [KIND_GENESIS, KIND_BRIDGE].contains(&kind) {
+            places.push((at::EVENTS, None));
+        } else {
+            let event = u16_at(&vector.facts, first);
+            let has_parent = [1, 2, 4, 5].contains(&(event & 0xff));
+            let of_moments = [0x0200, 0x0300].contains(&(event & 0xff00));
+            if !(of_moments && has_parent) {
+                places.push((first + at::EVENT_PARENT, Some(event)));
+            }
+            let has_moment = of_moments && event & 0xff != 5 || event & 0xff00 == 0x0500;
+            if !has_moment {
+                places.push((first + at::EVENT_MOMENT, Some(event)));
+            }
+        }
+        for (place, event) in places {
+            let mut facts = vector.facts.clone();
+            assert_eq!(facts[place], 0, "{}", vector.name);
+            facts[place] = 1;
+            let other = Vector {
+                name: String::new(),
+                facts,
+                texts: vector.texts.clone(),
+            };
+            let expected = match event {
+                Some(kind) => DecodeError::Ids { kind },
+                None => DecodeError::Length("head of the facts"),
+            };
+            let found = dictionary.clone().decode(&record(seq, &other));
+            assert_eq!(found, Err(expected), "{}", vector.name);
+            changed += 1;
+        }
+        dictionary.decode(&record(seq, vector)).unwrap();
+    }
+    assert!(changed > 25, "{changed}");
 }
 
 #[test]

@@ -163,11 +163,17 @@ impl Log {
         }
         let nothing = EngineError::Nothing("nothing yet that could be archived");
         let body = image::encode(&ledger).ok_or(nothing)?;
+        // It stands for what goes away, so it is read before anything moves.
+        image::decode(last, &body)?;
         store.image_writer()?(&body)?;
+        let first = Seq::after(start.map(|start| start.seq));
         let bridge = Bridge {
-            first: Seq::after(start.map(|start| start.seq)),
+            first,
             last,
             image: Sha256::digest(&body).into(),
+            archive: Some(to.path().to_string_lossy())
+                .filter(|path| !path.is_empty())
+                .map(|path| path.as_ref().into()),
         };
         let seq = Seq::after(Some(last.seq));
         let facts = Facts {
@@ -200,7 +206,7 @@ impl Log {
         decider.log = Some(log);
         self.published.publish(decider.ledger.view.clone());
         Ok(Archived {
-            first: bridge.first,
+            first,
             last,
             bridge: record.head(),
         })

@@ -3,7 +3,8 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use momentlog_store::{Draft, Head, ImageWriter, LogId, Record, StoreError};
+use momentlog_engine::{ImageFault, verify};
+use momentlog_store::{Draft, FileStore, Head, ImageWriter, LogId, RealDisk, Record, StoreError};
 
 use super::*;
 
@@ -83,4 +84,39 @@ fn writers_go_on_while_an_image_is_made() {
         go.send(()).unwrap();
         assert_eq!(made.join().unwrap().unwrap(), of);
     });
+}
+
+#[test]
+fn an_image_with_a_forged_answer_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, archive) = (dir.path().join("store"), dir.path().join("archive"));
+    let log = log_over(Box::new(FileStore::new(RealDisk::new(&store))));
+    let once = Provenance {
+        request_id: Some("r1".into()),
+        ..Provenance::default()
+    };
+    log.execute(&once, &command(checkpoint("a"))).unwrap();
+    log.archive(&Provenance::default(), &RealDisk::new(&archive))
+        .unwrap();
+    execute(&log, checkpoint("b"));
+    let image = log.make_image().unwrap();
+    drop(log);
+    let faults = |archive| {
+        let found = verify(&store, archive, None, &mut |_| {}).unwrap();
+        (found.images_sound, found.images)
+    };
+    assert_eq!(faults(None).1, []);
+    assert_eq!(faults(Some(&*archive)).1, []);
+
+    // The answer stands at the end of the body, before its checksum.
+    let path = store.join(format!("{:020}.img", image.seq.get()));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end - 1] ^= 1;
+    let checksum = crc32c::crc32c(&bytes[96..end]);
+    bytes[end..].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    for archive in [None, Some(&*archive)] {
+        assert_eq!(faults(archive).1, [ImageFault::Differs(image.seq)]);
+    }
 }

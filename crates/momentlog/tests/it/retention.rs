@@ -260,7 +260,9 @@ fn what_was_archived_is_not_told_without_the_archive() {
     );
     let entries = store.entries(None).unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].bridge.unwrap().last.seq.get(), 5);
+    let bridge = entries[0].bridge.as_ref().unwrap();
+    assert_eq!(bridge.last.seq.get(), 5);
+    assert!(bridge.archive.as_deref().unwrap().ends_with("archive"));
 }
 
 #[test]
