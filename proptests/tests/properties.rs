@@ -145,7 +145,11 @@ fn a_blank_text_with_a_line_break_does_not_move_with_the_indent() {
 #[test]
 fn a_domain_of_more_disks_than_can_be_compared_is_refused() {
     let disks = |count: usize| -> String {
-        let disk = |index: usize| format!("<disk><target dev='vd{index}'/></disk>");
+        let letter = |number: usize| char::from(b"abcdefghijklmnopqrstuvwxyz"[number % 26]);
+        let disk = |index: usize| {
+            let [a, b, c] = [index / 676, index / 26, index].map(letter);
+            format!("<disk><target dev='vd{a}{b}{c}'/></disk>")
+        };
         (0..count).map(disk).collect::<Vec<_>>().concat()
     };
     let domain = |count: usize| {
