@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use momentlog::core::Change;
-use momentlog::{CheckpointCreateFlags, Connection, Entry};
+use momentlog::{CheckpointCreateFlags, Connection, Entry, UndefineFlags};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,7 +63,7 @@ fn write(uri: &str) -> Result<(), Box<dyn std::error::Error>> {
         let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
         domain.checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE)?;
     }
-    domain.undefine_raw(0)?;
+    domain.undefine(UndefineFlags::NONE)?;
     Ok(())
 }
 

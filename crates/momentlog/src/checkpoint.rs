@@ -14,7 +14,7 @@ use momentlog_xml::{CheckpointView, write_checkpoint};
 
 use crate::connection::Connection;
 use crate::domain::Domain;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment, refuse_bits};
 use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
 use crate::listing::CheckpointListing;
 use crate::snapshot::extent;
@@ -68,23 +68,15 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomainCheckpoint`];
-    /// [`ErrorCode::OperationInvalid`] for sizes of an inactive domain.
+    /// [`ErrorCode::OperationInvalid`] for sizes of an inactive domain;
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn xml_desc(&self, flags: CheckpointXmlFlags) -> Result<String> {
-        self.xml_desc_raw(flags.bits())
-    }
-
-    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
         use CheckpointXmlFlags as Flags;
         const FUNCTION: &str = "virDomainCheckpointGetXMLDesc";
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        let has = |flag: Flags| flags.contains(flag);
         self.domain
             .deny_secrets(has(Flags::SECURE), FUNCTION, ErrorDomain::DomainCheckpoint)?;
-        unsupported(flags, Flags::ALL.bits(), FUNCTION)?;
+        flags.refuse_all_but(Flags::ALL, FUNCTION)?;
         self.with(|domain, moment| {
             if has(Flags::SIZE) && !domain.power().is_active() {
                 return Err(Refusal::Inactive.into());
@@ -126,7 +118,7 @@ impl Checkpoint {
     ///
     /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
     pub fn parent_raw(&self, flags: u32) -> Result<Checkpoint> {
-        unsupported(flags, 0, "virDomainCheckpointGetParent")?;
+        refuse_bits(flags, "virDomainCheckpointGetParent")?;
         self.parent()?.ok_or_else(|| {
             Error::new(
                 ErrorCode::NoDomainCheckpoint,
@@ -140,17 +132,9 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainCheckpoint`].
+    /// [`ErrorCode::NoDomainCheckpoint`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_children(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
-        self.list_all_children_raw(flags.bits())
-    }
-
-    /// [`list_all_children`](Self::list_all_children) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn list_all_children_raw(&self, flags: u32) -> Result<Vec<Checkpoint>> {
         let listing = CheckpointListing::new(flags, "virDomainCheckpointListAllChildren")?;
         self.with(|domain, moment| {
             let scope = if listing.wide {
@@ -169,33 +153,26 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainCheckpoint`].
+    /// [`ErrorCode::NoDomainCheckpoint`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
     pub fn delete(&self, flags: CheckpointDeleteFlags) -> Result<()> {
-        self.delete_raw(flags.bits())
-    }
-
-    /// [`delete`](Self::delete) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
-    pub fn delete_raw(&self, flags: u32) -> Result<()> {
         use CheckpointDeleteFlags as Flags;
         const FUNCTION: &str = "virDomainCheckpointDelete";
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainCheckpoint)?;
         let extent = extent(
-            flags,
+            flags.bits(),
             "VIR_DOMAIN_CHECKPOINT_DELETE_",
             ErrorDomain::DomainCheckpoint,
         )?;
-        unsupported(flags, Flags::ALL.bits(), FUNCTION)?;
+        flags.refuse_all_but(Flags::ALL, FUNCTION)?;
         let action = Action::Delete {
             kind: MomentKind::Checkpoint,
             name: self.name.clone(),
             extent,
         };
-        self.domain.act((Call::CHECKPOINT_DELETE, flags), &action)
+        self.domain
+            .act((Call::CHECKPOINT_DELETE, flags.bits()), &action)
     }
 
     fn with<T>(

@@ -183,18 +183,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::SystemError`] if the store cannot be read.
+    /// [`ErrorCode::SystemError`] if the store cannot be read;
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing here.
     pub fn list_all_domains(&self, flags: DomainListFlags) -> Result<Vec<Domain>> {
-        self.list_all_domains_raw(flags.bits())
-    }
-
-    /// [`list_all_domains`](Self::list_all_domains) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing here.
-    pub fn list_all_domains_raw(&self, flags: u32) -> Result<Vec<Domain>> {
-        let flags = DomainListFlags::checked(flags, "virConnectListAllDomains")?;
+        flags.refuse_all_but(DomainListFlags::ALL, "virConnectListAllDomains")?;
         let view = self.read()?;
         let pair = |yes: DomainListFlags, no: DomainListFlags, is: bool| {
             let (yes, no) = (flags.contains(yes), flags.contains(no));

@@ -108,21 +108,13 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomain`].
+    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing here.
     pub fn xml_desc(&self, flags: DomainXmlFlags) -> Result<String> {
-        self.xml_desc_raw(flags.bits())
-    }
-
-    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing here.
-    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
         const FUNCTION: &str = "virDomainGetXMLDesc";
-        let secure = flags & DomainXmlFlags::SECURE.bits() != 0;
+        let secure = flags.contains(DomainXmlFlags::SECURE);
         self.deny_secrets(secure, FUNCTION, ErrorDomain::Domain)?;
-        let flags = DomainXmlFlags::checked(flags, FUNCTION)?;
+        flags.refuse_all_but(DomainXmlFlags::ALL, FUNCTION)?;
         self.with(|domain| {
             Ok(if flags.contains(DomainXmlFlags::INACTIVE) {
                 write_domain(domain.inactive_def(), None, secure)
@@ -208,21 +200,12 @@ impl Domain {
     /// [`ErrorCode::OperationInvalid`] if it is inactive and has snapshots that may not go with it;
     /// [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
     pub fn undefine(&self, flags: UndefineFlags) -> Result<()> {
-        self.undefine_raw(flags.bits())
-    }
-
-    /// [`undefine`](Self::undefine) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn undefine_raw(&self, flags: u32) -> Result<()> {
         const FUNCTION: &str = "virDomainUndefineFlags";
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
         self.connection.driver().vet_undefine(flags, FUNCTION)?;
-        let with_snapshots = flags & UndefineFlags::SNAPSHOTS_METADATA.bits() != 0;
-        let call = (Call::UNDEFINE_FLAGS, flags);
+        let with_snapshots = flags.contains(UndefineFlags::SNAPSHOTS_METADATA);
+        let call = (Call::UNDEFINE_FLAGS, flags.bits());
         self.act(call, &Action::Undefine { with_snapshots })
     }
 

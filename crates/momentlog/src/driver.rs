@@ -8,7 +8,7 @@ use momentlog_core::{
 };
 use momentlog_xml::Carry;
 
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, required, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, required};
 use crate::flags::{
     CheckpointCreateFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags, UndefineFlags,
 };
@@ -93,15 +93,19 @@ impl Driver {
     ///
     /// Follows `qemuSnapshotCreateXML`: unknown flags first, then `QUIESCE` without `DISK_ONLY`, then `LIVE` with
     /// `REDEFINE`.
-    pub(crate) fn vet_snapshot_create(&self, flags: u32, function: &str) -> Result<()> {
+    pub(crate) fn vet_snapshot_create(
+        &self,
+        flags: SnapshotCreateFlags,
+        function: &str,
+    ) -> Result<()> {
         use SnapshotCreateFlags as Flags;
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        let has = |flag: Flags| flags.contains(flag);
         if self.makes_files && has(Flags::NO_METADATA) {
             let why = "a snapshot without metadata leaves nothing to record (NO_METADATA)";
             return Err(Error::argument(ErrorDomain::Test, why.to_owned()));
         }
-        unsupported(flags, self.snapshot_create.bits(), function)?;
+        flags.refuse_all_but(self.snapshot_create, function)?;
         if !self.makes_files {
             return Ok(());
         }
@@ -213,15 +217,14 @@ impl Driver {
     }
 
     /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
-    pub(crate) fn vet_undefine(&self, flags: u32, function: &str) -> Result<()> {
+    pub(crate) fn vet_undefine(&self, flags: UndefineFlags, function: &str) -> Result<()> {
         use UndefineFlags as Flags;
-        unsupported(flags, self.undefine.bits(), function)?;
+        flags.refuse_all_but(self.undefine, function)?;
         for (one, other, what) in [
             (Flags::NVRAM, Flags::KEEP_NVRAM, "nvram"),
             (Flags::TPM, Flags::KEEP_TPM, "TPM"),
         ] {
-            let both = one.union(other).bits();
-            if flags & both == both {
+            if flags.contains(one | other) {
                 return Err(Error::new(
                     ErrorCode::OperationInvalid,
                     ErrorDomain::Test,

@@ -189,15 +189,13 @@ impl fmt::Display for Error {
 /// [`Error::store`] give the cause itself.
 impl std::error::Error for Error {}
 
-/// Refuses bits that the driver does not know; libvirt names only those.
-pub(crate) fn unsupported(flags: u32, known: u32, function: &str) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        bits => {
-            let message = format!("unsupported flags (0x{bits:x}) in function {function}");
-            Err(Error::argument(ErrorDomain::Test, message))
-        }
+/// Refuses bits that the driver does not know, if there are any.
+pub(crate) fn refuse_bits(unknown: u32, function: &str) -> Result<()> {
+    if unknown == 0 {
+        return Ok(());
     }
+    let message = format!("unsupported flags (0x{unknown:x}) in function {function}");
+    Err(Error::argument(ErrorDomain::Test, message))
 }
 
 pub(crate) fn exclusive(domain: ErrorDomain, one: &str, other: &str) -> Error {

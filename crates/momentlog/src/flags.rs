@@ -1,6 +1,6 @@
 //! Flags of calls: typed, with libvirt's bits.
 
-/// Defines a set of flags: a word of libvirt's bits that only its constants can make.
+/// Defines a set of flags: a word of libvirt's bits, of which some may have no name here.
 macro_rules! flags {
     ($(#[$meta:meta])* $type:ident { $($(#[$flag_meta:meta])* $flag:ident = $bits:literal,)* }) => {
         $(#[$meta])*
@@ -24,11 +24,15 @@ macro_rules! flags {
                 (bits & !$type::ALL.0 == 0).then_some($type(bits))
             }
 
-            /// Returns the flags with these bits, or the error of a call that was given others.
-            #[allow(dead_code, reason = "only some calls take every flag of their set")]
-            pub(crate) fn checked(bits: u32, function: &str) -> crate::Result<$type> {
-                crate::error::unsupported(bits, $type::ALL.0, function)?;
-                Ok($type(bits))
+            /// Returns the flags with these bits, unknown ones included: a call refuses those where libvirt does, after
+            /// read-only and flags that exclude each other.
+            pub const fn from_bits_retain(bits: u32) -> $type {
+                $type(bits)
+            }
+
+            /// Refuses flags but `known`'s; libvirt names only the others.
+            pub(crate) fn refuse_all_but(self, known: $type, function: &str) -> crate::Result<()> {
+                crate::error::refuse_bits(self.0 & !known.0, function)
             }
 
             /// Returns these flags and `other`'s, in constants, too.
@@ -41,6 +45,12 @@ macro_rules! flags {
             #[must_use]
             pub fn contains(self, other: $type) -> bool {
                 self.0 & other.0 == other.0
+            }
+
+            /// Whether any of `other`'s flags is set.
+            #[must_use]
+            pub fn intersects(self, other: $type) -> bool {
+                self.0 & other.0 != 0
             }
 
             /// Returns these flags but for `other`'s.

@@ -20,8 +20,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Handles are cheap clones that hold names, not pointers; dropping one frees it. Every call exists with typed flags,
-//! and those that take flags also with libvirt's bits, under the name with `_raw`.
+//! Handles are cheap clones that hold names, not pointers; dropping one frees it. Flags are typed; a word of libvirt's bits
+//! from elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them.
 
 mod checkpoint;
 mod connection;

@@ -12,14 +12,15 @@ pub(crate) struct SnapshotListing {
     /// The bit that reads two ways: roots of a domain, or descendants of a snapshot.
     pub(crate) wide: bool,
     leaves: LeafFilter,
-    flags: u32,
+    /// Run state and location: what no moment list knows.
+    filters: SnapshotListFlags,
 }
 
 impl SnapshotListing {
-    pub(crate) fn new(flags: u32, function: &str) -> Result<SnapshotListing> {
+    pub(crate) fn new(flags: SnapshotListFlags, function: &str) -> Result<SnapshotListing> {
         use SnapshotListFlags as Flags;
-        let flags = Flags::checked(flags, function)?.bits();
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        flags.refuse_all_but(Flags::ALL, function)?;
+        let has = |flag: Flags| flags.contains(flag);
         let only_without_metadata = has(Flags::NO_METADATA) && !has(Flags::METADATA);
         let leaves = if only_without_metadata {
             LeafFilter::Nothing
@@ -28,10 +29,10 @@ impl SnapshotListing {
         };
         // All filters of a group together are as good as none.
         let group = |group: Flags| {
-            if flags & group.bits() == group.bits() {
-                0
+            if has(group) {
+                Flags::NONE
             } else {
-                flags & group.bits()
+                flags.without(Flags::ALL.without(group))
             }
         };
         let status = group(Flags::INACTIVE | Flags::ACTIVE | Flags::DISK_ONLY);
@@ -39,7 +40,7 @@ impl SnapshotListing {
         Ok(SnapshotListing {
             wide: has(Flags::ROOTS),
             leaves,
-            flags: status | location,
+            filters: status | location,
         })
     }
 
@@ -69,7 +70,7 @@ impl SnapshotListing {
 
     /// Number of what [`of_scope`](Self::of_scope) lists.
     pub(crate) fn count_of_scope(&self, domain: &DomainState, scope: Scope) -> usize {
-        if self.flags == 0 {
+        if self.filters == SnapshotListFlags::NONE {
             domain.snapshots().count(scope, self.leaves)
         } else {
             self.of_scope(domain, scope).count()
@@ -79,7 +80,7 @@ impl SnapshotListing {
     /// The filter that only snapshots have: run state and location.
     fn keeps(&self, def: &SnapshotDef) -> bool {
         use SnapshotListFlags as Flags;
-        let has = |flag: Flags| self.flags & flag.bits() != 0;
+        let has = |flag: Flags| self.filters.intersects(flag);
         let status = Flags::INACTIVE | Flags::ACTIVE | Flags::DISK_ONLY;
         let wanted = match def.state {
             SnapshotState::Run(RunState::Shutoff) => Flags::INACTIVE,
@@ -102,10 +103,10 @@ pub(crate) struct CheckpointListing {
 }
 
 impl CheckpointListing {
-    pub(crate) fn new(flags: u32, function: &str) -> Result<CheckpointListing> {
+    pub(crate) fn new(flags: CheckpointListFlags, function: &str) -> Result<CheckpointListing> {
         use CheckpointListFlags as Flags;
-        let flags = Flags::checked(flags, function)?.bits();
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        flags.refuse_all_but(Flags::ALL, function)?;
+        let has = |flag: Flags| flags.contains(flag);
         let leaves = LeafFilter::from_bits(has(Flags::LEAVES), has(Flags::NO_LEAVES));
         Ok(CheckpointListing {
             wide: has(Flags::ROOTS),
@@ -121,13 +122,15 @@ mod tests {
     #[test]
     fn a_listing_takes_every_flag_of_its_set_and_no_other() {
         for bit in 0..32 {
-            let flags = 1 << bit;
-            let snapshots = SnapshotListing::new(flags, "f").is_ok();
-            assert_eq!(snapshots, SnapshotListFlags::from_bits(flags).is_some());
-            let checkpoints = CheckpointListing::new(flags, "f").is_ok();
-            assert_eq!(checkpoints, CheckpointListFlags::from_bits(flags).is_some());
+            let bits = 1 << bit;
+            let flags = SnapshotListFlags::from_bits_retain(bits);
+            let known = SnapshotListFlags::from_bits(bits).is_some();
+            assert_eq!(SnapshotListing::new(flags, "f").is_ok(), known);
+            let flags = CheckpointListFlags::from_bits_retain(bits);
+            let known = CheckpointListFlags::from_bits(bits).is_some();
+            assert_eq!(CheckpointListing::new(flags, "f").is_ok(), known);
         }
-        assert!(SnapshotListing::new(SnapshotListFlags::ALL.bits(), "f").is_ok());
-        assert!(CheckpointListing::new(CheckpointListFlags::ALL.bits(), "f").is_ok());
+        assert!(SnapshotListing::new(SnapshotListFlags::ALL, "f").is_ok());
+        assert!(CheckpointListing::new(CheckpointListFlags::ALL, "f").is_ok());
     }
 }

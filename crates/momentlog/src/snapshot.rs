@@ -11,7 +11,7 @@ use momentlog_xml::{SnapshotView, write_snapshot};
 
 use crate::connection::Connection;
 use crate::domain::Domain;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, unsupported};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, refuse_bits};
 use crate::flags::{RevertFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags};
 use crate::listing::SnapshotListing;
 use momentlog_engine::Call;
@@ -63,22 +63,14 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomainSnapshot`].
+    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomainSnapshot`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn xml_desc(&self, flags: SnapshotXmlFlags) -> Result<String> {
-        self.xml_desc_raw(flags.bits())
-    }
-
-    /// [`xml_desc`](Self::xml_desc) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn xml_desc_raw(&self, flags: u32) -> Result<String> {
         const FUNCTION: &str = "virDomainSnapshotGetXMLDesc";
-        let secure = flags & SnapshotXmlFlags::SECURE.bits() != 0;
+        let secure = flags.contains(SnapshotXmlFlags::SECURE);
         self.domain
             .deny_secrets(secure, FUNCTION, ErrorDomain::DomainSnapshot)?;
-        unsupported(flags, SnapshotXmlFlags::ALL.bits(), FUNCTION)?;
+        flags.refuse_all_but(SnapshotXmlFlags::ALL, FUNCTION)?;
         self.with(|domain, moment| {
             let parent = domain
                 .snapshots()
@@ -114,7 +106,7 @@ impl Snapshot {
     ///
     /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
     pub fn parent_raw(&self, flags: u32) -> Result<Snapshot> {
-        unsupported(flags, 0, "virDomainSnapshotGetParent")?;
+        refuse_bits(flags, "virDomainSnapshotGetParent")?;
         self.parent()?.ok_or_else(|| {
             Error::new(
                 ErrorCode::NoDomainSnapshot,
@@ -139,7 +131,7 @@ impl Snapshot {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn is_current_raw(&self, flags: u32) -> Result<bool> {
-        unsupported(flags, 0, "virDomainSnapshotIsCurrent")?;
+        refuse_bits(flags, "virDomainSnapshotIsCurrent")?;
         self.with(|domain, moment| Ok(domain.snapshots().current_id() == Some(moment.id)))
     }
 
@@ -158,7 +150,7 @@ impl Snapshot {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn has_metadata_raw(&self, flags: u32) -> Result<bool> {
-        unsupported(flags, 0, "virDomainSnapshotHasMetadata")?;
+        refuse_bits(flags, "virDomainSnapshotHasMetadata")?;
         self.with(|_, _| Ok(true))
     }
 
@@ -166,17 +158,9 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`].
+    /// [`ErrorCode::NoDomainSnapshot`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_children(&self, flags: SnapshotListFlags) -> Result<Vec<Snapshot>> {
-        self.list_all_children_raw(flags.bits())
-    }
-
-    /// [`list_all_children`](Self::list_all_children) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn list_all_children_raw(&self, flags: u32) -> Result<Vec<Snapshot>> {
         let names = self.children(flags, "virDomainSnapshotListAllChildren")?;
         Ok(names
             .into_iter()
@@ -188,17 +172,9 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`].
+    /// [`ErrorCode::NoDomainSnapshot`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn num_children(&self, flags: SnapshotListFlags) -> Result<usize> {
-        self.num_children_raw(flags.bits())
-    }
-
-    /// [`num_children`](Self::num_children) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn num_children_raw(&self, flags: u32) -> Result<usize> {
         let listing = SnapshotListing::new(flags, "virDomainSnapshotNumChildren")?;
         self.with(|domain, moment| {
             let scope = below(&listing, moment.id);
@@ -211,21 +187,13 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`].
+    /// [`ErrorCode::NoDomainSnapshot`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_children_names(&self, flags: SnapshotListFlags) -> Result<Vec<MomentName>> {
-        self.list_children_names_raw(flags.bits())
-    }
-
-    /// [`list_children_names`](Self::list_children_names) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn list_children_names_raw(&self, flags: u32) -> Result<Vec<MomentName>> {
         self.children(flags, "virDomainSnapshotListChildrenNames")
     }
 
-    fn children(&self, flags: u32, function: &str) -> Result<Vec<MomentName>> {
+    fn children(&self, flags: SnapshotListFlags, function: &str) -> Result<Vec<MomentName>> {
         let listing = SnapshotListing::new(flags, function)?;
         self.with(|domain, moment| {
             let scope = below(&listing, moment.id);
@@ -237,35 +205,27 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`]; [`ErrorCode::OperationInvalid`] if a transient domain would be left off.
+    /// [`ErrorCode::NoDomainSnapshot`]; [`ErrorCode::OperationInvalid`] if a transient domain would be left off;
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
     pub fn revert(&self, flags: RevertFlags) -> Result<()> {
-        self.revert_raw(flags.bits())
-    }
-
-    /// [`revert`](Self::revert) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
-    pub fn revert_raw(&self, flags: u32) -> Result<()> {
         use RevertFlags as Flags;
         const FUNCTION: &str = "virDomainRevertToSnapshot";
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_REVERT_";
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        let has = |flag: Flags| flags.contains(flag);
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
         if has(Flags::RUNNING) && has(Flags::PAUSED) {
             let (one, other) = (format!("{PREFIX}RUNNING"), format!("{PREFIX}PAUSED"));
             return Err(exclusive(ErrorDomain::DomainSnapshot, &one, &other));
         }
-        unsupported(flags, self.connection().driver().revert.bits(), FUNCTION)?;
+        flags.refuse_all_but(self.connection().driver().revert, FUNCTION)?;
         let resume = match (has(Flags::RUNNING), has(Flags::PAUSED)) {
             (true, _) => Some(Resume::Running),
             (_, true) => Some(Resume::Paused),
             _ => None,
         };
         self.domain.act(
-            (Call::REVERT_TO_SNAPSHOT, flags),
+            (Call::REVERT_TO_SNAPSHOT, flags.bits()),
             &Action::Revert {
                 name: self.name.clone(),
                 resume,
@@ -277,30 +237,23 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomainSnapshot`].
+    /// [`ErrorCode::NoDomainSnapshot`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
     pub fn delete(&self, flags: SnapshotDeleteFlags) -> Result<()> {
-        self.delete_raw(flags.bits())
-    }
-
-    /// [`delete`](Self::delete) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing or exclude each other.
-    pub fn delete_raw(&self, flags: u32) -> Result<()> {
         const FUNCTION: &str = "virDomainSnapshotDelete";
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_DELETE_";
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
-        let extent = extent(flags, PREFIX, ErrorDomain::DomainSnapshot)?;
+        let extent = extent(flags.bits(), PREFIX, ErrorDomain::DomainSnapshot)?;
         let known = self.connection().driver().snapshot_delete;
-        unsupported(flags, known.bits(), FUNCTION)?;
+        flags.refuse_all_but(known, FUNCTION)?;
         let action = Action::Delete {
             kind: MomentKind::Snapshot,
             name: self.name.clone(),
             extent,
         };
-        self.domain.act((Call::SNAPSHOT_DELETE, flags), &action)
+        self.domain
+            .act((Call::SNAPSHOT_DELETE, flags.bits()), &action)
     }
 
     fn with<T>(

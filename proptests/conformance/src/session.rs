@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use momentlog::core::{DomainUuid, MomentName, Policy, Profile};
 use momentlog::{
-    Checkpoint, CheckpointListFlags, Connection, Domain, Error, ManualClock, Options, Snapshot,
-    SnapshotListFlags,
+    Checkpoint, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags,
+    CheckpointXmlFlags, Connection, Domain, Error, ManualClock, Options, RevertFlags, Snapshot,
+    SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
 };
 use serde_json::{Map, Value, json};
 
@@ -210,8 +211,10 @@ impl Session {
             "virDomainResume" => domain.resume().map(done),
             "virDomainDestroy" => domain.destroy().map(done),
             "virDomainShutdown" => domain.shutdown().map(done),
-            "virDomainUndefine" => domain.undefine_raw(0).map(done),
-            "virDomainUndefineFlags" => domain.undefine_raw(call.flags).map(done),
+            "virDomainUndefine" => domain.undefine(UndefineFlags::NONE).map(done),
+            "virDomainUndefineFlags" => domain
+                .undefine(UndefineFlags::from_bits_retain(call.flags))
+                .map(done),
             "virDomainGetState" => domain
                 .state()
                 .map(|(state, reason)| json!([state.number(), reason])),
@@ -304,10 +307,18 @@ fn snapshot_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Result<
     };
     let snapshot = || domain.snapshot_handle(moment_name(name));
     match call.function.as_str() {
-        "virDomainSnapshotCreateXML" => domain.snapshot_create_xml_raw(xml, flags).map(made),
-        "virDomainListAllSnapshots" => domain.list_all_snapshots_raw(flags).map(listed),
-        "virDomainSnapshotNum" => domain.snapshot_num_raw(flags).map(|count| json!(count)),
-        "virDomainSnapshotListNames" => domain.snapshot_list_names_raw(flags).map(named),
+        "virDomainSnapshotCreateXML" => domain
+            .snapshot_create_xml(xml, SnapshotCreateFlags::from_bits_retain(flags))
+            .map(made),
+        "virDomainListAllSnapshots" => domain
+            .list_all_snapshots(SnapshotListFlags::from_bits_retain(flags))
+            .map(listed),
+        "virDomainSnapshotNum" => domain
+            .snapshot_num(SnapshotListFlags::from_bits_retain(flags))
+            .map(|count| json!(count)),
+        "virDomainSnapshotListNames" => domain
+            .snapshot_list_names(SnapshotListFlags::from_bits_retain(flags))
+            .map(named),
         "virDomainSnapshotLookupByName" => {
             domain.snapshot_lookup_by_name_raw(name, flags).map(made)
         }
@@ -317,16 +328,24 @@ fn snapshot_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Result<
         "virDomainSnapshotGetParent" => snapshot().parent_raw(flags).map(made),
         "virDomainSnapshotIsCurrent" => snapshot().is_current_raw(flags).map(flag),
         "virDomainSnapshotHasMetadata" => snapshot().has_metadata_raw(flags).map(flag),
-        "virDomainSnapshotListAllChildren" => snapshot().list_all_children_raw(flags).map(listed),
-        "virDomainSnapshotNumChildren" => {
-            snapshot().num_children_raw(flags).map(|count| json!(count))
-        }
-        "virDomainSnapshotListChildrenNames" => {
-            snapshot().list_children_names_raw(flags).map(named)
-        }
-        "virDomainSnapshotGetXMLDesc" => snapshot().xml_desc_raw(flags).map(|xml| stripped(&xml)),
-        "virDomainRevertToSnapshot" => snapshot().revert_raw(flags).map(|()| json!(0)),
-        "virDomainSnapshotDelete" => snapshot().delete_raw(flags).map(|()| json!(0)),
+        "virDomainSnapshotListAllChildren" => snapshot()
+            .list_all_children(SnapshotListFlags::from_bits_retain(flags))
+            .map(listed),
+        "virDomainSnapshotNumChildren" => snapshot()
+            .num_children(SnapshotListFlags::from_bits_retain(flags))
+            .map(|count| json!(count)),
+        "virDomainSnapshotListChildrenNames" => snapshot()
+            .list_children_names(SnapshotListFlags::from_bits_retain(flags))
+            .map(named),
+        "virDomainSnapshotGetXMLDesc" => snapshot()
+            .xml_desc(SnapshotXmlFlags::from_bits_retain(flags))
+            .map(|xml| stripped(&xml)),
+        "virDomainRevertToSnapshot" => snapshot()
+            .revert(RevertFlags::from_bits_retain(flags))
+            .map(|()| json!(0)),
+        "virDomainSnapshotDelete" => snapshot()
+            .delete(SnapshotDeleteFlags::from_bits_retain(flags))
+            .map(|()| json!(0)),
         other => Ok(json!({"unknown call": other})),
     }
 }
@@ -347,20 +366,26 @@ fn checkpoint_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Resul
     };
     let checkpoint = || domain.checkpoint_handle(moment_name(name));
     match call.function.as_str() {
-        "virDomainCheckpointCreateXML" => domain.checkpoint_create_xml_raw(xml, flags).map(made),
-        "virDomainListAllCheckpoints" => domain.list_all_checkpoints_raw(flags).map(listed),
+        "virDomainCheckpointCreateXML" => domain
+            .checkpoint_create_xml(xml, CheckpointCreateFlags::from_bits_retain(flags))
+            .map(made),
+        "virDomainListAllCheckpoints" => domain
+            .list_all_checkpoints(CheckpointListFlags::from_bits_retain(flags))
+            .map(listed),
         "virDomainCheckpointLookupByName" => {
             domain.checkpoint_lookup_by_name_raw(name, flags).map(made)
         }
         "virDomainCheckpointGetName" => Ok(json!(name)),
         "virDomainCheckpointGetParent" => checkpoint().parent_raw(flags).map(made),
-        "virDomainCheckpointListAllChildren" => {
-            checkpoint().list_all_children_raw(flags).map(listed)
-        }
-        "virDomainCheckpointGetXMLDesc" => {
-            checkpoint().xml_desc_raw(flags).map(|xml| stripped(&xml))
-        }
-        "virDomainCheckpointDelete" => checkpoint().delete_raw(flags).map(|()| json!(0)),
+        "virDomainCheckpointListAllChildren" => checkpoint()
+            .list_all_children(CheckpointListFlags::from_bits_retain(flags))
+            .map(listed),
+        "virDomainCheckpointGetXMLDesc" => checkpoint()
+            .xml_desc(CheckpointXmlFlags::from_bits_retain(flags))
+            .map(|xml| stripped(&xml)),
+        "virDomainCheckpointDelete" => checkpoint()
+            .delete(CheckpointDeleteFlags::from_bits_retain(flags))
+            .map(|()| json!(0)),
         other => Ok(json!({"unknown call": other})),
     }
 }

@@ -1,7 +1,9 @@
 //! Verbs of domains.
 
 use momentlog::core::{Power, RunState};
-use momentlog::{Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, UndefineFlags};
+use momentlog::{
+    Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, SnapshotListFlags, UndefineFlags,
+};
 
 use super::{Ways, exclusive, host, read_file, the_domain, the_domain_by};
 use crate::grammar::{Answer, Invocation};
@@ -85,7 +87,7 @@ fn undefine_by_hand(domain: &Domain, flags: UndefineFlags, name: &str) -> Result
     let count = if domain.is_active()? {
         0
     } else {
-        domain.snapshot_num_raw(0)?
+        domain.snapshot_num(SnapshotListFlags::NONE)?
     };
     if count > 0 && !flags.contains(Flags::SNAPSHOTS_METADATA) {
         return Err(Failure::new(format!(

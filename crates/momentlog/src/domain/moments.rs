@@ -12,7 +12,7 @@ use momentlog_xml::{
 use super::Domain;
 use crate::checkpoint::Checkpoint;
 use crate::error::{
-    Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, required, unsupported,
+    Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, refuse_bits, required,
 };
 use crate::flags::{
     CheckpointCreateFlags, CheckpointListFlags, SnapshotCreateFlags, SnapshotListFlags,
@@ -45,21 +45,11 @@ impl Domain {
     ///
     /// In libvirt's order: read-only, flags, domain, policy, XML, parent, uuid, state, disks, name.
     pub fn snapshot_create_xml(&self, xml: &str, flags: SnapshotCreateFlags) -> Result<Snapshot> {
-        self.snapshot_create_xml_raw(xml, flags.bits())
-    }
-
-    /// [`snapshot_create_xml`](Self::snapshot_create_xml) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn snapshot_create_xml_raw(&self, xml: &str, flags: u32) -> Result<Snapshot> {
         use SnapshotCreateFlags as Flags;
         const FUNCTION: &str = "virDomainSnapshotCreateXML";
         const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
         let domain = ErrorDomain::DomainSnapshot;
-        let bits = flags;
-        let has = |flag: Flags| bits & flag.bits() != 0;
+        let has = |flag: Flags| flags.contains(flag);
         self.connection.deny_read_only(FUNCTION, domain)?;
         if has(Flags::CURRENT) && !has(Flags::REDEFINE) {
             return Err(required(
@@ -79,7 +69,6 @@ impl Domain {
         }
         let driver = self.connection.driver();
         driver.vet_snapshot_create(flags, FUNCTION)?;
-        let flags = Flags::checked(flags, FUNCTION)?;
         let validate = has(Flags::VALIDATE);
         // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
         let read = self.connection.read_xml(|recent, fresh| {
@@ -92,7 +81,7 @@ impl Domain {
                 Read::Create(read_snapshot(xml, validate, driver.carry)?)
             })
         })?;
-        let call = (Call::SNAPSHOT_CREATE_XML, bits);
+        let call = (Call::SNAPSHOT_CREATE_XML, flags.bits());
         let request = self.request(call, &[xml]);
         let outcome = self.decide(request, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
@@ -142,20 +131,11 @@ impl Domain {
         xml: &str,
         flags: CheckpointCreateFlags,
     ) -> Result<Checkpoint> {
-        self.checkpoint_create_xml_raw(xml, flags.bits())
-    }
-
-    /// [`checkpoint_create_xml`](Self::checkpoint_create_xml) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn checkpoint_create_xml_raw(&self, xml: &str, flags: u32) -> Result<Checkpoint> {
         use CheckpointCreateFlags as Flags;
         const FUNCTION: &str = "virDomainCheckpointCreateXML";
         const PREFIX: &str = "VIR_DOMAIN_CHECKPOINT_CREATE_";
         let domain = ErrorDomain::DomainCheckpoint;
-        let has = |flag: Flags| flags & flag.bits() != 0;
+        let has = |flag: Flags| flags.contains(flag);
         self.connection.deny_read_only(FUNCTION, domain)?;
         if has(Flags::REDEFINE) && has(Flags::QUIESCE) {
             return Err(exclusive(
@@ -172,7 +152,7 @@ impl Domain {
             ));
         }
         let driver = self.connection.driver();
-        unsupported(flags, driver.checkpoint_create.bits(), FUNCTION)?;
+        flags.refuse_all_but(driver.checkpoint_create, FUNCTION)?;
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
                 Read::Redefine(read_checkpoint_redefine(xml, recent, fresh)?)
@@ -180,7 +160,7 @@ impl Domain {
                 Read::Create(read_checkpoint(xml)?)
             })
         })?;
-        let call = (Call::CHECKPOINT_CREATE_XML, flags);
+        let call = (Call::CHECKPOINT_CREATE_XML, flags.bits());
         let request = self.request(call, &[xml]);
         let outcome = self.decide(request, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
@@ -215,7 +195,7 @@ impl Domain {
     ) -> Result<Snapshot> {
         const FUNCTION: &str = "virDomainSnapshotCreateXML";
         let driver = self.connection.driver();
-        driver.vet_snapshot_create(flags.bits(), FUNCTION)?;
+        driver.vet_snapshot_create(flags, FUNCTION)?;
         self.with(|domain| {
             let SnapshotRequest { name, memory, .. } = &request;
             driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)
@@ -297,17 +277,9 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomain`].
+    /// [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_snapshots(&self, flags: SnapshotListFlags) -> Result<Vec<Snapshot>> {
-        self.list_all_snapshots_raw(flags.bits())
-    }
-
-    /// [`list_all_snapshots`](Self::list_all_snapshots) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn list_all_snapshots_raw(&self, flags: u32) -> Result<Vec<Snapshot>> {
         let listing = SnapshotListing::new(flags, "virDomainListAllSnapshots")?;
         let shared = self.shared();
         self.with(|domain| {
@@ -320,17 +292,9 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomain`].
+    /// [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn snapshot_num(&self, flags: SnapshotListFlags) -> Result<usize> {
-        self.snapshot_num_raw(flags.bits())
-    }
-
-    /// [`snapshot_num`](Self::snapshot_num) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn snapshot_num_raw(&self, flags: u32) -> Result<usize> {
         let listing = SnapshotListing::new(flags, "virDomainSnapshotNum")?;
         self.with(|domain| Ok(listing.count_of_domain(domain)))
     }
@@ -340,17 +304,9 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomain`].
+    /// [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn snapshot_list_names(&self, flags: SnapshotListFlags) -> Result<Vec<MomentName>> {
-        self.snapshot_list_names_raw(flags.bits())
-    }
-
-    /// [`snapshot_list_names`](Self::snapshot_list_names) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn snapshot_list_names_raw(&self, flags: u32) -> Result<Vec<MomentName>> {
         let listing = SnapshotListing::new(flags, "virDomainSnapshotListNames")?;
         self.with(|domain| Ok(listing.of_domain(domain).collect()))
     }
@@ -370,7 +326,7 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn snapshot_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Snapshot> {
-        unsupported(flags, 0, "virDomainSnapshotLookupByName")?;
+        refuse_bits(flags, "virDomainSnapshotLookupByName")?;
         let found = self.find(|domain| {
             let moment = domain.snapshots().find(Some(name))?;
             Some(Snapshot::new(&self.shared(), moment.name.clone()))
@@ -396,7 +352,7 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn has_current_snapshot_raw(&self, flags: u32) -> Result<bool> {
-        unsupported(flags, 0, "virDomainHasCurrentSnapshot")?;
+        refuse_bits(flags, "virDomainHasCurrentSnapshot")?;
         self.with(|domain| Ok(domain.snapshots().current().is_some()))
     }
 
@@ -415,7 +371,7 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn snapshot_current_raw(&self, flags: u32) -> Result<Snapshot> {
-        unsupported(flags, 0, "virDomainSnapshotCurrent")?;
+        refuse_bits(flags, "virDomainSnapshotCurrent")?;
         self.with(|domain| match domain.snapshots().current() {
             Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
             None => {
@@ -433,17 +389,9 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NoDomain`].
+    /// [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_checkpoints(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
-        self.list_all_checkpoints_raw(flags.bits())
-    }
-
-    /// [`list_all_checkpoints`](Self::list_all_checkpoints) with libvirt's bits.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
-    pub fn list_all_checkpoints_raw(&self, flags: u32) -> Result<Vec<Checkpoint>> {
         let listing = CheckpointListing::new(flags, "virDomainListAllCheckpoints")?;
         let scope = if listing.wide {
             Scope::Roots
@@ -474,7 +422,7 @@ impl Domain {
     ///
     /// As there; [`ErrorCode::InvalidArg`] for any bit.
     pub fn checkpoint_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Checkpoint> {
-        unsupported(flags, 0, "virDomainCheckpointLookupByName")?;
+        refuse_bits(flags, "virDomainCheckpointLookupByName")?;
         let found = self.find(|domain| {
             let moment = domain.checkpoints().find(Some(name))?;
             Some(Checkpoint::new(&self.shared(), moment.name.clone()))

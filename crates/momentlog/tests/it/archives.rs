@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use momentlog::store::{StoreError, Verdict};
-use momentlog::{Connection, verify};
+use momentlog::{CheckpointDeleteFlags, Connection, verify};
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn an_archive_in_the_store_or_around_it_is_refused() {
         domain
             .checkpoint_lookup_by_name("b")
             .unwrap()
-            .delete_raw(0)
+            .delete(CheckpointDeleteFlags::NONE)
             .unwrap();
     }
     // A name that only begins like the store's.

@@ -146,7 +146,8 @@ fn a_snapshot_knows_what_libvirt_asks_of_it() {
 fn flags_are_checked_before_anything_is_looked_for() {
     let store = Connection::open("test:///default").unwrap();
     let domain = store.lookup_domain_by_name("test").unwrap();
-    let create = |flags| domain.snapshot_create_xml_raw("<", flags);
+    let create =
+        |bits| domain.snapshot_create_xml("<", SnapshotCreateFlags::from_bits_retain(bits));
     let needs = "Flag 'VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE' is required by flag 'VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT'";
     assert_eq!(told(create(2)), (8, 35, needs.to_owned()));
     let unknown = "unsupported flags (0x410) in function virDomainSnapshotCreateXML";

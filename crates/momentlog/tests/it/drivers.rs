@@ -207,7 +207,10 @@ fn what_concerns_the_host_is_taken_on_a_store_of_ones_own_and_nowhere_else() {
     domain.undefine(everything).unwrap();
     assert_eq!(store.refresh().unwrap().state().domains().count(), 0);
     let unknown = "unsupported flags (0x80) in function virDomainUndefineFlags";
-    assert_eq!(told(domain.undefine_raw(0x80)), (8, 12, unknown.to_owned()));
+    assert_eq!(
+        told(domain.undefine(Undefine::from_bits_retain(0x80))),
+        (8, 12, unknown.to_owned())
+    );
 
     let domain = store.define_domain_xml(DOMAIN).unwrap();
     snapshot(&domain, "s").unwrap();
@@ -227,17 +230,20 @@ fn what_concerns_the_host_is_taken_on_a_store_of_ones_own_and_nowhere_else() {
 
     let test = Connection::open("test:///default").unwrap();
     let domain = test.lookup_domain_by_name("test").unwrap();
-    for flag in [16, 32, 4] {
-        assert_eq!(told(domain.snapshot_create_xml_raw(PLAIN, flag)).0, 8);
+    for flag in [Create::DISK_ONLY, Create::REUSE_EXT, Create::NO_METADATA] {
+        assert_eq!(told(domain.snapshot_create_xml(PLAIN, flag)).0, 8);
     }
     for flag in [4, 8, 16, 32, 64, 0x8000_0000] {
         let message = format!("unsupported flags (0x{flag:x}) in function virDomainUndefineFlags");
-        assert_eq!(told(domain.undefine_raw(flag)), (8, 12, message));
+        assert_eq!(
+            told(domain.undefine(Undefine::from_bits_retain(flag))),
+            (8, 12, message)
+        );
     }
     snapshot(&domain, "s").unwrap();
     let made = domain.snapshot_lookup_by_name("s").unwrap();
-    assert_eq!(told(made.delete_raw(2)).0, 8);
-    assert_eq!(told(made.revert_raw(8)).0, 8);
+    assert_eq!(told(made.delete(SnapshotDeleteFlags::METADATA_ONLY)).0, 8);
+    assert_eq!(told(made.revert(RevertFlags::RESET_NVRAM)).0, 8);
 }
 
 #[test]

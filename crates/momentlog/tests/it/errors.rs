@@ -5,7 +5,8 @@
 
 use momentlog::store::LogId;
 use momentlog::{
-    DomainXmlFlags, Options, Provenance, RevertFlags, Revision, SnapshotXmlFlags, UndefineFlags,
+    DomainXmlFlags, Options, Provenance, RevertFlags, Revision, SnapshotDeleteFlags,
+    SnapshotXmlFlags, UndefineFlags,
 };
 
 use super::*;
@@ -81,7 +82,10 @@ fn invalid_argument_8() {
     let unknown = "unsupported flags (0x2) in function virDomainSnapshotDelete";
     snapshot(&domain, "s").unwrap();
     check(
-        domain.snapshot_lookup_by_name("s").unwrap().delete_raw(2),
+        domain
+            .snapshot_lookup_by_name("s")
+            .unwrap()
+            .delete(SnapshotDeleteFlags::METADATA_ONLY),
         8,
         12,
         unknown,

@@ -88,7 +88,9 @@ fn nothing_prints_a_password_or_the_whole_store() {
     let outcome = submitted.wait().unwrap();
     check("Outcome", &outcome);
     check("events", &outcome.events);
-    let error = domain.undefine_raw(0x100).unwrap_err();
+    let error = domain
+        .undefine(UndefineFlags::from_bits_retain(0x100))
+        .unwrap_err();
     check("Error", &error);
     domain.undefine(UndefineFlags::NONE).unwrap();
     check(
