@@ -151,7 +151,7 @@ fn within(text: &str, bytes: usize) -> Arc<str> {
 }
 
 /// Revision of a domain: the seq of the last record about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Revision {
     /// There is no record about the domain.
     None,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use momentlog_core::DomainUuid;
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
 use crate::entry::Entry;
@@ -73,6 +74,20 @@ impl<'a> History<'a> {
             batch: VecDeque::new(),
             behind,
             after,
+            end: End::Open,
+        })
+    }
+
+    /// Begins with the newest image that is not later than a time.
+    pub(crate) fn before(log: &'a Log, time: i64) -> Result<History<'a>, EngineError> {
+        let (ledger, reader) = log.ledger_before(time)?;
+        Ok(History {
+            log,
+            reader,
+            ledger,
+            batch: VecDeque::new(),
+            behind: None,
+            after: None,
             end: End::Open,
         })
     }
@@ -173,6 +188,19 @@ impl<'a> History<'a> {
             *self = next;
         }
         error
+    }
+
+    /// Reads on until the next record is later than a time.
+    pub(crate) fn view_as_of(mut self, time: i64) -> Result<View, EngineError> {
+        loop {
+            let before = self.ledger.view.clone();
+            // Times never fall.
+            match self.replay_next() {
+                Some(Ok(entry)) if entry.recorded <= time => {}
+                Some(Err(error)) => return Err(error),
+                Some(Ok(_)) | None => return Ok(before),
+            }
+        }
     }
 
     /// Reads on until the state is that after the record `seq`, or the end of the log if that is before it.
@@ -321,6 +349,22 @@ impl Log {
 
     fn collect(&self, after: Option<Head>) -> Result<Vec<Entry>, EngineError> {
         self.history(after)?.entries().collect()
+    }
+
+    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history); what comes up while it is read is an item.
+    pub fn history_of(
+        &self,
+        domain: DomainUuid,
+    ) -> Result<impl Iterator<Item = Result<Step, EngineError>> + '_, EngineError> {
+        let is_about = move |step: &Result<Step, EngineError>| match step {
+            Ok(step) => step.entry.domain == Some(domain),
+            Err(_) => true,
+        };
+        Ok(self.history(None)?.filter(is_about))
     }
 
     /// Returns a subscription to the entries behind the record `after`.

@@ -267,10 +267,31 @@ impl Log {
         self.options.entropy.as_ref()
     }
 
+    /// Waits until everything that was submitted is durable.
+    ///
+    /// # Errors
+    ///
+    /// What the store says of a write that failed.
+    pub fn flush(&self) -> Result<(), EngineError> {
+        Ok(self.commit_all()?)
+    }
+
+    /// Waits until everything that was submitted is durable, and lets other processes write. Dropping the log does the
+    /// same, and cannot say whether it failed.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub fn close(&self) -> Result<(), EngineError> {
+        let flushed = self.flush();
+        self.release();
+        flushed
+    }
+
     /// Lets other processes write, until the next change here.
     pub fn release(&self) {
         let mut decider = self.enter();
-        self.close(&mut decider);
+        self.stop_writing(&mut decider);
         decider.waited = Duration::ZERO;
         // Who waits for news must look at the store from now on.
         self.published.wake();
@@ -467,7 +488,7 @@ impl Log {
     }
 
     /// Stops being the writer.
-    fn close(&self, decider: &mut Decider) {
+    fn stop_writing(&self, decider: &mut Decider) {
         self.imaging.finish();
         if self.is_exclusive() && self.drain(decider).is_ok() {
             self.make_image_if_worth_it(decider);
@@ -480,7 +501,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         let mut decider = self.enter();
-        self.close(&mut decider);
+        self.stop_writing(&mut decider);
     }
 }
 

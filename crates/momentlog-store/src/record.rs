@@ -97,7 +97,7 @@ hex_text!(LogId, 16);
 hex_text!(Digest, 32);
 
 /// The last record: its seq and digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Head {
     /// Its seq.
     pub seq: Seq,
@@ -108,7 +108,7 @@ pub struct Head {
 /// Proof of what a log held: keep it elsewhere, and `verify` against it finds truncation, rollback and fork.
 ///
 /// As text it is one line: `momentlog1 LOG-ID SEQ DIGEST`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
     /// The log.
     pub log: LogId,

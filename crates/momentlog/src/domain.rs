@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::recordable;
-use momentlog_engine::{Call, Outcome, Request, View};
+use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
@@ -214,6 +214,13 @@ impl Domain {
         self.connection
             .deny_read_only(function, ErrorDomain::Domain)?;
         self.act((call, 0), &Action::ChangeState(change))
+    }
+
+    /// Returns the same domain for another caller or reason: see [`Connection::with_provenance`].
+    #[must_use]
+    pub fn with_provenance(&self, provenance: Provenance) -> Domain {
+        let connection = self.connection.with_provenance(provenance);
+        connection.domain_handle(self.uuid, &self.name)
     }
 
     /// Calls `read` with the domain as it is now.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{DiskRefused, MomentKind, Refusal};
-use momentlog_engine::EngineError;
-use momentlog_store::StoreError;
+use momentlog_engine::{BadProvenance, EngineError, Revision};
+use momentlog_store::{Seq, StoreError, Written};
 use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
 
 /// What went wrong, numbered as `virErrorNumber`.
@@ -99,13 +99,59 @@ impl ErrorDomain {
     }
 }
 
-/// Why a call failed; nothing changed, unless the code is [`ErrorCode::OperationTimeout`].
-#[derive(Debug)]
+/// Why a call failed; nothing changed, unless it [may be recorded](Error::may_be_recorded).
+#[derive(Clone, Debug)]
 pub struct Error {
     code: ErrorCode,
     domain: ErrorDomain,
     message: String,
-    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Cause>,
+}
+
+/// What libvirt's numbers say about it is in the error; this is what the layers below have said.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    Refusal(Refusal),
+    Xml(XmlError),
+    Engine(EngineError),
+}
+
+/// What went wrong, for programs: in one place, and finer than libvirt's numbers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ErrorKind<'a> {
+    /// A rule of the domain, its moments or the store refuses the command.
+    Refused(&'a Refusal),
+    /// The XML is not what it should be.
+    Xml(&'a XmlError),
+    /// The domain has another revision than the caller expects: read it again and decide again.
+    Stale {
+        /// The revision that the caller expects.
+        expected: Revision,
+        /// The revision that the domain has.
+        found: Revision,
+    },
+    /// The request id stands for another command.
+    RequestReused {
+        /// The record that it stands for.
+        seq: Seq,
+    },
+    /// Provenance that cannot be recorded, or that does not fit the command.
+    Provenance(&'a BadProvenance),
+    /// Another writer holds the store: try later.
+    Busy,
+    /// Another writer of a shared store came first, again and again: try later.
+    Conflict,
+    /// It is not known whether it was recorded: open the store again, and ask with the same request id.
+    Unknown,
+    /// The log is damaged, or not the one that was read; nothing is written past that.
+    Damaged(&'a StoreError),
+    /// Anything else that the store says: it is not there, may not be read, is full.
+    Store(&'a StoreError),
+    /// Anything else that the engine says.
+    Engine(&'a EngineError),
+    /// The call itself: flags, arguments, what is not there.
+    Call,
 }
 
 /// What calls return.
@@ -127,23 +173,70 @@ impl Error {
         &self.message
     }
 
+    /// What went wrong, for programs.
+    pub fn kind(&self) -> ErrorKind<'_> {
+        match &self.cause {
+            None => ErrorKind::Call,
+            Some(Cause::Refusal(refusal)) => ErrorKind::Refused(refusal),
+            Some(Cause::Xml(error)) => ErrorKind::Xml(error),
+            Some(Cause::Engine(error)) => match error {
+                EngineError::Refused(refusal) => ErrorKind::Refused(refusal),
+                EngineError::Provenance(bad) => ErrorKind::Provenance(bad),
+                EngineError::RequestReused { seq, .. } => ErrorKind::RequestReused { seq: *seq },
+                EngineError::Stale { expected, found } => ErrorKind::Stale {
+                    expected: *expected,
+                    found: *found,
+                },
+                EngineError::Store(error) => match &**error {
+                    StoreError::Locked { .. } => ErrorKind::Busy,
+                    StoreError::Conflict { .. } => ErrorKind::Conflict,
+                    StoreError::Unknown { .. } => ErrorKind::Unknown,
+                    StoreError::Damaged { .. }
+                    | StoreError::Forked { .. }
+                    | StoreError::Truncated { .. }
+                    | StoreError::Untrue { .. }
+                    | StoreError::Replaced { .. } => ErrorKind::Damaged(error),
+                    _ => ErrorKind::Store(error),
+                },
+                _ => ErrorKind::Engine(error),
+            },
+        }
+    }
+
+    /// Whether the same call may succeed later, as it is.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Busy | ErrorKind::Conflict)
+    }
+
+    /// Whether what was asked may have been recorded although the call failed. With the same request id, asking once more is
+    /// safe.
+    pub fn may_be_recorded(&self) -> bool {
+        self.store()
+            .is_some_and(|error| error.written() == Written::Unknown)
+    }
+
     /// What the store said, if that is the reason.
     pub fn store(&self) -> Option<&StoreError> {
-        self.cause::<Arc<StoreError>>().map(Arc::as_ref)
+        match &self.cause {
+            Some(Cause::Engine(error)) => error.store(),
+            _ => None,
+        }
     }
 
     /// The rule that refused, if that is the reason.
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.cause()
+        match self.kind() {
+            ErrorKind::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
     }
 
     /// What is wrong with the XML, if that is the reason.
     pub fn xml(&self) -> Option<&XmlError> {
-        self.cause()
-    }
-
-    fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        self.cause.as_deref()?.downcast_ref()
+        match &self.cause {
+            Some(Cause::Xml(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Returns the error whose message is libvirt's prefix of the code, and `detail`.
@@ -170,11 +263,8 @@ impl Error {
         message.clone_into(&mut self.message);
     }
 
-    pub(crate) fn caused(
-        mut self,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Error {
-        self.cause = Some(Box::new(source));
+    pub(crate) fn caused(mut self, cause: Cause) -> Error {
+        self.cause = Some(cause);
         self
     }
 }
@@ -186,7 +276,7 @@ impl fmt::Display for Error {
 }
 
 /// Without a source: the message has the text of its cause, and would say it twice. [`Error::refusal`], [`Error::xml`] and
-/// [`Error::store`] give the cause itself.
+/// [`Error::store`] give the cause itself, [`Error::kind`] any of them.
 impl std::error::Error for Error {}
 
 /// Refuses bits that the driver does not know, if there are any.
@@ -268,7 +358,7 @@ impl From<Refusal> for Error {
             Refusal::Disks(refused) => disks(refused),
             Refusal::NoRollback { .. } => (ErrorCode::SnapshotRevertRisky, ErrorDomain::Test),
         };
-        Error::new(code, domain, &refusal).caused(refusal)
+        Error::new(code, domain, &refusal).caused(Cause::Refusal(refusal))
     }
 }
 
@@ -314,7 +404,7 @@ impl From<XmlError> for Error {
             Rule::Domain(rule) => (domain_rule(rule), ErrorDomain::Domain),
             Rule::Source(rule) => source_rule(rule),
         };
-        Error::new(code, domain, &error).caused(error)
+        Error::new(code, domain, &error).caused(Cause::Xml(error))
     }
 }
 
@@ -362,7 +452,9 @@ impl From<EngineError> for Error {
             EngineError::Refused(refusal) => return refusal.into(),
             EngineError::Store(error) => return error.into(),
             EngineError::Provenance(bad) => {
-                return Error::argument(ErrorDomain::Domain, bad.to_string()).caused(bad);
+                let message = bad.to_string();
+                let cause = Cause::Engine(bad.into());
+                return Error::argument(ErrorDomain::Domain, message).caused(cause);
             }
             EngineError::RequestReused { .. } => ErrorCode::InvalidArg,
             EngineError::Stale { .. } => ErrorCode::OperationAborted,
@@ -372,7 +464,7 @@ impl From<EngineError> for Error {
             }
             _ => ErrorCode::SystemError,
         };
-        Error::new(code, ErrorDomain::Test, &error).caused(error)
+        Error::new(code, ErrorDomain::Test, &error).caused(Cause::Engine(error))
     }
 }
 
@@ -412,6 +504,6 @@ impl From<Arc<StoreError>> for Error {
             // Not as something that takes time: what is missing comes first.
             told.set_message(&format!("no space left on device: {detail}"));
         }
-        told.caused(error)
+        told.caused(Cause::Engine(error.into()))
     }
 }

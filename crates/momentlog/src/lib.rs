@@ -43,7 +43,7 @@ pub use momentlog_xml as xml;
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Entries, History, Submitted, Subscription};
 pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
-pub use error::{Error, ErrorCode, ErrorDomain, Result};
+pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
     CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags,
     DomainListFlags, DomainXmlFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags,

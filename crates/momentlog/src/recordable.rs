@@ -13,7 +13,7 @@ use momentlog_xml::{
     write_snapshot,
 };
 
-use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::error::{Cause, Error, ErrorCode, ErrorDomain, Result};
 
 /// Decides a command, and refuses what would be too large to be read again.
 pub(crate) fn decide(decision: &mut Decision<'_>, command: &Command) -> Result<()> {
@@ -229,7 +229,7 @@ fn unsaid(message: &str, error: Option<XmlError>) -> Error {
         None => Error::argument(ErrorDomain::Domain, message.to_owned()),
         Some(error) => {
             let message = format!("{message}: {}", error.rule);
-            Error::argument(ErrorDomain::Domain, message).caused(error)
+            Error::argument(ErrorDomain::Domain, message).caused(Cause::Xml(error))
         }
     }
 }

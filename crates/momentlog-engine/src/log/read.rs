@@ -8,6 +8,7 @@ use momentlog_store::{Receipt, Seq, Store, StoreError};
 
 use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
 use crate::codec::image;
+use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::history::History;
 use crate::ledger::{Ledger, ReplayError};
@@ -28,6 +29,27 @@ impl Log {
     /// As [`history`](Self::history) and its items; what comes after that record does not matter.
     pub fn view_at(&self, seq: Seq) -> Result<View, EngineError> {
         History::new(self, Some(seq), None)?.view_at(seq)
+    }
+
+    /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before
+    /// the first record it is that of an empty log.
+    ///
+    /// # Errors
+    ///
+    /// As [`view_at`](Self::view_at); [`StoreError::Archived`] if the record of that time may be in an archive.
+    pub fn view_as_of(&self, time: i64) -> Result<View, EngineError> {
+        History::before(self, time)?.view_as_of(time)
+    }
+
+    /// Returns one entry; `None` if the log ends before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history) and its items.
+    pub fn entry(&self, seq: Seq) -> Result<Option<Entry>, EngineError> {
+        let before = Seq::new(seq.get() - 1);
+        let entry = History::new(self, before, None)?.entries().next();
+        Ok(entry.transpose()?.filter(|entry| entry.head.seq == seq))
     }
 
     /// Checks that the log continues the one that `receipt` is of, from its record to the end, and returns the receipt of
@@ -93,12 +115,7 @@ impl Log {
         for _ in 0..=OVERTAKEN_MAX {
             let mut events = self.enter().ledger.first_answer(seq).transpose()?;
             if events.is_none() {
-                let before = Seq::new(seq.get() - 1);
-                let read = History::new(self, before, None).and_then(|history| {
-                    let entry = history.entries().next().transpose()?;
-                    Ok(entry.filter(|entry| entry.head.seq == seq))
-                });
-                match read {
+                match self.entry(seq) {
                     // The image with which the log begins now has the answer.
                     Err(error) if error.is_archived() => {
                         self.enter().stale = true;
@@ -128,6 +145,32 @@ impl Log {
                 StoreError::Truncated { had, end }.into()
             }
             None => EngineError::Lost(seq),
+        }
+    }
+
+    /// As [`ledger_at`](Self::ledger_at), of the newest image that is not later than a time.
+    pub(crate) fn ledger_before(
+        &self,
+        time: i64,
+    ) -> Result<(Ledger, Option<Box<dyn Store>>), EngineError> {
+        let mut most = self.refresh()?.head.map(|head| head.seq);
+        let start = self.store().start()?;
+        loop {
+            let (ledger, reader) = self.ledger_at(most)?;
+            let loaded = ledger.seq;
+            if loaded.is_none() || ledger.recorded <= time {
+                return Ok((ledger, reader));
+            }
+            if let Some(start) = start
+                && loaded <= Some(start.seq)
+            {
+                // What was there at that time is in the archive. The store says so itself, and where.
+                self.store().read(None, &mut |_| Ok(()))?;
+            }
+            most = loaded.and_then(|loaded| Seq::new(loaded.get() - 1));
+            if most.is_none() {
+                return self.ledger_at(None);
+            }
         }
     }
 

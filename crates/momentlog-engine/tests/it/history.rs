@@ -86,3 +86,98 @@ fn a_writer_of_this_process_wakes_a_subscriber() {
         assert!(count > 0, "it was not woken within {waited:?}");
     }
 }
+
+#[test]
+fn the_state_as_of_a_time_is_that_of_the_last_record_until_then() {
+    use momentlog_engine::ManualClock;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at_second(100));
+    let (store, archive) = (dir.path().join("store"), dir.path().join("archive"));
+    let options = Options {
+        clock: clock.clone(),
+        ..Options::default()
+    };
+    let log = log_with(Box::new(FileStore::new(RealDisk::new(&store))), options);
+    // Records 1 to 3 are of second 100.
+    for (second, name) in [(200, "a"), (200, "b"), (300, "c"), (400, "d")] {
+        clock.set_second(second);
+        execute(&log, checkpoint(name));
+        if name == "b" {
+            log.make_image().unwrap();
+        }
+    }
+    let seq_at = |second: i64| {
+        let view = log.view_as_of(second * 1_000_000).unwrap();
+        view.head().map_or(0, |head| head.seq.get())
+    };
+    let expected = [
+        (99, 0),
+        (100, 3),
+        (199, 3),
+        (200, 5),
+        (299, 5),
+        (300, 6),
+        (500, 7),
+    ];
+    for (second, seq) in expected {
+        assert_eq!(seq_at(second), seq, "second {second}");
+    }
+    log.archive(&Provenance::default(), &RealDisk::new(&archive))
+        .unwrap();
+    assert_eq!(seq_at(500), 8);
+    let gone = log.view_as_of(300_000_000).unwrap_err();
+    assert!(gone.to_string().contains("moved to an archive"), "{gone}");
+}
+
+#[test]
+fn one_entry_and_the_steps_of_one_domain_are_found() {
+    let log = log();
+    let other = DomainUuid::from_bytes([9; 16]);
+    let def = momentlog_core::DomainDef {
+        name: "other".into(),
+        uuid: other,
+        memory_kib: 1,
+        disks: Vec::new(),
+        xml: "<domain/>\n".into(),
+    };
+    let define = Command {
+        domain: other,
+        action: Action::Define(Arc::new(def)),
+    };
+    log.execute(&Provenance::default(), &define).unwrap();
+    execute(&log, checkpoint("a"));
+    let entries = log.entries(None).unwrap();
+    for entry in &entries {
+        let found = log.entry(entry.head.seq).unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+    }
+    assert_eq!(log.entry(Seq::new(6).unwrap()).unwrap(), None);
+    let steps = |domain| -> Vec<u64> {
+        let steps = log.history_of(domain).unwrap();
+        steps
+            .map(|step| step.unwrap().entry.head.seq.get())
+            .collect()
+    };
+    assert_eq!(steps(DOMAIN), [2, 3, 5]);
+    assert_eq!(steps(other), [4]);
+}
+
+#[test]
+fn what_was_submitted_is_durable_after_a_flush() {
+    let log = log();
+    let who = Provenance::default();
+    let request = momentlog_engine::Request::of_command(
+        &who,
+        (momentlog_engine::Call::EXECUTE, 0),
+        &command(checkpoint("a")),
+    );
+    let pending = log.submit(&[request], &mut |decision, _| {
+        decision.decide(&command(checkpoint("a")))?;
+        Ok::<_, momentlog_engine::EngineError>(())
+    });
+    assert_eq!(log.view().head().unwrap().seq.get(), 3);
+    log.flush().unwrap();
+    assert_eq!(log.view().head().unwrap().seq.get(), 4);
+    assert_eq!(log.answer(pending.unwrap()).unwrap()[0].seq.get(), 4);
+    log.close().unwrap();
+}

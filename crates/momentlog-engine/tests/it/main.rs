@@ -18,7 +18,11 @@ pub(crate) const DOMAIN: DomainUuid = DomainUuid::from_bytes([7; 16]);
 
 /// A log over a store, with one running domain: records 1 to 3.
 pub(crate) fn log_over(store: Box<dyn Store>) -> Log {
-    let log = Log::over(store, Options::default());
+    log_with(store, Options::default())
+}
+
+pub(crate) fn log_with(store: Box<dyn Store>, options: Options) -> Log {
+    let log = Log::over(store, options);
     let disk = DomainDisk {
         target: "vda".into(),
         kind: SourceKind::File,

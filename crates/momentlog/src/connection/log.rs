@@ -136,6 +136,38 @@ impl Connection {
         Ok(self.log.view_at(seq)?)
     }
 
+    /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before
+    /// the first record it is that of an empty store.
+    ///
+    /// # Errors
+    ///
+    /// As [`view_at`](Self::view_at); [`Error::store`] is `Archived` if the record of that time may be in an archive.
+    pub fn view_as_of(&self, time: i64) -> Result<View> {
+        Ok(self.log.view_as_of(time)?)
+    }
+
+    /// Returns one entry of the log; `None` if the log ends before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Self::entries).
+    pub fn entry(&self, seq: Seq) -> Result<Option<Entry>> {
+        Ok(self.log.entry(seq)?)
+    }
+
+    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history); what comes up while it is read is an item.
+    pub fn history_of(
+        &self,
+        domain: DomainUuid,
+    ) -> Result<impl Iterator<Item = Result<Step>> + '_> {
+        let steps = self.log.history_of(domain)?;
+        Ok(steps.map(|step| Ok(step?)))
+    }
+
     /// Returns the entries of the log behind the record `after`, from the first one that is not archived if that is
     /// `None`.
     ///
@@ -229,6 +261,25 @@ impl Connection {
     pub fn archive_to(&self, to: &dyn Disk) -> Result<Archived> {
         self.deny_read_only("archive", ErrorDomain::Domain)?;
         Ok(self.log.archive(&self.provenance, to)?)
+    }
+
+    /// Waits until everything that was submitted is durable.
+    ///
+    /// # Errors
+    ///
+    /// What the store says of a write that failed.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.log.flush()?)
+    }
+
+    /// Waits until everything that was submitted is durable, and lets other processes write: for all clones of the
+    /// connection, which can be used again. Dropping the last clone does the same, and cannot say whether it failed.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub fn close(self) -> Result<()> {
+        Ok(self.log.close()?)
     }
 
     /// Lets other processes write until the next change here, which waits for them in turn.

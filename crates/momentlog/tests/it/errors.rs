@@ -287,3 +287,43 @@ fn invalid_schema_92() {
         invalid,
     );
 }
+
+#[test]
+fn the_kind_of_an_error_says_what_a_program_can_do() {
+    use momentlog::{ErrorKind, Options, Provenance, Revision};
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let who = |request: Option<&str>, expected| {
+        let provenance = Provenance {
+            request_id: request.map(Into::into),
+            expected_revision: expected,
+            ..Provenance::default()
+        };
+        domain.with_provenance(provenance)
+    };
+    let stale = checkpoint(&who(None, Some(Revision::None)), "a").unwrap_err();
+    assert!(matches!(
+        stale.kind(),
+        ErrorKind::Stale {
+            expected: Revision::None,
+            found: Revision::At(_)
+        }
+    ));
+    checkpoint(&who(Some("r1"), None), "a").unwrap();
+    let reused = checkpoint(&who(Some("r1"), None), "b").unwrap_err();
+    assert!(matches!(reused.kind(), ErrorKind::RequestReused { seq } if seq.get() == 3));
+    let refused = checkpoint(&domain, "a").unwrap_err();
+    assert!(matches!(refused.clone().kind(), ErrorKind::Refused(_)));
+    assert!(!refused.is_retryable() && !refused.may_be_recorded());
+    let options = Options {
+        lock_wait: std::time::Duration::ZERO,
+        ..Options::default()
+    };
+    let other = Connection::open_with(&scratch.uri(), options).unwrap();
+    let theirs = other.lookup_domain_by_name("vm").unwrap();
+    let busy = checkpoint(&theirs, "c").unwrap_err();
+    assert!(matches!(busy.kind(), ErrorKind::Busy) && busy.is_retryable());
+    let long = checkpoint(&who(Some(&"r".repeat(65)), None), "d").unwrap_err();
+    assert!(matches!(long.kind(), ErrorKind::Provenance(_)));
+    drop(store);
+}
