@@ -290,7 +290,7 @@ fn invalid_schema_92() {
 
 #[test]
 fn the_kind_of_an_error_says_what_a_program_can_do() {
-    use momentlog::{ErrorKind, Options, Provenance, Revision};
+    use momentlog::ErrorKind;
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
     let who = |request: Option<&str>, expected| {
