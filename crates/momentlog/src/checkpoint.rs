@@ -14,7 +14,7 @@ use momentlog_xml::{CheckpointView, write_checkpoint};
 
 use crate::connection::Connection;
 use crate::domain::Domain;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment, refuse_bits};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment};
 use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
 use crate::listing::CheckpointListing;
 use crate::snapshot::extent;
@@ -111,20 +111,11 @@ impl Checkpoint {
         })
     }
 
-    /// As [`parent`](Self::parent) with libvirt's bits, of which there are none, and with libvirt's error for a root.
-    /// Follows `virDomainCheckpointGetParent`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorCode::NoDomainCheckpoint`] if the checkpoint is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn parent_raw(&self, flags: u32) -> Result<Checkpoint> {
-        refuse_bits(flags, "virDomainCheckpointGetParent")?;
+    /// As [`parent`](Self::parent), with libvirt's error for a root. Follows `virDomainCheckpointGetParent`.
+    pub(crate) fn parent_unless_root(&self) -> Result<Checkpoint> {
         self.parent()?.ok_or_else(|| {
-            Error::new(
-                ErrorCode::NoDomainCheckpoint,
-                ErrorDomain::Test,
-                format!("checkpoint '{}' does not have a parent", self.name),
-            )
+            let detail = format!("checkpoint '{}' does not have a parent", self.name);
+            Error::new(ErrorCode::NoDomainCheckpoint, ErrorDomain::Test, detail)
         })
     }
 

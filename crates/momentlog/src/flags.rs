@@ -1,5 +1,10 @@
 //! Flags of calls: typed, with libvirt's bits.
 
+/// Any of the sets.
+pub(crate) trait Flags {
+    fn from_bits_retain(bits: u32) -> Self;
+}
+
 /// Defines a set of flags: a word of libvirt's bits, of which some may have no name here.
 macro_rules! flags {
     ($(#[$meta:meta])* $type:ident { $($(#[$flag_meta:meta])* $flag:ident = $bits:literal,)* }) => {
@@ -63,6 +68,12 @@ macro_rules! flags {
             #[must_use]
             pub fn with(self, other: $type, set: bool) -> $type {
                 if set { $type(self.0 | other.0) } else { self }
+            }
+        }
+
+        impl Flags for $type {
+            fn from_bits_retain(bits: u32) -> $type {
+                $type(bits)
             }
         }
 

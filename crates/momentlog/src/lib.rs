@@ -21,7 +21,8 @@
 //! ```
 //!
 //! Handles are cheap clones that hold names, not pointers; dropping one frees it. Flags are typed; a word of libvirt's bits
-//! from elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them.
+//! from elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them. Who is asked by
+//! the numbers or names of libvirt's functions finds the call in [`procedure`].
 
 mod checkpoint;
 mod connection;
@@ -30,6 +31,7 @@ mod driver;
 mod error;
 mod flags;
 mod listing;
+pub mod procedure;
 mod recordable;
 mod snapshot;
 mod uri;

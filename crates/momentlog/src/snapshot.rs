@@ -11,7 +11,7 @@ use momentlog_xml::{SnapshotView, write_snapshot};
 
 use crate::connection::Connection;
 use crate::domain::Domain;
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, refuse_bits};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment};
 use crate::flags::{RevertFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags};
 use crate::listing::SnapshotListing;
 use momentlog_engine::Call;
@@ -99,20 +99,11 @@ impl Snapshot {
         })
     }
 
-    /// As [`parent`](Self::parent) with libvirt's bits, of which there are none, and with libvirt's error for a root.
-    /// Follows `virDomainSnapshotGetParent`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorCode::NoDomainSnapshot`] if the snapshot is gone, or a root; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn parent_raw(&self, flags: u32) -> Result<Snapshot> {
-        refuse_bits(flags, "virDomainSnapshotGetParent")?;
+    /// As [`parent`](Self::parent), with libvirt's error for a root. Follows `virDomainSnapshotGetParent`.
+    pub(crate) fn parent_unless_root(&self) -> Result<Snapshot> {
         self.parent()?.ok_or_else(|| {
-            Error::new(
-                ErrorCode::NoDomainSnapshot,
-                ErrorDomain::Test,
-                format!("snapshot '{}' does not have a parent", self.name),
-            )
+            let detail = format!("snapshot '{}' does not have a parent", self.name);
+            Error::new(ErrorCode::NoDomainSnapshot, ErrorDomain::Test, detail)
         })
     }
 
@@ -122,16 +113,6 @@ impl Snapshot {
     ///
     /// [`ErrorCode::NoDomainSnapshot`].
     pub fn is_current(&self) -> Result<bool> {
-        self.is_current_raw(0)
-    }
-
-    /// [`is_current`](Self::is_current) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn is_current_raw(&self, flags: u32) -> Result<bool> {
-        refuse_bits(flags, "virDomainSnapshotIsCurrent")?;
         self.with(|domain, moment| Ok(domain.snapshots().current_id() == Some(moment.id)))
     }
 
@@ -141,16 +122,6 @@ impl Snapshot {
     ///
     /// [`ErrorCode::NoDomainSnapshot`].
     pub fn has_metadata(&self) -> Result<bool> {
-        self.has_metadata_raw(0)
-    }
-
-    /// [`has_metadata`](Self::has_metadata) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn has_metadata_raw(&self, flags: u32) -> Result<bool> {
-        refuse_bits(flags, "virDomainSnapshotHasMetadata")?;
         self.with(|_, _| Ok(true))
     }
 

@@ -5,10 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog::core::{DomainUuid, MomentName, Policy, Profile};
+use momentlog::procedure::{self, Procedure, Takes};
 use momentlog::{
-    Checkpoint, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags,
-    CheckpointXmlFlags, Connection, Domain, Error, ManualClock, Options, RevertFlags, Snapshot,
-    SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
+    CheckpointListFlags, Connection, Domain, Error, ManualClock, Options, SnapshotListFlags,
 };
 use serde_json::{Map, Value, json};
 
@@ -172,63 +171,96 @@ impl Session {
         }
     }
 
-    /// Makes the call. A connection for reading only answers as the other one, but for changes and secrets.
+    /// Makes the call and returns its answer as the recorder wrote it.
     fn answer(&mut self, call: &Call) -> Result<Value, Error> {
-        let xml = call.xml.as_deref().unwrap_or_default();
+        let made = Procedure::by_name(&call.function)
+            .and_then(|procedure| self.make(procedure.takes(), call));
+        match made {
+            Some(answer) => Ok(self.recorded(call, answer?)),
+            // libvirt's client knows the name of its handle.
+            None if call.function.ends_with("GetName") => Ok(json!(call.moment)),
+            None => Ok(json!({"unknown call": call.function})),
+        }
+    }
+
+    /// Makes the call, if recordings have what it takes. A connection for reading only answers as the other one, but for
+    /// changes and secrets.
+    fn make(&mut self, takes: Takes, call: &Call) -> Option<Result<procedure::Answer, Error>> {
+        let flags = call.flags;
+        let xml_or = |name: &Option<String>| {
+            let text = call.xml.as_ref().or(name.as_ref());
+            text.cloned().unwrap_or_default()
+        };
         let connection = if call.readonly {
             self.connection.read_only()
         } else {
             self.connection.clone()
         };
-        match call.function.as_str() {
-            "virDomainDefineXML" => {
-                let domain = connection.define_domain_xml(xml)?;
-                return Ok(self.defined(call, &domain));
+        let mut domain = || self.domain(call, &connection);
+        let moment = moment_name(call.moment.as_deref().unwrap_or_default());
+        Some(match takes {
+            Takes::Id(_) | Takes::Uuid(_) => return None,
+            Takes::Text(make) => make(&connection, &xml_or(&call.domain)),
+            Takes::TextFlags(make) => make(&connection, &xml_or(&call.domain), flags),
+            Takes::List(make) => make(&connection, flags),
+            Takes::Domain(make) => make(&domain()),
+            Takes::DomainFlags(make) | Takes::DomainList(make) => make(&domain(), flags),
+            Takes::DomainTextFlags(make) => make(&domain(), &xml_or(&call.moment), flags),
+            Takes::SnapshotFlags(make) | Takes::SnapshotList(make) => {
+                make(&domain().snapshot_handle(moment), flags)
             }
-            "virDomainCreateXML" => {
-                let domain = connection.create_domain_xml(xml)?;
-                return Ok(self.defined(call, &domain));
+            Takes::CheckpointFlags(make) | Takes::CheckpointList(make) => {
+                make(&domain().checkpoint_handle(moment), flags)
             }
-            "virDomainLookupByName" => {
-                let domain =
-                    connection.lookup_domain_by_name(call.domain.as_deref().unwrap_or_default())?;
-                return Ok(json!({"domain": domain.name(), "uuid": domain.uuid().to_string()}));
-            }
-            _ => {}
-        }
-        let domain = self.domain(call, &connection);
-        let name = call.moment.as_deref().unwrap_or_default();
-        if call.function.contains("Checkpoint") {
-            return checkpoint_call(call, &domain, name, xml);
-        }
-        if call.function.contains("Snapshot") {
-            return snapshot_call(call, &domain, name, xml);
-        }
-        let done = |()| json!(0);
-        match call.function.as_str() {
-            "virDomainCreate" => domain.start().map(done),
-            "virDomainSuspend" => domain.suspend().map(done),
-            "virDomainResume" => domain.resume().map(done),
-            "virDomainDestroy" => domain.destroy().map(done),
-            "virDomainShutdown" => domain.shutdown().map(done),
-            "virDomainUndefine" => domain.undefine(UndefineFlags::NONE).map(done),
-            "virDomainUndefineFlags" => domain
-                .undefine(UndefineFlags::from_bits_retain(call.flags))
-                .map(done),
-            "virDomainGetState" => domain
-                .state()
-                .map(|(state, reason)| json!([state.number(), reason])),
-            "virDomainIsActive" => domain.is_active().map(|is| json!(u8::from(is))),
-            "virDomainIsPersistent" => domain.is_persistent().map(|is| json!(u8::from(is))),
-            other => Ok(json!({"unknown call": other})),
-        }
+        })
     }
 
-    fn defined(&mut self, call: &Call, domain: &Domain) -> Value {
-        if !call.keep_handles {
-            self.handles.insert(domain.name().to_owned(), domain.uuid());
+    /// The answer as the recorder wrote it. A domain that was defined is what its name stands for from now on.
+    fn recorded(&mut self, call: &Call, answer: procedure::Answer) -> Value {
+        use procedure::Answer as Made;
+        let is_topological = |bit: u32| call.flags & bit != 0;
+        match answer {
+            Made::Done => json!(0),
+            Made::Is(is) => json!(u8::from(is)),
+            Made::Count(count) => json!(count),
+            Made::State((state, reason)) => json!([state.number(), reason]),
+            Made::Xml(xml) => stripped(&xml),
+            Made::Domain(domain) => {
+                if call.xml.is_some() && !call.keep_handles {
+                    self.handles.insert(domain.name().to_owned(), domain.uuid());
+                }
+                json!({"domain": domain.name(), "uuid": domain.uuid().to_string()})
+            }
+            Made::Domains(domains) => list(call, domains.iter().map(Domain::name), false),
+            Made::Snapshot(snapshot) => json!({"moment": snapshot.name().as_str()}),
+            Made::Snapshots(snapshots) => {
+                let names = snapshots.iter().map(|snapshot| snapshot.name().as_str());
+                list(
+                    call,
+                    names,
+                    is_topological(SnapshotListFlags::TOPOLOGICAL.bits()),
+                )
+            }
+            Made::Checkpoint(checkpoint) => json!({"moment": checkpoint.name().as_str()}),
+            Made::Checkpoints(checkpoints) => {
+                let names = checkpoints
+                    .iter()
+                    .map(|checkpoint| checkpoint.name().as_str());
+                list(
+                    call,
+                    names,
+                    is_topological(CheckpointListFlags::TOPOLOGICAL.bits()),
+                )
+            }
+            Made::Names(names) => {
+                let names = names.iter().map(MomentName::as_str);
+                list(
+                    call,
+                    names,
+                    is_topological(SnapshotListFlags::TOPOLOGICAL.bits()),
+                )
+            }
         }
-        json!({"domain": domain.name(), "uuid": domain.uuid().to_string()})
     }
 
     /// The handle that the trace's name stands for.
@@ -282,121 +314,14 @@ fn parents<D>(list: &momentlog::core::MomentList<D>) -> Value {
     Value::Object(pairs.collect::<Map<_, _>>())
 }
 
-fn snapshot_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Result<Value, Error> {
-    let flags = call.flags;
-    let made = |snapshot: Snapshot| json!({"moment": snapshot.name().as_str()});
-    let flag = |is: bool| json!(u8::from(is));
-    let listed = |snapshots: Vec<Snapshot>| {
-        let names: Vec<String> = snapshots
-            .iter()
-            .map(|snapshot| snapshot.name().to_string())
-            .collect();
-        list(
-            call,
-            &names,
-            flags & SnapshotListFlags::TOPOLOGICAL.bits() != 0,
-        )
-    };
-    let named = |names: Vec<MomentName>| {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        list(
-            call,
-            &names,
-            flags & SnapshotListFlags::TOPOLOGICAL.bits() != 0,
-        )
-    };
-    let snapshot = || domain.snapshot_handle(moment_name(name));
-    match call.function.as_str() {
-        "virDomainSnapshotCreateXML" => domain
-            .snapshot_create_xml(xml, SnapshotCreateFlags::from_bits_retain(flags))
-            .map(made),
-        "virDomainListAllSnapshots" => domain
-            .list_all_snapshots(SnapshotListFlags::from_bits_retain(flags))
-            .map(listed),
-        "virDomainSnapshotNum" => domain
-            .snapshot_num(SnapshotListFlags::from_bits_retain(flags))
-            .map(|count| json!(count)),
-        "virDomainSnapshotListNames" => domain
-            .snapshot_list_names(SnapshotListFlags::from_bits_retain(flags))
-            .map(named),
-        "virDomainSnapshotLookupByName" => {
-            domain.snapshot_lookup_by_name_raw(name, flags).map(made)
-        }
-        "virDomainHasCurrentSnapshot" => domain.has_current_snapshot_raw(flags).map(flag),
-        "virDomainSnapshotCurrent" => domain.snapshot_current_raw(flags).map(made),
-        "virDomainSnapshotGetName" => Ok(json!(name)),
-        "virDomainSnapshotGetParent" => snapshot().parent_raw(flags).map(made),
-        "virDomainSnapshotIsCurrent" => snapshot().is_current_raw(flags).map(flag),
-        "virDomainSnapshotHasMetadata" => snapshot().has_metadata_raw(flags).map(flag),
-        "virDomainSnapshotListAllChildren" => snapshot()
-            .list_all_children(SnapshotListFlags::from_bits_retain(flags))
-            .map(listed),
-        "virDomainSnapshotNumChildren" => snapshot()
-            .num_children(SnapshotListFlags::from_bits_retain(flags))
-            .map(|count| json!(count)),
-        "virDomainSnapshotListChildrenNames" => snapshot()
-            .list_children_names(SnapshotListFlags::from_bits_retain(flags))
-            .map(named),
-        "virDomainSnapshotGetXMLDesc" => snapshot()
-            .xml_desc(SnapshotXmlFlags::from_bits_retain(flags))
-            .map(|xml| stripped(&xml)),
-        "virDomainRevertToSnapshot" => snapshot()
-            .revert(RevertFlags::from_bits_retain(flags))
-            .map(|()| json!(0)),
-        "virDomainSnapshotDelete" => snapshot()
-            .delete(SnapshotDeleteFlags::from_bits_retain(flags))
-            .map(|()| json!(0)),
-        other => Ok(json!({"unknown call": other})),
-    }
-}
-
-fn checkpoint_call(call: &Call, domain: &Domain, name: &str, xml: &str) -> Result<Value, Error> {
-    let flags = call.flags;
-    let made = |checkpoint: Checkpoint| json!({"moment": checkpoint.name().as_str()});
-    let listed = |checkpoints: Vec<Checkpoint>| {
-        let names: Vec<String> = checkpoints
-            .iter()
-            .map(|checkpoint| checkpoint.name().to_string())
-            .collect();
-        list(
-            call,
-            &names,
-            flags & CheckpointListFlags::TOPOLOGICAL.bits() != 0,
-        )
-    };
-    let checkpoint = || domain.checkpoint_handle(moment_name(name));
-    match call.function.as_str() {
-        "virDomainCheckpointCreateXML" => domain
-            .checkpoint_create_xml(xml, CheckpointCreateFlags::from_bits_retain(flags))
-            .map(made),
-        "virDomainListAllCheckpoints" => domain
-            .list_all_checkpoints(CheckpointListFlags::from_bits_retain(flags))
-            .map(listed),
-        "virDomainCheckpointLookupByName" => {
-            domain.checkpoint_lookup_by_name_raw(name, flags).map(made)
-        }
-        "virDomainCheckpointGetName" => Ok(json!(name)),
-        "virDomainCheckpointGetParent" => checkpoint().parent_raw(flags).map(made),
-        "virDomainCheckpointListAllChildren" => checkpoint()
-            .list_all_children(CheckpointListFlags::from_bits_retain(flags))
-            .map(listed),
-        "virDomainCheckpointGetXMLDesc" => checkpoint()
-            .xml_desc(CheckpointXmlFlags::from_bits_retain(flags))
-            .map(|xml| stripped(&xml)),
-        "virDomainCheckpointDelete" => checkpoint()
-            .delete(CheckpointDeleteFlags::from_bits_retain(flags))
-            .map(|()| json!(0)),
-        other => Ok(json!({"unknown call": other})),
-    }
-}
-
 /// The name that a recorded handle has; no handle ever had an empty one.
 fn moment_name(name: &str) -> MomentName {
     MomentName::new(name).unwrap_or_else(|| MomentName::new("(none)").expect("the text is a name"))
 }
 
 /// A list as the recorder wrote it.
-fn list(call: &Call, names: &[String], topological: bool) -> Value {
+fn list<'a>(call: &Call, names: impl Iterator<Item = &'a str>, topological: bool) -> Value {
+    let names: Vec<&str> = names.collect();
     let count = names.len();
     if call.count_only {
         return json!({"count": count});
@@ -404,8 +329,8 @@ fn list(call: &Call, names: &[String], topological: bool) -> Value {
     if let Some(max) = call.maxnames {
         return json!({"count": count, "filled": count.min(max)});
     }
-    let mut sorted = names.to_vec();
-    sorted.sort();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
     let mut value = json!({"count": count, "names": sorted});
     if topological {
         value["raw"] = json!(names);

@@ -1,8 +1,10 @@
 //! Every recorded trace, on libvirt's test driver and on a durable store of the same profile.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use momentlog::procedure::Procedure;
 use momentlog_conformance::{Report, Stage, play, play_on};
 
 fn traces() -> Vec<(String, String)> {
@@ -34,6 +36,35 @@ fn assert_agrees(report: &Report) {
         "{} divergences, the first are\n{}",
         report.divergences.len(),
         shown.join("\n")
+    );
+}
+
+#[test]
+fn every_recorded_call_is_a_procedure_and_every_procedure_but_five_is_recorded() {
+    let recorded: BTreeSet<String> = traces()
+        .iter()
+        .flat_map(|(_, text)| text.lines().skip(1))
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter_map(|line| Some(line.get("call")?.as_str()?.to_owned()))
+        .collect();
+    let procedures: BTreeSet<String> = Procedure::ALL
+        .iter()
+        .map(|procedure| procedure.name().to_owned())
+        .collect();
+    // libvirt's client knows the name of its handle, and asks nobody.
+    assert_eq!(
+        Vec::from_iter(recorded.difference(&procedures)),
+        ["virDomainCheckpointGetName", "virDomainSnapshotGetName"]
+    );
+    assert_eq!(
+        Vec::from_iter(procedures.difference(&recorded)),
+        [
+            "virConnectListAllDomains",
+            "virDomainGetXMLDesc",
+            "virDomainLookupByID",
+            "virDomainLookupByName",
+            "virDomainLookupByUUID"
+        ]
     );
 }
 

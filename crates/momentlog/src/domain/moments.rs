@@ -11,9 +11,7 @@ use momentlog_xml::{
 
 use super::Domain;
 use crate::checkpoint::Checkpoint;
-use crate::error::{
-    Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, refuse_bits, required,
-};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, required};
 use crate::flags::{
     CheckpointCreateFlags, CheckpointListFlags, SnapshotCreateFlags, SnapshotListFlags,
 };
@@ -317,16 +315,6 @@ impl Domain {
     ///
     /// [`ErrorCode::NoDomainSnapshot`].
     pub fn snapshot_lookup_by_name(&self, name: &str) -> Result<Snapshot> {
-        self.snapshot_lookup_by_name_raw(name, 0)
-    }
-
-    /// [`snapshot_lookup_by_name`](Self::snapshot_lookup_by_name) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn snapshot_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Snapshot> {
-        refuse_bits(flags, "virDomainSnapshotLookupByName")?;
         let found = self.find(|domain| {
             let moment = domain.snapshots().find(Some(name))?;
             Some(Snapshot::new(&self.shared(), moment.name.clone()))
@@ -343,16 +331,6 @@ impl Domain {
     ///
     /// [`ErrorCode::NoDomain`].
     pub fn has_current_snapshot(&self) -> Result<bool> {
-        self.has_current_snapshot_raw(0)
-    }
-
-    /// [`has_current_snapshot`](Self::has_current_snapshot) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn has_current_snapshot_raw(&self, flags: u32) -> Result<bool> {
-        refuse_bits(flags, "virDomainHasCurrentSnapshot")?;
         self.with(|domain| Ok(domain.snapshots().current().is_some()))
     }
 
@@ -362,16 +340,6 @@ impl Domain {
     ///
     /// [`ErrorCode::NoDomainSnapshot`] if none is current.
     pub fn snapshot_current(&self) -> Result<Snapshot> {
-        self.snapshot_current_raw(0)
-    }
-
-    /// [`snapshot_current`](Self::snapshot_current) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn snapshot_current_raw(&self, flags: u32) -> Result<Snapshot> {
-        refuse_bits(flags, "virDomainSnapshotCurrent")?;
         self.with(|domain| match domain.snapshots().current() {
             Some(moment) => Ok(Snapshot::new(&self.shared(), moment.name.clone())),
             None => {
@@ -413,16 +381,6 @@ impl Domain {
     ///
     /// [`ErrorCode::NoDomainCheckpoint`].
     pub fn checkpoint_lookup_by_name(&self, name: &str) -> Result<Checkpoint> {
-        self.checkpoint_lookup_by_name_raw(name, 0)
-    }
-
-    /// [`checkpoint_lookup_by_name`](Self::checkpoint_lookup_by_name) with libvirt's bits, of which there are none.
-    ///
-    /// # Errors
-    ///
-    /// As there; [`ErrorCode::InvalidArg`] for any bit.
-    pub fn checkpoint_lookup_by_name_raw(&self, name: &str, flags: u32) -> Result<Checkpoint> {
-        refuse_bits(flags, "virDomainCheckpointLookupByName")?;
         let found = self.find(|domain| {
             let moment = domain.checkpoints().find(Some(name))?;
             Some(Checkpoint::new(&self.shared(), moment.name.clone()))

@@ -132,9 +132,7 @@ fn a_snapshot_knows_what_libvirt_asks_of_it() {
     b.revert(RevertFlags::PAUSED).unwrap();
     assert!(b.is_current().unwrap());
     assert_eq!(domain.state().unwrap().0.number(), 3);
-    let root = "Domain snapshot not found: snapshot 'a' does not have a parent";
     assert!(a.parent().unwrap().is_none());
-    assert_eq!(told(a.parent_raw(0)), (72, 12, root.to_owned()));
     a.delete(SnapshotDeleteFlags::CHILDREN).unwrap();
     assert_eq!(
         domain.snapshot_list_names(SnapshotListFlags::NONE).unwrap(),
@@ -154,11 +152,6 @@ fn flags_are_checked_before_anything_is_looked_for() {
     assert_eq!(told(create(0x410)), (8, 12, unknown.to_owned()));
     let exclusive = SnapshotCreateFlags::REDEFINE | SnapshotCreateFlags::HALT;
     assert_eq!(told(domain.snapshot_create_xml("<", exclusive)).0, 8);
-    let unknown = "unsupported flags (0x1) in function virDomainCheckpointLookupByName";
-    assert_eq!(
-        told(domain.checkpoint_lookup_by_name_raw("x", 1)),
-        (8, 12, unknown.to_owned())
-    );
 }
 
 #[test]

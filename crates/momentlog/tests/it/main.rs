@@ -10,6 +10,7 @@ mod first_night;
 mod page;
 mod pages;
 mod printed;
+mod procedures;
 mod provenance;
 mod readers;
 mod replaced;
