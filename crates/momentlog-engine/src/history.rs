@@ -33,14 +33,20 @@ pub struct Step {
 /// [`Archived`](momentlog_store::StoreError::Archived) once, and the history goes on with the bridge that stands for them.
 pub struct History<'a> {
     log: &'a Log,
-    /// A handle of its own, where the store gives one.
-    reader: Option<Box<dyn Store>>,
-    ledger: Ledger,
+    place: Place,
     batch: VecDeque<Record>,
     /// The record behind which entries are given out; its digest is compared, if it is known.
     behind: Option<Seq>,
     after: Option<Head>,
     end: End,
+}
+
+/// Where a history stands: what the records up to there have made, and the handle that reads on from there.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) ledger: Ledger,
+    /// A handle of its own, where the store gives one.
+    pub(crate) reader: Option<Box<dyn Store>>,
 }
 
 /// What comes after the batch.
@@ -53,7 +59,7 @@ enum End {
 impl fmt::Debug for History<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("History")
-            .field("head", &self.ledger.view.head)
+            .field("head", &self.place.ledger.view.head)
             .finish_non_exhaustive()
     }
 }
@@ -65,36 +71,31 @@ impl<'a> History<'a> {
         behind: Option<Seq>,
         after: Option<Head>,
     ) -> Result<History<'a>, EngineError> {
-        let (ledger, reader) = log.ledger_at(behind)?;
-        compare(after, ledger.view.head)?;
-        Ok(History {
+        let place = log.place_at(behind)?;
+        compare(after, place.ledger.view.head)?;
+        Ok(History::at(log, place, behind, after))
+    }
+
+    fn at(log: &'a Log, place: Place, behind: Option<Seq>, after: Option<Head>) -> History<'a> {
+        History {
             log,
-            reader,
-            ledger,
+            place,
             batch: VecDeque::new(),
             behind,
             after,
             end: End::Open,
-        })
+        }
     }
 
     /// Begins with the newest image that is not later than a time.
     pub(crate) fn before(log: &'a Log, time: i64) -> Result<History<'a>, EngineError> {
-        let (ledger, reader) = log.ledger_before(time)?;
-        Ok(History {
-            log,
-            reader,
-            ledger,
-            batch: VecDeque::new(),
-            behind: None,
-            after: None,
-            end: End::Open,
-        })
+        let place = log.place_before(time)?;
+        Ok(History::at(log, place, None, None))
     }
 
     /// The state after the entry that was given out last; before the first one, that of an image before it.
     pub fn view(&self) -> &View {
-        &self.ledger.view
+        &self.place.ledger.view
     }
 
     /// Returns the entries alone, which costs less than the states around them.
@@ -104,7 +105,7 @@ impl<'a> History<'a> {
 
     /// Reads on to the record behind which entries are given out; returns what prevents that.
     fn skip(&mut self) -> Option<EngineError> {
-        while self.ledger.seq < self.behind {
+        while self.place.ledger.seq < self.behind {
             match self.replay_next()? {
                 Ok(_) => {}
                 Err(error) => return Some(error),
@@ -126,7 +127,7 @@ impl<'a> History<'a> {
             Err(error) => return Some(Err(self.resume(error))),
         };
         let entry = match compare(self.after, Some(record.head())) {
-            Ok(()) => self.ledger.replay(&record).map_err(EngineError::from),
+            Ok(()) => self.place.ledger.replay(&record).map_err(EngineError::from),
             Err(error) => Err(error.into()),
         };
         if entry.is_err() {
@@ -145,9 +146,11 @@ impl<'a> History<'a> {
                 End::Open => self.fill(),
                 End::Fault(error) => return Some(Err(error)),
                 End::Reached => {
-                    let had = self.after.filter(|had| Some(had.seq) > self.ledger.seq)?;
+                    let had = self
+                        .after
+                        .filter(|had| Some(had.seq) > self.place.ledger.seq)?;
                     self.after = None;
-                    let end = self.ledger.view.head;
+                    let end = self.place.ledger.view.head;
                     return Some(Err(StoreError::Truncated { had, end }.into()));
                 }
             }
@@ -158,7 +161,7 @@ impl<'a> History<'a> {
     fn fill(&mut self) {
         let mut batch = VecDeque::new();
         let mut bytes = 0;
-        let from = self.ledger.view.head;
+        let from = self.place.ledger.view.head;
         let each = &mut |record: Record| {
             bytes += replay::size(&record);
             batch.push_back(record);
@@ -168,7 +171,7 @@ impl<'a> History<'a> {
                 Err(StoreError::Stopped)
             }
         };
-        let read = match &mut self.reader {
+        let read = match &mut self.place.reader {
             Some(reader) => chain::read(reader.as_mut(), self.log.known(), from, each),
             None => chain::read(self.log.store().as_mut(), self.log.known(), from, each),
         };
@@ -193,7 +196,7 @@ impl<'a> History<'a> {
     /// Reads on until the next record is later than a time.
     pub(crate) fn view_as_of(mut self, time: i64) -> Result<View, EngineError> {
         loop {
-            let before = self.ledger.view.clone();
+            let before = self.place.ledger.view.clone();
             // Times never fall.
             match self.replay_next() {
                 Some(Ok(entry)) if entry.recorded <= time => {}
@@ -206,12 +209,12 @@ impl<'a> History<'a> {
     /// Reads on until the state is that after the record `seq`, or the end of the log if that is before it.
     pub(crate) fn view_at(mut self, seq: Seq) -> Result<View, EngineError> {
         // Damage behind that record does not matter.
-        while self.ledger.seq < Some(seq)
+        while self.place.ledger.seq < Some(seq)
             && let Some(entry) = self.replay_next()
         {
             entry?;
         }
-        Ok(self.ledger.view)
+        Ok(self.place.ledger.view)
     }
 }
 
@@ -222,12 +225,12 @@ impl Iterator for History<'_> {
         if let Some(error) = self.skip() {
             return Some(Err(error));
         }
-        let before = self.ledger.view.clone();
+        let before = self.place.ledger.view.clone();
         let entry = self.replay_next()?;
         Some(entry.map(|entry| Step {
             before,
             entry,
-            after: self.ledger.view.clone(),
+            after: self.place.ledger.view.clone(),
         }))
     }
 }
@@ -252,14 +255,24 @@ impl Iterator for Entries<'_> {
 }
 
 /// Waits for entries that this or another process appends.
-#[derive(Debug)]
 pub struct Subscription {
     log: Arc<Log>,
     seen: Option<Head>,
+    /// Where the last read has ended, so that the next one need not begin with an image.
+    place: Option<Place>,
     /// What ended the last read, if entries came before it.
     fault: Option<EngineError>,
     /// Whether the last call gave an error.
     failed: bool,
+}
+
+/// Short: up to where it has given out entries.
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Subscription {
@@ -297,16 +310,24 @@ impl Subscription {
         {
             return Ok(Vec::new());
         }
+        let mut history = match self.place.take() {
+            Some(place) => History::at(&self.log, place, seen, self.seen),
+            None => self.log.history(self.seen)?,
+        };
         let mut entries = Vec::new();
-        for entry in self.log.history(self.seen)?.entries() {
-            match entry {
-                Ok(entry) => {
+        loop {
+            match history.next_entry() {
+                Some(Ok(entry)) => {
                     self.seen = Some(entry.head);
                     entries.push(entry);
                 }
-                Err(error) if entries.is_empty() => return Err(error),
-                Err(error) => {
+                Some(Err(error)) if entries.is_empty() => return Err(error),
+                Some(Err(error)) => {
                     self.fault = Some(error);
+                    break;
+                }
+                None => {
+                    self.place = Some(history.place);
                     break;
                 }
             }
@@ -372,6 +393,7 @@ impl Log {
         Subscription {
             log: self.clone(),
             seen: after,
+            place: None,
             fault: None,
             failed: false,
         }

@@ -10,7 +10,7 @@ use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
 use crate::codec::image;
 use crate::entry::Entry;
 use crate::error::EngineError;
-use crate::history::History;
+use crate::history::{History, Place};
 use crate::ledger::{Ledger, ReplayError};
 use crate::view::View;
 
@@ -148,18 +148,15 @@ impl Log {
         }
     }
 
-    /// As [`ledger_at`](Self::ledger_at), of the newest image that is not later than a time.
-    pub(crate) fn ledger_before(
-        &self,
-        time: i64,
-    ) -> Result<(Ledger, Option<Box<dyn Store>>), EngineError> {
+    /// As [`place_at`](Self::place_at), of the newest image that is not later than a time.
+    pub(crate) fn place_before(&self, time: i64) -> Result<Place, EngineError> {
         let mut most = self.refresh()?.head.map(|head| head.seq);
         let start = self.store().start()?;
         loop {
-            let (ledger, reader) = self.ledger_at(most)?;
-            let loaded = ledger.seq;
-            if loaded.is_none() || ledger.recorded <= time {
-                return Ok((ledger, reader));
+            let place = self.place_at(most)?;
+            let loaded = place.ledger.seq;
+            if loaded.is_none() || place.ledger.recorded <= time {
+                return Ok(place);
             }
             if let Some(start) = start
                 && loaded <= Some(start.seq)
@@ -169,29 +166,52 @@ impl Log {
             }
             most = loaded.and_then(|loaded| Seq::new(loaded.get() - 1));
             if most.is_none() {
-                return self.ledger_at(None);
+                return self.place_at(None);
             }
         }
     }
 
-    /// Returns the ledger from which the entries behind the record `behind` can be read, and the handle to read them with,
-    /// if the store gives one: the ledger of an image at or before it, that at the start of an archived log, or an empty
-    /// one.
-    pub(crate) fn ledger_at(
-        &self,
-        behind: Option<Seq>,
-    ) -> Result<(Ledger, Option<Box<dyn Store>>), EngineError> {
+    /// Returns the place from which the entries behind the record `behind` can be read: that record itself, if it is the
+    /// last one; otherwise that of an image at or before it, the start of an archived log, or the beginning.
+    pub(crate) fn place_at(&self, behind: Option<Seq>) -> Result<Place, EngineError> {
+        let newest = behind.and_then(|behind| self.newest_ledger(behind));
         let mut store = self.store();
         // It is also compared here that no other store stands where this one was.
         store.start()?;
         match store.reader() {
             Some(mut reader) => {
                 drop(store);
-                let ledger = self.ledger_in(reader.as_mut(), behind)?;
-                Ok((ledger, Some(reader)))
+                let ledger = match newest {
+                    Some(ledger) => ledger,
+                    None => self.ledger_in(reader.as_mut(), behind)?,
+                };
+                Ok(Place {
+                    ledger,
+                    reader: Some(reader),
+                })
             }
-            None => Ok((self.ledger_in(store.as_mut(), behind)?, None)),
+            None => {
+                let ledger = match newest {
+                    Some(ledger) => ledger,
+                    None => self.ledger_in(store.as_mut(), behind)?,
+                };
+                Ok(Place {
+                    ledger,
+                    reader: None,
+                })
+            }
         }
+    }
+
+    /// Returns the ledger up to the record `seq`, if that is the last one and durable: copying it costs next to nothing.
+    fn newest_ledger(&self, seq: Seq) -> Option<Ledger> {
+        let decider = self.enter();
+        let head = self.view().head?;
+        (decider.ledger.seq == Some(seq) && head.seq == seq).then(|| {
+            let mut ledger = decider.ledger.clone();
+            ledger.view.head = Some(head);
+            ledger
+        })
     }
 
     pub(super) fn ledger_in(
