@@ -134,38 +134,6 @@ impl State {
 }
 
 impl Domain {
-    /// Checks whether a moment of this kind may be created or redefined at all, before anything is known of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Excluded`], then [`Refusal::CheckpointInactive`].
-    pub fn admits(&self, kind: MomentKind) -> Result<(), Refusal> {
-        let excluded = match kind {
-            MomentKind::Snapshot => !self.checkpoints.is_empty(),
-            MomentKind::Checkpoint => !self.snapshots.is_empty(),
-        };
-        if self.policy.exclusive && excluded {
-            return Err(Refusal::Excluded { kind });
-        }
-        if kind == MomentKind::Checkpoint && self.policy.active && !self.power.is_active() {
-            return Err(Refusal::CheckpointInactive);
-        }
-        Ok(())
-    }
-
-    /// Checks whether the guest may be halted after a snapshot.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::HaltTransient`].
-    pub fn admits_halt(&self) -> Result<(), Refusal> {
-        if self.persistent {
-            Ok(())
-        } else {
-            Err(Refusal::HaltTransient)
-        }
-    }
-
     fn decide(
         &self,
         action: &Action,

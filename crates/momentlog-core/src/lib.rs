@@ -43,7 +43,9 @@ mod event;
 mod hold;
 mod ids;
 mod job;
+mod moment_kind;
 mod moment_list;
+mod policy;
 mod refusal;
 mod settings;
 mod snapshot;
@@ -55,8 +57,7 @@ pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
 };
 pub use domain::{
-    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Policy, Power, Profile, Rule,
-    RunState, SourceKind,
+    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Power, RunState, SourceKind,
 };
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use hold::{Hold, HoldTag, Holds};
@@ -65,10 +66,12 @@ pub use job::{
     Deletion, DiskEffect, EffectKind, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength,
     JobOutcome, MomentToMake, OpenJob, OpenJobs, Seen, SettledBy,
 };
+pub use moment_kind::MomentKind;
 pub use moment_list::{
     Broken, LeafFilter, Moment, MomentList, Outline, ParentRefused, Placed, Scope, Walk,
 };
-pub use refusal::{DiskRefused, MomentKind, PolicyBreach, Refusal};
+pub use policy::{Policy, PolicyBreach, Profile, Rule};
+pub use refusal::{DiskRefused, Refusal};
 pub use settings::{Settings, SettingsChange};
 pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
 pub use state::{Counters, State};

@@ -1,34 +1,8 @@
 //! Why a command was not accepted. The texts are libvirt's details, without its prefixes.
 
-use std::fmt;
 use std::sync::Arc;
 
-use crate::{DomainUuid, JobId, MomentName, ParentRefused, SourceKind};
-
-/// Snapshot or checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MomentKind {
-    /// A point to roll back to.
-    Snapshot,
-    /// A point to make incremental backups from.
-    Checkpoint,
-}
-
-impl MomentKind {
-    /// The word, `snapshot` or `checkpoint`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MomentKind::Snapshot => "snapshot",
-            MomentKind::Checkpoint => "checkpoint",
-        }
-    }
-}
-
-impl fmt::Display for MomentKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::{DomainUuid, JobId, MomentKind, MomentName, ParentRefused, PolicyBreach, SourceKind};
 
 /// Why a command was not accepted; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +95,7 @@ pub enum Refusal {
         count: usize,
     },
     /// The policy is exclusive and there are moments of the other kind.
-    #[error("cannot create {kind} while {} exists", other(*.kind))]
+    #[error("cannot create {kind} while {} exists", .kind.other())]
     Excluded {
         /// The kind that was to be created.
         kind: MomentKind,
@@ -338,25 +312,4 @@ pub enum DiskRefused {
         /// The disk that has the name.
         other: Arc<str>,
     },
-}
-
-/// How a domain breaks its own policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyBreach {
-    /// Both kinds exist under `exclusive`.
-    #[error("it has snapshots and checkpoints, which `exclusive` forbids")]
-    NotExclusive,
-    /// The checkpoints fork, or have several roots, under `chain`.
-    #[error("its checkpoints do not form one chain, which `chain` asks for")]
-    NotAChain,
-    /// The current checkpoint is not the leaf under `chain`.
-    #[error("its current checkpoint is not the leaf, which `chain` asks for")]
-    CurrentNotLeaf,
-}
-
-fn other(kind: MomentKind) -> MomentKind {
-    match kind {
-        MomentKind::Snapshot => MomentKind::Checkpoint,
-        MomentKind::Checkpoint => MomentKind::Snapshot,
-    }
 }

@@ -271,26 +271,4 @@ impl Domain {
     fn ids(&self) -> impl Iterator<Item = MomentId> {
         self.snapshots.ids().chain(self.checkpoints.ids())
     }
-
-    /// Checks that the domain meets its own policy. O(checkpoints) under `chain`.
-    ///
-    /// # Errors
-    ///
-    /// The [`PolicyBreach`].
-    pub fn check_policy(&self) -> Result<(), PolicyBreach> {
-        self.meets(self.policy)
-    }
-
-    pub(crate) fn meets(&self, policy: crate::Policy) -> Result<(), PolicyBreach> {
-        if policy.exclusive && !self.snapshots.is_empty() && !self.checkpoints.is_empty() {
-            return Err(PolicyBreach::NotExclusive);
-        }
-        if policy.chain && !self.checkpoints.is_empty() {
-            let leaf = self.checkpoints.leaf().ok_or(PolicyBreach::NotAChain)?;
-            if self.checkpoints.current_id() != Some(leaf.id) {
-                return Err(PolicyBreach::CurrentNotLeaf);
-            }
-        }
-        Ok(())
-    }
 }
