@@ -119,7 +119,7 @@ impl State {
         Ok(next)
     }
 
-    /// The in-place form of [`apply`](Self::apply), for replay: only what somebody else holds is copied.
+    /// The in-place form of [`apply`](Self::apply), for replay: only what another version holds is copied.
     ///
     /// # Errors
     ///

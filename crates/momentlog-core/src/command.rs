@@ -20,7 +20,7 @@ pub struct Command {
 /// What to do with a domain or its moments. Times and names that the caller's clock decides are already read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Define the domain persistently, or define it anew. Follows `virDomainDefineXML`.
+    /// Define the domain persistently, or replace its definition. Follows `virDomainDefineXML`.
     Define(Arc<DomainDef>),
     /// Start the domain with this definition, transiently unless it is persistent already. Follows `virDomainCreateXML`.
     CreateLive(Arc<DomainDef>),

@@ -103,7 +103,7 @@ pub enum DiskLocation {
     Internal,
     /// In a new overlay above the disk's image.
     External,
-    /// Somebody else takes care of it.
+    /// Another program takes care of it.
     Manual,
 }
 
@@ -194,7 +194,7 @@ impl RunState {
     }
 }
 
-/// What was last told about whether and why a domain runs.
+/// The last report of whether and why a domain runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Power {
     /// The state.
@@ -206,7 +206,7 @@ pub struct Power {
 }
 
 impl Power {
-    /// Off, for a reason that nobody told.
+    /// Off, for an unknown reason.
     pub const OFF: Power = Power {
         state: RunState::Shutoff,
         reason: 0,
@@ -232,7 +232,7 @@ pub struct DomainParts {
     pub next_def: Option<Arc<DomainDef>>,
     /// Whether it outlives its guest.
     pub persistent: bool,
-    /// What was last told about the run state.
+    /// The last report of the run state.
     pub power: Power,
     /// The rules in force.
     pub policy: Policy,
@@ -339,7 +339,7 @@ impl Domain {
         self.persistent
     }
 
-    /// What was last told about the run state.
+    /// The last report of the run state.
     pub fn power(&self) -> Power {
         self.power
     }

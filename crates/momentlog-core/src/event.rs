@@ -33,7 +33,7 @@ pub enum Change {
         /// Whether it is the definition of a guest about to start, rather than the persistent one.
         live: bool,
     },
-    /// The domain was told to be in this run state. A persistent domain that stopped takes its next definition.
+    /// The domain is in this run state, as a caller reported. A persistent domain that stopped takes its next definition.
     StateChanged(Power),
     /// The domain lives only as long as its guest from now on.
     MadeTransient,

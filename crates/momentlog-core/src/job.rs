@@ -1,4 +1,4 @@
-//! Jobs: what a hypervisor is asked to do, written down before it is asked, so that whoever comes later can tell what
+//! Jobs: what a hypervisor is asked to do, written down before it is asked, so that a later reader can tell what
 //! became of it.
 //!
 //! A job is open from the event that begins it to the one that ends it or says that it failed. No command begins one: a

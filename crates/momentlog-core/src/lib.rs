@@ -1,6 +1,6 @@
 //! The pure state machine of momentlog.
 //!
-//! A [`Command`] says what somebody wants. [`State::decide`] answers with the [`Event`]s that it causes, or with a
+//! A [`Command`] says what a caller wants. [`State::decide`] answers with the [`Event`]s that it causes, or with a
 //! [`Refusal`]; [`State::apply`] gives the state after an event. Nothing here knows a file, a clock, randomness, XML or
 //! threads: all of that arrives as arguments, so the same events always build the same state.
 //!

@@ -31,7 +31,7 @@ pub use walk::{LeafFilter, Scope, Walk};
 /// 4. Looking for a name leads to the moment that has it.  5. Current is in the list.  6. Ids ascend with slots.
 /// 7. The number of leaves is that of moments without children.
 pub struct MomentList<D> {
-    /// In the order in which moments came; one that is gone leaves its slot empty until the list is made anew.
+    /// In the order in which moments came; one that is gone leaves its slot empty until the list is rebuilt.
     rows: Table<Row<D>>,
     links: Links,
     names: Names,
@@ -103,7 +103,7 @@ pub enum ParentRefused {
 
 /// What looking for a moment among another's ancestors found.
 enum Climb {
-    /// It is none of them, found in so many steps.
+    /// It is none of them; the search took this many steps.
     Free(u64),
     /// It is the parent of this one.
     Cycle(Slot),
@@ -159,7 +159,7 @@ impl<D> MomentList<D> {
         listed.map(|(_, row)| row.id)
     }
 
-    /// The highest id of a moment that is or was here, since the list was made anew.
+    /// The highest id of a moment that is or was here, since the list was rebuilt.
     pub(crate) fn last_id(&self) -> Option<MomentId> {
         self.last
     }

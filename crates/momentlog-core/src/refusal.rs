@@ -277,7 +277,7 @@ pub enum DiskRefused {
     /// Some disks would be kept in their images and some in overlays.
     #[error("mixing internal and external targets for a snapshot is not yet supported")]
     Mixed,
-    /// No driver here can leave a disk to somebody else.
+    /// No driver here can leave a disk to another program.
     #[error("'manual' snapshot mode is not supported by the test driver")]
     Manual,
     /// No name can be made up for an overlay that is not a file.

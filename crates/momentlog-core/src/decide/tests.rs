@@ -4,7 +4,7 @@ use crate::{CheckpointDisk, DomainDisk, ParentRefused, Profile, SourceKind};
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 
-/// A store with one domain of two disks, told in commands: `given([...]).when(action).then(...)`.
+/// A store with one domain of two disks, tested in the form `given([...]).when(action).then(...)`.
 struct Store(State);
 
 fn name(text: &str) -> MomentName {

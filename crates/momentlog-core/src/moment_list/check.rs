@@ -109,7 +109,7 @@ impl Links {
         }
         // Every list of children is sound and names its parent, so each moment is in one list at most,
         // and all are in one if the lengths add up. What is left is that all hang below a root: where every
-        // parent is older than its children, whoever goes up arrives at one.
+        // parent is older than its children, the way up ends at a root.
         let reached = if in_lists == len && !is_ordered {
             let after = |slot: &Slot| self.after(*slot, None, true);
             std::iter::successors(self.children(None).first, after).count()
@@ -191,7 +191,7 @@ impl<D> MomentList<D> {
         }
     }
 
-    /// Checks that the links, of which so many were found sound, are those of the moments that are there. O(1).
+    /// Checks that the number of sound links is the number of moments. O(1).
     pub(super) fn check_columns(&self, links: Result<usize, Tangle>) -> Result<(), Broken> {
         if self.links.len() != self.rows.len() {
             return Err(Broken::Columns);

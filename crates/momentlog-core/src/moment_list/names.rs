@@ -9,7 +9,7 @@ use super::table::{Slot, Table};
 use super::{Moment, Row, moment_at};
 use crate::MomentName;
 
-/// Entries beside the index that a version has at least before the index is made anew, and of how many entries one.
+/// Entries beside the index that a version has at least before the index is rebuilt, and of how many entries one.
 const BESIDE_MIN: usize = 256;
 const BESIDE_PART: usize = 32;
 
@@ -125,7 +125,7 @@ impl Names {
         true
     }
 
-    /// Removes the name of a row that is about to go. An entry in the index stays until that is made anew.
+    /// Removes the name of a row that is about to go. An entry in the index stays until the index is rebuilt.
     pub(super) fn remove(&mut self, name: &MomentName, slot: Slot) {
         if !self.beside.is_empty() {
             self.beside.remove(&self.entry(slot, name.as_str()));
@@ -225,7 +225,7 @@ impl Index {
         self.probe(entry.tag).any(take)
     }
 
-    /// As [`insert`](Self::insert), where nobody else has the index and there is room; returns whether no entry has the tag.
+    /// As [`insert`](Self::insert), where no other version has the index and there is room; returns whether no entry has the tag.
     fn put(&mut self, entry: Entry) -> bool {
         for at in self.probe(entry.tag) {
             let place = self.places[at].get_mut();

@@ -9,7 +9,7 @@ use super::table::Slot;
 use super::{Broken, MomentList, Row, Table};
 use crate::{MomentId, MomentName};
 
-/// Slots without a moment that a list has at least, and more than moments, when it is made anew.
+/// Slots without a moment that a list has at least, and more than moments, when it is rebuilt.
 const SPARSE_MIN: usize = 64;
 
 /// A moment and its place in a list, for an image: positions count the moments of the list from 0, by ascending id.

@@ -14,7 +14,7 @@ const CHANGES_PER_CHUNK: usize = 256;
 pub(super) struct Slot(NonZeroU32);
 
 impl Slot {
-    /// The slot after so many others.
+    /// The slot with `index` slots before it.
     pub(super) fn at(index: usize) -> Slot {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Slot(number.expect("a list has fewer than 2^32 moments"))
@@ -39,7 +39,7 @@ impl Slot {
 /// Rows by slot. A clone shares all of them, and never changes with the original.
 ///
 /// Rows lie in chunks. A row that is added goes into the last of them, behind those that other versions know of. A row is
-/// changed in place where nobody else has its chunk; otherwise it goes into a persistent map beside the chunks, and many
+/// changed in place where no other version has its chunk; otherwise it goes into a persistent map beside the chunks, and many
 /// such changes are taken into chunks at once. `docs/decisions/0012-columns.md` has the reasons.
 #[derive(Debug)]
 pub(super) struct Table<R> {
@@ -52,7 +52,7 @@ pub(super) struct Table<R> {
     len: usize,
 }
 
-/// Up to so many rows that are copied as one.
+/// A limited number of rows that are copied as one.
 #[derive(Debug)]
 enum Chunk<R> {
     /// Rows, and places for those after them, which are filled in order. Versions share the places: behind the rows of one
@@ -86,7 +86,7 @@ impl<R> Chunk<R> {
 }
 
 impl<R: Clone> Chunk<R> {
-    /// A chunk of its own of the first rows, with places for so many in all.
+    /// Copies the first `rows` rows into a new chunk with places for `all` rows.
     fn copy(&self, rows: usize, all: usize) -> Chunk<R> {
         let mut copy = Vec::with_capacity(rows);
         copy.extend((0..rows).filter_map(|at| self.get(at)).cloned());
@@ -182,7 +182,7 @@ impl<R: Clone> Table<R> {
             None => self.make_places(at).set(row).err(),
         };
         if let Some(row) = refused {
-            // Somebody who had the same rows has added another.
+            // Another version that has the same rows has added a row.
             self.change(slot, row);
         }
         slot
@@ -233,7 +233,7 @@ impl<R: Clone> Table<R> {
         }
     }
 
-    /// Takes the changed rows into chunks, of which those are copied that somebody else has.
+    /// Takes the changed rows into chunks. A chunk that another version has is copied first.
     fn take_in(&mut self) {
         let chunks = Arc::make_mut(&mut self.chunks);
         self.touched = 0;
