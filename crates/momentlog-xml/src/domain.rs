@@ -100,7 +100,7 @@ pub(crate) fn domain_def(
         Some(_) => {}
     }
     let os_type = root.child("os").and_then(|os| os.child_text("type"));
-    // Who starts a guest by a boot loader of the host leaves it to that.
+    // A guest that a boot loader of the host starts gets it from there.
     if os_type.is_none() && root.child_text("bootloader").is_none() {
         return Err(wrong(DomainRule::OsType));
     }
@@ -111,7 +111,7 @@ pub(crate) fn domain_def(
         }
     };
     let disks = disks(source, root)?;
-    // Last, so that nobody is asked for a uuid that is not used.
+    // Last, so that no uuid is made that is not used.
     let uuid = uuid.unwrap_or_else(fresh);
     // libvirt reads the first one alone, and writes it in its own way.
     let is_as_written = given.is_some_and(|given| given.text() == *uuid.to_string());

@@ -140,7 +140,7 @@ pub enum MomentRule {
     /// Whether a saved snapshot was current is 0 or 1.
     #[error("'{0}' in 'active' is neither 0 nor 1")]
     Active(String),
-    /// Nobody else can keep the memory.
+    /// No other program can keep the memory.
     #[error("'manual' memory snapshot mode not supported")]
     MemoryManual,
     /// Only external memory has a file.
