@@ -59,7 +59,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
-    /// How much is told of what goes on: 0 (all) to 4 (errors)
+    /// How much is logged: 0 (all) to 4 (errors)
     #[arg(short, long, value_name = "NUM")]
     pub debug: Option<String>,
 
@@ -120,7 +120,7 @@ impl Arguments {
         short.then(|| format!("{version}\n"))
     }
 
-    /// Checks what clap does not, with virsh's words for it. Returns the level of what is told, from 0 to 4.
+    /// Checks what clap does not, with virsh's words for it. Returns the level of what is logged, from 0 to 4.
     ///
     /// # Errors
     ///

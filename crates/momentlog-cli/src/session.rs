@@ -63,7 +63,7 @@ pub enum Format {
 pub struct Shown {
     /// Whether only data is printed.
     pub quiet: bool,
-    /// How verbs answer that are not told otherwise.
+    /// How verbs answer without an option `--format`.
     pub format: Format,
     /// Whether the time that each command took is printed.
     pub timing: bool,
@@ -184,7 +184,7 @@ impl Session {
             undoes: undoes.or(base.undoes),
             ..base
         });
-        // Whoever repeats a command means what was there then.
+        // A command that is repeated means what was there then.
         Ok(connection.for_retry()?)
     }
 
