@@ -31,7 +31,7 @@ pub(crate) fn create(name: u64) -> Command {
     }
 }
 
-/// A store with a domain of two disks and so many checkpoints.
+/// A store with a domain of two disks and `live` checkpoints.
 pub(crate) fn store(path: &Path, live: usize) -> Result<Connection, Failed> {
     let store = Connection::over(
         Box::new(FileStore::new(RealDisk::new(path))),
@@ -121,7 +121,7 @@ fn waiting(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> 
         ));
     }
     for store in &stores {
-        // The image that so many records make due.
+        // The image that this number of records makes due.
         store.0.make_image()?;
     }
     let mut rates: [[Vec<f64>; 2]; 2] = Default::default();

@@ -1,6 +1,6 @@
 //! The hottest operations, one at a time: for a profiler, and to count their instructions.
 //!
-//! Counts say the same on a noisy machine as on a quiet one. Each operation runs so often and twice as often, so that what
+//! Counts say the same on a noisy machine as on a quiet one. Each operation runs N times and 2 N times, so that what
 //! comes before it cancels out.
 
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use crate::Failed;
 use crate::command::{DOMAIN, create, store};
 use crate::state::{created, open};
 
-/// Does one operation so often, on a store of so many moments.
+/// Does one operation `times` times, on a store of `moments` moments.
 type Run = fn(&Path, moments: usize, times: usize) -> Result<(), Failed>;
 
 /// One operation.
@@ -65,7 +65,7 @@ const OPERATIONS: [Operation; 13] = [
 /// Moments that the store has when instructions are counted.
 const MOMENTS: usize = 5_000;
 
-/// Does one operation so often, on a store of so many moments.
+/// Does one operation `times` times, on a store of `moments` moments.
 pub(crate) fn run(name: &str, moments: usize, times: usize) -> Result<(), Failed> {
     let found = OPERATIONS.iter().find(|operation| operation.name == name);
     let operation = found.ok_or("no such operation")?;

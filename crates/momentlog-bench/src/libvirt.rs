@@ -119,7 +119,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
         };
         let (mut own, mut its) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            // What takes ours some milliseconds is done anew until the turn is over, so that nothing beside it decides.
+            // An operation of a few milliseconds is repeated until the turn is over, so that nothing beside it decides.
             let begun = Instant::now();
             let mut turn = vec![ours(work.name, count, seconds)?];
             while begun.elapsed() < effort.round {

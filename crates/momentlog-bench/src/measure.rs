@@ -227,7 +227,7 @@ pub(crate) fn until(
     Ok(events)
 }
 
-/// As [`until`], on so many threads at once.
+/// As [`until`], on several threads at once.
 pub(crate) fn threads(
     count: usize,
     time: Duration,

@@ -412,7 +412,7 @@ fn memory(effort: Effort, table: &mut Table) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Returns how many bytes this process grows by when it makes a store of so many moments.
+/// Returns how many bytes this process grows by when it makes a store of `moments` moments.
 pub(crate) fn grown(moments: usize) -> Result<u64, Failed> {
     let scratch = tempfile::tempdir()?;
     let before = resident_bytes();
