@@ -1,18 +1,18 @@
 //! Group commit: threads that hand in work together share one write.
 //!
-//! Whoever needs an answer first, and finds nobody writing, writes for everybody who waits: the leader. What arrives
-//! meanwhile is the next group. Nothing is answered before it is settled. The tests run this file under a scheduler that
+//! The first thread that needs an answer while no thread writes is the leader: it writes for all threads that wait. What
+//! arrives meanwhile is the next group. Nothing is answered before it is settled. The tests run this file under a scheduler that
 //! tries the interleavings, so it takes its locks from [`crate::sync`].
 
 use std::sync::{Arc, PoisonError};
 
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Latch, Mutex, MutexGuard, Ordering};
 
-/// Work in the order in which it was decided, written by whoever needs an answer first and finds nobody writing.
+/// Work in the order in which it was decided. The first thread that needs an answer while no thread writes writes it.
 #[derive(Debug)]
 pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
-    /// Tells leaders that nobody writes any more.
+    /// Tells leaders that no thread writes any more.
     turn: Condvar,
     /// How many writes have failed: what was decided before one of them was decided on what is not there. It changes under
     /// the lock.
@@ -26,7 +26,7 @@ struct State<T, E> {
     open: Ticket<E>,
     /// The group that is being written.
     writing: Option<Ticket<E>>,
-    /// How many leaders sleep until nobody writes.
+    /// How many leaders sleep until no thread writes.
     asleep: usize,
 }
 
@@ -36,7 +36,7 @@ pub struct Ticket<E>(Arc<Group<E>>);
 
 #[derive(Debug)]
 struct Group<E> {
-    /// Whether somebody writes it, or will.
+    /// Whether a thread writes it, or will.
     led: AtomicBool,
     settled: Latch<Settled<E>>,
 }
@@ -100,7 +100,7 @@ impl<T, E> CommitQueue<T, E> {
         self.push_with(generation, |_| item)
     }
 
-    /// As [`push`](Self::push), of what `make` makes, which sees what is waiting. Until it returns, nobody takes that.
+    /// As [`push`](Self::push), of what `make` makes, which sees what is waiting. Until it returns, no leader takes what is waiting.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<T, E> CommitQueue<T, E> {
         }
     }
 
-    /// Waits until the work is settled, and writes it, with all else that waits, if nobody does.
+    /// Waits until the work is settled. If no thread writes, this one writes it, with all else that waits.
     ///
     /// `write` gets the work in the order in which it was handed in. If it fails, so does all that is waiting.
     ///
@@ -156,7 +156,7 @@ impl<T, E> CommitQueue<T, E> {
         }
     }
 
-    /// Writes the open group as soon as nobody else writes, unless that has failed.
+    /// Writes the open group as soon as no other thread writes, unless that has failed.
     fn lead(&self, ticket: &Ticket<E>, write: &mut dyn FnMut(Vec<T>) -> Result<(), E>) {
         let mut state = self.lock();
         loop {
@@ -217,7 +217,7 @@ impl<T, E> Drop for Lead<'_, T, E> {
         drop(abandoned);
         // Who writes next goes on first, and those who have their answer after that. One thread sleeps there at most,
         // but for leaders whose groups have failed: waking only one of them could leave the next writer asleep.
-        // Waking nobody would still be a call to the system.
+        // A wake without a sleeping thread would still be a call to the system.
         if asleep {
             self.queue.turn.notify_all();
         }

@@ -162,12 +162,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// What the disk says.
     fn length(&self) -> io::Result<u64>;
 
-    /// Takes the file's lock, shared or exclusive, if nobody holds it otherwise. It lasts until [`unlock`](Self::unlock)
+    /// Takes the file's lock, shared or exclusive, if no other handle's lock excludes it. It lasts until [`unlock`](Self::unlock)
     /// or until the file is dropped.
     ///
     /// # Errors
     ///
-    /// What the disk says; that somebody holds it is `Ok(false)`.
+    /// What the disk says; that another handle holds it is `Ok(false)`.
     fn try_lock(&self, share: bool) -> io::Result<bool>;
 
     /// Lets go of the lock.
@@ -181,7 +181,7 @@ pub trait DiskFile: Debug + Send + Sync {
 /// Why a directory or file cannot be trusted with a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsafe {
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     #[error("it belongs to user {owner}, not to user {user}")]
     Owner {
         /// The owner's number.
@@ -255,7 +255,7 @@ impl RealDisk {
 }
 
 /// Says whether `user` may use what belongs to `owner` and has this mode: whatever the modes allow may be read, with a word
-/// about it if it is another user's, and only one's own is written. What others may write is nobody's to trust.
+/// about it if it is another user's, and only one's own is written. What other users may write is not trusted.
 fn trust(user: u32, owner: u32, mode: u32, access: Access) -> Result<Option<Unsafe>, Unsafe> {
     let foreign = Unsafe::Owner { owner, user };
     if mode & 0o022 != 0 {
@@ -314,7 +314,7 @@ impl Disk for RealDisk {
         } else {
             OFlags::RDONLY
         };
-        // Without NONBLOCK, opening a pipe that somebody put here would wait for its other end.
+        // Without NONBLOCK, opening a pipe that stands here would wait for its other end.
         let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(self.directory(access)?, name, flags, Mode::empty());
         let file = opened.map_err(|error| match error {

@@ -100,7 +100,7 @@ pub enum StoreError {
         /// What was asked.
         doing: &'static str,
     },
-    /// Somebody else writes. Nothing was written: try later.
+    /// Another writer holds the lock. Nothing was written: try later.
     #[error("{} is being written by process {pid} on {host}", .path.display())]
     Locked {
         /// The directory.

@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// Bytes after the last record that an interrupted write left. Nobody was told that they are durable.
+/// Bytes after the last record that an interrupted write left. No caller has an answer that they are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment.
@@ -221,7 +221,7 @@ impl Store for FileStore {
         self.check_place()?;
         let lock = lock::take(self.disk.as_ref(), wait)?;
         let lock = self.opened(LOCK, lock)?;
-        // Now nobody else changes what stands there.
+        // Now no other writer changes what stands there.
         self.check_place()?;
         let (end, segments) = self.recover(&lock)?;
         let path = self.path(HEAD);
@@ -256,7 +256,7 @@ impl Store for FileStore {
         // `head` was opened by its name, which may be another store's by now.
         self.check_lock(&writer.lock, writer.end.head)?;
         writer.publish(self.log);
-        // What the last writer left is settled now. If that cannot be told, readers stay careful.
+        // What the last writer left is settled now. If the lock file cannot say so, readers stay careful.
         let _ = lock::tell(&*writer.lock, false);
         self.writer = Some(writer);
         Ok(())
@@ -286,7 +286,7 @@ impl Store for FileStore {
             self.append_checked(&mut writer, log, drafts)
         };
         if self.poisoned && self.replaced.is_none() {
-            // Also after this process: until a writer has settled it, nobody serves what stands behind `head`.
+            // Also after this process: until a writer has settled it, no reader serves what stands behind `head`.
             let _ = lock::tell(&*writer.lock, true);
         }
         self.writer = Some(writer);
@@ -569,7 +569,7 @@ impl Writer {
         }
     }
 
-    /// Takes back what was published, because the record is not in the log: somebody has overwritten the files with a copy
+    /// Takes back what was published, because the record is not in the log: a user has overwritten the files with a copy
     /// after it was written and before it was published. `standing` is a record that is there; without one, `head` becomes
     /// zeros, which say nothing, and the next writer writes it.
     fn take_back(&self, standing: Option<(LogId, Head)>) {

@@ -58,9 +58,9 @@ fn says_unsettled(file: &dyn DiskFile) -> io::Result<bool> {
 /// What the lock tells a reader.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Status {
-    /// Somebody is writing.
+    /// A writer holds the lock.
     pub(crate) held: bool,
-    /// The last writer left bytes of which nobody knows what became.
+    /// The last writer left bytes that may or may not be durable.
     pub(crate) unsettled: bool,
 }
 

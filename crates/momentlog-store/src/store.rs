@@ -50,7 +50,7 @@ pub trait Store: std::fmt::Debug + Send {
         false
     }
 
-    /// Makes this handle the writer, so that nobody else appends until [`end`](Self::end).
+    /// Makes this handle the writer, so that no other handle appends until [`end`](Self::end).
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ pub trait Store: std::fmt::Debug + Send {
     /// Lets others write again.
     fn end(&mut self);
 
-    /// Whether this handle is the writer, so that nobody else can have appended.
+    /// Whether this handle is the writer, so that no other handle can have appended.
     fn is_writer(&self) -> bool;
 
     /// The record after which the log begins here, if those up to it were archived; `None` for a whole log.
@@ -186,7 +186,7 @@ impl Store for MemoryStore {
     }
 
     fn verifies(&self) -> bool {
-        // Nobody else has them.
+        // No other handle has them.
         true
     }
 

@@ -42,7 +42,7 @@ impl FileStore {
         let first = self.read_start()?.map(|(_, start)| start.seq);
         check_mark(to, log)?;
         if segments(to)?.is_empty() {
-            // Before the first segment, so that nobody takes it for a store.
+            // Before the first segment, so that no program takes it for a store.
             mark(to, log, expected)?;
         }
         for segment in segments(self.disk.as_ref())? {
@@ -129,8 +129,8 @@ impl FileStore {
         removed
     }
 
-    /// Removes what an interrupted archiving or image left: files that the log does not need. What cannot be removed is
-    /// in the way of nobody.
+    /// Removes what an interrupted archiving or image left: files that the log does not need. What cannot be removed
+    /// does no harm.
     pub(super) fn remove_leftovers(
         &mut self,
         lock: &Opened,
@@ -234,7 +234,7 @@ fn copy(from: &dyn Disk, to: &dyn Disk, name: &str) -> Result<(), StoreError> {
                 let source = io::Error::other("another file of that name is there");
                 return Err(StoreError::io("archive to", to.path().join(name))(source));
             }
-            // Written once more even if it is whole: nobody knows whether it was synced.
+            // Written once more even if it is whole: it may not have been synced.
             write_whole(to, name, &bytes)
         }
     }

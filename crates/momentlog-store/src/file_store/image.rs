@@ -279,7 +279,7 @@ fn write_if(
     disk.sync_dir().map_err(StoreError::io("sync", disk.path()))
 }
 
-/// Returns a name for a file that is not complete yet. What somebody has put in the way, and cannot be removed, stays.
+/// Returns a name for a file that is not complete yet. A file in the way that cannot be removed stays.
 fn temporary(disk: &dyn Disk, name: &str) -> Result<String, StoreError> {
     const TRIES: usize = 16;
     let mut failed = None;

@@ -1,6 +1,6 @@
 //! What a handle remembers is compared with what stands there now, before it is used.
 //!
-//! Somebody may put a copy of the store back, or overwrite its files, while a handle is open. Its offsets then mean
+//! A user may put a copy of the store back, or overwrite its files, while a handle is open. Its offsets then mean
 //! nothing, and what it appends would be in no store. Such a handle refuses everything from then on.
 
 use std::io;
@@ -86,7 +86,7 @@ impl FileStore {
             }
             Err(error) => unknown(error),
         };
-        // The handle goes no further, whatever the reason: nobody knows which store holds what it has written.
+        // The handle goes no further, whatever the reason: it is unknown which store holds what it has written.
         self.poisoned = true;
         writer.end = before;
         Err(error)
@@ -167,7 +167,7 @@ impl FileStore {
         Ok(self.is_told(writer)? && self.frame_stands(writer, end)?)
     }
 
-    /// Whether `head` says what a writer has told last.
+    /// Whether `head` says what a writer has published last.
     fn is_told(&self, writer: &Writer) -> Result<bool, StoreError> {
         let Some(told) = &writer.told else {
             return Ok(true);

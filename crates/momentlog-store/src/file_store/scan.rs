@@ -9,7 +9,7 @@ use crate::segment::{Cursor, FrameReader, Next, check_directory};
 use crate::store::next_seq;
 use crate::{Head, LogId, Record, Seq};
 
-/// How often reading begins again because somebody has archived what was being read.
+/// How often reading begins again because a writer has archived what was being read.
 const OVERTAKEN_MAX: usize = 16;
 
 /// What one look at the log found.
@@ -68,7 +68,7 @@ impl FileStore {
         }
     }
 
-    /// Gives out what there is behind `after`, once, and says how the log ends; nothing if somebody is
+    /// Gives out what there is behind `after`, once, and says how the log ends; nothing if a writer is
     /// writing there.
     fn scan(
         &mut self,
@@ -99,7 +99,7 @@ impl FileStore {
             Some(after) if record.seq == after.seq => Err(StoreError::Forked { at: record.seq }),
             _ => each(record),
         };
-        // What a failed sync left behind is nobody's to serve, although this handle wrote it.
+        // What a failed sync left behind is not served, although this handle wrote it.
         let sees_all = self.writer.is_some() && !self.poisoned;
         let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
         let mut lock = None;
@@ -158,7 +158,7 @@ impl FileStore {
         }
         let short = after.filter(|after| {
             let is_short = served.head.is_none_or(|served| served.seq < after.seq);
-            // Where it cannot be told what is durable, it cannot be told what is missing either.
+            // Where it is unknown what is durable, it is unknown too what is missing.
             is_short && !self.head_torn && !self.poisoned
         });
         let truncated = short.map(|had| StoreError::Truncated {
