@@ -1,6 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::IdRuns;
-use crate::{CheckpointDisk, DomainDisk, ParentRefused, Profile, SourceKind};
+use crate::{
+    CheckpointDef, CheckpointDisk, CreateCheckpoint, CreateSnapshot, DiskTracking, DomainDef,
+    DomainDisk, Extent, IdRuns, MomentChange, MomentName, ParentRefused, Policy, Profile, Redefine,
+    Resume, RunState, SourceKind, StateChange,
+};
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
 

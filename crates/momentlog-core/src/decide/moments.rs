@@ -1,0 +1,117 @@
+//! What commands cause that moments of both kinds take.
+
+use crate::apply::{descendants, extent_of};
+use crate::{
+    Domain, DomainDef, Extent, Moment, MomentChange, MomentKind, MomentList, MomentName, Policy,
+    Refusal,
+};
+
+impl Domain {
+    pub(super) fn own_uuid(
+        &self,
+        kind: MomentKind,
+        name: &MomentName,
+        domain: Option<&DomainDef>,
+    ) -> Result<(), Refusal> {
+        match domain {
+            Some(domain) if domain.uuid != self.uuid => Err(Refusal::WrongUuid {
+                kind,
+                name: name.clone(),
+                uuid: self.uuid,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn found<'a, D>(
+    list: &'a MomentList<D>,
+    kind: MomentKind,
+    name: &MomentName,
+) -> Result<Moment<'a, D>, Refusal> {
+    list.find(Some(name.as_str()))
+        .ok_or_else(|| Refusal::NoMoment {
+            kind,
+            name: name.clone(),
+        })
+}
+
+pub(super) fn free<D>(list: &MomentList<D>, name: &MomentName) -> Result<(), Refusal> {
+    match list.find(Some(name.as_str())) {
+        Some(_) => Err(Refusal::NameTaken { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Returns the name asked for, or the second; under `suffix` the first of `NOW`, `NOW-2`, `NOW-3`, … that is free.
+pub(super) fn chosen_name<D>(
+    list: &MomentList<D>,
+    name: Option<&MomentName>,
+    now: i64,
+    policy: Policy,
+) -> MomentName {
+    if let Some(name) = name {
+        return name.clone();
+    }
+    let second = MomentName::new(&now.to_string()).expect("a number is a name");
+    if !policy.suffix || list.find(Some(second.as_str())).is_none() {
+        return second;
+    }
+    (2..=u64::MAX)
+        .filter_map(|number| MomentName::new(&format!("{now}-{number}")))
+        .find(|name| list.find(Some(name.as_str())).is_none())
+        .expect("a list does not hold every name")
+}
+
+/// The deletion that both kinds share: current moves to the parent if it goes, or to the moment if only that stays.
+pub(super) fn delete<D>(
+    list: &MomentList<D>,
+    kind: MomentKind,
+    name: &MomentName,
+    extent: Extent,
+) -> Result<MomentChange<D>, Refusal> {
+    let id = found(list, kind, name)?.id;
+    let below = descendants(list, id, extent);
+    let removed = extent_of(id, extent, &below);
+    let children_moved = if extent == Extent::One {
+        list.child_count(Some(id)) as u64
+    } else {
+        0
+    };
+    let current = match list.current_id() {
+        Some(current) if removed.contains(current) => match extent {
+            Extent::ChildrenOnly => Some(id),
+            Extent::One | Extent::Subtree => list.parent(id).map(|parent| parent.id),
+        },
+        current => current,
+    };
+    Ok(MomentChange::Deleted {
+        id,
+        extent,
+        removed,
+        children_moved,
+        current,
+    })
+}
+
+pub(super) fn reparent<D>(
+    list: &MomentList<D>,
+    kind: MomentKind,
+    name: &MomentName,
+    parent: Option<&MomentName>,
+) -> Result<MomentChange<D>, Refusal> {
+    let id = found(list, kind, name)?.id;
+    let parent = list.check_parent(name, parent)?;
+    Ok(MomentChange::Reparented { id, parent })
+}
+
+pub(super) fn set_current<D>(
+    list: &MomentList<D>,
+    kind: MomentKind,
+    name: Option<&MomentName>,
+) -> Result<MomentChange<D>, Refusal> {
+    let current = name
+        .map(|name| found(list, kind, name).map(|moment| moment.id))
+        .transpose()?;
+    Ok(MomentChange::CurrentSet(current))
+}
