@@ -105,7 +105,7 @@ pub struct Error {
     code: ErrorCode,
     domain: ErrorDomain,
     message: String,
-    cause: Option<Cause>,
+    cause: Option<Arc<Cause>>,
 }
 
 /// What libvirt's numbers say about it is in the error; this is what the layers below have said.
@@ -175,7 +175,7 @@ impl Error {
 
     /// What went wrong, for programs.
     pub fn kind(&self) -> ErrorKind<'_> {
-        match &self.cause {
+        match self.cause.as_deref() {
             None => ErrorKind::Call,
             Some(Cause::Refusal(refusal)) => ErrorKind::Refused(refusal),
             Some(Cause::Xml(error)) => ErrorKind::Xml(error),
@@ -217,7 +217,7 @@ impl Error {
 
     /// What the store said, if that is the reason.
     pub fn store(&self) -> Option<&StoreError> {
-        match &self.cause {
+        match self.cause.as_deref() {
             Some(Cause::Engine(error)) => error.store(),
             _ => None,
         }
@@ -233,7 +233,7 @@ impl Error {
 
     /// What is wrong with the XML, if that is the reason.
     pub fn xml(&self) -> Option<&XmlError> {
-        match &self.cause {
+        match self.cause.as_deref() {
             Some(Cause::Xml(error)) => Some(error),
             _ => None,
         }
@@ -264,7 +264,7 @@ impl Error {
     }
 
     pub(crate) fn caused(mut self, cause: Cause) -> Error {
-        self.cause = Some(cause);
+        self.cause = Some(Arc::new(cause));
         self
     }
 }

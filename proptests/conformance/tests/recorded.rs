@@ -53,11 +53,11 @@ fn every_recorded_call_is_a_procedure_and_every_procedure_but_five_is_recorded()
         .collect();
     // libvirt's client knows the name of its handle, and asks nobody.
     assert_eq!(
-        Vec::from_iter(recorded.difference(&procedures)),
+        recorded.difference(&procedures).collect::<Vec<_>>(),
         ["virDomainCheckpointGetName", "virDomainSnapshotGetName"]
     );
     assert_eq!(
-        Vec::from_iter(procedures.difference(&recorded)),
+        procedures.difference(&recorded).collect::<Vec<_>>(),
         [
             "virConnectListAllDomains",
             "virDomainGetXMLDesc",

@@ -283,9 +283,11 @@ mod tests {
         assert_eq!(hex(settings), vector("set-settings"));
     }
 
-    /// The commands of the vectors, each with every field that it can have.
-    fn commands() -> [(&'static str, Action); 13] {
-        let name = |text: &str| MomentName::new(text).unwrap();
+    fn name(text: &str) -> MomentName {
+        MomentName::new(text).unwrap()
+    }
+
+    fn def() -> Arc<DomainDef> {
         let disk = |target: &str, kind, source: Option<&str>, format: Option<&str>| DomainDisk {
             target: target.into(),
             kind,
@@ -295,7 +297,7 @@ mod tests {
             readonly: source.is_none(),
             snapshot: source.is_none().then_some(DiskLocation::No),
         };
-        let def = Arc::new(DomainDef {
+        Arc::new(DomainDef {
             name: "vm".into(),
             uuid: uuid(),
             memory_kib: 8192,
@@ -304,137 +306,138 @@ mod tests {
                 disk("sda", SourceKind::Block, None, None),
             ],
             xml: "<domain/>".into(),
-        });
-        let text = |text: &str| Some(text.into());
-        let snapshot_disks = vec![
-            SnapshotDisk {
-                name: "vda".into(),
-                location: Some(DiskLocation::External),
-                kind: SourceKind::File,
-                driver: text("qcow2"),
-                source: text("/o"),
-                xml: text("<disk>\n  <source file='/o' x='y'/>\n</disk>\n"),
+        })
+    }
+
+    fn of_domains() -> Vec<(&'static str, Action)> {
+        let undefine = Action::Undefine {
+            with_snapshots: true,
+        };
+        vec![
+            ("define", Action::Define(def())),
+            ("create", Action::CreateLive(def())),
+            ("change-state", Action::ChangeState(StateChange::Suspend)),
+            ("undefine", undefine),
+            ("set-policy", Action::SetPolicy(Profile::Own.policy())),
+        ]
+    }
+
+    fn of_snapshots() -> Vec<(&'static str, Action)> {
+        let overlay = SnapshotDisk {
+            name: "vda".into(),
+            location: Some(DiskLocation::External),
+            kind: SourceKind::File,
+            driver: Some("qcow2".into()),
+            source: Some("/o".into()),
+            xml: Some("<disk>\n  <source file='/o' x='y'/>\n</disk>\n".into()),
+        };
+        let unsaid = SnapshotDisk {
+            name: "sda".into(),
+            location: None,
+            kind: SourceKind::File,
+            driver: None,
+            source: None,
+            xml: None,
+        };
+        let disks = vec![overlay, unsaid];
+        let extra = Some("<cookie/>\n".into());
+        let create = CreateSnapshot {
+            name: Some(name("s")),
+            description: Some("d".into()),
+            now: 77,
+            memory: Some(Memory::External("/m".into())),
+            disks: disks.clone(),
+            extra: extra.clone(),
+            disk_only: true,
+            halt: false,
+        };
+        let redefine = Redefine {
+            name: name("s"),
+            parent: Some(name("r")),
+            created: -9,
+            def: SnapshotDef {
+                description: Some("d".into()),
+                state: SnapshotState::DiskSnapshot,
+                memory: Memory::No,
+                disks,
+                domain: Some(def()),
+                inactive_domain: None,
+                revert_disks: Some("<revertDisks/>\n".into()),
+                extra,
             },
-            SnapshotDisk {
-                name: "sda".into(),
-                location: None,
-                kind: SourceKind::File,
-                driver: None,
-                source: None,
-                xml: None,
-            },
-        ];
+            current: true,
+        };
+        let revert = Action::Revert {
+            name: name("s"),
+            resume: Some(Resume::Paused),
+        };
+        vec![
+            ("create-snapshot", Action::CreateSnapshot(create)),
+            ("redefine-snapshot", Action::RedefineSnapshot(redefine)),
+            ("revert", revert),
+        ]
+    }
+
+    fn of_checkpoints() -> Vec<(&'static str, Action)> {
         let tracking = |disk: &str, tracking| CheckpointDisk {
             name: disk.into(),
             tracking,
         };
-        let checkpoint_disks = vec![
-            tracking("vda", DiskTracking::Bitmap(text("bm"))),
+        let disks = vec![
+            tracking("vda", DiskTracking::Bitmap(Some("bm".into()))),
             tracking("sda", DiskTracking::No),
         ];
-        let extra = text("<cookie/>\n");
-        [
-            ("define", Action::Define(def.clone())),
-            ("create", Action::CreateLive(def.clone())),
-            ("change-state", Action::ChangeState(StateChange::Suspend)),
-            (
-                "undefine",
-                Action::Undefine {
-                    with_snapshots: true,
-                },
-            ),
-            ("set-policy", Action::SetPolicy(Profile::Own.policy())),
-            (
-                "create-snapshot",
-                Action::CreateSnapshot(CreateSnapshot {
-                    name: Some(name("s")),
-                    description: text("d"),
-                    now: 77,
-                    memory: Some(Memory::External("/m".into())),
-                    disks: snapshot_disks.clone(),
-                    extra: extra.clone(),
-                    disk_only: true,
-                    halt: false,
-                }),
-            ),
-            (
-                "redefine-snapshot",
-                Action::RedefineSnapshot(Redefine {
-                    name: name("s"),
-                    parent: Some(name("r")),
-                    created: -9,
-                    def: SnapshotDef {
-                        description: text("d"),
-                        state: SnapshotState::DiskSnapshot,
-                        memory: Memory::No,
-                        disks: snapshot_disks,
-                        domain: Some(def.clone()),
-                        inactive_domain: None,
-                        revert_disks: text("<revertDisks/>\n"),
-                        extra,
-                    },
-                    current: true,
-                }),
-            ),
-            (
-                "create-checkpoint",
-                Action::CreateCheckpoint(CreateCheckpoint {
-                    name: None,
-                    description: text("d"),
-                    now: 77,
-                    disks: checkpoint_disks.clone(),
-                }),
-            ),
-            (
-                "redefine-checkpoint",
-                Action::RedefineCheckpoint(Redefine {
-                    name: name("c"),
-                    parent: None,
-                    created: 9,
-                    def: CheckpointDef {
-                        description: text("d"),
-                        disks: checkpoint_disks,
-                        domain: Some(def),
-                    },
-                    current: false,
-                }),
-            ),
-            (
-                "delete",
-                Action::Delete {
-                    kind: MomentKind::Checkpoint,
-                    name: name("monday"),
-                    extent: Extent::Subtree,
-                },
-            ),
-            (
-                "reparent",
-                Action::Reparent {
-                    kind: MomentKind::Snapshot,
-                    name: name("s"),
-                    parent: Some(name("r")),
-                },
-            ),
-            (
-                "set-current",
-                Action::SetCurrent {
-                    kind: MomentKind::Snapshot,
-                    name: None,
-                },
-            ),
-            (
-                "revert",
-                Action::Revert {
-                    name: name("s"),
-                    resume: Some(Resume::Paused),
-                },
-            ),
+        let create = CreateCheckpoint {
+            name: None,
+            description: Some("d".into()),
+            now: 77,
+            disks: disks.clone(),
+        };
+        let redefine = Redefine {
+            name: name("c"),
+            parent: None,
+            created: 9,
+            def: CheckpointDef {
+                description: Some("d".into()),
+                disks,
+                domain: Some(def()),
+            },
+            current: false,
+        };
+        vec![
+            ("create-checkpoint", Action::CreateCheckpoint(create)),
+            ("redefine-checkpoint", Action::RedefineCheckpoint(redefine)),
+        ]
+    }
+
+    fn of_moments() -> Vec<(&'static str, Action)> {
+        let delete = Action::Delete {
+            kind: MomentKind::Checkpoint,
+            name: name("monday"),
+            extent: Extent::Subtree,
+        };
+        let reparent = Action::Reparent {
+            kind: MomentKind::Snapshot,
+            name: name("s"),
+            parent: Some(name("r")),
+        };
+        let set_current = Action::SetCurrent {
+            kind: MomentKind::Snapshot,
+            name: None,
+        };
+        vec![
+            ("delete", delete),
+            ("reparent", reparent),
+            ("set-current", set_current),
         ]
     }
 
     #[test]
     fn the_digest_of_each_command_is_that_of_the_page() {
-        for (name, action) in commands() {
+        // Each with every field that it can have.
+        let all = [of_domains(), of_snapshots(), of_checkpoints(), of_moments()].concat();
+        assert_eq!(all.len(), 13);
+        for (name, action) in all {
             let command = Command {
                 domain: uuid(),
                 action,

@@ -921,9 +921,9 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
     assert!(!state.policy_of_new(uuid()).chain);
     assert_eq!(image::encode(&ledger).unwrap(), body);
     let body = image::encode(&ledger).unwrap();
-    let mut again = image::decode(head, &body).unwrap();
+    let again = image::decode(head, &body).unwrap();
     assert!(again.agrees_with(&ledger));
-    assert_eq!(image::encode(&mut again).unwrap(), body);
+    assert_eq!(image::encode(&again).unwrap(), body);
 }
 
 /// A domain that no record tells yet is told by the first that has it, also after an image was tried.

@@ -52,7 +52,7 @@ impl Imaging {
 
     fn begin(&self, ledger: Ledger, writer: ImageWriter) {
         self.finish();
-        let make = move || note(write_image(ledger, writer));
+        let make = move || note(write_image(&ledger, writer));
         let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match thread::Builder::new().name("image".into()).spawn(make) {
             Ok(begun) => *thread = Some(begun),
@@ -61,9 +61,9 @@ impl Imaging {
     }
 }
 
-fn write_image(ledger: Ledger, writer: ImageWriter) -> Result<Head, EngineError> {
+fn write_image(ledger: &Ledger, writer: ImageWriter) -> Result<Head, EngineError> {
     let nothing = EngineError::Nothing("nothing yet that an image could save");
-    let body = image::encode(&ledger).ok_or(nothing)?;
+    let body = image::encode(ledger).ok_or(nothing)?;
     Ok(writer(&body)?)
 }
 
@@ -85,7 +85,7 @@ impl Log {
             self.imaging.finish();
             self.begin_image(&decider)?
         };
-        write_image(ledger, writer)
+        write_image(&ledger, writer)
     }
 
     /// Notes that an image is made, and returns what it is made from and what writes it.
@@ -116,7 +116,13 @@ impl Log {
         }
     }
 
-    /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record.
+    /// Moves all records up to now to the archive in `to`, and begins the log with an image and a bridge record. Until all
+    /// is copied and synced, the log is whole here, so that it may be asked again.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Provenance`] for provenance that only a command has; [`EngineError::Nothing`] if there is nothing to
+    /// move; what the store says, which may have no archive.
     pub fn archive(&self, provenance: &Provenance, to: &dyn Disk) -> Result<Archived, EngineError> {
         validate(provenance)?;
         if provenance.request_id.is_some()
@@ -220,7 +226,7 @@ impl Log {
         let moments = counters.next_moment.map_or(0, MomentId::get);
         if since >= IMAGE_ON_CLOSE.max(moments / 4) {
             let begun = self.begin_image(decider);
-            note(begun.and_then(|(ledger, writer)| write_image(ledger, writer)));
+            note(begun.and_then(|(ledger, writer)| write_image(&ledger, writer)));
         }
     }
 }

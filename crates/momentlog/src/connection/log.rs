@@ -20,7 +20,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`], as libvirt tells it (and [`Error::refusal`] returns it); what the store says.
+    /// The [`Refusal`](momentlog_core::Refusal), as libvirt tells it (and [`Error::refusal`] returns it); what the store says.
     pub fn execute(&self, command: &Command) -> Result<Outcome> {
         self.execute_as((Call::EXECUTE, 0), command)
     }

@@ -11,6 +11,8 @@ use momentlog_store::Seq;
 use momentlog_xml::{SavedMoment, read_saved_moment};
 
 use super::Domain;
+#[cfg(doc)]
+use crate::error::ErrorCode;
 use crate::error::{Error, ErrorDomain, Result};
 use momentlog_engine::{Call, Decision};
 

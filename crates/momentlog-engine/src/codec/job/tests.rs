@@ -210,7 +210,7 @@ impl Log {
     /// Returns what an image of the log gives.
     fn imaged(&mut self) -> Ledger {
         let head = self.read.view().head().unwrap();
-        let body = image::encode(&mut self.read).unwrap();
+        let body = image::encode(&self.read).unwrap();
         let again = image::decode(head, &body).unwrap();
         assert!(again.agrees_with(&self.read));
         for length in 0..body.len() {
