@@ -82,8 +82,8 @@ fn a_writer_of_this_process_wakes_a_subscriber() {
         });
         execute(&log, Action::ChangeState(StateChange::Suspend));
         execute(&log, Action::ChangeState(StateChange::Resume));
-        let (count, waited) = waiter.join().unwrap();
-        assert!(count > 0, "it was not woken within {waited:?}");
+        let (count, after) = waiter.join().unwrap();
+        assert!(count > 0, "it was not woken within {after:?}");
     }
 }
 
