@@ -23,7 +23,7 @@ impl Table {
     /// Adds a row of as many cells as the header has.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.header.len());
-        let cells = cells.iter().map(|cell| escaped(cell)).collect();
+        let cells = cells.into_iter().map(|cell| escaped(&cell)).collect();
         self.rows.push(cells);
     }
 
