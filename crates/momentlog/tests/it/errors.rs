@@ -310,8 +310,8 @@ fn the_kind_of_an_error_says_what_a_program_can_do() {
         }
     ));
     checkpoint(&who(Some("r1"), None), "a").unwrap();
-    let reused = checkpoint(&who(Some("r1"), None), "b").unwrap_err();
-    assert!(matches!(reused.kind(), ErrorKind::RequestReused { seq } if seq.get() == 3));
+    let again = checkpoint(&who(Some("r1"), None), "b").unwrap_err();
+    assert!(matches!(again.kind(), ErrorKind::RequestReused { seq } if seq.get() == 3));
     let refused = checkpoint(&domain, "a").unwrap_err();
     assert!(matches!(refused.clone().kind(), ErrorKind::Refused(_)));
     assert!(!refused.is_retryable() && !refused.may_be_recorded());

@@ -16,6 +16,10 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+fn is_path(name: &&str) -> bool {
+    name.ends_with('/') || Path::new(name).extension().is_some_and(|end| end == "rs")
+}
+
 #[test]
 fn every_path_that_the_architecture_names_is_there() {
     let page = read("docs/architecture.md");
@@ -24,7 +28,7 @@ fn every_path_that_the_architecture_names_is_there() {
     for row in table.lines().filter(|line| line.starts_with('|')) {
         // A short name lies beside, or below, the last one with its whole path.
         let mut beside = Vec::new();
-        for name in quoted(row).filter(|name| name.ends_with(".rs") || name.ends_with('/')) {
+        for name in quoted(row).filter(is_path) {
             let whole = [format!("crates/{name}"), name.to_owned()];
             let found = whole.into_iter().find(|path| root().join(path).exists());
             let found = match found {
@@ -91,7 +95,7 @@ fn every_decision_is_in_the_index() {
     names.sort();
     let linked: Vec<&str> = index
         .lines()
-        .filter_map(|line| Some(line.split_once("](")?.1.strip_suffix(')')?))
+        .filter_map(|line| line.split_once("](")?.1.strip_suffix(')'))
         .collect();
     assert_eq!(linked, names);
 }
