@@ -570,7 +570,10 @@ fn keeps_contract(
 ) {
     let mut store = open();
     let mut records: Vec<Record> = Vec::new();
-    let start = store.start().expect("the store can be read");
+    let start = match store.retention() {
+        Some(retention) => retention.start().expect("the store can be read"),
+        None => None,
+    };
     let read = store.read(start, &mut |record| {
         records.push(record);
         Ok(())
@@ -628,12 +631,12 @@ fn keeps_contract(
     let log = log.expect("a log that has records has an id");
     let expected = (heads.len() > 1).then(|| heads[heads.len() - 2]);
     store
-        .begin(std::time::Duration::ZERO)
+        .acquire(std::time::Duration::ZERO)
         .expect("nobody else writes");
     let appended = store.append(log, expected, vec![draft]);
     assert!(
         matches!(appended, Err(StoreError::Conflict { .. })),
         "`expected` was ignored: {appended:?} {turns:?}"
     );
-    store.end();
+    store.release();
 }

@@ -122,13 +122,13 @@ impl Store for SharedStore {
         Ok(())
     }
 
-    fn begin(&mut self, _wait: Duration) -> Result<(), StoreError> {
+    fn acquire(&mut self, _wait: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn end(&mut self) {}
+    fn release(&mut self) {}
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         false
     }
 }

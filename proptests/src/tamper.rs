@@ -67,7 +67,7 @@ fn draft(text: &str) -> Draft {
 fn store(log: LogId, texts: &[&str]) -> (SimDisk, Vec<Record>) {
     let disk = SimDisk::new("store");
     let mut store = FileStore::over(Arc::new(disk.clone()));
-    store.begin(Duration::ZERO).expect("the disk is new");
+    store.acquire(Duration::ZERO).expect("the disk is new");
     let drafts = texts.iter().map(|text| draft(text)).collect();
     let records = store.append(log, None, drafts).expect("the disk is sound");
     drop(store);
@@ -244,7 +244,7 @@ fn append_each(disk: &SimDisk, texts: &[&str]) -> Vec<Record> {
     let mut appended = Vec::new();
     for text in texts {
         let mut store = FileStore::with_limits(Arc::new(disk.clone()), SMALL);
-        store.begin(Duration::ZERO).expect("the disk is sound");
+        store.acquire(Duration::ZERO).expect("the disk is sound");
         let expected = store.head();
         let records = store.append(LOG, expected, vec![draft(text)]);
         appended.extend(records.expect("the disk is sound"));

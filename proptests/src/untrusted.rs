@@ -10,8 +10,8 @@ use arbitrary::Arbitrary;
 use momentlog::ManualClock;
 use momentlog::core::{Command, Profile};
 use momentlog::store::{
-    Digest, Draft, FileStore, LogId, Place, Record, Seq, Store, StoreError, Text, Verdict,
-    decode_frame, encode_frame,
+    Digest, Draft, FileStore, LogId, Place, Record, Retention, Seq, Store, StoreError, Text,
+    Verdict, decode_frame, encode_frame,
 };
 
 use crate::crash::SMALL;
@@ -179,7 +179,7 @@ pub fn log(made_up: &MadeUpLog) {
     let disk = SimDisk::new("store");
     let mut store = FileStore::with_limits(Arc::new(disk.clone()), SMALL);
     if !made_up.records.is_empty() {
-        store.begin(Duration::ZERO).expect("the disk is new");
+        store.acquire(Duration::ZERO).expect("the disk is new");
     }
     for (facts, text) in &made_up.records {
         let head = store.head();
@@ -208,7 +208,7 @@ pub fn log(made_up: &MadeUpLog) {
     let (first, outcome) = read();
     let _ = momentlog::verify_disk(Arc::new(disk.clone()), None, None, &mut |_| {});
     let mut writer = FileStore::with_limits(Arc::new(disk.clone()), SMALL);
-    let begun = writer.begin(Duration::ZERO);
+    let begun = writer.acquire(Duration::ZERO);
     match &outcome {
         Ok(()) => assert!(begun.is_ok(), "{begun:?}"),
         Err(StoreError::Missing { .. }) => {}

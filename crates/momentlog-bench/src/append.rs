@@ -35,7 +35,7 @@ fn draft(event: &[u8]) -> Draft {
 /// A log that is open for writing.
 fn store(path: &Path) -> Result<FileStore, StoreError> {
     let mut store = FileStore::new(RealDisk::new(path));
-    store.begin(Duration::ZERO)?;
+    store.acquire(Duration::ZERO)?;
     Ok(store)
 }
 

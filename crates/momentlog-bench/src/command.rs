@@ -64,7 +64,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     let next = AtomicU64::new(effort.live as u64);
     // Row 2 once more, beside it, with payloads of the same length.
     let mut payloads = FileStore::new(RealDisk::new(dir.join("command-payloads")));
-    payloads.begin(std::time::Duration::ZERO)?;
+    payloads.acquire(std::time::Duration::ZERO)?;
     let payloads = std::sync::Mutex::new(payloads);
     let queue: CommitQueue<Draft, StoreError> = CommitQueue::new();
     let mut sides = [

@@ -111,7 +111,7 @@ fn count(name: &str, times: usize) -> Result<u64, Failed> {
 
 fn append(path: &Path, _: usize, times: usize) -> Result<(), Failed> {
     let mut store = FileStore::new(RealDisk::new(path));
-    store.begin(std::time::Duration::ZERO)?;
+    store.acquire(std::time::Duration::ZERO)?;
     for _ in 0..times {
         let head = store.head();
         let draft = Draft {
@@ -125,7 +125,7 @@ fn append(path: &Path, _: usize, times: usize) -> Result<(), Failed> {
 
 fn batch(path: &Path, _: usize, times: usize) -> Result<(), Failed> {
     let mut store = FileStore::new(RealDisk::new(path));
-    store.begin(std::time::Duration::ZERO)?;
+    store.acquire(std::time::Duration::ZERO)?;
     for _ in 0..times {
         let head = store.head();
         let draft = || Draft {

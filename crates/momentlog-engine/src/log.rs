@@ -475,12 +475,12 @@ impl Log {
             let wait = self.options.lock_wait.saturating_sub(decider.waited);
             let begun = Instant::now();
             let mut store = self.store();
-            let taken = store.begin(wait);
+            let taken = store.acquire(wait);
             if self.options.lock_wait_shared {
                 decider.waited = decider.waited.saturating_add(begun.elapsed());
             }
             taken?;
-            store.is_writer()
+            store.is_exclusive()
         };
         self.catch_up_if_there(decider)?;
         self.exclusive.store(alone, Ordering::Release);
@@ -494,7 +494,7 @@ impl Log {
             self.make_image_if_worth_it(decider);
         }
         self.exclusive.store(false, Ordering::Release);
-        self.store().end();
+        self.store().release();
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
-    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Seq, Store, StoreError, Verdict,
-    VerifyReport,
+    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Retention, Seq, StoreError,
+    Verdict, VerifyReport,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -209,7 +209,7 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
     let mut images = Images::new();
     let mut most = None;
     loop {
-        let (head, body) = match store.image(most) {
+        let (head, body) = match store.latest_image(most) {
             Ok(Some(image)) => image,
             Ok(None) | Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => break,
             Err(error) => return Err(error.into()),

@@ -17,7 +17,7 @@ use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock::{self, LOCK};
 use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
 use crate::store::next_seq;
-use crate::{Draft, Head, ImageWriter, LogId, Place, Record, Seq, Store, StoreError};
+use crate::{Draft, Head, ImageWriter, LogId, Place, Record, Retention, Seq, Store, StoreError};
 use opened::{OpenSegment, Opened};
 
 pub use archive::Rejoined;
@@ -131,7 +131,7 @@ impl FileStore {
         &self.disk
     }
 
-    /// What an interrupted write left, if the last read or [`begin`](Store::begin) found such a tail.
+    /// What an interrupted write left, if the last read or [`acquire`](Store::acquire) found such a tail.
     pub fn torn_tail(&self) -> Option<&TornTail> {
         self.torn.as_ref()
     }
@@ -199,7 +199,7 @@ impl Store for FileStore {
         true
     }
 
-    fn begin(&mut self, wait: Duration) -> Result<(), StoreError> {
+    fn acquire(&mut self, wait: Duration) -> Result<(), StoreError> {
         self.check_writable()?;
         if self.writer.is_some() {
             return Ok(());
@@ -293,7 +293,7 @@ impl Store for FileStore {
         appended
     }
 
-    fn end(&mut self) {
+    fn release(&mut self) {
         let Some(writer) = self.writer.take() else {
             return;
         };
@@ -308,19 +308,8 @@ impl Store for FileStore {
         let _ = writer.lock.unlock();
     }
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         self.writer.is_some()
-    }
-
-    fn start(&mut self) -> Result<Option<Head>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        Ok(self.check_place()?.map(|(_, head)| head))
-    }
-
-    fn image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        self.check_place()?;
-        self.load_image(most)
     }
 
     fn reader(&self) -> Option<Box<dyn Store>> {
@@ -328,6 +317,23 @@ impl Store for FileStore {
             self.disk.clone(),
             self.limits,
         )))
+    }
+
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        Some(self)
+    }
+}
+
+impl Retention for FileStore {
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        Ok(self.check_place()?.map(|(_, head)| head))
+    }
+
+    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        self.check_place()?;
+        self.load_image(most)
     }
 
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
@@ -546,7 +552,7 @@ impl FileStore {
 
 impl Drop for FileStore {
     fn drop(&mut self) {
-        self.end();
+        self.release();
     }
 }
 

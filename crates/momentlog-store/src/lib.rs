@@ -9,7 +9,7 @@
 //!
 //! let dir = tempfile::tempdir()?;
 //! let mut store = FileStore::new(RealDisk::new(dir.path().join("log")));
-//! store.begin(Duration::from_secs(10))?;
+//! store.acquire(Duration::from_secs(10))?;
 //! let draft = Draft { facts: b"it happened".to_vec(), texts: vec![] };
 //! let records = store.append(LogId([7; 16]), None, vec![draft])?;
 //!
@@ -41,5 +41,5 @@ pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };
 pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
-pub use store::{ImageWriter, MemoryStore, Store};
+pub use store::{ImageWriter, MemoryStore, Retention, Store};
 pub use verify::{Verdict, VerifyReport, verify};

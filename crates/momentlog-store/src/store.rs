@@ -4,7 +4,8 @@ use crate::{Disk, Draft, Head, LogId, Record, Seq, StoreError};
 
 /// An append-only sequence of records: conditional append and ordered read, nothing else.
 ///
-/// A directory of files, a table with a unique key, or a replicated stream can all do this natively.
+/// A directory of files, a table with a unique key, or a replicated stream can all do this natively. Images and archives are
+/// [`Retention`], which most stores do without. `store_suite` of `momentlog-proptests` checks an implementation.
 pub trait Store: std::fmt::Debug + Send {
     /// The log's id, which never changes; `None` as long as there is no record, or none was read.
     fn log_id(&self) -> Option<LogId>;
@@ -14,7 +15,9 @@ pub trait Store: std::fmt::Debug + Send {
 
     /// Appends records after `expected`, which must be the end of the log, and returns them. Durable when it returns `Ok`.
     ///
-    /// The first append of an empty log gives the log its id. The caller has called [`begin`](Self::begin).
+    /// The first append of an empty log gives the log its id; afterwards `log` is the id that it has. No drafts append nothing,
+    /// after the end was compared. The records are made with [`Record::new`], each after the one before; with what is durable
+    /// before the append, or with `None` where the store does not say. The caller has called [`acquire`](Self::acquire).
     ///
     /// # Errors
     ///
@@ -50,36 +53,18 @@ pub trait Store: std::fmt::Debug + Send {
         false
     }
 
-    /// Makes this handle the writer, so that no other handle appends until [`end`](Self::end).
+    /// Makes this handle the writer, so that no other handle appends until [`release`](Self::release).
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`] if another writer is still there after `wait`.
-    fn begin(&mut self, wait: std::time::Duration) -> Result<(), StoreError>;
+    fn acquire(&mut self, wait: std::time::Duration) -> Result<(), StoreError>;
 
-    /// Lets others write again.
-    fn end(&mut self);
+    /// Lets others write again. On a handle that is no writer, it changes nothing.
+    fn release(&mut self);
 
     /// Whether this handle is the writer, so that no other handle can have appended.
-    fn is_writer(&self) -> bool;
-
-    /// The record after which the log begins here, if those up to it were archived; `None` for a whole log.
-    ///
-    /// # Errors
-    ///
-    /// What the store cannot read.
-    fn start(&mut self) -> Result<Option<Head>, StoreError> {
-        Ok(None)
-    }
-
-    /// Returns the newest image at or before `most` that agrees with the log. One that does not is passed over.
-    ///
-    /// # Errors
-    ///
-    /// What the store cannot read; that an image is damaged is no error.
-    fn image(&mut self, _most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-        Ok(None)
-    }
+    fn is_exclusive(&self) -> bool;
 
     /// Returns another handle of the same store, for reading beside this one; `None` if it has no other. The engine reads
     /// the history with it, so that nobody waits for that.
@@ -87,35 +72,50 @@ pub trait Store: std::fmt::Debug + Send {
         None
     }
 
+    /// What the store keeps beside its records, if it keeps such things: images, and an archive.
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        None
+    }
+}
+
+/// What a store may keep beside its records: images, from which a log is opened sooner, and an archive, behind which it
+/// begins later. A store without it is read from its first record, and holds them all.
+pub trait Retention {
+    /// The record after which the log begins here, if those up to it were archived; `None` for a whole log.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read.
+    fn start(&mut self) -> Result<Option<Head>, StoreError>;
+
+    /// Returns the newest image at or before `most` that agrees with the log. One that does not is passed over.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read; that an image is damaged is no error.
+    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError>;
+
     /// Returns what keeps an image of the log as it is now. The caller is the writer, and stays it until the image is
     /// written; it may append meanwhile.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsupported`] by stores that keep none; what the store cannot read.
-    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
-        Err(StoreError::Unsupported {
-            doing: "keep images",
-        })
-    }
+    /// What the store cannot read.
+    fn image_writer(&mut self) -> Result<ImageWriter, StoreError>;
 
     /// Appends `bridge` after `expected`, and moves all records before it to `to`. The caller is the writer, and has put
     /// an image at `expected`, with which the log begins from then on.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsupported`] by stores that have no archive. Otherwise the bridge may be recorded, but no record is
-    /// lost: those that are not in the archive are still in the log.
+    /// [`StoreError::Unsupported`] by stores that have images and no archive. Otherwise the bridge may be recorded, but no
+    /// record is lost: those that are not in the archive are still in the log.
     fn archive(
         &mut self,
-        _expected: Head,
-        _bridge: Draft,
-        _to: &dyn Disk,
-    ) -> Result<Record, StoreError> {
-        Err(StoreError::Unsupported {
-            doing: "archive records",
-        })
-    }
+        expected: Head,
+        bridge: Draft,
+        to: &dyn Disk,
+    ) -> Result<Record, StoreError>;
 }
 
 /// Writes the body of an image, and returns the record that it is of. On an error, the log is as it was.
@@ -190,13 +190,13 @@ impl Store for MemoryStore {
         true
     }
 
-    fn begin(&mut self, _wait: std::time::Duration) -> Result<(), StoreError> {
+    fn acquire(&mut self, _wait: std::time::Duration) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn end(&mut self) {}
+    fn release(&mut self) {}
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         true
     }
 }

@@ -1,7 +1,9 @@
 //! Verification: what can be said of a log, from the bytes alone and against a receipt.
 
 use crate::error::Damage;
-use crate::{FileStore, Head, LogId, Receipt, Record, Store, StoreError, Text, TornTail};
+use crate::{
+    FileStore, Head, LogId, Receipt, Record, Retention, Store, StoreError, Text, TornTail,
+};
 
 /// What verification found, worst last. The number is the exit status of `momentlog verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use momentlog_core::DomainUuid;
 use momentlog_store::{Receipt, Seq, Store, StoreError};
 
+use super::retention::{load, start};
 use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
-use crate::codec::image;
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::history::{History, Place};
@@ -88,7 +88,7 @@ impl Log {
         let Some(before) = Seq::new(request.seq.get() - 1) else {
             return Ok(None);
         };
-        let start = self.store().start()?;
+        let start = start(self.store().as_mut())?;
         if start.is_some_and(|start| start.seq > before) {
             return Ok(None);
         }
@@ -151,7 +151,7 @@ impl Log {
     /// As [`place_at`](Self::place_at), of the newest image that is not later than a time.
     pub(crate) fn place_before(&self, time: i64) -> Result<Place, EngineError> {
         let mut most = self.refresh()?.head.map(|head| head.seq);
-        let start = self.store().start()?;
+        let start = start(self.store().as_mut())?;
         loop {
             let place = self.place_at(most)?;
             let loaded = place.ledger.seq;
@@ -177,7 +177,7 @@ impl Log {
         let newest = behind.and_then(|behind| self.newest_ledger(behind));
         let mut store = self.store();
         // It is also compared here that no other store stands where this one was.
-        store.start()?;
+        start(store.as_mut())?;
         match store.reader() {
             Some(mut reader) => {
                 drop(store);
@@ -219,7 +219,7 @@ impl Log {
         store: &mut dyn Store,
         behind: Option<Seq>,
     ) -> Result<Ledger, EngineError> {
-        let start = store.start()?;
+        let start = start(store)?;
         let most = behind.or(start.map(|start| start.seq));
         let loaded = match most {
             Some(most) => load(store, Some(most))?,
@@ -297,19 +297,4 @@ impl Log {
         }
         replay::read_on(store, &self.known, &mut decider.ledger)
     }
-}
-
-/// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.
-fn load(store: &mut dyn Store, mut most: Option<Seq>) -> Result<Option<Ledger>, StoreError> {
-    while let Some((head, body)) = store.image(most)? {
-        match image::decode(head, &body) {
-            Ok(ledger) => return Ok(Some(ledger)),
-            Err(why) => tracing::warn!(seq = %head.seq, %why, "ignored an image"),
-        }
-        most = Seq::new(head.seq.get() - 1);
-        if most.is_none() {
-            break;
-        }
-    }
-    Ok(None)
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use momentlog_core::MomentId;
-use momentlog_store::{Disk, Head, ImageWriter, Seq};
+use momentlog_store::{Disk, Head, ImageWriter, Retention, Seq, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use super::admission::validate;
@@ -23,6 +23,9 @@ const IMAGE_EVERY: u64 = 500_000;
 
 /// How many records a closed store has at least after its last image, before another is worth its time.
 const IMAGE_ON_CLOSE: u64 = 1_000;
+
+/// What a store without images is asked for in vain.
+const KEEP_IMAGES: &str = "keep images";
 
 /// What an archiving did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ impl Log {
         // One that cannot be made is not tried again with every record.
         let newest = decider.ledger.seq.map_or(0, Seq::get);
         self.image.store(newest, Ordering::Relaxed);
-        let writer = self.store().image_writer()?;
+        let writer = retention(self.store().as_mut(), KEEP_IMAGES)?.image_writer()?;
         Ok((decider.ledger.clone(), writer))
     }
 
@@ -144,7 +147,7 @@ impl Log {
         let (Some(last), Some(log)) = (store.head(), store.log_id()) else {
             return Err(EngineError::Nothing("no record yet"));
         };
-        let start = store.start()?;
+        let start = start(store.as_mut())?;
         // The truth goes away, so what stands for it is made from the truth once more, and not from memory.
         let mut ledger = self.ledger_in(store.as_mut(), None)?;
         let mut fault = None;
@@ -171,7 +174,7 @@ impl Log {
         let body = image::encode(&ledger).ok_or(nothing)?;
         // It stands for what goes away, so it is read before anything moves.
         image::decode(last, &body)?;
-        store.image_writer()?(&body)?;
+        retention(store.as_mut(), KEEP_IMAGES)?.image_writer()?(&body)?;
         let first = Seq::after(start.map(|start| start.seq));
         let bridge = Bridge {
             first,
@@ -202,7 +205,7 @@ impl Log {
         let mut salts = Salts::new(self);
         let draft = ledger.dictionary.encode(seq, &facts, &mut || salts.next());
         salts.check()?;
-        let record = store.archive(last, draft, to)?;
+        let record = retention(store.as_mut(), "archive records")?.archive(last, draft, to)?;
         drop(store);
         ledger.settle(seq, facts);
         ledger.view.head = Some(record.head());
@@ -229,6 +232,40 @@ impl Log {
             note(begun.and_then(|(ledger, writer)| write_image(&ledger, writer)));
         }
     }
+}
+
+/// The record after which a log begins here; `None` for a whole log.
+pub(super) fn start(store: &mut dyn Store) -> Result<Option<Head>, StoreError> {
+    store.retention().map_or(Ok(None), Retention::start)
+}
+
+/// Returns what a store keeps beside its records.
+fn retention<'a>(
+    store: &'a mut dyn Store,
+    doing: &'static str,
+) -> Result<&'a mut dyn Retention, StoreError> {
+    store.retention().ok_or(StoreError::Unsupported { doing })
+}
+
+/// Returns the ledger of the newest image at or before `most` that agrees with the log and can be read.
+pub(super) fn load(
+    store: &mut dyn Store,
+    mut most: Option<Seq>,
+) -> Result<Option<Ledger>, StoreError> {
+    let Some(retention) = store.retention() else {
+        return Ok(None);
+    };
+    while let Some((head, body)) = retention.latest_image(most)? {
+        match image::decode(head, &body) {
+            Ok(ledger) => return Ok(Some(ledger)),
+            Err(why) => tracing::warn!(seq = %head.seq, %why, "ignored an image"),
+        }
+        most = Seq::new(head.seq.get() - 1);
+        if most.is_none() {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 fn note(made: Result<Head, EngineError>) {

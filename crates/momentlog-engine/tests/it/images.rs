@@ -4,7 +4,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use momentlog_engine::{ImageFault, verify};
-use momentlog_store::{Draft, FileStore, Head, ImageWriter, LogId, RealDisk, Record, StoreError};
+use momentlog_store::{
+    Disk, Draft, FileStore, Head, ImageWriter, LogId, RealDisk, Record, Retention, Seq, StoreError,
+};
 
 use super::*;
 
@@ -42,14 +44,28 @@ impl Store for Slow {
         self.inner.read(after, each)
     }
 
-    fn begin(&mut self, wait: Duration) -> Result<(), StoreError> {
-        self.inner.begin(wait)
+    fn acquire(&mut self, wait: Duration) -> Result<(), StoreError> {
+        self.inner.acquire(wait)
     }
 
-    fn end(&mut self) {}
+    fn release(&mut self) {}
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         true
+    }
+
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        Some(self)
+    }
+}
+
+impl Retention for Slow {
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        Ok(None)
+    }
+
+    fn latest_image(&mut self, _: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        Ok(None)
     }
 
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
@@ -62,6 +78,12 @@ impl Store for Slow {
             assert!(waited.is_ok(), "the writer waits for the image");
             Ok(head)
         }))
+    }
+
+    fn archive(&mut self, _: Head, _: Draft, _: &dyn Disk) -> Result<Record, StoreError> {
+        Err(StoreError::Unsupported {
+            doing: "archive records",
+        })
     }
 }
 

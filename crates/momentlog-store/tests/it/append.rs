@@ -20,7 +20,7 @@ fn what_was_appended_is_read_in_order_by_another_handle() {
 fn a_batch_goes_over_several_segments_under_one_call() {
     let parent = tempfile::tempdir().unwrap();
     let mut store = open(&parent.path().join("store"));
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let drafts = (0..30).map(|index| draft(&format!("{index}"))).collect();
     let records = store.append(LOG, None, drafts).unwrap();
     assert_eq!(records.len(), 30);
@@ -46,7 +46,7 @@ fn a_stale_head_conflicts_and_writes_nothing() {
     let (_parent, dir) = store_of(3);
     let mut store = open(&dir);
     let (records, _) = read(&mut store);
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let stale = Some(records[1].head());
     assert!(matches!(
         store.append(LOG, stale, vec![draft("x")]),
@@ -60,14 +60,14 @@ fn a_stale_head_conflicts_and_writes_nothing() {
 fn a_second_writer_is_told_who_holds_the_lock() {
     let (_parent, dir) = store_of(1);
     let mut first = open(&dir);
-    first.begin(Duration::ZERO).unwrap();
-    let error = open(&dir).begin(Duration::from_millis(20)).unwrap_err();
+    first.acquire(Duration::ZERO).unwrap();
+    let error = open(&dir).acquire(Duration::from_millis(20)).unwrap_err();
     let StoreError::Locked { pid, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(*pid, std::process::id().to_string());
     drop(first);
-    open(&dir).begin(Duration::ZERO).unwrap();
+    open(&dir).acquire(Duration::ZERO).unwrap();
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_record_that_is_too_large_is_refused_before_anything_is_written() {
     let (_parent, dir) = store_of(1);
     let mut store = open(&dir);
     read(&mut store);
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let head = store.head();
     let huge = Draft {
         facts: vec![0; momentlog_store::FRAME_LEN_MAX],

@@ -64,7 +64,7 @@ fn the_same_cut_is_truncation_if_head_says_that_the_record_was_durable() {
         "{error:?}"
     );
     assert_eq!(verdict(&dir), Verdict::Truncated);
-    assert!(open(&dir).begin(Duration::ZERO).is_err());
+    assert!(open(&dir).acquire(Duration::ZERO).is_err());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn damage_in_the_middle_is_named_and_never_written_past() {
     assert_eq!(seq.get(), records.len() as u64 + 1);
     let before = std::fs::read(&segments(&dir)[1]).unwrap();
     assert!(matches!(
-        store.begin(Duration::ZERO),
+        store.acquire(Duration::ZERO),
         Err(StoreError::Damaged { .. })
     ));
     assert_eq!(std::fs::read(&segments(&dir)[1]).unwrap(), before);
@@ -122,7 +122,7 @@ fn a_missing_segment_is_a_gap() {
     std::fs::remove_file(&segments(&dir)[1]).unwrap();
     assert_eq!(verdict(&dir), Verdict::Gap);
     assert!(matches!(
-        open(&dir).begin(Duration::ZERO),
+        open(&dir).acquire(Duration::ZERO),
         Err(StoreError::Damaged {
             why: Damage::Gap { .. },
             ..
@@ -149,7 +149,7 @@ fn a_frame_of_another_log_does_not_pass() {
     let parent = tempfile::tempdir().unwrap();
     let other = parent.path().join("store");
     let mut store = open(&other);
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let first = store
         .append(LogId([3; 16]), None, vec![draft("record 0")])
         .unwrap();
@@ -253,7 +253,7 @@ fn what_lies_beyond_a_segment_is_damage_that_is_not_read() {
         if segment == all.last().unwrap() {
             assert_eq!(records.len(), 9);
         }
-        let error = open(&dir).begin(Duration::ZERO).unwrap_err();
+        let error = open(&dir).acquire(Duration::ZERO).unwrap_err();
         assert!(is_oversized(&error), "{error:?}");
         let report = verify(&mut open(&dir), None, &mut |_| {}).unwrap();
         assert_eq!(report.verdict, Verdict::Damaged);

@@ -42,7 +42,7 @@ pub(crate) fn draft(text: &str) -> Draft {
 
 /// Appends one record for each text, each with a sync of its own; returns the head.
 pub(crate) fn append(store: &mut FileStore, texts: &[&str]) -> Head {
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let mut head = store.head();
     for text in texts {
         let records = store.append(LOG, head, vec![draft(text)]).unwrap();

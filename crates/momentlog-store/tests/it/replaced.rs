@@ -1,6 +1,6 @@
 //! Another store, or another state of this one, is put in place of a store that is open.
 
-use momentlog_store::{StoreError, Verdict, Written, verify};
+use momentlog_store::{Retention, StoreError, Verdict, Written, verify};
 
 use momentlog_store::Seq;
 
@@ -82,7 +82,7 @@ impl Other {
                 append(&mut writer, &["a", "b", "c", "d", "e"]);
             }
             Other::AnotherLog => {
-                writer.begin(Duration::ZERO).unwrap();
+                writer.acquire(Duration::ZERO).unwrap();
                 let draft = Draft {
                     facts: b"foreign".to_vec(),
                     texts: vec![],
@@ -118,7 +118,7 @@ fn check(put: Put, other: Other, held: Held) {
         Held::Wrote | Held::Writes => append(&mut handle, &["tuesday", "wednesday"]),
     };
     if matches!(held, Held::Wrote) {
-        handle.end();
+        handle.release();
     }
     let found = {
         let mut reader = FileStore::new(RealDisk::new(&kept));
@@ -132,7 +132,7 @@ fn check(put: Put, other: Other, held: Held) {
         facts: b"thursday".to_vec(),
         texts: vec![],
     };
-    let mut errors = vec![handle.begin(Duration::ZERO).err()];
+    let mut errors = vec![handle.acquire(Duration::ZERO).err()];
     errors.extend((0..2).map(|_| handle.append(LOG, Some(had), vec![draft.clone()]).err()));
     if matches!(held, Held::Writes) {
         errors.remove(0);
@@ -143,7 +143,7 @@ fn check(put: Put, other: Other, held: Held) {
     errors.push(handle.read(Some(had), &mut |_| Ok(())).err());
     errors.push(handle.read(None, &mut |_| Ok(())).err());
     errors.push(handle.start().err());
-    errors.push(handle.image(None).err());
+    errors.push(handle.latest_image(None).err());
     for error in errors {
         let Some(error) = error else {
             panic!("{case}: it went on");
@@ -204,7 +204,7 @@ fn finds_a_changed_byte(lengths: &[usize], from_end: usize) {
     let case = format!("{lengths:?} {from_end}");
     let (_parent, dir) = store_of(1);
     let mut handle = FileStore::new(RealDisk::new(&dir));
-    handle.begin(Duration::ZERO).unwrap();
+    handle.acquire(Duration::ZERO).unwrap();
     let draft = |length: usize| Draft {
         facts: vec![7; length],
         texts: vec![],
@@ -236,7 +236,7 @@ fn finds_a_changed_byte(lengths: &[usize], from_end: usize) {
     drop(handle);
     std::fs::write(&segment, &whole).unwrap();
     let mut again = FileStore::new(RealDisk::new(&dir));
-    again.begin(Duration::ZERO).unwrap();
+    again.acquire(Duration::ZERO).unwrap();
     assert_eq!(again.head(), had, "{case}");
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use momentlog_store::{StoreError, Unsafe};
+use momentlog_store::{Retention, StoreError, Unsafe};
 
 fn unsafety(error: &StoreError) -> Unsafe {
     let StoreError::Io { source, .. } = error else {
@@ -63,7 +63,7 @@ fn links_are_not_followed() {
     symlink(&dir, &link).unwrap();
     assert_eq!(unsafety(&read(&mut open(&link)).1.unwrap()), Unsafe::Link);
     assert_eq!(
-        unsafety(&open(&link).begin(Duration::ZERO).unwrap_err()),
+        unsafety(&open(&link).acquire(Duration::ZERO).unwrap_err()),
         Unsafe::Link
     );
     for name in ["head", "lock"] {
@@ -71,7 +71,7 @@ fn links_are_not_followed() {
         std::fs::rename(dir.join(name), &away).unwrap();
         symlink(&away, dir.join(name)).unwrap();
         assert_eq!(
-            unsafety(&open(&dir).begin(Duration::ZERO).unwrap_err()),
+            unsafety(&open(&dir).acquire(Duration::ZERO).unwrap_err()),
             Unsafe::Link,
             "{name}"
         );
@@ -91,7 +91,7 @@ fn a_directory_of_something_else_is_not_made_a_store() {
     std::fs::write(parent.path().join("letter.txt"), "dear").unwrap();
     std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     assert!(matches!(
-        open(parent.path()).begin(Duration::ZERO),
+        open(parent.path()).acquire(Duration::ZERO),
         Err(StoreError::NotAStore { .. })
     ));
     assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
@@ -125,7 +125,7 @@ fn what_the_modes_allow_root_to_read_is_read_and_not_written() {
     let report = momentlog_store::verify(&mut open(&dir), None, &mut |_| {}).unwrap();
     assert_eq!(report.verdict, momentlog_store::Verdict::Unanchored);
     let before = std::fs::read_dir(&dir).unwrap().count();
-    let error = open(&dir).begin(Duration::ZERO).unwrap_err();
+    let error = open(&dir).acquire(Duration::ZERO).unwrap_err();
     assert!(
         matches!(&error, StoreError::Io { path, .. } if *path == dir),
         "{error:?}"

@@ -71,7 +71,7 @@ fn writing_the_same_records_gives_the_bytes_of_the_page() {
     let dir = parent.path().join("store");
     let log = LogId(*b"0123456789abcdef");
     let mut store = open(&dir);
-    store.begin(Duration::ZERO).unwrap();
+    store.acquire(Duration::ZERO).unwrap();
     let first = store
         .append(
             log,

@@ -251,13 +251,13 @@ impl Store for Liar {
         })
     }
 
-    fn begin(&mut self, _: Duration) -> Result<(), StoreError> {
+    fn acquire(&mut self, _: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn end(&mut self) {}
+    fn release(&mut self) {}
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         false
     }
 }

@@ -472,13 +472,13 @@ impl Store for Table {
             .try_for_each(each)
     }
 
-    fn begin(&mut self, _: std::time::Duration) -> Result<(), StoreError> {
+    fn acquire(&mut self, _: std::time::Duration) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn end(&mut self) {}
+    fn release(&mut self) {}
 
-    fn is_writer(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         false
     }
 }

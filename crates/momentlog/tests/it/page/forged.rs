@@ -107,7 +107,7 @@ fn forge(store: &Path, events: &[Vec<u8>], change: impl FnOnce(&mut Vec<u8>)) {
     facts.extend(events.concat());
     change(&mut facts);
     let mut writer = FileStore::new(RealDisk::new(store));
-    writer.begin(Duration::from_secs(10)).unwrap();
+    writer.acquire(Duration::from_secs(10)).unwrap();
     let texts = vec![];
     let draft = Draft { facts, texts };
     writer
