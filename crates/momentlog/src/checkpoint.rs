@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, CheckpointDef, Domain as DomainState, Moment, MomentKind, MomentName, Refusal, Scope,
+    Action, CheckpointDef, Domain as DomainState, Moment, MomentKind, MomentName, Refusal,
 };
 use momentlog_xml::{CheckpointView, write_checkpoint};
 
@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment};
 use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
-use crate::listing::CheckpointListing;
+use crate::listing::{CheckpointListing, below};
 use crate::snapshot::extent;
 use momentlog_engine::Call;
 
@@ -128,11 +128,7 @@ impl Checkpoint {
     pub fn list_all_children(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
         let listing = CheckpointListing::new(flags, "virDomainCheckpointListAllChildren")?;
         self.with(|domain, moment| {
-            let scope = if listing.wide {
-                Scope::DescendantsOf(moment.id)
-            } else {
-                Scope::ChildrenOf(moment.id)
-            };
+            let scope = below(listing.wide, moment.id);
             let found = domain.checkpoints().list(scope, listing.leaves, |_| true);
             Ok(found
                 .map(|child| Checkpoint::new(&self.domain, child.name.clone()))

@@ -8,7 +8,7 @@ use momentlog_core::{
 };
 use momentlog_xml::Carry;
 
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, required};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, required};
 use crate::flags::{
     CheckpointCreateFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags, UndefineFlags,
 };
@@ -110,18 +110,10 @@ impl Driver {
             return Ok(());
         }
         if has(Flags::QUIESCE) && !has(Flags::DISK_ONLY) {
-            return Err(required(
-                ErrorDomain::Test,
-                &format!("{PREFIX}DISK_ONLY"),
-                &format!("{PREFIX}QUIESCE"),
-            ));
+            return Err(required(ErrorDomain::Test, PREFIX, "DISK_ONLY", "QUIESCE"));
         }
         if has(Flags::LIVE) && has(Flags::REDEFINE) {
-            return Err(crate::error::exclusive(
-                ErrorDomain::Test,
-                &format!("{PREFIX}LIVE"),
-                &format!("{PREFIX}REDEFINE"),
-            ));
+            return Err(exclusive(ErrorDomain::Test, PREFIX, "LIVE", "REDEFINE"));
         }
         Ok(())
     }

@@ -288,21 +288,18 @@ pub(crate) fn refuse_bits(unknown: u32, function: &str) -> Result<()> {
     Err(Error::argument(ErrorDomain::Test, message))
 }
 
-pub(crate) fn exclusive(domain: ErrorDomain, one: &str, other: &str) -> Error {
-    Error::argument(
-        domain,
-        format!("Flags '{one}' and '{other}' are mutually exclusive"),
-    )
+/// Refuses two flags together. libvirt names both in full, with the `prefix` of their set.
+pub(crate) fn exclusive(domain: ErrorDomain, prefix: &str, one: &str, other: &str) -> Error {
+    let message = format!("Flags '{prefix}{one}' and '{prefix}{other}' are mutually exclusive");
+    Error::argument(domain, message)
 }
 
-pub(crate) fn required(domain: ErrorDomain, needed: &str, by: &str) -> Error {
-    Error::argument(
-        domain,
-        format!("Flag '{needed}' is required by flag '{by}'"),
-    )
+/// Refuses the flag `by` without the flag that it needs.
+pub(crate) fn required(domain: ErrorDomain, prefix: &str, needed: &str, by: &str) -> Error {
+    let message = format!("Flag '{prefix}{needed}' is required by flag '{prefix}{by}'");
+    Error::argument(domain, message)
 }
 
-/// Returns the error of a moment that is not there. An absent name finds nothing either.
 pub(crate) fn no_moment(kind: MomentKind, name: &str) -> Error {
     let code = match kind {
         MomentKind::Snapshot => ErrorCode::NoDomainSnapshot,

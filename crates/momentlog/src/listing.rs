@@ -1,11 +1,26 @@
 //! What libvirt's bits ask of a listing: they end here, and the moment list sees scope and filters.
 
 use momentlog_core::{
-    Domain as DomainState, LeafFilter, MomentName, RunState, Scope, SnapshotDef, SnapshotState,
+    Domain as DomainState, LeafFilter, MomentId, MomentName, RunState, Scope, SnapshotDef,
+    SnapshotState,
 };
 
 use crate::error::Result;
 use crate::flags::{CheckpointListFlags, SnapshotListFlags};
+
+/// Returns the scope of a domain's listing: its roots, or all.
+pub(crate) fn within(wide: bool) -> Scope {
+    if wide { Scope::Roots } else { Scope::All }
+}
+
+/// Returns the scope of a listing from one moment: everything below it, or its children.
+pub(crate) fn below(wide: bool, id: MomentId) -> Scope {
+    if wide {
+        Scope::DescendantsOf(id)
+    } else {
+        Scope::ChildrenOf(id)
+    }
+}
 
 /// What libvirt's bits ask of a listing of snapshots.
 pub(crate) struct SnapshotListing {
@@ -48,7 +63,7 @@ impl SnapshotListing {
         &'a self,
         domain: &'a DomainState,
     ) -> impl Iterator<Item = MomentName> + 'a {
-        self.of_scope(domain, if self.wide { Scope::Roots } else { Scope::All })
+        self.of_scope(domain, within(self.wide))
     }
 
     pub(crate) fn of_scope<'a>(
@@ -65,7 +80,7 @@ impl SnapshotListing {
 
     /// Number of what [`of_domain`](Self::of_domain) lists.
     pub(crate) fn count_of_domain(&self, domain: &DomainState) -> usize {
-        self.count_of_scope(domain, if self.wide { Scope::Roots } else { Scope::All })
+        self.count_of_scope(domain, within(self.wide))
     }
 
     /// Number of what [`of_scope`](Self::of_scope) lists.

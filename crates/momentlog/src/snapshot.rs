@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Domain as DomainState, Extent, Moment, MomentId, MomentKind, MomentName, Resume, Scope,
-    SnapshotDef,
+    Action, Domain as DomainState, Extent, Moment, MomentKind, MomentName, Resume, SnapshotDef,
 };
 use momentlog_xml::{SnapshotView, write_snapshot};
 
@@ -13,7 +12,7 @@ use crate::connection::Connection;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment};
 use crate::flags::{RevertFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags};
-use crate::listing::SnapshotListing;
+use crate::listing::{SnapshotListing, below};
 use momentlog_engine::Call;
 
 /// A snapshot, by its domain and name. A clone is the same handle, and dropping it frees it.
@@ -148,7 +147,7 @@ impl Snapshot {
     pub fn num_children(&self, flags: SnapshotListFlags) -> Result<usize> {
         let listing = SnapshotListing::new(flags, "virDomainSnapshotNumChildren")?;
         self.with(|domain, moment| {
-            let scope = below(&listing, moment.id);
+            let scope = below(listing.wide, moment.id);
             Ok(listing.count_of_scope(domain, scope))
         })
     }
@@ -167,7 +166,7 @@ impl Snapshot {
     fn children(&self, flags: SnapshotListFlags, function: &str) -> Result<Vec<MomentName>> {
         let listing = SnapshotListing::new(flags, function)?;
         self.with(|domain, moment| {
-            let scope = below(&listing, moment.id);
+            let scope = below(listing.wide, moment.id);
             Ok(listing.of_scope(domain, scope).collect())
         })
     }
@@ -186,8 +185,12 @@ impl Snapshot {
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
         if has(Flags::RUNNING) && has(Flags::PAUSED) {
-            let (one, other) = (format!("{PREFIX}RUNNING"), format!("{PREFIX}PAUSED"));
-            return Err(exclusive(ErrorDomain::DomainSnapshot, &one, &other));
+            return Err(exclusive(
+                ErrorDomain::DomainSnapshot,
+                PREFIX,
+                "RUNNING",
+                "PAUSED",
+            ));
         }
         flags.refuse_all_but(self.connection().driver().revert, FUNCTION)?;
         let resume = match (has(Flags::RUNNING), has(Flags::PAUSED)) {
@@ -242,25 +245,13 @@ impl Snapshot {
 
 /// Returns how much a delete takes. The bits are the same for both kinds.
 pub(crate) fn extent(flags: u32, prefix: &str, domain: ErrorDomain) -> Result<Extent> {
-    let children = flags & SnapshotDeleteFlags::CHILDREN.bits() != 0;
-    let only = flags & SnapshotDeleteFlags::CHILDREN_ONLY.bits() != 0;
+    let flags = SnapshotDeleteFlags::from_bits_retain(flags);
+    let children = flags.contains(SnapshotDeleteFlags::CHILDREN);
+    let only = flags.contains(SnapshotDeleteFlags::CHILDREN_ONLY);
     match (children, only) {
-        (true, true) => Err(exclusive(
-            domain,
-            &format!("{prefix}CHILDREN"),
-            &format!("{prefix}CHILDREN_ONLY"),
-        )),
+        (true, true) => Err(exclusive(domain, prefix, "CHILDREN", "CHILDREN_ONLY")),
         (true, false) => Ok(Extent::Subtree),
         (false, true) => Ok(Extent::ChildrenOnly),
         (false, false) => Ok(Extent::One),
-    }
-}
-
-/// Direct children, or everything below.
-fn below(listing: &SnapshotListing, id: MomentId) -> Scope {
-    if listing.wide {
-        Scope::DescendantsOf(id)
-    } else {
-        Scope::ChildrenOf(id)
     }
 }

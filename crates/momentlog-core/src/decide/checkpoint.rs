@@ -1,6 +1,6 @@
 //! What commands about checkpoints cause.
 
-use super::moments::{chosen_name, free};
+use super::moments::{chosen_name, free, put_back};
 use crate::checkpoint;
 use crate::{
     CheckpointDef, CreateCheckpoint, DiskTracking, Domain, MomentChange, MomentId, MomentKind,
@@ -54,8 +54,9 @@ impl Domain {
             .check_parent(name, redefine.parent.as_ref())?;
         self.own_uuid(kind, name, redefine.def.domain.as_deref())?;
         self.keeps_chain(name, redefine.parent.as_ref())?;
-        let mut def = redefine.def.clone();
-        def.description = def.description.filter(|text| !text.is_empty());
+        let mut redefine = redefine.clone();
+        let def = &mut redefine.def;
+        def.description = def.description.take().filter(|text| !text.is_empty());
         def.disks = match &def.domain {
             Some(domain) => checkpoint::align_disks(&def.disks, domain)?,
             None => def
@@ -64,31 +65,11 @@ impl Domain {
                 .map(|disk| unresolved(disk, name))
                 .collect(),
         };
-        let current = match self.checkpoints.current_id() {
+        redefine.current = match self.checkpoints.current_id() {
             None => true,
             leaf => parent == leaf,
         };
-        let created = redefine.created;
-        let existing = self.checkpoints.find(Some(name.as_str()));
-        let like = existing.or_else(|| self.checkpoints.get(parent?));
-        let def = MomentList::share(def, like);
-        Ok(match existing {
-            Some(moment) => MomentChange::Redefined {
-                id: moment.id,
-                parent,
-                created,
-                def,
-                current,
-            },
-            None => MomentChange::Created {
-                id: next,
-                parent,
-                name: name.clone(),
-                created,
-                def,
-                current,
-            },
-        })
+        Ok(put_back(&self.checkpoints, redefine, parent, next))
     }
 
     /// Refuses to hang a checkpoint anywhere but where it hangs or below the leaf, if the policy wants a chain.

@@ -2,8 +2,8 @@
 
 use crate::apply::{descendants, extent_of};
 use crate::{
-    Domain, DomainDef, Extent, Moment, MomentChange, MomentKind, MomentList, MomentName, Policy,
-    Refusal,
+    Domain, DomainDef, Extent, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName,
+    Policy, Redefine, Refusal,
 };
 
 impl Domain {
@@ -61,6 +61,42 @@ pub(super) fn chosen_name<D>(
         .filter_map(|number| MomentName::new(&format!("{now}-{number}")))
         .find(|name| list.find(Some(name.as_str())).is_none())
         .expect("a list does not hold every name")
+}
+
+/// Returns the change that puts a moment's record back under the number `next`, or changes it if it is there.
+pub(super) fn put_back<D: PartialEq>(
+    list: &MomentList<D>,
+    redefine: Redefine<D>,
+    parent: Option<MomentId>,
+    next: MomentId,
+) -> MomentChange<D> {
+    let Redefine {
+        name,
+        created,
+        def,
+        current,
+        ..
+    } = redefine;
+    let existing = list.find(Some(name.as_str()));
+    let like = existing.or_else(|| list.get(parent?));
+    let def = MomentList::share(def, like);
+    match existing {
+        Some(moment) => MomentChange::Redefined {
+            id: moment.id,
+            parent,
+            created,
+            def,
+            current,
+        },
+        None => MomentChange::Created {
+            id: next,
+            parent,
+            name,
+            created,
+            def,
+            current,
+        },
+    }
 }
 
 /// The deletion that both kinds share: current moves to the parent if it goes, or to the moment if only that stays.

@@ -1,6 +1,6 @@
 //! What commands about snapshots cause.
 
-use super::moments::{chosen_name, found, free};
+use super::moments::{chosen_name, found, free, put_back};
 use super::reason;
 use crate::snapshot::{self, Alignment, Uniform};
 use crate::{
@@ -97,8 +97,9 @@ impl Domain {
             .check_parent(name, redefine.parent.as_ref())?;
         self.own_uuid(kind, name, redefine.def.domain.as_deref())?;
         let existing = self.snapshots.find(Some(name.as_str()));
-        let mut def = redefine.def.clone();
-        def.description = def.description.filter(|text| !text.is_empty());
+        let mut redefine = redefine.clone();
+        let def = &mut redefine.def;
+        def.description = def.description.take().filter(|text| !text.is_empty());
         if let Some(Moment { def: old, .. }) = existing {
             if old.state.is_online() != def.state.is_online() {
                 return Err(Refusal::OnlineChange { name: name.clone() });
@@ -133,27 +134,7 @@ impl Domain {
             name,
         };
         def.disks = alignment.align(&def.disks, domain)?;
-        let current = redefine.current;
-        let created = redefine.created;
-        let like = existing.or_else(|| self.snapshots.get(parent?));
-        let def = MomentList::share(def, like);
-        Ok(match existing {
-            Some(moment) => MomentChange::Redefined {
-                id: moment.id,
-                parent,
-                created,
-                def,
-                current,
-            },
-            None => MomentChange::Created {
-                id: next,
-                parent,
-                name: name.clone(),
-                created,
-                def,
-                current,
-            },
-        })
+        Ok(put_back(&self.snapshots, redefine, parent, next))
     }
 
     pub(super) fn revert(

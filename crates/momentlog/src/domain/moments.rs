@@ -1,8 +1,7 @@
 //! The calls of a domain that make, list and find its moments.
 
 use momentlog_core::{
-    Action, CreateCheckpoint, CreateSnapshot, MomentKind, MomentName, Redefine, Scope,
-    SnapshotState,
+    Action, CreateCheckpoint, CreateSnapshot, MomentKind, MomentName, Redefine, SnapshotState,
 };
 use momentlog_xml::{
     CheckpointRequest, SnapshotRequest, XmlError, read_checkpoint, read_checkpoint_redefine,
@@ -15,9 +14,9 @@ use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, no_moment, 
 use crate::flags::{
     CheckpointCreateFlags, CheckpointListFlags, SnapshotCreateFlags, SnapshotListFlags,
 };
-use crate::listing::{CheckpointListing, SnapshotListing};
+use crate::listing::{CheckpointListing, SnapshotListing, within};
 use crate::snapshot::Snapshot;
-use momentlog_engine::Call;
+use momentlog_engine::{Call, Outcome};
 
 /// What the XML of a moment asks for.
 #[derive(Clone)]
@@ -36,6 +35,13 @@ impl<D, C> Read<D, C> {
     }
 }
 
+/// Returns the name of the moment that was made, or else of the one that was redefined.
+fn name_of(outcome: &Outcome, redefined: Option<MomentName>) -> MomentName {
+    let made = outcome.created().cloned();
+    made.or(redefined)
+        .expect("a moment that was recorded has a name")
+}
+
 impl Domain {
     /// Makes a snapshot, or with REDEFINE puts its record back. Follows `virDomainSnapshotCreateXML`.
     ///
@@ -50,19 +56,11 @@ impl Domain {
         let has = |flag: Flags| flags.contains(flag);
         self.connection.deny_read_only(FUNCTION, domain)?;
         if has(Flags::CURRENT) && !has(Flags::REDEFINE) {
-            return Err(required(
-                domain,
-                &format!("{PREFIX}REDEFINE"),
-                &format!("{PREFIX}CURRENT"),
-            ));
+            return Err(required(domain, PREFIX, "REDEFINE", "CURRENT"));
         }
         for (flag, name) in [(Flags::NO_METADATA, "NO_METADATA"), (Flags::HALT, "HALT")] {
             if has(Flags::REDEFINE) && has(flag) {
-                return Err(exclusive(
-                    domain,
-                    &format!("{PREFIX}REDEFINE"),
-                    &format!("{PREFIX}{name}"),
-                ));
+                return Err(exclusive(domain, PREFIX, "REDEFINE", name));
             }
         }
         let driver = self.connection.driver();
@@ -109,14 +107,8 @@ impl Domain {
                 }
             }
         })?;
-        let name = outcome
-            .created()
-            .cloned()
-            .or(read.ok().and_then(Read::into_name));
-        Ok(Snapshot::new(
-            &self.shared(),
-            name.expect("a snapshot that was made has a name"),
-        ))
+        let redefined = read.ok().and_then(Read::into_name);
+        Ok(self.snapshot_handle(name_of(&outcome, redefined)))
     }
 
     /// Makes a checkpoint, or with REDEFINE puts its record back. Follows `virDomainCheckpointCreateXML`.
@@ -136,18 +128,10 @@ impl Domain {
         let has = |flag: Flags| flags.contains(flag);
         self.connection.deny_read_only(FUNCTION, domain)?;
         if has(Flags::REDEFINE) && has(Flags::QUIESCE) {
-            return Err(exclusive(
-                domain,
-                &format!("{PREFIX}REDEFINE"),
-                &format!("{PREFIX}QUIESCE"),
-            ));
+            return Err(exclusive(domain, PREFIX, "REDEFINE", "QUIESCE"));
         }
         if has(Flags::REDEFINE_VALIDATE) && !has(Flags::REDEFINE) {
-            return Err(required(
-                domain,
-                &format!("{PREFIX}REDEFINE"),
-                &format!("{PREFIX}REDEFINE_VALIDATE"),
-            ));
+            return Err(required(domain, PREFIX, "REDEFINE", "REDEFINE_VALIDATE"));
         }
         let driver = self.connection.driver();
         flags.refuse_all_but(driver.checkpoint_create, FUNCTION)?;
@@ -170,14 +154,8 @@ impl Domain {
                 }
             })
         })?;
-        let name = outcome
-            .created()
-            .cloned()
-            .or(read.ok().and_then(Read::into_name));
-        Ok(Checkpoint::new(
-            &self.shared(),
-            name.expect("a checkpoint that was made has a name"),
-        ))
+        let redefined = read.ok().and_then(Read::into_name);
+        Ok(self.checkpoint_handle(name_of(&outcome, redefined)))
     }
 
     /// Makes a snapshot from typed values, for embedders without XML.
@@ -203,13 +181,7 @@ impl Domain {
             (Call::EXECUTE, flags.bits()),
             &self.command(Action::CreateSnapshot(create)),
         )?;
-        Ok(Snapshot::new(
-            &self.shared(),
-            outcome
-                .created()
-                .cloned()
-                .expect("a snapshot that was made has a name"),
-        ))
+        Ok(self.snapshot_handle(name_of(&outcome, None)))
     }
 
     /// Makes a checkpoint from typed values, for embedders without XML.
@@ -224,13 +196,7 @@ impl Domain {
         let outcome = self
             .connection
             .execute(&self.command(Action::CreateCheckpoint(create)))?;
-        Ok(Checkpoint::new(
-            &self.shared(),
-            outcome
-                .created()
-                .cloned()
-                .expect("a checkpoint that was made has a name"),
-        ))
+        Ok(self.checkpoint_handle(name_of(&outcome, None)))
     }
 
     fn new_snapshot(&self, request: SnapshotRequest, flags: SnapshotCreateFlags) -> CreateSnapshot {
@@ -361,11 +327,7 @@ impl Domain {
     /// [`ErrorCode::InvalidArg`] for bits that mean nothing.
     pub fn list_all_checkpoints(&self, flags: CheckpointListFlags) -> Result<Vec<Checkpoint>> {
         let listing = CheckpointListing::new(flags, "virDomainListAllCheckpoints")?;
-        let scope = if listing.wide {
-            Scope::Roots
-        } else {
-            Scope::All
-        };
+        let scope = within(listing.wide);
         let shared = self.shared();
         self.with(|domain| {
             let found = domain.checkpoints().list(scope, listing.leaves, |_| true);
