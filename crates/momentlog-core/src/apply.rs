@@ -1,12 +1,12 @@
 //! Event and state give state.
 
+mod moments;
+
 use std::sync::Arc;
 
-use crate::moment_list::CannotHang;
-use crate::state::WORK_PER_EVENT;
 use crate::{
-    Change, Domain, DomainUuid, Event, Extent, HoldTag, Holds, IdRuns, Job, JobId, MomentChange,
-    MomentId, MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, Scope, State,
+    Change, Domain, DomainUuid, Event, HoldTag, Holds, Job, JobId, MomentChange, MomentId,
+    MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, State,
 };
 
 /// Why an event does not fit the state. A log that holds one is damaged or forged.
@@ -47,9 +47,9 @@ pub enum Misfit {
     /// What a delete says that it removed is not what hangs there.
     #[error("deleting moment {0} removes other moments than the event says")]
     Extent(MomentId),
-    /// It takes more steps than the events so far leave; see [`State::work`].
+    /// It takes more steps than the events so far leave; see [`Budget`](crate::Budget).
     #[error("changing moment {moment} takes more than the {left} steps that are left")]
-    Work {
+    OverBudget {
         /// The moment.
         moment: MomentId,
         /// The steps that were left.
@@ -126,7 +126,7 @@ impl State {
     /// [`Misfit`] as there; the state is then as it was.
     pub fn advance(&mut self, event: &Event) -> Result<(), Misfit> {
         self.change(event)?;
-        self.work = self.work.saturating_add(WORK_PER_EVENT);
+        self.budget = self.budget.earn();
         Ok(())
     }
 
@@ -188,18 +188,16 @@ impl State {
                 self.policies.insert(uuid, *policy);
             }
             Change::Snapshot(change) => {
-                let counters = (self.next_moment, self.work);
-                let domain = self.domain_mut(uuid)?;
-                let changed = change_list(&mut domain.snapshots, change, counters)?;
+                let domain = domain_in(&mut self.domains, uuid)?;
+                let (next, budget) = (&mut self.next_moment, &mut self.budget);
+                moments::change(&mut domain.snapshots, change, next, budget)?;
                 domain.forget_holds(change);
-                (self.next_moment, self.work) = changed;
             }
             Change::Checkpoint(change) => {
-                let counters = (self.next_moment, self.work);
-                let domain = self.domain_mut(uuid)?;
-                let changed = change_list(&mut domain.checkpoints, change, counters)?;
+                let domain = domain_in(&mut self.domains, uuid)?;
+                let (next, budget) = (&mut self.next_moment, &mut self.budget);
+                moments::change(&mut domain.checkpoints, change, next, budget)?;
                 domain.forget_holds(change);
-                (self.next_moment, self.work) = changed;
             }
             Change::Reverted { id, power } => {
                 let domain = self.domain_mut(uuid)?;
@@ -283,10 +281,7 @@ impl State {
     }
 
     fn domain_mut(&mut self, uuid: DomainUuid) -> Result<&mut Domain, Misfit> {
-        self.domains
-            .get_mut(&uuid)
-            .map(Arc::make_mut)
-            .ok_or(Misfit::NoDomain(uuid))
+        domain_in(&mut self.domains, uuid)
     }
 
     /// Keeps the counter of running domains above every number that was given out.
@@ -297,30 +292,18 @@ impl State {
     }
 }
 
-impl Domain {
-    /// Returns the moment whose change takes more steps than are left; see [`State::work`].
-    pub(crate) fn exceeds(&self, changes: &[Change], left: u64) -> Option<MomentName> {
-        fn name<D>(list: &MomentList<D>, change: &MomentChange<D>) -> Option<MomentName> {
-            match change {
-                MomentChange::Redefined { id, .. }
-                | MomentChange::Reparented { id, .. }
-                | MomentChange::Deleted { id, .. } => {
-                    list.get(*id).map(|moment| moment.name.clone())
-                }
-                MomentChange::Created { .. } | MomentChange::CurrentSet(_) => None,
-            }
-        }
-        changes.iter().find_map(|change| match change {
-            Change::Snapshot(change) if cost(&self.snapshots, change, left).is_none() => {
-                name(&self.snapshots, change)
-            }
-            Change::Checkpoint(change) if cost(&self.checkpoints, change, left).is_none() => {
-                name(&self.checkpoints, change)
-            }
-            _ => None,
-        })
-    }
+/// Returns a domain to change. Beside [`State::domain_mut`], the state's counters can be changed with it.
+fn domain_in(
+    domains: &mut im::OrdMap<DomainUuid, Arc<Domain>>,
+    uuid: DomainUuid,
+) -> Result<&mut Domain, Misfit> {
+    domains
+        .get_mut(&uuid)
+        .map(Arc::make_mut)
+        .ok_or(Misfit::NoDomain(uuid))
+}
 
+impl Domain {
     /// Forgets the holds of moments that a change took away.
     fn forget_holds<D>(&mut self, change: &MomentChange<D>) {
         if let MomentChange::Deleted { removed, .. } = change {
@@ -349,142 +332,6 @@ impl Domain {
             self.def = next;
         }
     }
-}
-
-/// Changes one list; returns the counter of ids and the steps left after that. Every check comes before the first change.
-fn change_list<D>(
-    list: &mut MomentList<D>,
-    change: &MomentChange<D>,
-    (next, left): (Option<MomentId>, u64),
-) -> Result<(Option<MomentId>, u64), Misfit> {
-    let listed = |id: MomentId| list.get(id).map(|_| ()).ok_or(Misfit::NoMoment(id));
-    let may_hang = |moment: MomentId, parent: Option<MomentId>| {
-        list.can_hang(moment, parent, left)
-            .map_err(|why| match why {
-                CannotHang::Parent => Misfit::Parent { moment, parent },
-                CannotHang::TooFar => Misfit::Work { moment, left },
-            })
-    };
-    let mut spent = 0;
-    match change {
-        MomentChange::Created {
-            id,
-            parent,
-            name,
-            created,
-            def,
-            current,
-        } => {
-            if Some(*id) != next {
-                return Err(Misfit::NotNext { found: *id, next });
-            }
-            may_hang(*id, *parent)?;
-            if !list.link(*id, *parent, name.clone(), *created, def.clone()) {
-                return Err(Misfit::NameOfMoment(name.clone()));
-            }
-            if *current {
-                list.set_current(Some(*id));
-            }
-            return Ok((id.next(), left));
-        }
-        MomentChange::Redefined {
-            id,
-            parent,
-            created,
-            def,
-            current,
-        } => {
-            listed(*id)?;
-            spent = may_hang(*id, *parent)?;
-            list.relink(*id, *parent);
-            list.redefine(*id, *created, def.clone());
-            if *current {
-                list.set_current(Some(*id));
-            }
-        }
-        MomentChange::Deleted {
-            id,
-            extent,
-            removed,
-            children_moved,
-            current,
-        } => {
-            listed(*id)?;
-            let below = descendants(list, *id, *extent);
-            let moved = if *extent == Extent::One {
-                list.child_count(Some(*id)) as u64
-            } else {
-                0
-            };
-            if extent_of(*id, *extent, &below) != *removed || moved != *children_moved {
-                return Err(Misfit::Extent(*id));
-            }
-            if moved > left {
-                return Err(Misfit::Work { moment: *id, left });
-            }
-            spent = moved;
-            if let Some(current) = current {
-                listed(*current)?;
-                if removed.contains(*current) {
-                    return Err(Misfit::NoMoment(*current));
-                }
-            }
-            if *extent != Extent::One {
-                list.remove_descendants(*id, &below);
-            }
-            if *extent != Extent::ChildrenOnly {
-                list.remove(*id);
-            }
-            list.set_current(*current);
-        }
-        MomentChange::Reparented { id, parent } => {
-            listed(*id)?;
-            spent = may_hang(*id, *parent)?;
-            list.relink(*id, *parent);
-        }
-        MomentChange::CurrentSet(current) => {
-            if let Some(current) = current {
-                listed(*current)?;
-            }
-            list.set_current(*current);
-        }
-    }
-    Ok((next, left - spent))
-}
-
-/// Returns the steps that an event costs beyond O(log n), or `None` if they are more than `left`.
-fn cost<D>(list: &MomentList<D>, change: &MomentChange<D>, left: u64) -> Option<u64> {
-    let steps = match change {
-        MomentChange::Redefined { id, parent, .. } | MomentChange::Reparented { id, parent } => {
-            match list.can_hang(*id, *parent, left) {
-                Ok(steps) => steps,
-                Err(_) => return None,
-            }
-        }
-        MomentChange::Deleted { children_moved, .. } => *children_moved,
-        MomentChange::Created { .. } | MomentChange::CurrentSet(_) => 0,
-    };
-    (steps <= left).then_some(steps)
-}
-
-/// Returns what hangs below a moment, if its deletion takes that along.
-pub(crate) fn descendants<D>(list: &MomentList<D>, id: MomentId, extent: Extent) -> Vec<MomentId> {
-    match extent {
-        Extent::One => Vec::new(),
-        Extent::Subtree | Extent::ChildrenOnly => list
-            .walk(Scope::DescendantsOf(id))
-            .map(|moment| moment.id)
-            .collect(),
-    }
-}
-
-/// Returns the ids that a deletion removes.
-pub(crate) fn extent_of(id: MomentId, extent: Extent, below: &[MomentId]) -> IdRuns {
-    let mut ids = below.to_vec();
-    if extent != Extent::ChildrenOnly {
-        ids.push(id);
-    }
-    IdRuns::from_ids(ids)
 }
 
 #[cfg(test)]

@@ -40,10 +40,10 @@ impl State {
                 .decide(action, self.next_moment, self.next_domain)?,
         };
         if let Some(domain) = self.domain(uuid) {
-            if let Some(moment) = domain.exceeds(&changes, self.work) {
-                return Err(Refusal::Work {
+            if let Some(moment) = domain.exceeds(&changes, self.budget) {
+                return Err(Refusal::OverBudget {
                     moment,
-                    left: self.work,
+                    left: self.budget.steps(),
                 });
             }
             if changes.contains(&Change::DomainRemoved)

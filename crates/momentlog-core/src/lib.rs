@@ -34,10 +34,12 @@
 //! ```
 
 mod apply;
+mod budget;
 mod built_in;
 mod checkpoint;
 mod command;
 mod decide;
+mod deletion;
 mod domain;
 mod event;
 mod hold;
@@ -52,6 +54,7 @@ mod snapshot;
 mod state;
 
 pub use apply::Misfit;
+pub use budget::Budget;
 pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking, align_disks};
 pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,

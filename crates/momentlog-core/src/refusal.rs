@@ -21,11 +21,11 @@ pub enum Refusal {
         /// The name that was asked for.
         name: MomentName,
     },
-    /// The change takes more steps than the store's events so far leave; see [`State::work`](crate::State::work).
+    /// The change takes more steps than the store's events so far leave; see [`Budget`](crate::Budget).
     #[error(
         "changing moment '{moment}' takes more than the {left} steps that this store has left for deep or wide changes"
     )]
-    Work {
+    OverBudget {
         /// The moment.
         moment: MomentName,
         /// The steps left.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Broken, Domain, DomainUuid, JobId, MomentId, OpenJob, Policy, PolicyBreach, Profile, Settings,
+    Broken, Budget, Domain, DomainUuid, JobId, MomentId, OpenJob, Policy, PolicyBreach, Profile,
+    Settings,
 };
 
 /// The state of a whole store at one point of its history.
@@ -22,7 +23,7 @@ pub struct State {
     pub(crate) next_moment: Option<MomentId>,
     pub(crate) next_domain: u32,
     pub(crate) next_job: Option<JobId>,
-    pub(crate) work: u64,
+    pub(crate) budget: Budget,
 }
 
 /// Short: how much there is of everything, and the counters.
@@ -38,12 +39,6 @@ impl fmt::Debug for State {
     }
 }
 
-/// Steps that a store may spend before its first event. See [`State::work`].
-pub(crate) const WORK_FIRST: u64 = 1 << 24;
-
-/// Steps that each event adds.
-pub(crate) const WORK_PER_EVENT: u64 = 256;
-
 /// What a state is made of besides its domains, to keep it in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -57,8 +52,8 @@ pub struct Counters {
     pub next_domain: u32,
     /// The number of the next job; `None` when all are used up.
     pub next_job: Option<JobId>,
-    /// The steps left, see [`State::work`].
-    pub work: u64,
+    /// The steps left.
+    pub budget: Budget,
 }
 
 impl State {
@@ -73,7 +68,7 @@ impl State {
             next_moment: Some(MomentId::FIRST),
             next_domain: 1,
             next_job: Some(JobId::FIRST),
-            work: WORK_FIRST,
+            budget: Budget::FIRST,
         }
     }
 
@@ -93,7 +88,7 @@ impl State {
             next_moment: counters.next_moment,
             next_domain: counters.next_domain,
             next_job: counters.next_job,
-            work: counters.work,
+            budget: counters.budget,
             ..State::new(counters.profile)
         };
         for (uuid, policy) in policies {
@@ -122,17 +117,13 @@ impl State {
             next_moment: self.next_moment,
             next_domain: self.next_domain,
             next_job: self.next_job,
-            work: self.work,
+            budget: self.budget,
         }
     }
 
-    /// Steps that are left for changes that cost more than O(log n): looking for a cycle above a moment that has children
-    /// takes one per ancestor, deleting a moment whose children move up one per child.
-    ///
-    /// A store begins with 16,777,216, and each event adds 256, so what is at most 256 deep or wide is never refused, and
-    /// a hostile log cannot make replay quadratic.
-    pub fn work(&self) -> u64 {
-        self.work
+    /// Steps that are left for changes that cost more than O(log n).
+    pub fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// The profile that gave the store its first settings.

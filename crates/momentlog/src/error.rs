@@ -339,7 +339,7 @@ impl From<Refusal> for Error {
             | Refusal::Fork { .. }
             | Refusal::LeafIsCurrent { .. }
             | Refusal::PolicyUnmet(_)
-            | Refusal::Work { .. }
+            | Refusal::OverBudget { .. }
             | Refusal::IdsExhausted => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
             Refusal::Parent(_) | Refusal::DefinitionUuid { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::Domain)

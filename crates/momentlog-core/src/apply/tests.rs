@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    Action, Broken, CheckpointDef, Command, Deletion, DiskEffect, DomainDef, EffectKind,
-    FileToMake, Hold, HypervisorRun, JobKind, JobLength, JobOutcome, MomentToMake, Policy, Profile,
-    Refusal, Seen, SettingsChange, SettledBy, StateChange,
+    Action, Broken, CheckpointDef, Command, Deletion, DiskEffect, DomainDef, EffectKind, Extent,
+    FileToMake, Hold, HypervisorRun, IdRuns, JobKind, JobLength, JobOutcome, MomentToMake, Policy,
+    Profile, Refusal, Seen, SettingsChange, SettledBy, StateChange,
 };
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
@@ -376,7 +376,7 @@ fn states_with_other_holds_jobs_or_settings_are_not_equal() {
     for event in plain.decide_settings(window(0)) {
         set.advance(&event).unwrap();
     }
-    set.work = plain.work;
+    set.budget = plain.budget;
     assert_ne!(set, plain);
 }
 

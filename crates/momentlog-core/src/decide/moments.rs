@@ -1,6 +1,6 @@
 //! What commands cause that moments of both kinds take.
 
-use crate::apply::{descendants, extent_of};
+use crate::deletion::DeletionPlan;
 use crate::{
     Domain, DomainDef, Extent, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName,
     Policy, Redefine, Refusal,
@@ -99,7 +99,6 @@ pub(super) fn put_back<D: PartialEq>(
     }
 }
 
-/// The deletion that both kinds share: current moves to the parent if it goes, or to the moment if only that stays.
 pub(super) fn delete<D>(
     list: &MomentList<D>,
     kind: MomentKind,
@@ -107,26 +106,13 @@ pub(super) fn delete<D>(
     extent: Extent,
 ) -> Result<MomentChange<D>, Refusal> {
     let id = found(list, kind, name)?.id;
-    let below = descendants(list, id, extent);
-    let removed = extent_of(id, extent, &below);
-    let children_moved = if extent == Extent::One {
-        list.child_count(Some(id)) as u64
-    } else {
-        0
-    };
-    let current = match list.current_id() {
-        Some(current) if removed.contains(current) => match extent {
-            Extent::ChildrenOnly => Some(id),
-            Extent::One | Extent::Subtree => list.parent(id).map(|parent| parent.id),
-        },
-        current => current,
-    };
+    let plan = DeletionPlan::of(list, id, extent);
     Ok(MomentChange::Deleted {
         id,
         extent,
-        removed,
-        children_moved,
-        current,
+        current: plan.current_after(list),
+        children_moved: plan.children_moved,
+        removed: plan.removed,
     })
 }
 

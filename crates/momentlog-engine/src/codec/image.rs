@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Broken, Counters, Domain, DomainParts, DomainUuid, Holds, JobId, MomentId, MomentList,
+    Broken, Budget, Counters, Domain, DomainParts, DomainUuid, Holds, JobId, MomentId, MomentList,
     MomentName, OpenJob, OpenJobs, Outline, Placed, Power, State,
 };
 use momentlog_store::{Head, Seq};
@@ -114,7 +114,7 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         profile: profile_of(counters.profile),
         next_moment: counters.next_moment.map_or(0, MomentId::get),
         next_domain: counters.next_domain,
-        work: counters.work,
+        work: counters.budget.steps(),
         texts: texts.len() as u64,
         domains: state.domains().count() as u64,
         definitions: definitions.len() as u64,
@@ -286,7 +286,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
             next_moment: MomentId::new(start.next_moment),
             next_domain: start.next_domain,
             next_job: JobId::new(parts.next_job),
-            work: start.work,
+            budget: Budget::of(start.work),
         },
         policies,
         domains,

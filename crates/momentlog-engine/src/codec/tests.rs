@@ -899,7 +899,7 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
     let ledger = image::decode(head, body).unwrap();
     let state = ledger.view().state();
     assert_eq!(state.check(), Ok(()));
-    assert_eq!(state.work(), 16_777_216 + 3 * 256);
+    assert_eq!(state.budget().steps(), 16_777_216 + 3 * 256);
     let domain = state.domain_by_name("vm").unwrap();
     assert_eq!(domain.uuid(), uuid());
     let names: Vec<_> = domain
