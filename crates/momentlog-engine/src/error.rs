@@ -6,8 +6,8 @@ use std::sync::Arc;
 use momentlog_core::{Misfit, Refusal};
 use momentlog_store::{Seq, StoreError};
 
-use crate::codec::image::ImageError;
 use crate::environment::Revision;
+use crate::image::ImageError;
 use crate::ledger::ReplayError;
 
 /// Why a command, a read or a maintenance job failed.

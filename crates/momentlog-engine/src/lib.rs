@@ -33,6 +33,7 @@ mod entry;
 mod environment;
 mod error;
 mod history;
+mod image;
 mod ledger;
 mod log;
 mod request;
@@ -43,7 +44,6 @@ mod view;
 
 pub use call::Call;
 pub use codec::DecodeError;
-pub use codec::image::ImageError;
 pub use commit_queue::{CommitQueue, Outdated, Ticket};
 pub use decision::Decision;
 pub use entry::{Bridge, Entry};
@@ -53,6 +53,7 @@ pub use environment::{
 };
 pub use error::{BadProvenance, EngineError};
 pub use history::{Entries, History, Step, Subscription};
+pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};
 pub use log::{Archived, Log, Outcome, Pending};
 pub use request::Request;

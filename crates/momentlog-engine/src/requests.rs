@@ -85,7 +85,8 @@ mod tests {
     use momentlog_core::{Change, Event, Profile};
 
     use super::*;
-    use crate::codec::{Asked, Content, Facts, RequestKey, asked_by, image};
+    use crate::codec::{Asked, Content, Facts, RequestKey, asked_by};
+    use crate::image;
     use crate::ledger::Ledger;
 
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;

@@ -11,9 +11,9 @@ use momentlog_store::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::codec::image;
 use crate::entry::Entry;
 use crate::error::EngineError;
+use crate::image;
 use crate::ledger::{Ledger, ReplayError};
 
 /// What verification found.

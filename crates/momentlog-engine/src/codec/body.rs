@@ -19,14 +19,14 @@ const LIMIT: usize = 64 << 20;
 /// Longest request id, in bytes.
 pub(crate) const REQUEST_ID_LEN_MAX: usize = 64;
 
-pub(super) fn encode_body<T: Serialize>(body: &T) -> Vec<u8> {
+pub(crate) fn encode_body<T: Serialize>(body: &T) -> Vec<u8> {
     let mut out = Vec::new();
     put_body(body, &mut out);
     out
 }
 
 /// Writes a body behind what is there.
-pub(super) fn put_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+pub(crate) fn put_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
     bincode::serde::encode_into_writer(body, Appender(out), bincode::config::legacy())
         .expect("stored types always encode");
 }
@@ -40,7 +40,7 @@ impl bincode::enc::write::Writer for Appender<'_> {
     }
 }
 
-pub(super) fn decode_body<'a, T: Deserialize<'a>>(
+pub(crate) fn decode_body<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
     what: &'static str,
 ) -> Result<T, DecodeError> {
@@ -54,7 +54,7 @@ pub(super) fn decode_body<'a, T: Deserialize<'a>>(
 }
 
 /// Reads the body at the front of `bytes`, and moves past it.
-pub(super) fn decode_first<'a, T: Deserialize<'a>>(
+pub(crate) fn decode_first<'a, T: Deserialize<'a>>(
     bytes: &mut &'a [u8],
     what: &'static str,
 ) -> Result<T, DecodeError> {
@@ -67,14 +67,14 @@ pub(super) fn decode_first<'a, T: Deserialize<'a>>(
 
 /// Where a text is: in a record, 0 for the one that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct TextRef {
-    pub(super) seq: u64,
-    pub(super) index: u32,
+pub(crate) struct TextRef {
+    pub(crate) seq: u64,
+    pub(crate) index: u32,
 }
 
 impl TextRef {
     /// The place as the whole log knows it.
-    pub(super) fn seen_from(self, seq: Seq) -> TextRef {
+    pub(crate) fn seen_from(self, seq: Seq) -> TextRef {
         if self.seq == 0 {
             TextRef {
                 seq: seq.get(),
@@ -86,7 +86,7 @@ impl TextRef {
     }
 
     /// The place as the record `seq` says it.
-    pub(super) fn named_in(self, seq: Seq) -> TextRef {
+    pub(crate) fn named_in(self, seq: Seq) -> TextRef {
         if self.seq == seq.get() {
             TextRef { seq: 0, ..self }
         } else {
@@ -101,14 +101,14 @@ struct Genesis<'a> {
     writer: &'a str,
 }
 
-pub(super) fn profile_of(profile: Profile) -> u8 {
+pub(crate) fn profile_of(profile: Profile) -> u8 {
     match profile {
         Profile::LibvirtTest => 1,
         Profile::Own => 2,
     }
 }
 
-pub(super) fn profile_from(number: u8) -> Result<Profile, DecodeError> {
+pub(crate) fn profile_from(number: u8) -> Result<Profile, DecodeError> {
     match number {
         1 => Ok(Profile::LibvirtTest),
         2 => Ok(Profile::Own),
@@ -119,33 +119,33 @@ pub(super) fn profile_from(number: u8) -> Result<Profile, DecodeError> {
     }
 }
 
-pub(super) fn genesis(profile: Profile, writer: &str) -> Vec<u8> {
+pub(crate) fn genesis(profile: Profile, writer: &str) -> Vec<u8> {
     let profile = profile_of(profile);
     encode_body(&Genesis { profile, writer })
 }
 
-pub(super) fn decode_genesis(bytes: &[u8]) -> Result<(Profile, String), DecodeError> {
+pub(crate) fn decode_genesis(bytes: &[u8]) -> Result<(Profile, String), DecodeError> {
     let stored: Genesis<'_> = decode_body(bytes, "genesis")?;
     let profile = profile_from(stored.profile)?;
     Ok((profile, stored.writer.to_owned()))
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Provenance<'a> {
-    pub(super) actor: &'a str,
-    pub(super) agent: TextRef,
-    pub(super) call: u16,
-    pub(super) flags: u32,
-    pub(super) reason: Option<TextRef>,
+pub(crate) struct Provenance<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) agent: TextRef,
+    pub(crate) call: u16,
+    pub(crate) flags: u32,
+    pub(crate) reason: Option<TextRef>,
     #[serde(borrow)]
-    pub(super) request: Option<StoredRequest<'a>>,
-    pub(super) undoes: u64,
+    pub(crate) request: Option<StoredRequest<'a>>,
+    pub(crate) undoes: u64,
 }
 
 /// The id of a request, and the digest of what was asked.
 type StoredRequest<'a> = (&'a str, [u8; 32]);
 
-pub(super) fn request_key((id, digest): StoredRequest<'_>) -> Result<RequestKey, DecodeError> {
+pub(crate) fn request_key((id, digest): StoredRequest<'_>) -> Result<RequestKey, DecodeError> {
     if id.is_empty() || id.len() > REQUEST_ID_LEN_MAX {
         return Err(DecodeError::Body("request id"));
     }
@@ -155,17 +155,17 @@ pub(super) fn request_key((id, digest): StoredRequest<'_>) -> Result<RequestKey,
 
 /// What follows the provenance in a bridge.
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredBridge {
+pub(crate) struct StoredBridge {
     first: u64,
     last: u64,
     digest: [u8; 32],
     tree_root: [u8; 32],
     image: [u8; 32],
-    pub(super) archive: Option<TextRef>,
+    pub(crate) archive: Option<TextRef>,
 }
 
 impl StoredBridge {
-    pub(super) fn of(bridge: &Bridge, archive: Option<TextRef>) -> StoredBridge {
+    pub(crate) fn of(bridge: &Bridge, archive: Option<TextRef>) -> StoredBridge {
         StoredBridge {
             first: bridge.first.get(),
             last: bridge.last.seq.get(),
@@ -176,7 +176,7 @@ impl StoredBridge {
         }
     }
 
-    pub(super) fn into_bridge(self, archive: Option<Arc<str>>) -> Result<Bridge, DecodeError> {
+    pub(crate) fn into_bridge(self, archive: Option<Arc<str>>) -> Result<Bridge, DecodeError> {
         let seq = |value| {
             let what = "seq";
             Seq::new(value).ok_or(DecodeError::Word { what, value })
@@ -199,7 +199,7 @@ impl StoredBridge {
 
 /// The rules that are on, by their numbers, ascending.
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredPolicy(Vec<u16>);
+pub(crate) struct StoredPolicy(Vec<u16>);
 
 impl From<Policy> for StoredPolicy {
     fn from(policy: Policy) -> StoredPolicy {
@@ -223,12 +223,12 @@ impl TryFrom<StoredPolicy> for Policy {
     }
 }
 
-pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
+pub(crate) fn decode_policy(bytes: &[u8]) -> Result<Policy, DecodeError> {
     decode_body::<StoredPolicy>(bytes, "policy")?.try_into()
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredPower {
+pub(crate) struct StoredPower {
     state: u8,
     reason: u8,
     id: Option<u32>,
@@ -252,27 +252,27 @@ impl TryFrom<StoredPower> for Power {
     }
 }
 
-pub(super) fn decode_power(bytes: &[u8]) -> Result<Power, DecodeError> {
+pub(crate) fn decode_power(bytes: &[u8]) -> Result<Power, DecodeError> {
     decode_body::<StoredPower>(bytes, "run state")?.try_into()
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct DomainDefined<'a> {
+pub(crate) struct DomainDefined<'a> {
     #[serde(borrow)]
-    pub(super) domain: Domain<'a>,
-    pub(super) policy: StoredPolicy,
-    pub(super) live: bool,
+    pub(crate) domain: Domain<'a>,
+    pub(crate) policy: StoredPolicy,
+    pub(crate) live: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Domain<'a> {
-    pub(super) xml: TextRef,
+pub(crate) struct Domain<'a> {
+    pub(crate) xml: TextRef,
     #[serde(borrow)]
-    pub(super) facts: Option<DomainFacts<'a>>,
+    pub(crate) facts: Option<DomainFacts<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct DomainFacts<'a> {
+pub(crate) struct DomainFacts<'a> {
     name: &'a str,
     uuid: [u8; 16],
     memory_kib: u64,
@@ -292,7 +292,7 @@ struct StoredDomainDisk<'a> {
 }
 
 impl<'a> DomainFacts<'a> {
-    pub(super) fn of(def: &'a DomainDef) -> DomainFacts<'a> {
+    pub(crate) fn of(def: &'a DomainDef) -> DomainFacts<'a> {
         let disk = |disk: &'a DomainDisk| StoredDomainDisk {
             target: &disk.target,
             kind: kind_of(disk.kind),
@@ -310,7 +310,7 @@ impl<'a> DomainFacts<'a> {
         }
     }
 
-    pub(super) fn into_def(self, xml: Arc<str>) -> Result<DomainDef, DecodeError> {
+    pub(crate) fn into_def(self, xml: Arc<str>) -> Result<DomainDef, DecodeError> {
         let disk = |disk: StoredDomainDisk<'_>| {
             Ok(DomainDisk {
                 target: disk.target.into(),
@@ -334,47 +334,47 @@ impl<'a> DomainFacts<'a> {
 
 /// What the body of a new moment begins with; its definition follows.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Created<'a> {
-    pub(super) current: bool,
-    pub(super) name: &'a str,
-    pub(super) time: i64,
+pub(crate) struct Created<'a> {
+    pub(crate) current: bool,
+    pub(crate) name: &'a str,
+    pub(crate) time: i64,
 }
 
 /// What the body of a redefined moment begins with; its definition follows.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Redefined {
-    pub(super) current: bool,
-    pub(super) time: i64,
+pub(crate) struct Redefined {
+    pub(crate) current: bool,
+    pub(crate) time: i64,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Snapshot<'a> {
-    pub(super) state: u8,
-    pub(super) memory: u8,
-    pub(super) memory_file: Option<&'a str>,
-    pub(super) description: Option<TextRef>,
+pub(crate) struct Snapshot<'a> {
+    pub(crate) state: u8,
+    pub(crate) memory: u8,
+    pub(crate) memory_file: Option<&'a str>,
+    pub(crate) description: Option<TextRef>,
     #[serde(borrow)]
-    pub(super) disks: Vec<StoredSnapshotDisk<'a>>,
+    pub(crate) disks: Vec<StoredSnapshotDisk<'a>>,
     #[serde(borrow)]
-    pub(super) domain: Option<Domain<'a>>,
+    pub(crate) domain: Option<Domain<'a>>,
     #[serde(borrow)]
-    pub(super) inactive_domain: Option<Domain<'a>>,
-    pub(super) revert_disks: Option<TextRef>,
-    pub(super) extra: Option<TextRef>,
+    pub(crate) inactive_domain: Option<Domain<'a>>,
+    pub(crate) revert_disks: Option<TextRef>,
+    pub(crate) extra: Option<TextRef>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredSnapshotDisk<'a> {
+pub(crate) struct StoredSnapshotDisk<'a> {
     name: &'a str,
     location: Option<u8>,
     kind: u8,
     driver: Option<&'a str>,
     source: Option<&'a str>,
-    pub(super) xml: Option<TextRef>,
+    pub(crate) xml: Option<TextRef>,
 }
 
 impl<'a> StoredSnapshotDisk<'a> {
-    pub(super) fn of(disk: &'a SnapshotDisk, xml: Option<TextRef>) -> StoredSnapshotDisk<'a> {
+    pub(crate) fn of(disk: &'a SnapshotDisk, xml: Option<TextRef>) -> StoredSnapshotDisk<'a> {
         StoredSnapshotDisk {
             name: &disk.name,
             location: disk.location.map(location_of),
@@ -385,7 +385,7 @@ impl<'a> StoredSnapshotDisk<'a> {
         }
     }
 
-    pub(super) fn into_disk(self, xml: Option<Arc<str>>) -> Result<SnapshotDisk, DecodeError> {
+    pub(crate) fn into_disk(self, xml: Option<Arc<str>>) -> Result<SnapshotDisk, DecodeError> {
         Ok(SnapshotDisk {
             name: self.name.into(),
             location: self.location.map(location_from).transpose()?,
@@ -398,16 +398,16 @@ impl<'a> StoredSnapshotDisk<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Checkpoint<'a> {
-    pub(super) description: Option<TextRef>,
+pub(crate) struct Checkpoint<'a> {
+    pub(crate) description: Option<TextRef>,
     #[serde(borrow)]
-    pub(super) disks: Vec<StoredCheckpointDisk<'a>>,
+    pub(crate) disks: Vec<StoredCheckpointDisk<'a>>,
     #[serde(borrow)]
-    pub(super) domain: Option<Domain<'a>>,
+    pub(crate) domain: Option<Domain<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredCheckpointDisk<'a> {
+pub(crate) struct StoredCheckpointDisk<'a> {
     name: &'a str,
     tracking: u8,
     bitmap: Option<&'a str>,
@@ -451,14 +451,14 @@ impl TryFrom<StoredCheckpointDisk<'_>> for CheckpointDisk {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Deleted {
-    pub(super) extent: u8,
-    pub(super) removed: Vec<(u64, u64)>,
-    pub(super) children_moved: u64,
-    pub(super) current: u64,
+pub(crate) struct Deleted {
+    pub(crate) extent: u8,
+    pub(crate) removed: Vec<(u64, u64)>,
+    pub(crate) children_moved: u64,
+    pub(crate) current: u64,
 }
 
-pub(super) fn extent_of(extent: Extent) -> u8 {
+pub(crate) fn extent_of(extent: Extent) -> u8 {
     match extent {
         Extent::One => 0,
         Extent::Subtree => 1,
@@ -466,7 +466,7 @@ pub(super) fn extent_of(extent: Extent) -> u8 {
     }
 }
 
-pub(super) fn extent_from(number: u8) -> Result<Extent, DecodeError> {
+pub(crate) fn extent_from(number: u8) -> Result<Extent, DecodeError> {
     Ok(match number {
         0 => Extent::One,
         1 => Extent::Subtree,
@@ -480,25 +480,25 @@ pub(super) fn extent_from(number: u8) -> Result<Extent, DecodeError> {
     })
 }
 
-pub(super) fn runs_of(ids: &IdRuns) -> Vec<(u64, u64)> {
+pub(crate) fn runs_of(ids: &IdRuns) -> Vec<(u64, u64)> {
     let runs = ids.runs().iter();
     runs.map(|(first, length)| (first.get(), *length)).collect()
 }
 
-pub(super) fn runs_from(runs: Vec<(u64, u64)>) -> Option<IdRuns> {
+pub(crate) fn runs_from(runs: Vec<(u64, u64)>) -> Option<IdRuns> {
     let run = |(first, length)| MomentId::new(first).map(|first| (first, length));
     let runs: Option<Vec<_>> = runs.into_iter().map(run).collect();
     IdRuns::from_runs(runs?)
 }
 
-pub(super) fn state_of(state: SnapshotState) -> u8 {
+pub(crate) fn state_of(state: SnapshotState) -> u8 {
     match state {
         SnapshotState::Run(state) => state.number(),
         SnapshotState::DiskSnapshot => 8,
     }
 }
 
-pub(super) fn state_from(number: u8) -> Result<SnapshotState, DecodeError> {
+pub(crate) fn state_from(number: u8) -> Result<SnapshotState, DecodeError> {
     match number {
         8 => Ok(SnapshotState::DiskSnapshot),
         _ => RunState::from_number(number)
@@ -510,7 +510,7 @@ pub(super) fn state_from(number: u8) -> Result<SnapshotState, DecodeError> {
     }
 }
 
-pub(super) fn memory_of(memory: &Memory) -> (u8, Option<&str>) {
+pub(crate) fn memory_of(memory: &Memory) -> (u8, Option<&str>) {
     match memory {
         Memory::No => (0, None),
         Memory::Internal => (1, None),
@@ -518,7 +518,7 @@ pub(super) fn memory_of(memory: &Memory) -> (u8, Option<&str>) {
     }
 }
 
-pub(super) fn memory_from(number: u8, file: Option<&str>) -> Result<Memory, DecodeError> {
+pub(crate) fn memory_from(number: u8, file: Option<&str>) -> Result<Memory, DecodeError> {
     match (number, file) {
         (0, None) => Ok(Memory::No),
         (1, None) => Ok(Memory::Internal),
@@ -530,7 +530,7 @@ pub(super) fn memory_from(number: u8, file: Option<&str>) -> Result<Memory, Deco
     }
 }
 
-pub(super) fn kind_of(kind: SourceKind) -> u8 {
+pub(crate) fn kind_of(kind: SourceKind) -> u8 {
     match kind {
         SourceKind::File => 0,
         SourceKind::Block => 1,
@@ -562,7 +562,7 @@ fn kind_from(number: u8) -> Result<SourceKind, DecodeError> {
     })
 }
 
-pub(super) fn location_of(location: DiskLocation) -> u8 {
+pub(crate) fn location_of(location: DiskLocation) -> u8 {
     match location {
         DiskLocation::No => 0,
         DiskLocation::Internal => 1,

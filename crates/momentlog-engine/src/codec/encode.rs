@@ -35,14 +35,14 @@ const CHECKPOINT: Kinds = Kinds {
 };
 
 /// Writes one record's events, and collects the texts that no record before has.
-pub(super) struct Encoder<'a> {
-    pub(super) dictionary: &'a mut Dictionary,
-    pub(super) seq: Seq,
-    pub(super) texts: Vec<Arc<str>>,
+pub(crate) struct Encoder<'a> {
+    pub(crate) dictionary: &'a mut Dictionary,
+    pub(crate) seq: Seq,
+    pub(crate) texts: Vec<Arc<str>>,
 }
 
 impl Encoder<'_> {
-    pub(super) fn text(&mut self, text: &Arc<str>) -> TextRef {
+    pub(crate) fn text(&mut self, text: &Arc<str>) -> TextRef {
         if let Some(place) = self.dictionary.by_text.get(text) {
             return place.named_in(self.seq);
         }
@@ -62,7 +62,7 @@ impl Encoder<'_> {
         TextRef { seq: 0, index }
     }
 
-    pub(super) fn provenance<'d>(&mut self, asked: &'d Asked) -> body::Provenance<'d> {
+    pub(crate) fn provenance<'d>(&mut self, asked: &'d Asked) -> body::Provenance<'d> {
         let agent = self.text(&asked.agent);
         let reason = asked.reason.as_ref().map(|reason| self.own_text(reason));
         let request = asked.request.as_ref().map(|key| (&*key.id, key.digest));
@@ -77,7 +77,7 @@ impl Encoder<'_> {
         }
     }
 
-    pub(super) fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
+    pub(crate) fn domain<'d>(&mut self, def: &'d Arc<DomainDef>) -> body::Domain<'d> {
         if let Some((written, place)) = &self.dictionary.written
             && Arc::ptr_eq(written, def)
         {
@@ -100,7 +100,7 @@ impl Encoder<'_> {
         body::Domain { xml, facts }
     }
 
-    pub(super) fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
+    pub(crate) fn snapshot<'d>(&mut self, def: &'d SnapshotDef) -> body::Snapshot<'d> {
         let (memory, memory_file) = body::memory_of(&def.memory);
         body::Snapshot {
             state: body::state_of(def.state),
@@ -125,7 +125,7 @@ impl Encoder<'_> {
         }
     }
 
-    pub(super) fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
+    pub(crate) fn checkpoint<'d>(&mut self, def: &'d CheckpointDef) -> body::Checkpoint<'d> {
         body::Checkpoint {
             description: def.description.as_ref().map(|text| self.text(text)),
             disks: def.disks.iter().map(Into::into).collect(),
@@ -133,7 +133,7 @@ impl Encoder<'_> {
         }
     }
 
-    pub(super) fn event(&mut self, change: &Change, out: &mut Vec<u8>) {
+    pub(crate) fn event(&mut self, change: &Change, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend([0; at::EVENT_LEN]);
         let (number, id, parent) = match change {

@@ -14,7 +14,7 @@ use super::{DecodeError, Dictionary};
 
 /// The body of a begun job, also in an image.
 #[derive(Serialize, Deserialize)]
-pub(super) struct JobBegun<'a> {
+pub(crate) struct JobBegun<'a> {
     job: u64,
     kind: u16,
     length: u8,
@@ -65,7 +65,7 @@ struct StoredMoment<'a, D> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredOutcome<'a> {
+pub(crate) struct StoredOutcome<'a> {
     job: u64,
     settled_by: u8,
     agent: TextRef,
@@ -75,20 +75,20 @@ pub(super) struct StoredOutcome<'a> {
 
 /// The body of a hold, also in an image.
 #[derive(Serialize, Deserialize)]
-pub(super) struct HoldAdded<'a> {
+pub(crate) struct HoldAdded<'a> {
     tag: &'a str,
     since: i64,
     by: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredSettings {
+pub(crate) struct StoredSettings {
     policy: StoredPolicy,
     request_window_s: u32,
 }
 
 impl Encoder<'_> {
-    pub(super) fn job<'d>(&mut self, id: JobId, job: &'d Job) -> JobBegun<'d> {
+    pub(crate) fn job<'d>(&mut self, id: JobId, job: &'d Job) -> JobBegun<'d> {
         let effect = |effect: &'d DiskEffect| StoredEffect {
             disk: &effect.disk,
             kind: effect.kind.number(),
@@ -132,7 +132,7 @@ impl Encoder<'_> {
         }
     }
 
-    pub(super) fn outcome<'d>(&mut self, outcome: &'d JobOutcome) -> StoredOutcome<'d> {
+    pub(crate) fn outcome<'d>(&mut self, outcome: &'d JobOutcome) -> StoredOutcome<'d> {
         StoredOutcome {
             job: outcome.job.get(),
             settled_by: outcome.settled_by.number(),
@@ -158,7 +158,7 @@ fn stored_moment<D, S>(moment: &MomentToMake<D>, def: S) -> StoredMoment<'_, S> 
 }
 
 impl Dictionary {
-    pub(super) fn job(
+    pub(crate) fn job(
         &mut self,
         seq: Seq,
         stored: JobBegun<'_>,
@@ -203,7 +203,7 @@ impl Dictionary {
         Ok((job_id(stored.job)?, job))
     }
 
-    pub(super) fn decode_outcome(
+    pub(crate) fn decode_outcome(
         &mut self,
         seq: Seq,
         body: &[u8],
@@ -270,7 +270,7 @@ fn job_id(number: u64) -> Result<JobId, DecodeError> {
     })
 }
 
-pub(super) fn stored_hold<'a>(tag: &'a HoldTag, hold: &'a Hold) -> HoldAdded<'a> {
+pub(crate) fn stored_hold<'a>(tag: &'a HoldTag, hold: &'a Hold) -> HoldAdded<'a> {
     HoldAdded {
         tag: tag.as_str(),
         since: hold.since,
@@ -278,7 +278,7 @@ pub(super) fn stored_hold<'a>(tag: &'a HoldTag, hold: &'a Hold) -> HoldAdded<'a>
     }
 }
 
-pub(super) fn hold_from(stored: &HoldAdded<'_>) -> Result<(HoldTag, Hold), DecodeError> {
+pub(crate) fn hold_from(stored: &HoldAdded<'_>) -> Result<(HoldTag, Hold), DecodeError> {
     let hold = Hold {
         since: stored.since,
         by: stored.by.into(),
@@ -293,12 +293,12 @@ fn tag_from(text: &str) -> Result<HoldTag, DecodeError> {
     HoldTag::new(text).ok_or(DecodeError::Body("tag of a hold"))
 }
 
-pub(super) fn decode_hold_added(id: MomentId, body: &[u8]) -> Result<Change, DecodeError> {
+pub(crate) fn decode_hold_added(id: MomentId, body: &[u8]) -> Result<Change, DecodeError> {
     let (tag, hold) = hold_from(&decode_body(body, "hold")?)?;
     Ok(Change::HoldAdded { id, tag, hold })
 }
 
-pub(super) fn decode_hold_removed(id: MomentId, body: &[u8]) -> Result<Change, DecodeError> {
+pub(crate) fn decode_hold_removed(id: MomentId, body: &[u8]) -> Result<Change, DecodeError> {
     let tag = tag_from(decode_body(body, "tag of a hold")?)?;
     Ok(Change::HoldRemoved { id, tag })
 }
@@ -323,7 +323,7 @@ impl TryFrom<StoredSettings> for Settings {
     }
 }
 
-pub(super) fn decode_settings(body: &[u8]) -> Result<Settings, DecodeError> {
+pub(crate) fn decode_settings(body: &[u8]) -> Result<Settings, DecodeError> {
     decode_body::<StoredSettings>(body, "settings")?.try_into()
 }
 

@@ -1,14 +1,17 @@
 //! The vectors of `docs/format/records.txt` hold the code to the page.
 
 use momentlog_core::{
-    Change, CheckpointDisk, Deletion, DiskEffect, DiskLocation, DiskTracking, DomainDisk,
-    EffectKind, Extent, FileToMake, Hold, HoldTag, HypervisorRun, IdRuns, Job, JobId, JobKind,
-    JobLength, JobOutcome, Memory, MomentChange, MomentId, MomentName, MomentToMake, Policy, Power,
-    RunState, Seen, Settings, SettledBy, SnapshotDisk, SnapshotState, SourceKind, State,
+    Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation, DiskTracking,
+    DomainDef, DomainDisk, EffectKind, Extent, FileToMake, Hold, HoldTag, HypervisorRun, IdRuns,
+    Job, JobId, JobKind, JobLength, JobOutcome, Memory, MomentChange, MomentId, MomentName,
+    MomentToMake, Policy, Power, RunState, Seen, Settings, SettledBy, SnapshotDef, SnapshotDisk,
+    SnapshotState, SourceKind, State,
 };
-use momentlog_store::{Digest, Head, LogId};
+use momentlog_store::{Digest, Draft, Head, LogId, Record};
 
+use super::body::TextRef;
 use super::*;
+use crate::image;
 use crate::ledger::Ledger;
 
 const AGENT: &str = "root@host momentlog-cli/0.1.0";

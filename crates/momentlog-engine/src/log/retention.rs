@@ -12,10 +12,11 @@ use super::admission::validate;
 use super::commit::Salts;
 use super::{Decider, Log, chain};
 use crate::call::Call;
-use crate::codec::{Asked, Content, Facts, image};
+use crate::codec::{Asked, Content, Facts};
 use crate::entry::Bridge;
 use crate::environment::Provenance;
 use crate::error::{BadProvenance, EngineError};
+use crate::image;
 use crate::ledger::Ledger;
 
 /// An image is made every `IMAGE_EVERY` records.

@@ -7,7 +7,8 @@ use momentlog_core::{
 use momentlog_store::{Draft, Head, LogId, Record};
 
 use super::*;
-use crate::codec::{Content, Facts, asked_by, image};
+use crate::codec::{Content, Facts, asked_by};
+use crate::image;
 use crate::ledger::Ledger;
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);

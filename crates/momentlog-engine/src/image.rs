@@ -12,12 +12,12 @@ use momentlog_core::{
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
 
-use super::body::{
+use crate::codec::body::{
     self, StoredPolicy, StoredPower, TextRef, decode_first, encode_body, profile_from, profile_of,
 };
-use super::encode::Encoder;
-use super::job::{HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
-use super::{DecodeError, Dictionary, length, u32_at, u64_at};
+use crate::codec::encode::Encoder;
+use crate::codec::job::{HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
+use crate::codec::{DecodeError, Dictionary, length, u32_at, u64_at};
 use crate::ledger::Ledger;
 use crate::requests::Remembered;
 use crate::view::View;
