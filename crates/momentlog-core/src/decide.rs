@@ -7,10 +7,7 @@ mod domain;
 mod moments;
 mod snapshot;
 
-use crate::{
-    Action, Change, Command, Domain, DomainUuid, Event, MomentId, MomentKind, Refusal, State,
-};
-use moments::{delete, reparent, set_current};
+use crate::{Action, Change, Command, Domain, DomainUuid, Event, Refusal, State};
 
 /// Reasons of run states, as libvirt numbers them.
 mod reason {
@@ -32,13 +29,7 @@ impl State {
     /// [`Refusal`]: the first reason why not, in libvirt's order.
     pub fn decide(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
         let uuid = command.domain;
-        let changes: Vec<Change> = match &command.action {
-            Action::Define(def) => self.define(uuid, def)?,
-            Action::CreateLive(def) => self.create_live(uuid, def)?,
-            action => self
-                .known(uuid)?
-                .decide(action, self.next_moment, self.next_domain)?,
-        };
+        let changes = self.changes(uuid, &command.action)?;
         if let Some(domain) = self.domain(uuid) {
             if let Some(moment) = domain.exceeds(&changes, self.budget) {
                 return Err(Refusal::OverBudget {
@@ -64,78 +55,39 @@ impl State {
             .collect())
     }
 
+    fn changes(&self, uuid: DomainUuid, action: &Action) -> Result<Vec<Change>, Refusal> {
+        let domain = || self.known(uuid);
+        let next_id = || self.next_moment.ok_or(Refusal::IdsExhausted);
+        let change = match action {
+            Action::Define(def) => self.define(uuid, def)?,
+            Action::CreateLive(def) => return self.create_live(uuid, def),
+            Action::ChangeState(change) => {
+                return domain()?.change_state(*change, self.next_domain);
+            }
+            Action::Undefine { with_snapshots } => domain()?.undefine(*with_snapshots)?,
+            Action::SetPolicy(policy) => domain()?.set_policy(*policy)?,
+            Action::CreateSnapshot(create) => return domain()?.create_snapshot(create, next_id()?),
+            Action::RedefineSnapshot(redefine) => {
+                Change::Snapshot(domain()?.redefine_snapshot(redefine, next_id()?)?)
+            }
+            Action::CreateCheckpoint(create) => {
+                Change::Checkpoint(domain()?.create_checkpoint(create, next_id()?)?)
+            }
+            Action::RedefineCheckpoint(redefine) => {
+                Change::Checkpoint(domain()?.redefine_checkpoint(redefine, next_id()?)?)
+            }
+            Action::Delete { kind, name, extent } => domain()?.delete(*kind, name, *extent)?,
+            Action::Reparent { kind, name, parent } => {
+                domain()?.reparent(*kind, name, parent.as_ref())?
+            }
+            Action::SetCurrent { kind, name } => domain()?.set_current(*kind, name.as_ref())?,
+            Action::Revert { name, resume } => domain()?.revert(name, *resume, self.next_domain)?,
+        };
+        Ok(vec![change])
+    }
+
     fn known(&self, uuid: DomainUuid) -> Result<&Domain, Refusal> {
         self.domain(uuid).ok_or(Refusal::NoDomain { uuid })
-    }
-}
-
-impl Domain {
-    fn decide(
-        &self,
-        action: &Action,
-        next_moment: Option<MomentId>,
-        next_domain: u32,
-    ) -> Result<Vec<Change>, Refusal> {
-        let next_id = || next_moment.ok_or(Refusal::IdsExhausted);
-        Ok(match action {
-            Action::Define(_) | Action::CreateLive(_) => unreachable!("decided by the state"),
-            Action::ChangeState(change) => self.change_state(*change, next_domain)?,
-            Action::Undefine { with_snapshots } => vec![self.undefine(*with_snapshots)?],
-            Action::SetPolicy(policy) => {
-                self.meets(*policy).map_err(Refusal::PolicyUnmet)?;
-                vec![Change::PolicySet(*policy)]
-            }
-            Action::CreateSnapshot(create) => self.create_snapshot(create, next_id()?)?,
-            Action::RedefineSnapshot(redefine) => {
-                vec![Change::Snapshot(
-                    self.redefine_snapshot(redefine, next_id()?)?,
-                )]
-            }
-            Action::CreateCheckpoint(create) => vec![Change::Checkpoint(
-                self.create_checkpoint(create, next_id()?)?,
-            )],
-            Action::RedefineCheckpoint(redefine) => {
-                vec![Change::Checkpoint(
-                    self.redefine_checkpoint(redefine, next_id()?)?,
-                )]
-            }
-            Action::Delete { kind, name, extent } => vec![match kind {
-                MomentKind::Snapshot => {
-                    Change::Snapshot(delete(&self.snapshots, *kind, name, *extent)?)
-                }
-                MomentKind::Checkpoint => {
-                    Change::Checkpoint(delete(&self.checkpoints, *kind, name, *extent)?)
-                }
-            }],
-            Action::Reparent { kind, name, parent } => vec![match kind {
-                MomentKind::Snapshot => {
-                    Change::Snapshot(reparent(&self.snapshots, *kind, name, parent.as_ref())?)
-                }
-                MomentKind::Checkpoint => {
-                    let change = reparent(&self.checkpoints, *kind, name, parent.as_ref())?;
-                    self.keeps_chain(name, parent.as_ref())?;
-                    Change::Checkpoint(change)
-                }
-            }],
-            Action::SetCurrent { kind, name } => vec![match kind {
-                MomentKind::Snapshot => {
-                    Change::Snapshot(set_current(&self.snapshots, *kind, name.as_ref())?)
-                }
-                MomentKind::Checkpoint => {
-                    let change = set_current(&self.checkpoints, *kind, name.as_ref())?;
-                    match self.checkpoints.current() {
-                        Some(leaf) if self.policy.chain && name.as_ref() != Some(leaf.name) => {
-                            return Err(Refusal::LeafIsCurrent {
-                                domain: self.name.clone(),
-                                current: leaf.name.clone(),
-                            });
-                        }
-                        _ => Change::Checkpoint(change),
-                    }
-                }
-            }],
-            Action::Revert { name, resume } => vec![self.revert(name, *resume, next_domain)?],
-        })
     }
 }
 

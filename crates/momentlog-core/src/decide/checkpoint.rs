@@ -1,6 +1,6 @@
 //! What commands about checkpoints cause.
 
-use super::moments::{chosen_name, free, put_back};
+use super::moments::{chosen_name, put_back, require_free};
 use crate::checkpoint;
 use crate::{
     CheckpointDef, CreateCheckpoint, DiskTracking, Domain, MomentChange, MomentId, MomentKind,
@@ -22,7 +22,7 @@ impl Domain {
         );
         checkpoint_name(&name)?;
         let disks = checkpoint::align_disks(&create.disks, &self.def)?;
-        free(&self.checkpoints, &name)?;
+        require_free(&self.checkpoints, &name)?;
         let def = CheckpointDef {
             // An empty one means one that was erased.
             description: create.description.clone().filter(|text| !text.is_empty()),
@@ -93,6 +93,19 @@ impl Domain {
                 name: name.clone(),
                 current: leaf.name.clone(),
             })
+        }
+    }
+
+    /// Refuses to make another checkpoint than the leaf current, if the policy wants a chain.
+    pub(super) fn keeps_leaf_current(&self, name: Option<&MomentName>) -> Result<(), Refusal> {
+        match self.checkpoints.current() {
+            Some(leaf) if self.policy.chain && name != Some(leaf.name) => {
+                Err(Refusal::LeafIsCurrent {
+                    domain: self.name.clone(),
+                    current: leaf.name.clone(),
+                })
+            }
+            _ => Ok(()),
         }
     }
 }

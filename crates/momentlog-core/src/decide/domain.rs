@@ -8,17 +8,13 @@ use crate::{
 };
 
 impl State {
-    pub(super) fn define(
-        &self,
-        uuid: DomainUuid,
-        def: &Arc<DomainDef>,
-    ) -> Result<Vec<Change>, Refusal> {
+    pub(super) fn define(&self, uuid: DomainUuid, def: &Arc<DomainDef>) -> Result<Change, Refusal> {
         let policy = self.may_define(uuid, def)?;
-        Ok(vec![Change::DomainDefined {
+        Ok(Change::DomainDefined {
             def: def.clone(),
             policy,
             live: false,
-        }])
+        })
     }
 
     pub(super) fn create_live(
@@ -130,6 +126,11 @@ impl Domain {
         } else {
             vec![stopped, Change::DomainRemoved]
         }
+    }
+
+    pub(super) fn set_policy(&self, policy: Policy) -> Result<Change, Refusal> {
+        self.meets(policy).map_err(Refusal::PolicyUnmet)?;
+        Ok(Change::PolicySet(policy))
     }
 
     pub(super) fn undefine(&self, with_snapshots: bool) -> Result<Change, Refusal> {

@@ -2,11 +2,58 @@
 
 use crate::deletion::DeletionPlan;
 use crate::{
-    Domain, DomainDef, Extent, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName,
-    Policy, Redefine, Refusal,
+    Change, Domain, DomainDef, Extent, Moment, MomentChange, MomentId, MomentKind, MomentList,
+    MomentName, Policy, Redefine, Refusal,
 };
 
 impl Domain {
+    pub(super) fn delete(
+        &self,
+        kind: MomentKind,
+        name: &MomentName,
+        extent: Extent,
+    ) -> Result<Change, Refusal> {
+        Ok(match kind {
+            MomentKind::Snapshot => Change::Snapshot(delete(&self.snapshots, kind, name, extent)?),
+            MomentKind::Checkpoint => {
+                Change::Checkpoint(delete(&self.checkpoints, kind, name, extent)?)
+            }
+        })
+    }
+
+    pub(super) fn reparent(
+        &self,
+        kind: MomentKind,
+        name: &MomentName,
+        parent: Option<&MomentName>,
+    ) -> Result<Change, Refusal> {
+        Ok(match kind {
+            MomentKind::Snapshot => {
+                Change::Snapshot(reparent(&self.snapshots, kind, name, parent)?)
+            }
+            MomentKind::Checkpoint => {
+                let change = reparent(&self.checkpoints, kind, name, parent)?;
+                self.keeps_chain(name, parent)?;
+                Change::Checkpoint(change)
+            }
+        })
+    }
+
+    pub(super) fn set_current(
+        &self,
+        kind: MomentKind,
+        name: Option<&MomentName>,
+    ) -> Result<Change, Refusal> {
+        Ok(match kind {
+            MomentKind::Snapshot => Change::Snapshot(set_current(&self.snapshots, kind, name)?),
+            MomentKind::Checkpoint => {
+                let change = set_current(&self.checkpoints, kind, name)?;
+                self.keeps_leaf_current(name)?;
+                Change::Checkpoint(change)
+            }
+        })
+    }
+
     pub(super) fn own_uuid(
         &self,
         kind: MomentKind,
@@ -24,7 +71,7 @@ impl Domain {
     }
 }
 
-pub(super) fn found<'a, D>(
+pub(super) fn require<'a, D>(
     list: &'a MomentList<D>,
     kind: MomentKind,
     name: &MomentName,
@@ -36,7 +83,7 @@ pub(super) fn found<'a, D>(
         })
 }
 
-pub(super) fn free<D>(list: &MomentList<D>, name: &MomentName) -> Result<(), Refusal> {
+pub(super) fn require_free<D>(list: &MomentList<D>, name: &MomentName) -> Result<(), Refusal> {
     match list.find(Some(name.as_str())) {
         Some(_) => Err(Refusal::NameTaken { name: name.clone() }),
         None => Ok(()),
@@ -99,13 +146,13 @@ pub(super) fn put_back<D: PartialEq>(
     }
 }
 
-pub(super) fn delete<D>(
+fn delete<D>(
     list: &MomentList<D>,
     kind: MomentKind,
     name: &MomentName,
     extent: Extent,
 ) -> Result<MomentChange<D>, Refusal> {
-    let id = found(list, kind, name)?.id;
+    let id = require(list, kind, name)?.id;
     let plan = DeletionPlan::of(list, id, extent);
     Ok(MomentChange::Deleted {
         id,
@@ -116,24 +163,24 @@ pub(super) fn delete<D>(
     })
 }
 
-pub(super) fn reparent<D>(
+fn reparent<D>(
     list: &MomentList<D>,
     kind: MomentKind,
     name: &MomentName,
     parent: Option<&MomentName>,
 ) -> Result<MomentChange<D>, Refusal> {
-    let id = found(list, kind, name)?.id;
+    let id = require(list, kind, name)?.id;
     let parent = list.check_parent(name, parent)?;
     Ok(MomentChange::Reparented { id, parent })
 }
 
-pub(super) fn set_current<D>(
+fn set_current<D>(
     list: &MomentList<D>,
     kind: MomentKind,
     name: Option<&MomentName>,
 ) -> Result<MomentChange<D>, Refusal> {
     let current = name
-        .map(|name| found(list, kind, name).map(|moment| moment.id))
+        .map(|name| require(list, kind, name).map(|moment| moment.id))
         .transpose()?;
     Ok(MomentChange::CurrentSet(current))
 }

@@ -1,6 +1,6 @@
 //! What commands about snapshots cause.
 
-use super::moments::{chosen_name, found, free, put_back};
+use super::moments::{chosen_name, put_back, require, require_free};
 use super::reason;
 use crate::snapshot::{self, Alignment, Uniform};
 use crate::{
@@ -52,7 +52,7 @@ impl Domain {
         if create.disk_only {
             snapshot::keep_disks_alone(&mut disks, self.power.is_active())?;
         }
-        free(&self.snapshots, &name)?;
+        require_free(&self.snapshots, &name)?;
         let def = SnapshotDef {
             // An empty one means one that was erased.
             description: create.description.clone().filter(|text| !text.is_empty()),
@@ -143,7 +143,7 @@ impl Domain {
         resume: Option<Resume>,
         next_domain: u32,
     ) -> Result<Change, Refusal> {
-        let snapshot = found(&self.snapshots, MomentKind::Snapshot, name)?;
+        let snapshot = require(&self.snapshots, MomentKind::Snapshot, name)?;
         let state = snapshot.def.state;
         if !self.persistent && !state.is_online() && resume.is_none() {
             return Err(Refusal::RevertTransient);

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     CheckpointDef, CheckpointDisk, CreateCheckpoint, CreateSnapshot, DiskTracking, DomainDef,
-    DomainDisk, Extent, IdRuns, MomentChange, MomentName, ParentRefused, Policy, Profile, Redefine,
-    Resume, RunState, SourceKind, StateChange,
+    DomainDisk, Extent, IdRuns, MomentChange, MomentId, MomentKind, MomentName, ParentRefused,
+    Policy, Profile, Redefine, Resume, RunState, SourceKind, StateChange,
 };
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
