@@ -32,6 +32,9 @@
 //! assert_eq!(state.check(), Ok(()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
+//! the words.
 
 mod apply;
 mod budget;

@@ -24,6 +24,9 @@
 //! assert!(matches!(refused, Err(EngineError::Refused(_))));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
+//! the words.
 
 mod call;
 mod codec;

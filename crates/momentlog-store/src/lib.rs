@@ -22,6 +22,9 @@
 //! assert_eq!(seen, records);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
+//! the words.
 
 mod disk;
 mod error;

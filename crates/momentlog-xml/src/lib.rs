@@ -19,6 +19,9 @@
 //! assert_eq!((error.position.line, error.position.column), (2, 3));
 //! # Ok::<(), momentlog_xml::XmlError>(())
 //! ```
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
+//! the words.
 
 mod checkpoint;
 mod disk_list;

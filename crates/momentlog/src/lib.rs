@@ -23,6 +23,13 @@
 //! Handles are cheap clones that hold names, not pointers; dropping one frees it. Flags are typed; a word of libvirt's bits
 //! from elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them. Who is asked by
 //! the numbers or names of libvirt's functions finds the call in [`procedure`].
+//!
+//! Every call blocks until its answer is durable. From async code call it on a thread for blocking work (such as
+//! `spawn_blocking` of your runtime); handles are `Send`, `Sync` and cheap to clone. One process writes a store at a time:
+//! a connection that has written keeps the writer's lock until [`Connection::release`], `close` or its drop.
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
+//! the words.
 
 mod checkpoint;
 mod connection;

@@ -138,6 +138,14 @@ const EVENTS: &[(u16, u16, Ids, Read)] = &[
     }),
 ];
 
+/// The kinds of events, ascending.
+#[cfg(test)]
+pub(super) fn kinds() -> impl Iterator<Item = u16> {
+    let mut kinds: Vec<u16> = EVENTS.iter().map(|(kind, ..)| *kind).collect();
+    kinds.dedup();
+    kinds.into_iter()
+}
+
 /// The version in which a kind of event is written.
 pub(super) fn version_of(kind: u16) -> u16 {
     let after = EVENTS.partition_point(|(known, ..)| *known <= kind);

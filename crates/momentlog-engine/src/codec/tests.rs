@@ -455,6 +455,21 @@ fn every_vector_decodes_to_its_meaning_and_applies() {
 }
 
 #[test]
+fn every_kind_of_event_has_a_vector() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for vector in vectors() {
+        let mut rest = &vector.facts[at::FACTS_LEN..];
+        rest = &rest[u32_at(&vector.facts, at::PROVENANCE_LEN) as usize..];
+        for _ in 0..u32_at(&vector.facts, at::EVENTS) {
+            kinds.insert(u16_at(rest, at::EVENT_KIND));
+            rest = &rest[at::EVENT_LEN + u32_at(rest, at::EVENT_BODY_LEN) as usize..];
+        }
+    }
+    let known: Vec<u16> = events::kinds().collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), known);
+}
+
+#[test]
 fn every_meaning_encodes_to_its_vector() {
     let mut reading = Dictionary::default();
     let mut writing = Dictionary::default();
