@@ -202,7 +202,7 @@ fn find(path: &Path, moments: usize, times: usize) -> Result<(), Failed> {
     reading(path, moments, |list| {
         let names: Vec<_> = list.walk(Scope::All).map(|moment| moment.name).collect();
         for name in names.iter().cycle().take(times) {
-            black_box(list.find(Some(name.as_str())));
+            black_box(list.find(name.as_str()));
         }
     })
 }

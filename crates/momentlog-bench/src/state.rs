@@ -323,7 +323,7 @@ fn reading(connection: &Connection, effort: Effort, table: &mut Table) -> Result
                 until(time, || {
                     Ok(some(
                         &|moment| {
-                            black_box(list.find(Some(moment.name.as_str())));
+                            black_box(list.find(moment.name.as_str()));
                         },
                         0,
                     ))

@@ -148,9 +148,9 @@ impl<D> MomentList<D> {
         self.moment(self.slot_of(id)?)
     }
 
-    /// Returns the moment of this name; an absent name finds nothing. Follows `virDomainMomentFindByName`.
-    pub fn find(&self, name: Option<&str>) -> Option<Moment<'_, D>> {
-        self.names.find(name?, &self.rows)
+    /// Returns the moment of this name. Follows `virDomainMomentFindByName`.
+    pub fn find(&self, name: &str) -> Option<Moment<'_, D>> {
+        self.names.find(name, &self.rows)
     }
 
     /// The ids of all moments, ascending.
@@ -259,13 +259,13 @@ impl<D> MomentList<D> {
         if parent == name {
             return Err(ParentRefused::OwnParent { name: name.clone() });
         }
-        let Some(found) = self.find(Some(parent.as_str())) else {
+        let Some(found) = self.find(parent.as_str()) else {
             return Err(ParentRefused::NotFound {
                 parent: parent.clone(),
                 name: name.clone(),
             });
         };
-        if let Some(moment) = self.find(Some(name.as_str()))
+        if let Some(moment) = self.find(name.as_str())
             && let Climb::Cycle(ancestor) = self.climb(moment.slot, found.slot, u64::MAX)
         {
             let ancestor = self.moment(ancestor).expect("an ancestor is listed");

@@ -167,7 +167,7 @@ impl Checkpoint {
         read: impl FnOnce(&DomainState, Moment<'_, CheckpointDef>) -> Result<T>,
     ) -> Result<T> {
         self.domain.with(
-            |domain| match domain.checkpoints().find(Some(self.name.as_str())) {
+            |domain| match domain.checkpoints().find(self.name.as_str()) {
                 Some(moment) => read(domain, moment),
                 None => Err(no_moment(MomentKind::Checkpoint, self.name.as_str())),
             },

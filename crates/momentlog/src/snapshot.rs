@@ -234,12 +234,11 @@ impl Snapshot {
         &self,
         read: impl FnOnce(&DomainState, Moment<'_, SnapshotDef>) -> Result<T>,
     ) -> Result<T> {
-        self.domain.with(
-            |domain| match domain.snapshots().find(Some(self.name.as_str())) {
+        self.domain
+            .with(|domain| match domain.snapshots().find(self.name.as_str()) {
                 Some(moment) => read(domain, moment),
                 None => Err(no_moment(MomentKind::Snapshot, self.name.as_str())),
-            },
-        )
+            })
     }
 }
 

@@ -50,7 +50,7 @@ pub fn show<D>(
     if !invocation.has("topological") {
         names.sort_by_key(|name| name.as_str().to_ascii_lowercase());
     }
-    let moment = |name: &MomentName| list.find(Some(name.as_str()));
+    let moment = |name: &MomentName| list.find(name.as_str());
     let parent = |name: &MomentName| list.parent(moment(name)?.id).map(|parent| parent.name);
     if invocation.has("tree") {
         // A moment whose parent is not listed is a root of what is shown.
@@ -92,7 +92,7 @@ pub fn show<D>(
 
 /// Counts children and everything below, as the info verbs show them.
 pub fn counts<D>(list: &momentlog::core::MomentList<D>, name: &MomentName) -> (usize, usize) {
-    match list.find(Some(name.as_str())) {
+    match list.find(name.as_str()) {
         Some(moment) => (
             list.child_count(Some(moment.id)),
             list.walk(Scope::DescendantsOf(moment.id)).count(),

@@ -200,7 +200,7 @@ fn with_def<T>(
         .state()
         .domain(domain.uuid())?
         .snapshots()
-        .find(Some(name.as_str()))?;
+        .find(name.as_str())?;
     Some(read(moment.def))
 }
 

@@ -81,7 +81,7 @@ impl Domain {
         let Some(leaf) = self.checkpoints.current().filter(|_| self.policy.chain) else {
             return Ok(());
         };
-        let stays = match self.checkpoints.find(Some(name.as_str())) {
+        let stays = match self.checkpoints.find(name.as_str()) {
             Some(moment) => self.checkpoints.parent(moment.id).map(|parent| parent.name) == parent,
             None => parent == Some(leaf.name),
         };

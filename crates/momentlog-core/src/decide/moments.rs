@@ -76,15 +76,14 @@ pub(super) fn require<'a, D>(
     kind: MomentKind,
     name: &MomentName,
 ) -> Result<Moment<'a, D>, Refusal> {
-    list.find(Some(name.as_str()))
-        .ok_or_else(|| Refusal::NoMoment {
-            kind,
-            name: name.clone(),
-        })
+    list.find(name.as_str()).ok_or_else(|| Refusal::NoMoment {
+        kind,
+        name: name.clone(),
+    })
 }
 
 pub(super) fn require_free<D>(list: &MomentList<D>, name: &MomentName) -> Result<(), Refusal> {
-    match list.find(Some(name.as_str())) {
+    match list.find(name.as_str()) {
         Some(_) => Err(Refusal::NameTaken { name: name.clone() }),
         None => Ok(()),
     }
@@ -101,12 +100,12 @@ pub(super) fn chosen_name<D>(
         return name.clone();
     }
     let second = MomentName::new(&now.to_string()).expect("a number is a name");
-    if !policy.suffix || list.find(Some(second.as_str())).is_none() {
+    if !policy.suffix || list.find(second.as_str()).is_none() {
         return second;
     }
     (2..=u64::MAX)
         .filter_map(|number| MomentName::new(&format!("{now}-{number}")))
-        .find(|name| list.find(Some(name.as_str())).is_none())
+        .find(|name| list.find(name.as_str()).is_none())
         .expect("a list does not hold every name")
 }
 
@@ -124,7 +123,7 @@ pub(super) fn put_back<D: PartialEq>(
         current,
         ..
     } = redefine;
-    let existing = list.find(Some(name.as_str()));
+    let existing = list.find(name.as_str());
     let like = existing.or_else(|| list.get(parent?));
     let def = MomentList::share(def, like);
     match existing {

@@ -96,7 +96,7 @@ impl Domain {
             .snapshots
             .check_parent(name, redefine.parent.as_ref())?;
         self.own_uuid(kind, name, redefine.def.domain.as_deref())?;
-        let existing = self.snapshots.find(Some(name.as_str()));
+        let existing = self.snapshots.find(name.as_str());
         let mut redefine = redefine.clone();
         let def = &mut redefine.def;
         def.description = def.description.take().filter(|text| !text.is_empty());

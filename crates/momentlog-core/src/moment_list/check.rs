@@ -264,7 +264,6 @@ impl<D> MomentList<D> {
 
     /// Whether the index finds this moment by its name.
     fn leads_to(&self, slot: Slot, name: &str) -> bool {
-        self.find(Some(name))
-            .is_some_and(|found| found.slot == slot)
+        self.find(name).is_some_and(|found| found.slot == slot)
     }
 }

@@ -16,7 +16,9 @@ fn list(moments: &str) -> MomentList<()> {
         let (child, parent) = word
             .split_once('<')
             .map_or((word, None), |(child, parent)| (child, Some(parent)));
-        let parent = list.find(parent).map(|moment| moment.id);
+        let parent = parent
+            .and_then(|parent| list.find(parent))
+            .map(|moment| moment.id);
         let def = Arc::new(());
         list.link(id(index as u64 + 1), parent, name(child), 0, def);
     }
@@ -32,16 +34,15 @@ fn names(list: &MomentList<()>, scope: Scope) -> String {
 }
 
 fn find(list: &MomentList<()>, name: &str) -> MomentId {
-    list.find(Some(name)).unwrap().id
+    list.find(name).unwrap().id
 }
 
 const FOREST: &str = "r a<r a1<a a2<a1 a3<a b<r b1<b";
 
 #[test]
-fn an_absent_name_finds_nothing() {
-    assert_eq!(list(FOREST).find(None), None);
-    assert_eq!(list(FOREST).find(Some("")), None);
-    assert_eq!(list(FOREST).find(Some("R")), None);
+fn a_name_that_is_not_there_finds_nothing() {
+    assert_eq!(list(FOREST).find(""), None);
+    assert_eq!(list(FOREST).find("R"), None);
 }
 
 #[test]
@@ -68,8 +69,8 @@ fn moments_of_equal_lists_are_equal_wherever_they_are_kept() {
     let moments = |list: &MomentList<()>| list.walk(Scope::All).map(|moment| moment.slot).max();
     assert_ne!(moments(&list), moments(&again));
     assert!(list.walk(Scope::All).eq(again.walk(Scope::All)));
-    let other = again.find(Some("b")).unwrap();
-    assert_ne!(list.find(Some("r")).unwrap(), other);
+    let other = again.find("b").unwrap();
+    assert_ne!(list.find("r").unwrap(), other);
 }
 
 #[test]
@@ -285,9 +286,7 @@ fn a_list_that_lost_most_of_its_moments_is_made_anew() {
         "{} slots for 100 moments",
         list.rows.len()
     );
-    let found = list
-        .find(Some("9900"))
-        .map(|moment| (moment.id, **moment.def));
+    let found = list.find("9900").map(|moment| (moment.id, **moment.def));
     assert_eq!(found, Some((id(9900), 9900)));
     assert_eq!(list.get(id(9901)), None);
     assert_eq!(before.len(), 10_000);
@@ -343,14 +342,14 @@ fn names_are_found_before_and_after_they_are_indexed() {
         let before = MomentList::restore(placed.clone(), current).unwrap();
         for _ in 0..looked {
             assert_eq!(find(&before, "b1"), id(7));
-            assert_eq!(before.find(Some("x")), None);
+            assert_eq!(before.find("x"), None);
         }
         let mut after = before.clone();
         after.remove(id(7));
         assert!(after.link(id(8), None, name("x"), 0, Arc::new(())));
         assert!(!after.link(id(9), None, name("x"), 0, Arc::new(())));
-        assert_eq!((after.find(Some("b1")), find(&after, "x")), (None, id(8)));
-        assert_eq!((find(&before, "b1"), before.find(Some("x"))), (id(7), None));
+        assert_eq!((after.find("b1"), find(&after, "x")), (None, id(8)));
+        assert_eq!((find(&before, "b1"), before.find("x")), (id(7), None));
         assert_eq!((before.check(), after.check()), (Ok(()), Ok(())));
     }
 }
@@ -413,10 +412,10 @@ fn threads_that_go_different_ways_from_one_version_do_not_see_each_other() {
             .all(|moment| **moment.def == if moment.id <= id(COMMON) { 0 } else { way });
         assert!(defs);
         let others = format!("{}-{}", way % 3 + 1, COMMON + 1);
-        assert_eq!(list.find(Some(&others)), None);
+        assert_eq!(list.find(&others), None);
     }
     assert_eq!((common.len() as u64, common.check()), (COMMON, Ok(())));
-    assert_eq!(common.find(Some("n102")), None);
+    assert_eq!(common.find("n102"), None);
 }
 
 /// A list is not searched longer for a name that was often given to others, and versions that are held keep theirs.
@@ -441,7 +440,7 @@ fn names_take_turns(count: u64) {
     let mut held = Vec::new();
     for number in 1001..=3000 {
         let text = format!("daily-{}", number % count);
-        if let Some(last) = list.find(Some(&text)).map(|moment| moment.id) {
+        if let Some(last) = list.find(&text).map(|moment| moment.id) {
             list.remove(last);
         }
         assert!(list.link(id(number), None, name(&text), 0, Arc::new(())));

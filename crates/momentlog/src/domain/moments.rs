@@ -282,7 +282,7 @@ impl Domain {
     /// [`ErrorCode::NoDomainSnapshot`].
     pub fn snapshot_lookup_by_name(&self, name: &str) -> Result<Snapshot> {
         let found = self.find(|domain| {
-            let moment = domain.snapshots().find(Some(name))?;
+            let moment = domain.snapshots().find(name)?;
             Some(Snapshot::new(&self.shared(), moment.name.clone()))
         })?;
         match found {
@@ -344,7 +344,7 @@ impl Domain {
     /// [`ErrorCode::NoDomainCheckpoint`].
     pub fn checkpoint_lookup_by_name(&self, name: &str) -> Result<Checkpoint> {
         let found = self.find(|domain| {
-            let moment = domain.checkpoints().find(Some(name))?;
+            let moment = domain.checkpoints().find(name)?;
             Some(Checkpoint::new(&self.shared(), moment.name.clone()))
         })?;
         match found {

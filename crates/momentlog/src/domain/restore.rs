@@ -380,7 +380,7 @@ fn current(domain: &DomainState, kind: MomentKind) -> Option<MomentName> {
 
 fn is_leaf(domain: &DomainState, kind: MomentKind, name: &MomentName) -> bool {
     fn of<D>(list: &MomentList<D>, name: &MomentName) -> bool {
-        let found = list.find(Some(name.as_str()));
+        let found = list.find(name.as_str());
         found.is_some_and(|moment| list.walk(Scope::ChildrenOf(moment.id)).next().is_none())
     }
     match kind {
@@ -391,8 +391,8 @@ fn is_leaf(domain: &DomainState, kind: MomentKind, name: &MomentName) -> bool {
 
 fn has(domain: &DomainState, kind: MomentKind, name: &MomentName) -> bool {
     match kind {
-        MomentKind::Snapshot => domain.snapshots().find(Some(name.as_str())).is_some(),
-        MomentKind::Checkpoint => domain.checkpoints().find(Some(name.as_str())).is_some(),
+        MomentKind::Snapshot => domain.snapshots().find(name.as_str()).is_some(),
+        MomentKind::Checkpoint => domain.checkpoints().find(name.as_str()).is_some(),
     }
 }
 

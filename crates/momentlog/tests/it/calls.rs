@@ -45,6 +45,25 @@ fn deleting_the_middle_of_a_chain_reparents_its_child() {
 }
 
 #[test]
+fn looking_for_no_name_finds_nothing_and_no_hidden_root() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    checkpoint(&domain, "a").unwrap();
+    let root = domain.checkpoint_lookup_by_name("a").unwrap();
+    assert!(root.parent().unwrap().is_none());
+    let view = store.refresh().unwrap();
+    let checkpoints = view.domain(domain.uuid()).unwrap().checkpoints();
+    let absent: Option<&str> = None;
+    assert!(absent.and_then(|name| checkpoints.find(name)).is_none());
+    assert!(checkpoints.find("").is_none());
+    let missing = "Domain checkpoint not found: no domain checkpoint with matching name ''";
+    assert_eq!(
+        told(domain.checkpoint_lookup_by_name("")),
+        (103, 12, missing.to_owned())
+    );
+}
+
+#[test]
 fn cycles_forks_and_orphans_are_refused_and_change_nothing() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();

@@ -85,7 +85,7 @@ fn what_was_kept_alone_is_put_back_from_its_own_dump() {
     }
     let view = scratch.open().refresh().unwrap();
     let moments = view.state().domain(domain.uuid()).unwrap().snapshots();
-    let kept = moments.find(Some("e")).unwrap().def;
+    let kept = moments.find("e").unwrap().def;
     assert_eq!(kept.state, SnapshotState::DiskSnapshot);
     assert_eq!(kept.disks[0].location, Some(DiskLocation::External));
 }

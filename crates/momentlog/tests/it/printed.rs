@@ -54,7 +54,7 @@ fn nothing_prints_a_password_or_the_whole_store() {
     check("core::Domain", known);
     check("DomainDef", known.def());
     check("MomentList", known.checkpoints());
-    check("Moment", &known.checkpoints().find(Some("c7")).unwrap());
+    check("Moment", &known.checkpoints().find("c7").unwrap());
     check(
         "Walk",
         &known.checkpoints().walk(momentlog::core::Scope::All),

@@ -44,7 +44,7 @@ fn checkpoints(domain: &Domain) -> Vec<(String, Option<String>)> {
             .unwrap()
             .checkpoints()
             .clone();
-        let id = list.find(Some(name)).unwrap().id;
+        let id = list.find(name).unwrap().id;
         list.parent(id).map(|parent| parent.name.to_string())
     };
     all.iter()
