@@ -51,7 +51,8 @@ impl<D> fmt::Debug for MomentList<D> {
     }
 }
 
-/// What is kept of a moment besides its links.
+/// What is kept of a moment besides its links. Lists are equal if rows and links are, so a new field is compared, too.
+#[derive(PartialEq)]
 struct Row<D> {
     id: MomentId,
     name: MomentName,
@@ -551,8 +552,8 @@ impl<D: Eq> Eq for Moment<'_, D> {}
 
 impl<D: PartialEq> PartialEq for MomentList<D> {
     fn eq(&self, other: &MomentList<D>) -> bool {
-        let parent_of = |list: &MomentList<D>, moment: Moment<'_, D>| {
-            let parent = list.links.of(moment.slot).and_then(|link| link.parent);
+        let parent_of = |list: &MomentList<D>, slot: Slot| {
+            let parent = list.links.of(slot).and_then(|link| link.parent);
             parent
                 .and_then(|parent| list.moment(parent))
                 .map(|parent| parent.id)
@@ -571,7 +572,10 @@ impl<D: PartialEq> PartialEq for MomentList<D> {
             && self
                 .walk(Scope::All)
                 .zip(other.walk(Scope::All))
-                .all(|(own, its)| own == its && parent_of(self, own) == parent_of(other, its))
+                .all(|(own, its)| {
+                    self.rows.get(own.slot) == other.rows.get(its.slot)
+                        && parent_of(self, own.slot) == parent_of(other, its.slot)
+                })
     }
 }
 
