@@ -13,12 +13,15 @@
 //! [`run_fleet`] does the same with [`Turn`]s: commands about four domains whose names and uuids clash, under request ids and
 //! expected revisions, with a second reader, images, archives and reopening between them.
 //!
-//! Property tests and fuzz targets share all of it; embedders run it over stores of their own:
+//! Property tests and fuzz targets share all of it. [`store_suite`] holds a store of your own to the contract of
+//! [`Store`](momentlog::store::Store), [`disk_suite`] a disk; `run` is for more commands than the suite plays:
 //!
 //! ```
 //! use momentlog::store::MemoryStore;
-//! use momentlog_proptests::{ops, run};
+//! use momentlog_proptests::{NewStore, ops, run, store_suite};
 //! use proptest::prelude::*;
+//!
+//! store_suite(&mut || NewStore::alone(MemoryStore::new()));
 //!
 //! proptest!(ProptestConfig::with_cases(8), |(ops in ops(20))| {
 //!     run(&ops, Box::new(MemoryStore::new()));
@@ -35,6 +38,7 @@ mod op;
 pub mod overtaken;
 mod shared_store;
 mod sim_disk;
+mod store_suite;
 mod suite;
 mod tamper;
 pub mod untrusted;
@@ -47,5 +51,6 @@ pub use model::{Model, Reason};
 pub use op::{Op, ops};
 pub use shared_store::{SharedStore, StoreFault};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
+pub use store_suite::{Breach, NewStore, check_store, store_suite};
 pub use suite::{connection, domain_def, run};
 pub use tamper::{Tampered, tamper_everywhere};

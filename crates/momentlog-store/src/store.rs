@@ -154,12 +154,15 @@ impl Store for MemoryStore {
         if found != expected {
             return Err(StoreError::Conflict { expected, found });
         }
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
         let log = *self.log.get_or_insert(log);
         let first = self.records.len();
+        let durable = found.map(|head| head.seq);
         for draft in drafts {
-            let head = self.head();
             self.records
-                .push(Record::new(log, head, head.map(|head| head.seq), draft));
+                .push(Record::new(log, self.head(), durable, draft));
         }
         Ok(self.records[first..].to_vec())
     }
