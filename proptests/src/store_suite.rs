@@ -415,7 +415,7 @@ fn a_place_that_is_not_there(mut new: NewStore) -> Result<(), Breach> {
         match read(store, after) {
             Ok(records) => same(rule, &records, &rest)?,
             Err(StoreError::Forked { at: found }) => {
-                same(rule, &(found <= at, seq <= 3), &(true, true))?
+                same(rule, &(found <= at, seq <= 3), &(true, true))?;
             }
             Err(StoreError::Truncated { .. }) => same(rule, &(seq > 3), &true)?,
             Err(error) => holds(rule, false, error)?,
