@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::session::{Failure, Session};
-
 /// How an option takes its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
@@ -30,14 +28,17 @@ pub struct OptionSpec {
     pub takes: Takes,
     /// Whether the verb needs it.
     pub required: bool,
+    /// What it does, in a line. Empty for an option that the help does not list.
+    pub help: &'static str,
 }
 
 /// A boolean option.
-pub const fn flag(name: &'static str) -> OptionSpec {
+pub const fn flag(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::Nothing,
         required: false,
+        help,
     }
 }
 
@@ -47,6 +48,7 @@ pub const fn unlisted(name: &'static str) -> OptionSpec {
         name,
         takes: Takes::Unlisted,
         required: false,
+        help: "",
     }
 }
 
@@ -56,63 +58,74 @@ pub const fn other_name(name: &'static str, of: &'static str) -> OptionSpec {
         name,
         takes: Takes::As(of),
         required: false,
+        help: "",
     }
 }
 
 /// An option with a value.
-pub const fn word(name: &'static str) -> OptionSpec {
+pub const fn word(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::Word,
         required: false,
+        help,
     }
 }
 
 /// An option with a value that only its name gives.
-pub const fn named(name: &'static str) -> OptionSpec {
+pub const fn only_named(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::NamedWord,
         required: false,
+        help,
     }
 }
 
 /// An option with a value that must be given.
-pub const fn needed(name: &'static str) -> OptionSpec {
+pub const fn needed(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::Word,
         required: true,
+        help,
     }
 }
 
 /// An option with any number of values.
-pub const fn words(name: &'static str) -> OptionSpec {
+pub const fn words(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
         takes: Takes::Words,
         required: false,
+        help,
     }
 }
 
 /// What every verb that changes something takes besides its own options.
 pub const PROVENANCE: [OptionSpec; 5] = [
-    named("actor"),
-    named("reason"),
-    named("request-id"),
-    named("expect-revision"),
-    named("undoes"),
+    only_named(
+        "actor",
+        "who asks; by default the operating system's user and host",
+    ),
+    only_named("reason", "why; kept in the record"),
+    only_named(
+        "request-id",
+        "key of this request: a command that is asked twice is done once",
+    ),
+    only_named(
+        "expect-revision",
+        "refuse unless the domain's newest record is this one; none for a new domain",
+    ),
+    only_named("undoes", "number of the record that this one takes back"),
 ];
 
 /// What every verb takes: how it answers. Only a verb that has a JSON form lists it.
-pub const FORMAT: OptionSpec = named("format");
+pub const FORMAT: OptionSpec = only_named("format", "how the command answers: text or json");
 
-/// What a verb answers: its exit status.
-pub type Answer = Result<u8, Failure>;
-
-/// One verb.
+/// One verb, without what it does.
 #[derive(Debug)]
-pub struct Verb {
+pub struct Spec {
     /// The name.
     pub name: &'static str,
     /// What it does, in a line.
@@ -123,14 +136,35 @@ pub struct Verb {
     pub changes: bool,
     /// Whether it can answer in JSON.
     pub json: bool,
-    /// What it does.
-    pub run: fn(&mut Session, &Invocation) -> Answer,
 }
 
-impl Verb {
+impl Spec {
+    /// Returns a verb that changes nothing and answers in text.
+    pub const fn new(
+        name: &'static str,
+        help: &'static str,
+        options: &'static [OptionSpec],
+    ) -> Spec {
+        Spec {
+            name,
+            help,
+            options,
+            changes: false,
+            json: false,
+        }
+    }
+
+    /// Returns the verb as one that changes something.
+    pub const fn changing(self) -> Spec {
+        Spec {
+            changes: true,
+            ..self
+        }
+    }
+
     /// Returns the verb as one that can answer in JSON.
-    pub const fn with_json(self) -> Verb {
-        Verb { json: true, ..self }
+    pub const fn with_json(self) -> Spec {
+        Spec { json: true, ..self }
     }
 
     /// All options that the help lists, those of provenance included.
@@ -168,16 +202,16 @@ impl Verb {
             };
             let value = match (option.takes, option.required) {
                 (Takes::Nothing | Takes::Unlisted, _) => format!("--{name}"),
-                (_, true) => format!("[--{name}] <string>"),
+                (Takes::Words, _) | (_, true) => format!("[--{name}] <string>"),
                 (_, false) => format!("--{name} <string>"),
             };
-            options += &format!("    {value}\n");
+            options += &format!("    {value:<15}  {}\n", option.help);
         }
         let name = self.name;
         let help = self.help;
         let mut text = format!("  NAME\n    {name} - {help}\n\n  SYNOPSIS\n    {synopsis}\n");
         if !options.is_empty() {
-            text += &format!("\n  OPTIONS\n{options}");
+            text += &format!("\n  OPTIONS\n{options}\n");
         }
         text
     }
@@ -187,7 +221,7 @@ impl Verb {
 #[derive(Debug)]
 pub struct Invocation {
     /// The verb.
-    pub verb: &'static Verb,
+    pub verb: &'static Spec,
     values: HashMap<&'static str, Vec<String>>,
     /// Whether only its help is asked for.
     pub help: bool,
@@ -237,13 +271,8 @@ impl Invocation {
             .map(|option| option.name)
     }
 
-    /// Reads a command. The message of an error is virsh's.
-    pub fn parse(verbs: &'static [Verb], words: &[String]) -> Result<Invocation, String> {
-        let (name, words) = words.split_first().expect("a command has words");
-        let verb = verbs
-            .iter()
-            .find(|verb| verb.name == name)
-            .ok_or_else(|| format!("unknown command: '{name}'"))?;
+    /// Reads the words behind a verb. The message of an error is virsh's.
+    pub fn parse(verb: &'static Spec, words: &[String]) -> Result<Invocation, String> {
         let options: Vec<OptionSpec> = verb.taken().chain([FORMAT]).collect();
         let mut values: HashMap<&'static str, Vec<String>> = HashMap::new();
         let mut words = words.iter();
@@ -311,5 +340,139 @@ impl Invocation {
             ));
         }
         Ok(Invocation { verb, values, help })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PLAIN: Spec = Spec::new(
+        "pick",
+        "pick things",
+        &[
+            needed("domain", "its name"),
+            flag("all", "all of them"),
+            word("from", "where to begin"),
+            only_named("output", "where to write"),
+            unlisted("hi"),
+            other_name("start", "from"),
+            words("thing", "what to pick"),
+        ],
+    );
+
+    static CHANGING: Spec = Spec::new("note", "note something", &[])
+        .changing()
+        .with_json();
+
+    fn parse(text: &str) -> Result<Invocation, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        Invocation::parse(&PLAIN, &words)
+    }
+
+    /// Checks the values that words give: of domain, all, from, output, thing.
+    #[track_caller]
+    fn check(text: &str, expected: [&[&str]; 5]) {
+        let invocation = parse(text).expect("it parses");
+        let names = ["domain", "all", "from", "output", "thing"];
+        assert_eq!(names.map(|name| invocation.all(name)), expected, "{text}");
+    }
+
+    #[track_caller]
+    fn refuses(text: &str, message: &str) {
+        assert_eq!(parse(text).err().as_deref(), Some(message), "{text}");
+    }
+
+    #[test]
+    fn the_usage_is_laid_out_as_virsh_does() {
+        assert_eq!(
+            PLAIN.usage(),
+            "  NAME
+    pick - pick things
+
+  SYNOPSIS
+    pick <domain> [--all] [--from <string>] [--output <string>] [[--thing] <string>]...
+
+  OPTIONS
+    [--domain] <string>  its name
+    --all            all of them
+    --from <string>  where to begin
+    --output <string>  where to write
+    [--thing] <string>  what to pick
+
+"
+        );
+    }
+
+    #[test]
+    fn the_usage_of_a_verb_that_changes_something_ends_with_provenance_and_format() {
+        let usage = CHANGING.usage();
+        let names: Vec<&str> = usage
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next())
+            .collect();
+        let expected = ["actor", "reason", "request-id", "expect-revision", "undoes"];
+        assert_eq!(names[..5], expected);
+        assert_eq!(names[5..], ["format"]);
+        assert!(!PLAIN.usage().contains("--format") && PLAIN.takes("format"));
+    }
+
+    #[test]
+    fn bare_words_fill_options_in_their_order_and_skip_those_that_only_a_name_gives() {
+        check("d f a b", [&["d"], &[], &["f"], &[], &["a", "b"]]);
+        check("--from f d a", [&["d"], &[], &["f"], &[], &["a"]]);
+        check("d --all --output o f", [&["d"], &[""], &["f"], &["o"], &[]]);
+    }
+
+    #[test]
+    fn a_value_is_the_next_word_or_stands_behind_an_equals_sign() {
+        check("d --from=a=b", [&["d"], &[], &["a=b"], &[], &[]]);
+        check("d --from --all", [&["d"], &[], &["--all"], &[], &[]]);
+        check("d --start f", [&["d"], &[], &["f"], &[], &[]]);
+        check("d --from=", [&["d"], &[], &[""], &[], &[]]);
+        assert_eq!(parse("d --from=").unwrap().empty_option(), Some("from"));
+        refuses("d --all=1", "invalid '=' after option --all");
+        refuses("d --hi=1", "invalid '=' after option --hi");
+        refuses("d --help=1", "invalid '=' after option --help");
+        refuses("d --from", "expected syntax: --from <string>");
+    }
+
+    #[test]
+    fn two_dashes_make_bare_words_of_what_follows() {
+        check(
+            "d -- --all -- x",
+            [&["d"], &[], &["--all"], &[], &["--", "x"]],
+        );
+    }
+
+    #[test]
+    fn only_an_option_of_words_is_given_twice() {
+        check(
+            "d f --thing=a b --thing c",
+            [&["d"], &[], &["f"], &[], &["a", "b", "c"]],
+        );
+        refuses("d --all --all", "option --all already seen");
+        refuses("d --from a --start b", "option --start already seen");
+        refuses("d --domain e", "option --domain already seen");
+    }
+
+    #[test]
+    fn what_a_verb_lacks_or_needs_is_named() {
+        refuses("d --some", "command 'pick' doesn't support option --some");
+        refuses("", "command 'pick' requires <domain> option");
+        refuses("--all", "command 'pick' requires <domain> option");
+        let words = ["x".to_owned()];
+        let extra = Invocation::parse(&CHANGING, &words).err();
+        assert_eq!(extra.as_deref(), Some("unexpected data 'x'"));
+    }
+
+    #[test]
+    fn who_asks_for_help_needs_no_option() {
+        assert!(parse("--help").unwrap().help);
+        assert!(!parse("d").unwrap().help);
+        refuses(
+            "--help --some",
+            "command 'pick' doesn't support option --some",
+        );
     }
 }

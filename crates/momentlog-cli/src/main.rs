@@ -1,8 +1,10 @@
 //! The program `momentlog`: virsh's verbs for snapshots, checkpoints and domains over an audit log, and its own.
 
+mod failure;
 mod grammar;
 mod layout;
 mod options;
+mod run;
 mod script;
 mod session;
 mod shell;
@@ -19,8 +21,9 @@ use clap::Parser as _;
 use momentlog::{Connection, Options, Provenance};
 use tracing_subscriber::filter::LevelFilter;
 
+use failure::{LOG, complain, reason};
 use options::Arguments;
-use session::{LOG, Session, Shown, complain, put_out};
+use session::{Session, Shown, put_out};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -63,7 +66,7 @@ fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
             let opened = opened
                 .and_then(|file| Ok((file.try_clone()?, file)))
                 .map_err(|error| {
-                    let why = session::reason(&error);
+                    let why = reason(&error);
                     format!("failed to open the log file '{}': {why}", file.display())
                 })?;
             let _ = LOG.set(opened.0);
@@ -117,13 +120,13 @@ fn run(arguments: Arguments) -> u8 {
     };
     let mut session = Session::new(connection, uri, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {
-        (Some(file), []) => session.run_file(&file),
+        (Some(file), []) => run::run_file(&mut session, &file),
         (Some(_), _) => complain(&["a file and a command exclude each other".to_owned()]),
         (None, [script]) if script.is_empty() => 1,
-        (None, [script]) => session.run_script(script),
+        (None, [script]) => run::run_script(&mut session, script),
         (None, []) if std::io::stdin().is_terminal() => shell::interactive(&mut session),
         (None, []) => shell::from_input(&mut session),
-        (None, words) => session.run_words(words),
+        (None, words) => run::run_words(&mut session, words),
     };
     session.connection.release();
     // The process ends: taking a large state apart first would only take time.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory as _, Parser};
 
+use crate::failure::complain;
 use crate::session::Format;
 
 /// Keeps the snapshots and checkpoints of virtual machines in an append-only, hash-chained log.
@@ -158,9 +159,7 @@ impl Arguments {
             Some(Ok(level)) => match u8::try_from(level) {
                 Ok(level @ 0..=4) => Ok(Some(level)),
                 _ => {
-                    crate::session::complain(&[format!(
-                        "ignoring debug level {level} out of range [0-4]"
-                    )]);
+                    complain(&[format!("ignoring debug level {level} out of range [0-4]")]);
                     Ok(None)
                 }
             },

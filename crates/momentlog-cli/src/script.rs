@@ -44,6 +44,8 @@ impl Unfinished {
 #[derive(Debug)]
 pub struct Commands<R> {
     bytes: Bytes<R>,
+    /// The line in which the present command begins.
+    line: u64,
     ended: bool,
 }
 
@@ -53,12 +55,19 @@ impl<R: BufRead> Commands<R> {
         let bytes = Bytes {
             script,
             taken: 0,
+            line: 1,
             failure: None,
         };
         Commands {
             bytes,
+            line: 1,
             ended: false,
         }
+    }
+
+    /// The line, from 1, in which the command begins that was read last, or what is wrong.
+    pub fn line(&self) -> u64 {
+        self.line
     }
 
     /// Reads up to the end of the next command. `None` at the end of the script.
@@ -67,6 +76,9 @@ impl<R: BufRead> Commands<R> {
         let mut word: Option<Vec<u8>> = None;
         self.bytes.taken = 0;
         loop {
+            if words.is_empty() && word.is_none() {
+                self.line = self.bytes.line;
+            }
             match self.bytes.next() {
                 None => self.ended = true,
                 Some(b' ' | b'\t') => {
@@ -162,6 +174,8 @@ struct Bytes<R> {
     script: R,
     /// Bytes of the present command that were read.
     taken: usize,
+    /// The line of the next byte, from 1.
+    line: u64,
     /// Why there are no more.
     failure: Option<Unfinished>,
 }
@@ -175,6 +189,7 @@ impl<R: BufRead> Bytes<R> {
             return None;
         }
         self.taken += 1;
+        self.line += u64::from(byte == b'\n');
         self.script.consume(1);
         Some(byte)
     }
@@ -265,6 +280,18 @@ mod tests {
         check("\\#a b; c", &[&["c"]]);
         check("'#a' \"b ; c\" ; d\n\"#\"", &[&["d"]]);
         check("a; '#b'; c '#d'", &[&["a"], &["c", "#d"]]);
+    }
+
+    #[test]
+    fn a_command_is_in_the_line_in_which_it_begins() {
+        let text = "a; b\n# c\n\nd \\\n e\n'f\ng' h\ni \"j";
+        let mut commands = Commands::new(text.as_bytes());
+        let lines: Vec<u64> = std::iter::from_fn(|| {
+            commands.next()?.ok();
+            Some(commands.line())
+        })
+        .collect();
+        assert_eq!(lines, [1, 1, 4, 6, 8]);
     }
 
     #[test]

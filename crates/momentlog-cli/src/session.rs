@@ -1,53 +1,14 @@
-//! One run of the program: its connection, its output, and the commands that it runs one after another.
+//! One run of the program: its connection and its output.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Seek as _, Write as _};
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::io::{ErrorKind, Write as _};
+use std::sync::Arc;
 use std::time::Instant;
 
-use momentlog::{Connection, Error, Provenance, Revision};
+use momentlog::{Connection, Provenance, Revision};
 
-use crate::grammar::{Answer, Invocation};
+use crate::failure::{Answer, Failure, complain, reason};
+use crate::grammar::Invocation;
 use crate::layout::{Table, escaped};
-use crate::script::{Commands, Unfinished, Words};
-use crate::verbs::VERBS;
-
-/// Why a command failed: what goes to standard error, a line each.
-#[derive(Debug)]
-pub struct Failure {
-    lines: Vec<String>,
-}
-
-impl Failure {
-    /// A failure that the verb itself found.
-    pub fn new(line: impl Into<String>) -> Failure {
-        Failure {
-            lines: vec![line.into()],
-        }
-    }
-
-    /// Adds a line.
-    #[must_use]
-    pub fn and(mut self, line: impl Into<String>) -> Failure {
-        self.lines.push(line.into());
-        self
-    }
-
-    /// Puts the verb's own line before what the library says.
-    pub fn under(line: impl Into<String>) -> impl FnOnce(Error) -> Failure {
-        let line = line.into();
-        move |error| Failure {
-            lines: vec![line, error.message().to_owned()],
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::new(error.message())
-    }
-}
 
 /// How the verbs that have a JSON form answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -149,6 +110,11 @@ impl Session {
         self.ended
     }
 
+    /// How a command answers that has no option `--format`.
+    pub fn usual_format(&self) -> Format {
+        self.shown.format
+    }
+
     /// Returns the connection under the provenance that a command's options give.
     pub fn connection_for(&self, invocation: &Invocation) -> Result<Connection, Failure> {
         if !invocation.verb.changes {
@@ -188,78 +154,6 @@ impl Session {
         Ok(connection.for_retry()?)
     }
 
-    /// Runs a script: all of it is parsed before any of it runs. Returns the exit status: that of the last command.
-    pub fn run_script(&mut self, text: &str) -> u8 {
-        match self.check(text.as_bytes()) {
-            Ok(()) => self.run_commands(text.as_bytes()),
-            Err(message) => complain(&[message]),
-        }
-    }
-
-    /// Runs the script in a file: as [`run_script`](Self::run_script), without holding more than one command of it. What
-    /// can be read only once runs command by command, up to the first that does not parse.
-    pub fn run_file(&mut self, path: &Path) -> u8 {
-        let cannot = |doing: &str, error: &std::io::Error| {
-            complain(&[format!(
-                "Failed to {doing} file '{}': {}",
-                path.display(),
-                reason(error)
-            )])
-        };
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
-        let (twice, mut file) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return cannot("open", &error),
-        };
-        if twice {
-            if let Err(message) = self.check(BufReader::new(&mut file)) {
-                return complain(&[message]);
-            }
-            if let Err(error) = file.rewind() {
-                return cannot("read", &error);
-            }
-        }
-        self.run_commands(BufReader::new(file))
-    }
-
-    /// Runs one command whose words are taken as they are.
-    pub fn run_words(&mut self, words: &[String]) -> u8 {
-        // virsh takes such a word for the start of a comment, here as well.
-        if words.first().is_some_and(|word| word.starts_with('#')) {
-            return 0;
-        }
-        let status = match self.parse(words) {
-            Ok((invocation, format)) => self.run(&invocation, format),
-            Err(message) => complain(&[message]),
-        };
-        self.rest(status)
-    }
-
-    /// Parses all commands of a script, and runs none.
-    fn check(&self, script: impl BufRead) -> Result<(), String> {
-        for words in Commands::new(script) {
-            self.parsed(words)?;
-        }
-        Ok(())
-    }
-
-    fn run_commands(&mut self, script: impl BufRead) -> u8 {
-        let mut status = 0;
-        for words in Commands::new(script) {
-            match self.parsed(words) {
-                Ok((invocation, format)) => status = self.run(&invocation, format),
-                Err(message) => {
-                    status = complain(&[message]);
-                    break;
-                }
-            }
-            if self.ended {
-                break;
-            }
-        }
-        self.rest(status)
-    }
-
     /// Lets others write, while the next line is being typed. Returns the status of what ran.
     pub fn rest(&mut self, status: u8) -> u8 {
         self.connection.release();
@@ -269,52 +163,9 @@ impl Session {
         status
     }
 
-    fn parsed(&self, words: Result<Words, Unfinished>) -> Result<(Invocation, Format), String> {
-        self.parse(&words.map_err(|unfinished| unfinished.message())?)
-    }
-
-    /// Reads a command, and how it answers.
-    fn parse(&self, words: &[String]) -> Result<(Invocation, Format), String> {
-        let invocation = Invocation::parse(VERBS, words)?;
-        let format = match invocation.get("format") {
-            None => self.shown.format,
-            Some("text") => Format::Text,
-            Some("json") => Format::Json,
-            Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
-        };
-        if format == Format::Json && !invocation.verb.json {
-            return Err(format!(
-                "command '{}' has no JSON form",
-                invocation.verb.name
-            ));
-        }
-        Ok((invocation, format))
-    }
-
-    /// Runs a command and writes its output, before the next one runs.
-    fn run(&mut self, invocation: &Invocation, format: Format) -> u8 {
-        let begun = Instant::now();
-        self.format = format;
-        let answer = if invocation.help {
-            self.print(&invocation.verb.usage());
-            Ok(0)
-        } else {
-            match invocation.empty_option() {
-                Some(name) => {
-                    let why = "Option argument is empty";
-                    Err(Failure::new(format!(
-                        "Failed to get option '{name}': {why}"
-                    )))
-                }
-                None => (invocation.verb.run)(self, invocation),
-            }
-        };
-        self.finish(answer, begun)
-    }
-
     /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal. A JSON
     /// document has no such line.
-    fn finish(&mut self, answer: Answer, begun: Instant) -> u8 {
+    pub fn finish(&mut self, answer: Answer, begun: Instant) -> u8 {
         self.write();
         self.warn_of_damage();
         let status = match answer {
@@ -367,12 +218,6 @@ pub fn put_out(text: &str) -> u8 {
     u8::from(write_out(text) == Writable::Failed)
 }
 
-/// What the operating system calls an error, without Rust's number.
-pub fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
-}
-
 impl Session {
     /// Says once that what is shown ends where the log is damaged.
     fn warn_of_damage(&mut self) {
@@ -382,19 +227,4 @@ impl Session {
             let _ = writeln!(std::io::stderr(), "{}", escaped(&line));
         }
     }
-}
-
-/// The file of `--log`, which errors go to as well.
-pub static LOG: OnceLock<File> = OnceLock::new();
-
-/// Writes errors to standard error; returns the exit status 1.
-pub fn complain(lines: &[String]) -> u8 {
-    let mut stderr = std::io::stderr().lock();
-    for line in lines {
-        let _ = writeln!(stderr, "error: {line}");
-        if let Some(mut log) = LOG.get() {
-            let _ = writeln!(log, "ERROR {}", escaped(line));
-        }
-    }
-    1
 }

@@ -10,8 +10,11 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
-use crate::session::{Session, complain};
-use crate::verbs::VERBS;
+use crate::failure::complain;
+use crate::grammar::Spec;
+use crate::run::run_script;
+use crate::session::Session;
+use crate::verbs;
 
 const BANNER: &str = "Welcome to momentlog, the log of snapshots and checkpoints.
 
@@ -57,7 +60,7 @@ pub fn from_input(session: &mut Session) -> u8 {
             Ok(line) => {
                 let line = line.strip_suffix('\n').unwrap_or(&line);
                 session.put(&format!("{line}\n"));
-                session.run_script(line);
+                run_script(session, line);
             }
             Err(_) => {
                 complain(&["the line is not UTF-8".to_owned()]);
@@ -87,7 +90,7 @@ pub fn interactive(session: &mut Session) -> u8 {
         match editor.readline(prompt(session)) {
             Ok(line) => {
                 let _ = editor.add_history_entry(&line);
-                session.run_script(&line);
+                run_script(session, &line);
             }
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => break,
@@ -134,14 +137,13 @@ impl Completer for Verbs {
         let start = before.rfind([' ', ';']).map_or(0, |blank| blank + 1);
         let word = &before[start..];
         let candidates = match command.split_once(' ') {
-            None => VERBS
-                .iter()
-                .map(|verb| verb.name.to_owned())
+            None => verbs::all()
+                .map(|verb| verb.spec.name.to_owned())
                 .filter(|name| name.starts_with(word))
                 .collect(),
             Some((name, _)) => {
-                let verb = VERBS.iter().find(|verb| verb.name == name);
-                let options = verb.into_iter().flat_map(super::grammar::Verb::all_options);
+                let spec = verbs::find(name).map(|verb| &verb.spec);
+                let options = spec.into_iter().flat_map(Spec::all_options);
                 options
                     .map(|option| format!("--{}", option.name))
                     .filter(|name| name.starts_with(word))

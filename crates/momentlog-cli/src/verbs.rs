@@ -6,18 +6,49 @@ mod edit;
 mod host;
 mod log;
 mod moment;
-mod own;
+mod policy;
+mod program;
 mod restore;
 mod snapshot;
 mod store;
-mod table;
 
 use momentlog::Domain;
 
-use crate::grammar::Invocation;
-use crate::session::{Failure, Session, reason};
+use crate::failure::{Answer, Failure, reason};
+use crate::grammar::{Invocation, Spec};
+use crate::session::Session;
 
-pub use table::VERBS;
+/// A verb: what is typed, and what it does.
+#[derive(Debug)]
+pub struct Verb {
+    /// Its name, help and options.
+    pub spec: Spec,
+    /// What it does.
+    pub run: fn(&mut Session, &Invocation) -> Answer,
+}
+
+/// The verbs of each file, in the order of their groups in `help`.
+static TABLES: [&[Verb]; 9] = [
+    checkpoint::VERBS,
+    snapshot::VERBS,
+    edit::VERBS,
+    domain::VERBS,
+    log::VERBS,
+    restore::VERBS,
+    policy::VERBS,
+    store::VERBS,
+    program::VERBS,
+];
+
+/// All verbs.
+pub fn all() -> impl Iterator<Item = &'static Verb> {
+    TABLES.into_iter().flatten()
+}
+
+/// Returns the verb of this name.
+pub fn find(name: &str) -> Option<&'static Verb> {
+    all().find(|verb| verb.spec.name == name)
+}
 
 /// By what a command may name its domain.
 #[derive(Clone, Copy, Debug)]
@@ -125,4 +156,90 @@ fn exclusive(invocation: &Invocation, one: &str, other: &str) -> Result<(), Fail
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{all, find};
+    use crate::grammar::Invocation;
+
+    /// The names in `call("name")` in a source.
+    fn asked<'a>(source: &'a str, call: &str) -> Vec<&'a str> {
+        let opening = format!("{call}(\"");
+        let found = source.split(opening.as_str()).skip(1);
+        found.filter_map(|rest| rest.split('"').next()).collect()
+    }
+
+    #[test]
+    fn every_option_that_a_verb_asks_for_is_in_the_table() {
+        let sources = [
+            include_str!("verbs/checkpoint.rs"),
+            include_str!("verbs/domain.rs"),
+            include_str!("verbs/edit.rs"),
+            include_str!("verbs/host.rs"),
+            include_str!("verbs/log.rs"),
+            include_str!("verbs/moment.rs"),
+            include_str!("verbs/policy.rs"),
+            include_str!("verbs/program.rs"),
+            include_str!("run.rs"),
+            include_str!("verbs/restore.rs"),
+            include_str!("verbs/snapshot.rs"),
+            include_str!("verbs/store.rs"),
+            include_str!("verbs.rs"),
+            include_str!("session.rs"),
+        ];
+        let mut count = 0;
+        for source in sources {
+            for call in ["has", "invocation.get", "need", "invocation.all"] {
+                for name in asked(source, call) {
+                    let known = all().any(|verb| verb.spec.takes(name));
+                    assert!(known, "{call}(\"{name}\")");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 100, "only {count} were found");
+    }
+
+    #[test]
+    fn a_verb_that_asks_for_an_option_that_it_lacks_is_our_own_fault() {
+        let verb = find("checkpoint-info").expect("the verb is there");
+        let words = ["web01", "a"].map(String::from);
+        let invocation = Invocation::parse(&verb.spec, &words).expect("it parses");
+        assert!(invocation.has("checkpointname"));
+        for misspelt in ["checkpointnam", "newest-frst"] {
+            let asked = std::panic::catch_unwind(|| invocation.has(misspelt));
+            assert!(asked.is_err(), "{misspelt}");
+        }
+    }
+
+    #[test]
+    fn every_verb_has_a_name_of_its_own_and_a_line_of_help() {
+        let mut names = HashSet::new();
+        for verb in all() {
+            assert!(names.insert(verb.spec.name), "{}", verb.spec.name);
+            assert!(is_line(verb.spec.help), "{}", verb.spec.name);
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_line_of_help() {
+        for verb in all() {
+            let (name, usage) = (verb.spec.name, verb.spec.usage());
+            for option in verb.spec.all_options() {
+                let named = format!("{name} --{}", option.name);
+                assert!(is_line(option.help), "{named}");
+                let told = usage.lines().any(|line| {
+                    line.contains(&format!("--{}", option.name)) && line.ends_with(option.help)
+                });
+                assert!(told, "{named}: {usage}");
+            }
+        }
+    }
+
+    fn is_line(help: &str) -> bool {
+        !help.trim().is_empty() && !help.contains('\n') && !help.ends_with('.')
+    }
 }

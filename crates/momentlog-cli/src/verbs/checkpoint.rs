@@ -6,11 +6,133 @@ use momentlog::{
     CheckpointXmlFlags, Domain,
 };
 
-use super::moment;
+use super::{Verb, moment};
 use super::{read_moment_file, the_domain};
-use crate::grammar::{Answer, Invocation};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, flag, needed, only_named, word, words};
 use crate::layout::info as line;
-use crate::session::{Failure, Session};
+use crate::session::Session;
+
+/// The verbs of checkpoints.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "checkpoint-create",
+            "make a checkpoint, or put one back, from an XML file",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("xmlfile", "domain checkpoint XML"),
+                flag("redefine", "redefine metadata for existing checkpoint"),
+                flag("redefine-validate", "validate the redefined checkpoint"),
+                flag("quiesce", "quiesce guest's file systems"),
+            ],
+        )
+        .changing(),
+        run: create,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-create-as",
+            "make a checkpoint from options",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("name", "name of checkpoint"),
+                word("description", "description of checkpoint"),
+                flag("print-xml", "print XML document rather than create"),
+                flag("quiesce", "quiesce guest's file systems"),
+                words(
+                    "diskspec",
+                    "disk attributes: disk[,checkpoint=type][,bitmap=name]",
+                ),
+            ],
+        )
+        .changing(),
+        run: create_as,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-delete",
+            "delete a checkpoint, what is below it, or both",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("checkpointname", "checkpoint name"),
+                flag("children", "delete checkpoint and all children"),
+                flag("children-only", "delete children but not checkpoint"),
+                flag(
+                    "metadata",
+                    "delete only libvirt metadata, leaving checkpoint contents behind",
+                ),
+            ],
+        )
+        .changing(),
+        run: delete,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-dumpxml",
+            "show a checkpoint's XML",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("checkpointname", "checkpoint name"),
+                flag(
+                    "security-info",
+                    "include security sensitive information in XML dump",
+                ),
+                flag("no-domain", "exclude <domain> from XML"),
+                flag("size", "include backup size estimate in XML dump"),
+                only_named(
+                    "output",
+                    "write the XML to this file; with secrets, only its owner may read it",
+                ),
+            ],
+        ),
+        run: dumpxml,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-info",
+            "show a checkpoint's place in the tree",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("checkpointname", "checkpoint name"),
+            ],
+        ),
+        run: info,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-list",
+            "list a domain's checkpoints, as a table, names or a tree",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("parent", "add a column showing parent checkpoint"),
+                flag("roots", "list only checkpoints without parents"),
+                flag("leaves", "list only checkpoints without children"),
+                flag(
+                    "no-leaves",
+                    "list only checkpoints that are not leaves (with children)",
+                ),
+                flag("tree", "list checkpoints in a tree"),
+                word("from", "limit list to children of given checkpoint"),
+                flag("descendants", "with --from, list all descendants"),
+                flag("name", "list checkpoint names only"),
+                flag("topological", "sort list topologically rather than by name"),
+            ],
+        ),
+        run: list,
+    },
+    Verb {
+        spec: Spec::new(
+            "checkpoint-parent",
+            "show which checkpoint one hangs below",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("checkpointname", "find parent of checkpoint name"),
+            ],
+        ),
+        run: parent,
+    },
+];
 
 pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     use CheckpointCreateFlags as Flags;

@@ -5,10 +5,174 @@ use momentlog::{
     Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, SnapshotListFlags, UndefineFlags,
 };
 
-use super::{Ways, exclusive, host, read_file, the_domain, the_domain_by};
-use crate::grammar::{Answer, Invocation};
+use super::{Verb, Ways, exclusive, host, read_file, the_domain, the_domain_by};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, flag, needed, word};
 use crate::layout::{Table, info as line};
-use crate::session::{Failure, Session};
+use crate::session::Session;
+
+/// The verbs of domains.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new("create", "start a domain from an XML file", &[
+needed("file", "file containing an XML domain description"),
+flag("console", "taken without effect: there is no console here"),
+flag("paused", "leave the guest paused after creation"),
+flag("autodestroy", "refused: a record outlives the connection that made it"),
+word("pass-fds", "pass file descriptors N,M,... to the guest"),
+flag("validate", "validate the XML against the schema"),
+flag("reset-nvram", "re-initialize NVRAM from its pristine template"),
+])
+.changing(),
+        run: create,
+    },
+    Verb {
+        spec: Spec::new("define", "define a domain from an XML file, without starting it", &[
+needed("file", "file containing an XML domain description"),
+flag("validate", "validate the XML against the schema"),
+])
+.changing(),
+        run: define,
+    },
+    Verb {
+        spec: Spec::new("destroy", "switch a domain off", &[
+needed("domain", "domain name, id or uuid"),
+flag("graceful", "terminate gracefully"),
+flag("remove-logs", "remove domain logs"),
+])
+.changing(),
+        run: destroy,
+    },
+    Verb {
+        spec: Spec::new("domblklist", "list a domain's disks", &[
+needed("domain", "domain name, id or uuid"),
+flag("inactive", "get inactive rather than running configuration"),
+flag("details", "additionally display the type and device value"),
+]),
+        run: block_list,
+    },
+    Verb {
+        spec: Spec::new("domid", "show the number of a running domain", &[
+needed("domain", "domain name or uuid"),
+]),
+        run: id,
+    },
+    Verb {
+        spec: Spec::new("dominfo", "show what is known of a domain", &[
+needed("domain", "domain name, id or uuid"),
+]),
+        run: info,
+    },
+    Verb {
+        spec: Spec::new("domname", "show a domain's name", &[
+needed("domain", "domain id or uuid"),
+]),
+        run: name,
+    },
+    Verb {
+        spec: Spec::new("domstate", "show a domain's run state", &[
+needed("domain", "domain name, id or uuid"),
+flag("reason", "also print reason for the state"),
+]),
+        run: state,
+    },
+    Verb {
+        spec: Spec::new("domuuid", "show a domain's uuid", &[
+needed("domain", "domain id or name"),
+]),
+        run: uuid,
+    },
+    Verb {
+        spec: Spec::new("dumpxml", "show a domain's XML", &[
+needed("domain", "domain name, id or uuid"),
+flag("inactive", "show inactive defined XML"),
+flag("security-info", "include security sensitive information in XML dump"),
+flag("update-cpu", "update guest CPU according to host CPU"),
+flag("migratable", "provide XML suitable for migrations"),
+]),
+        run: dumpxml,
+    },
+    Verb {
+        spec: Spec::new("list", "list domains: running ones, or all", &[
+flag("inactive", "list inactive domains"),
+flag("all", "list inactive & active domains"),
+flag("transient", "list transient domains"),
+flag("persistent", "list persistent domains"),
+flag("with-snapshot", "list domains with existing snapshot"),
+flag("without-snapshot", "list domains without a snapshot"),
+flag("with-checkpoint", "list domains with existing checkpoint"),
+flag("without-checkpoint", "list domains without a checkpoint"),
+flag("state-running", "list domains in running state"),
+flag("state-paused", "list domains in paused state"),
+flag("state-shutoff", "list domains in shutoff state"),
+flag("state-other", "list domains in other states"),
+flag("autostart", "list domains with autostart enabled"),
+flag("no-autostart", "list domains with autostart disabled"),
+flag("with-managed-save", "list domains with managed save state"),
+flag("without-managed-save", "list domains without managed save"),
+flag("uuid", "list uuid's only"),
+flag("name", "list domain names only"),
+flag("id", "list domain IDs only"),
+flag("table", "list table (default)"),
+flag("managed-save", "mark inactive domains with managed save state"),
+]),
+        run: list,
+    },
+    Verb {
+        spec: Spec::new("resume", "let a paused domain run on", &[
+needed("domain", "domain name, id or uuid"),
+])
+.changing(),
+        run: resume,
+    },
+    Verb {
+        spec: Spec::new("shutdown", "ask a domain to shut down", &[
+needed("domain", "domain name, id or uuid"),
+word("mode", "shutdown mode: acpi|agent|initctl|signal|paravirt"),
+])
+.changing(),
+        run: shutdown,
+    },
+    Verb {
+        spec: Spec::new("start", "start a defined domain", &[
+needed("domain", "name of the inactive domain"),
+flag("console", "taken without effect: there is no console here"),
+flag("paused", "leave the guest paused after creation"),
+flag("autodestroy", "refused: a record outlives the connection that made it"),
+flag("bypass-cache", "avoid file system cache when loading"),
+flag("force-boot", "force fresh boot by discarding any managed save"),
+word("pass-fds", "pass file descriptors N,M,... to the guest"),
+flag("reset-nvram", "re-initialize NVRAM from its pristine template"),
+])
+.changing(),
+        run: start,
+    },
+    Verb {
+        spec: Spec::new("suspend", "pause a domain", &[
+needed("domain", "domain name, id or uuid"),
+])
+.changing(),
+        run: suspend,
+    },
+    Verb {
+        spec: Spec::new("undefine", "forget a domain's definition", &[
+needed("domain", "domain name, id or uuid"),
+flag("managed-save", "remove domain managed state file"),
+word("storage", "remove associated storage volumes (comma separated list of targets or source paths) (see domblklist)"),
+flag("remove-all-storage", "remove all associated storage volumes (use with caution)"),
+flag("delete-storage-volume-snapshots", "delete snapshots associated with volume(s), requires --remove-all-storage (must be supported by storage driver)"),
+flag("wipe-storage", "wipe data on the removed volumes"),
+flag("snapshots-metadata", "remove all domain snapshot metadata (vm must be inactive)"),
+flag("checkpoints-metadata", "remove all domain checkpoint metadata (vm must be inactive)"),
+flag("nvram", "remove nvram file"),
+flag("keep-nvram", "keep nvram file"),
+flag("tpm", "remove TPM state"),
+flag("keep-tpm", "keep TPM state"),
+])
+.changing(),
+        run: undefine,
+    },
+];
 
 pub fn define(session: &mut Session, invocation: &Invocation) -> Answer {
     let file = invocation.need("file");

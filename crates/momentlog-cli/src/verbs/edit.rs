@@ -12,9 +12,41 @@ use momentlog::{
     SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotXmlFlags,
 };
 
-use super::{checkpoint, exclusive, host, the_domain};
-use crate::grammar::{Answer, Invocation};
-use crate::session::{Failure, Session, reason};
+use super::{Verb, checkpoint, exclusive, host, the_domain};
+use crate::failure::{Answer, Failure, reason};
+use crate::grammar::{Invocation, Spec, flag, needed, word};
+use crate::session::Session;
+
+/// The verbs of an editor.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "checkpoint-edit",
+            "change a checkpoint's XML in an editor",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("checkpointname", "checkpoint name"),
+            ],
+        )
+        .changing(),
+        run: checkpoint,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-edit",
+            "change or clone a snapshot's XML in an editor",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("snapshotname", "snapshot name"),
+                flag("current", "also set edited snapshot as current"),
+                flag("rename", "allow renaming an existing snapshot"),
+                flag("clone", "allow cloning to new name"),
+            ],
+        )
+        .changing(),
+        run: snapshot,
+    },
+];
 
 pub fn checkpoint(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use momentlog::core::Profile;
 use momentlog::{Connection, Domain, Provenance};
 
+use crate::failure::{Failure, complain};
 use crate::grammar::Invocation;
-use crate::session::{Failure, complain};
 
 /// One call of libvirt, with the options that become its flags.
 pub struct Call {

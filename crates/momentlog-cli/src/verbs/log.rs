@@ -10,10 +10,30 @@ use momentlog::store::{Seq, StoreError};
 use momentlog::{Entry, View};
 use serde_json::json;
 
-use super::own::{rules, window_text};
-use crate::grammar::{Answer, Invocation};
+use super::Verb;
+use super::policy::{rules, window_text};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, word};
 use crate::layout::{GrowingTable, escaped};
-use crate::session::{Failure, Format, Session};
+use crate::session::{Format, Session};
+
+/// The verbs of the history.
+pub static VERBS: &[Verb] = &[Verb {
+    spec: Spec::new(
+        "log",
+        "show who did what, when and why",
+        &[
+            word(
+                "domain",
+                "only records about this domain: its name, id or uuid",
+            ),
+            word("from", "only records from this number on"),
+            word("limit", "only the newest records, this many of them"),
+        ],
+    )
+    .with_json(),
+    run: log,
+}];
 
 /// How many names of moments a row of the text shows; JSON shows all.
 const NAMES_SHOWN: usize = 16;

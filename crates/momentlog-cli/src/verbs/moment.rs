@@ -7,9 +7,10 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
 use momentlog::core::{MomentList, MomentName, Scope};
 
-use crate::grammar::{Answer, Invocation};
+use crate::failure::{Answer, Failure, reason};
+use crate::grammar::Invocation;
 use crate::layout::{Table, time, tree};
-use crate::session::{Failure, Session};
+use crate::session::Session;
 
 use super::exclusive;
 
@@ -185,10 +186,7 @@ pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Ans
         Some(file) => {
             let written = write_file(file, xml, invocation.has("security-info"));
             written.map_err(|error| {
-                Failure::new(format!(
-                    "Failed to write file '{file}': {}",
-                    crate::session::reason(&error)
-                ))
+                Failure::new(format!("Failed to write file '{file}': {}", reason(&error)))
             })?;
             session.say(&format!("XML written to '{file}'\n"));
         }

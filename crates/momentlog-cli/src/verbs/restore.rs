@@ -9,10 +9,26 @@ use momentlog::xml::XML_MOMENT_LEN_MAX;
 use momentlog::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 use serde_json::json;
 
-use super::{exclusive, not_utf8, the_domain};
-use crate::grammar::{Answer, Invocation};
+use super::{Verb, exclusive, not_utf8, the_domain};
+use crate::failure::{Answer, Failure, reason};
+use crate::grammar::{Invocation, Spec, flag, needed};
 use crate::layout::{Table, escaped};
-use crate::session::{Failure, Format, Session, reason};
+use crate::session::{Format, Session};
+
+/// The verbs of a folder of moments.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new("moments-restore", "put back the snapshots and checkpoints whose XML files are in a folder, all of them or none", &[
+needed("domain", "domain name, id or uuid"),
+needed("dir", "folder of XML files, one for each moment"),
+flag("reroot", "a moment whose parent is missing becomes a root"),
+flag("truncate", "leave out moments whose parent is missing, and what is below them"),
+])
+.changing()
+.with_json(),
+        run: restore,
+    },
+];
 
 /// Most files of one folder.
 const FILES_MAX: usize = 1 << 16;

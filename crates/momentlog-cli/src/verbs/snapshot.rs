@@ -6,11 +6,203 @@ use momentlog::{
     SnapshotListFlags, SnapshotXmlFlags,
 };
 
-use super::moment;
+use super::{Verb, moment};
 use super::{exclusive, read_moment_file, the_domain};
-use crate::grammar::{Answer, Invocation};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, flag, needed, only_named, word, words};
 use crate::layout::info as line;
-use crate::session::{Failure, Session};
+use crate::session::Session;
+
+/// The verbs of snapshots.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "snapshot-create",
+            "make a snapshot, or put one back, from an XML file",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("xmlfile", "domain snapshot XML"),
+                flag("redefine", "redefine metadata for existing snapshot"),
+                flag("current", "with redefine, set current snapshot"),
+                flag("no-metadata", "take snapshot but create no metadata"),
+                flag("halt", "halt domain after snapshot is created"),
+                flag("disk-only", "capture disk state but not vm state"),
+                flag("reuse-external", "reuse any existing external files"),
+                flag("quiesce", "quiesce guest's file systems"),
+                flag("atomic", "require atomic operation"),
+                flag("live", "take a live snapshot"),
+                flag("validate", "validate the XML against the schema"),
+            ],
+        )
+        .changing(),
+        run: create,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-create-as",
+            "make a snapshot from options",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("name", "name of snapshot"),
+                word("description", "description of snapshot"),
+                flag("print-xml", "print XML document rather than create"),
+                flag("no-metadata", "take snapshot but create no metadata"),
+                flag("halt", "halt domain after snapshot is created"),
+                flag("disk-only", "capture disk state but not vm state"),
+                flag("reuse-external", "reuse any existing external files"),
+                flag("quiesce", "quiesce guest's file systems"),
+                flag("atomic", "require atomic operation"),
+                flag("live", "take a live snapshot"),
+                flag("validate", "validate the XML against the schema"),
+                only_named("memspec", "memory attributes: [file=]name[,snapshot=type]"),
+                words(
+                    "diskspec",
+                    "disk attributes: disk[,snapshot=type][,driver=type][,stype=type][,file=name]",
+                ),
+            ],
+        )
+        .changing(),
+        run: create_as,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-current",
+            "show which snapshot is current, or choose another",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("name", "list the name, rather than the full xml"),
+                flag(
+                    "security-info",
+                    "include security sensitive information in XML dump",
+                ),
+                word("snapshotname", "name of existing snapshot to make current"),
+            ],
+        )
+        .changing(),
+        run: current,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-delete",
+            "delete a snapshot, what is below it, or both",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("snapshotname", "snapshot name"),
+                flag("current", "delete current snapshot"),
+                flag("children", "delete snapshot and all children"),
+                flag("children-only", "delete children but not snapshot"),
+                flag(
+                    "metadata",
+                    "delete only libvirt metadata, leaving snapshot contents behind",
+                ),
+            ],
+        )
+        .changing(),
+        run: delete,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-dumpxml",
+            "show a snapshot's XML",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                needed("snapshotname", "snapshot name"),
+                flag(
+                    "security-info",
+                    "include security sensitive information in XML dump",
+                ),
+                only_named(
+                    "output",
+                    "write the XML to this file; with secrets, only its owner may read it",
+                ),
+            ],
+        ),
+        run: dumpxml,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-info",
+            "show a snapshot's state and place in the tree",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("snapshotname", "snapshot name"),
+                flag("current", "info on current snapshot"),
+            ],
+        ),
+        run: info,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-list",
+            "list a domain's snapshots, as a table, names or a tree",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("parent", "add a column showing parent snapshot"),
+                flag("roots", "list only snapshots without parents"),
+                flag("leaves", "list only snapshots without children"),
+                flag(
+                    "no-leaves",
+                    "list only snapshots that are not leaves (with children)",
+                ),
+                flag(
+                    "metadata",
+                    "list only snapshots that have metadata that would prevent undefine",
+                ),
+                flag(
+                    "no-metadata",
+                    "list only snapshots that have no metadata managed by libvirt",
+                ),
+                flag("inactive", "filter by snapshots taken while inactive"),
+                flag(
+                    "active",
+                    "filter by snapshots taken while active (full system snapshots)",
+                ),
+                flag("disk-only", "filter by disk-only snapshots"),
+                flag("internal", "filter by internal snapshots"),
+                flag("external", "filter by external snapshots"),
+                flag("tree", "list snapshots in a tree"),
+                word("from", "limit list to children of given snapshot"),
+                flag("current", "limit list to children of current snapshot"),
+                flag("descendants", "with --from, list all descendants"),
+                flag("name", "list snapshot names only"),
+                flag("topological", "sort list topologically rather than by name"),
+            ],
+        ),
+        run: list,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-parent",
+            "show which snapshot one hangs below",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("snapshotname", "find parent of snapshot name"),
+                flag("current", "find parent of current snapshot"),
+            ],
+        ),
+        run: parent,
+    },
+    Verb {
+        spec: Spec::new(
+            "snapshot-revert",
+            "go back to a snapshot",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("snapshotname", "snapshot name"),
+                flag("current", "revert to current snapshot"),
+                flag("running", "after reverting, change state to running"),
+                flag("paused", "after reverting, change state to paused"),
+                flag("force", "try harder on risky reverts"),
+                flag(
+                    "reset-nvram",
+                    "re-initialize NVRAM from its pristine template",
+                ),
+            ],
+        )
+        .changing(),
+        run: revert,
+    },
+];
 
 /// The flags that create and create-as share.
 fn create_flags(invocation: &Invocation) -> SnapshotCreateFlags {

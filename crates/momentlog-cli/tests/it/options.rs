@@ -254,14 +254,17 @@ fn a_script_of_any_length_runs_and_an_endless_command_does_not() {
     let ran = program.run_on_test(&["-f", "/dev/zero"]);
     assert_eq!(
         ran.err,
-        format!("error: a command is longer than {} bytes\n", 4 << 20)
+        format!(
+            "error: /dev/zero:1: a command is longer than {} bytes\n",
+            4 << 20
+        )
     );
     assert_eq!(ran.status, 1);
-    program.write("bad", &("echo a;".repeat(10_000) + "echo --bogus"));
+    program.write("bad", &("echo a;\n".repeat(10_000) + "echo --bogus"));
     let ran = program.run_on_test(&["-q", "-f", "bad"]);
     assert_eq!(
         ran.err,
-        "error: command 'echo' doesn't support option --bogus\n"
+        "error: bad:10001: command 'echo' doesn't support option --bogus\n"
     );
     assert_eq!(
         (ran.out.as_str(), ran.status),
@@ -273,6 +276,35 @@ fn a_script_of_any_length_runs_and_an_endless_command_does_not() {
         program.run_on_test(&["-q", "-f", "good"]).out,
         "a".repeat(10_000)
     );
+}
+
+#[test]
+fn a_bad_line_of_a_file_is_named() {
+    let program = Program::new();
+    let said = |text: &str| {
+        program.write("script", text);
+        let ran = program.run_on_test(&["-q", "-f", "script"]);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 1), "{text}");
+        ran.err
+    };
+    assert_eq!(
+        said("# a comment\n\necho a; frob\n"),
+        "error: script:3: unknown command: 'frob'\n"
+    );
+    assert_eq!(
+        said("echo a\necho \\\n  b --shell=1\n"),
+        "error: script:2: invalid '=' after option --shell\n"
+    );
+    assert_eq!(
+        said("echo a\necho b\n\necho \"c\nd\n"),
+        "error: script:4: missing \"\n"
+    );
+    assert_eq!(
+        said("echo a\nlist --format json\n"),
+        "error: script:2: command 'list' has no JSON form\n"
+    );
+    let typed = program.run_on_test(&["-q", "echo a\nfrob"]);
+    assert_eq!(typed.err, "error: unknown command: 'frob'\n");
 }
 
 #[test]

@@ -1,13 +1,28 @@
-//! momentlog's own verbs.
+//! The verb `policy`: the rules of a domain, and the settings of the store.
 
 use momentlog::core::{Policy, Rule, SettingsChange};
 use serde_json::json;
 
-use super::the_domain;
-use crate::grammar::{Answer, Invocation};
+use super::{Verb, the_domain};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, flag, only_named, word, words};
 use crate::layout::{escaped, info as line};
-use crate::session::{Failure, Format, Session};
-use crate::verbs::VERBS;
+use crate::session::{Format, Session};
+
+/// The verbs of rules and settings.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new("policy", "show the rules of a domain, or of new domains (--default), or set some (NAME=on or NAME=off)", &[
+word("domain", "domain name, id or uuid"),
+flag("default", "the settings of the store, for new domains"),
+only_named("request-window", "how long request ids are remembered: seconds, or a number with m, h or d; 0 for ever"),
+words("rule", "NAME=on or NAME=off"),
+])
+.changing()
+.with_json(),
+        run: policy,
+    },
+];
 
 pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     if invocation.has("default") {
@@ -149,133 +164,4 @@ pub fn rules(policy: Policy) -> String {
     } else {
         on.join(", ")
     }
-}
-
-pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
-    super::exclusive(invocation, "shell", "xml")?;
-    super::exclusive(invocation, "shell", "split")?;
-    super::exclusive(invocation, "xml", "split")?;
-    let quote = |text: &String| {
-        if invocation.has("xml") {
-            return super::moment::escape(text);
-        }
-        if invocation.has("split") {
-            let parts = super::moment::split_spec(text);
-            return parts
-                .iter()
-                .flat_map(|part| [part.as_str(), "\n"])
-                .collect();
-        }
-        let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
-        if invocation.has("shell") && (text.is_empty() || !text.chars().all(plain)) {
-            return format!("'{}'", text.replace('\'', "'\\''"));
-        }
-        text.clone()
-    };
-    let hello = invocation.has("hi").then(|| "hello".to_owned());
-    let words: Vec<String> = hello
-        .into_iter()
-        .chain(invocation.all("string").iter().map(quote))
-        .collect();
-    let text = words.join(" ");
-    if invocation.has("err") {
-        crate::session::complain(&[text]);
-    } else {
-        session.print(&text);
-    }
-    Ok(0)
-}
-
-/// Verbs that `help` lists together: virsh's title and keyword, and whether a verb is of them.
-struct Group {
-    title: &'static str,
-    keyword: &'static str,
-    holds: fn(&str) -> bool,
-}
-
-const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 7] = [
-    "log",
-    "policy",
-    "receipt",
-    "verify",
-    "image",
-    "archive",
-    "moments-restore",
-];
-const VIRSH: [&str; 4] = ["echo", "exit", "help", "quit"];
-
-const GROUPS: [Group; 6] = [
-    Group {
-        title: "Domain Management",
-        keyword: "domain",
-        holds: |name| !GROUPS[1..].iter().any(|group| (group.holds)(name)),
-    },
-    Group {
-        title: "Domain Monitoring",
-        keyword: "monitor",
-        holds: |name| MONITOR.contains(&name),
-    },
-    Group {
-        title: "Checkpoint",
-        keyword: "checkpoint",
-        holds: |name| name.starts_with("checkpoint-"),
-    },
-    Group {
-        title: "Snapshot",
-        keyword: "snapshot",
-        holds: |name| name.starts_with("snapshot-"),
-    },
-    Group {
-        title: "The log",
-        keyword: "momentlog",
-        holds: |name| LOG.contains(&name),
-    },
-    Group {
-        title: "The program itself",
-        keyword: "virsh",
-        holds: |name| VIRSH.contains(&name),
-    },
-];
-
-pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
-    let list = |session: &mut Session, group: &Group| {
-        session.print(&format!(
-            " {} (help keyword '{}'):\n",
-            group.title, group.keyword
-        ));
-        for verb in VERBS.iter().filter(|verb| (group.holds)(verb.name)) {
-            session.print(&format!("    {:<30} {}\n", verb.name, verb.help));
-        }
-    };
-    let Some(name) = invocation.get("command") else {
-        session.print("Grouped commands:\n\n");
-        for group in &GROUPS {
-            list(session, group);
-            session.print("\n");
-        }
-        return Ok(0);
-    };
-    if let Some(group) = GROUPS
-        .iter()
-        .find(|group| [group.keyword, group.title].contains(&name))
-        && !VERBS.iter().any(|verb| verb.name == name)
-    {
-        list(session, group);
-        return Ok(0);
-    }
-    let verb = VERBS.iter().find(|verb| verb.name == name);
-    let verb = verb.ok_or_else(|| {
-        Failure::new(format!(
-            "command or command group '{}' doesn't exist",
-            escaped(name)
-        ))
-    })?;
-    session.print(&verb.usage());
-    Ok(0)
-}
-
-pub fn quit(session: &mut Session, _: &Invocation) -> Answer {
-    session.end();
-    Ok(0)
 }

@@ -1,0 +1,70 @@
+//! What a command answers, and how a failure is shown.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use momentlog::Error;
+
+use crate::layout::escaped;
+
+/// What a verb answers: its exit status.
+pub type Answer = Result<u8, Failure>;
+
+/// Why a command failed: what goes to standard error, a line each.
+#[derive(Debug)]
+pub struct Failure {
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
+impl Failure {
+    /// A failure that the verb itself found.
+    pub fn new(line: impl Into<String>) -> Failure {
+        Failure {
+            lines: vec![line.into()],
+        }
+    }
+
+    /// Adds a line.
+    #[must_use]
+    pub fn and(mut self, line: impl Into<String>) -> Failure {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Puts the verb's own line before what the library says.
+    pub fn under(line: impl Into<String>) -> impl FnOnce(Error) -> Failure {
+        let line = line.into();
+        move |error| Failure {
+            lines: vec![line, error.message().to_owned()],
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::new(error.message())
+    }
+}
+
+/// What the operating system calls an error, without Rust's number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// The file of `--log`, which errors go to as well.
+pub static LOG: OnceLock<File> = OnceLock::new();
+
+/// Writes errors to standard error; returns the exit status 1.
+pub fn complain(lines: &[String]) -> u8 {
+    let mut stderr = std::io::stderr().lock();
+    for line in lines {
+        let _ = writeln!(stderr, "error: {line}");
+        if let Some(mut log) = LOG.get() {
+            let _ = writeln!(log, "ERROR {}", escaped(line));
+        }
+    }
+    1
+}

@@ -1,0 +1,168 @@
+//! Running commands: parsing those of a script, and one after another what their verbs do.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek as _};
+use std::path::Path;
+use std::time::Instant;
+
+use crate::failure::{Failure, complain, reason};
+use crate::grammar::Invocation;
+use crate::layout::escaped;
+use crate::script::Commands;
+use crate::session::{Format, Session};
+use crate::verbs::{self, Verb};
+
+/// A command that parsed.
+struct Command {
+    verb: &'static Verb,
+    invocation: Invocation,
+    /// How it answers.
+    format: Format,
+}
+
+/// Runs a script: all of it is parsed before any of it runs. Returns the exit status: that of the last command.
+pub fn run_script(session: &mut Session, text: &str) -> u8 {
+    let mut script = Script::new(text.as_bytes(), None);
+    match script.check(session) {
+        Ok(()) => run_all(session, Script::new(text.as_bytes(), None)),
+        Err(message) => complain(&[message]),
+    }
+}
+
+/// Runs the script in a file: as [`run_script`], without holding more than one command of it. What can be read only once
+/// runs command by command, up to the first that does not parse. What does not parse is named by its file and line.
+pub fn run_file(session: &mut Session, path: &Path) -> u8 {
+    let cannot = |doing: &str, error: &std::io::Error| {
+        complain(&[format!(
+            "Failed to {doing} file '{}': {}",
+            path.display(),
+            reason(error)
+        )])
+    };
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
+    let (twice, mut file) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return cannot("open", &error),
+    };
+    if twice {
+        if let Err(message) = Script::new(BufReader::new(&mut file), Some(path)).check(session) {
+            return complain(&[message]);
+        }
+        if let Err(error) = file.rewind() {
+            return cannot("read", &error);
+        }
+    }
+    run_all(session, Script::new(BufReader::new(file), Some(path)))
+}
+
+/// Runs one command whose words are taken as they are.
+pub fn run_words(session: &mut Session, words: &[String]) -> u8 {
+    // virsh takes such a word for the start of a comment, here as well.
+    if words.first().is_some_and(|word| word.starts_with('#')) {
+        return 0;
+    }
+    let status = match Command::parse(words, session.usual_format()) {
+        Ok(command) => command.run(session),
+        Err(message) => complain(&[message]),
+    };
+    session.rest(status)
+}
+
+fn run_all(session: &mut Session, mut script: Script<impl BufRead>) -> u8 {
+    let mut status = 0;
+    while let Some(command) = script.next(session.usual_format()) {
+        match command {
+            Ok(command) => status = command.run(session),
+            Err(message) => {
+                status = complain(&[message]);
+                break;
+            }
+        }
+        if session.is_over() {
+            break;
+        }
+    }
+    session.rest(status)
+}
+
+/// The commands of a script, parsed, and where they are.
+struct Script<'a, R> {
+    commands: Commands<R>,
+    file: Option<&'a Path>,
+}
+
+impl<'a, R: BufRead> Script<'a, R> {
+    fn new(script: R, file: Option<&'a Path>) -> Script<'a, R> {
+        Script {
+            commands: Commands::new(script),
+            file,
+        }
+    }
+
+    /// Parses the next command. An error says in which line of a file that command begins.
+    fn next(&mut self, format: Format) -> Option<Result<Command, String>> {
+        let words = self.commands.next()?;
+        let command = words
+            .map_err(|unfinished| unfinished.message())
+            .and_then(|words| Command::parse(&words, format));
+        Some(command.map_err(|message| match self.file {
+            None => message,
+            Some(file) => {
+                let (file, line) = (file.display().to_string(), self.commands.line());
+                format!("{}:{line}: {message}", escaped(&file))
+            }
+        }))
+    }
+
+    /// Parses all commands, and runs none.
+    fn check(&mut self, session: &Session) -> Result<(), String> {
+        while let Some(command) = self.next(session.usual_format()) {
+            command?;
+        }
+        Ok(())
+    }
+}
+
+impl Command {
+    /// Reads a command, and how it answers; `usual` is how without an option `--format`.
+    fn parse(words: &[String], usual: Format) -> Result<Command, String> {
+        let (name, words) = words.split_first().expect("a command has words");
+        let verb = verbs::find(name).ok_or_else(|| format!("unknown command: '{name}'"))?;
+        let invocation = Invocation::parse(&verb.spec, words)?;
+        let format = match invocation.get("format") {
+            None => usual,
+            Some("text") => Format::Text,
+            Some("json") => Format::Json,
+            Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
+        };
+        if format == Format::Json && !verb.spec.json {
+            return Err(format!("command '{name}' has no JSON form"));
+        }
+        Ok(Command {
+            verb,
+            invocation,
+            format,
+        })
+    }
+
+    /// Runs the command and writes its output, before the next one runs.
+    fn run(&self, session: &mut Session) -> u8 {
+        let begun = Instant::now();
+        session.format = self.format;
+        let answer = if self.invocation.help {
+            session.print(&self.verb.spec.usage());
+            Ok(0)
+        } else {
+            match self.invocation.empty_option() {
+                Some(name) => {
+                    let why = "Option argument is empty";
+                    Err(Failure::new(format!(
+                        "Failed to get option '{name}': {why}"
+                    )))
+                }
+                None => (self.verb.run)(session, &self.invocation),
+            }
+        };
+        session.finish(answer, begun)
+    }
+}

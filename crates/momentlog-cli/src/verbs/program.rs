@@ -1,0 +1,180 @@
+//! Verbs of the program itself: `echo`, `help`, `quit`.
+
+use super::Verb;
+use crate::failure::{Answer, Failure, complain};
+use crate::grammar::{Invocation, Spec, flag, other_name, unlisted, word, words};
+use crate::layout::escaped;
+use crate::session::Session;
+
+/// The verbs of the program itself.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "echo",
+            "print words, quoted on request",
+            &[
+                flag("shell", "escape for shell use"),
+                flag("xml", "escape for XML use"),
+                flag(
+                    "split",
+                    "split each argument on ','; ',,' is an escape sequence",
+                ),
+                flag("err", "output to stderr"),
+                words("string", "words to print"),
+                other_name("str", "string"),
+                unlisted("hi"),
+            ],
+        ),
+        run: echo,
+    },
+    Verb {
+        spec: Spec::new(
+            "help",
+            "list the commands, or explain one",
+            &[word(
+                "command",
+                "Prints global help, command specific help, or help for a group of related commands",
+            )],
+        ),
+        run: help,
+    },
+    Verb {
+        spec: Spec::new("quit", "end the session", &[]).with_json(),
+        run: quit,
+    },
+    Verb {
+        spec: Spec::new("exit", "end the session", &[]).with_json(),
+        run: quit,
+    },
+];
+
+pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
+    super::exclusive(invocation, "shell", "xml")?;
+    super::exclusive(invocation, "shell", "split")?;
+    super::exclusive(invocation, "xml", "split")?;
+    let quote = |text: &String| {
+        if invocation.has("xml") {
+            return super::moment::escape(text);
+        }
+        if invocation.has("split") {
+            let parts = super::moment::split_spec(text);
+            return parts
+                .iter()
+                .flat_map(|part| [part.as_str(), "\n"])
+                .collect();
+        }
+        let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
+        if invocation.has("shell") && (text.is_empty() || !text.chars().all(plain)) {
+            return format!("'{}'", text.replace('\'', "'\\''"));
+        }
+        text.clone()
+    };
+    let hello = invocation.has("hi").then(|| "hello".to_owned());
+    let words: Vec<String> = hello
+        .into_iter()
+        .chain(invocation.all("string").iter().map(quote))
+        .collect();
+    let text = words.join(" ");
+    if invocation.has("err") {
+        complain(&[text]);
+    } else {
+        session.print(&text);
+    }
+    Ok(0)
+}
+
+/// Verbs that `help` lists together: virsh's title and keyword, and whether a verb is of them.
+struct Group {
+    title: &'static str,
+    keyword: &'static str,
+    holds: fn(&str) -> bool,
+}
+
+const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
+const LOG: [&str; 7] = [
+    "log",
+    "policy",
+    "receipt",
+    "verify",
+    "image",
+    "archive",
+    "moments-restore",
+];
+const VIRSH: [&str; 4] = ["echo", "exit", "help", "quit"];
+
+const GROUPS: [Group; 6] = [
+    Group {
+        title: "Domain Management",
+        keyword: "domain",
+        holds: |name| !GROUPS[1..].iter().any(|group| (group.holds)(name)),
+    },
+    Group {
+        title: "Domain Monitoring",
+        keyword: "monitor",
+        holds: |name| MONITOR.contains(&name),
+    },
+    Group {
+        title: "Checkpoint",
+        keyword: "checkpoint",
+        holds: |name| name.starts_with("checkpoint-"),
+    },
+    Group {
+        title: "Snapshot",
+        keyword: "snapshot",
+        holds: |name| name.starts_with("snapshot-"),
+    },
+    Group {
+        title: "The log",
+        keyword: "momentlog",
+        holds: |name| LOG.contains(&name),
+    },
+    Group {
+        title: "The program itself",
+        keyword: "virsh",
+        holds: |name| VIRSH.contains(&name),
+    },
+];
+
+pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
+    let list = |session: &mut Session, group: &Group| {
+        session.print(&format!(
+            " {} (help keyword '{}'):\n",
+            group.title, group.keyword
+        ));
+        let all = super::all().map(|verb| &verb.spec);
+        let mut verbs: Vec<&Spec> = all.filter(|verb| (group.holds)(verb.name)).collect();
+        verbs.sort_unstable_by_key(|verb| verb.name);
+        for verb in verbs {
+            session.print(&format!("    {:<30} {}\n", verb.name, verb.help));
+        }
+    };
+    let Some(name) = invocation.get("command") else {
+        session.print("Grouped commands:\n\n");
+        for group in &GROUPS {
+            list(session, group);
+            session.print("\n");
+        }
+        return Ok(0);
+    };
+    if let Some(group) = GROUPS
+        .iter()
+        .find(|group| [group.keyword, group.title].contains(&name))
+        && super::find(name).is_none()
+    {
+        list(session, group);
+        return Ok(0);
+    }
+    let verb = super::find(name).ok_or_else(|| {
+        Failure::new(format!(
+            "command or command group '{}' doesn't exist",
+            escaped(name)
+        ))
+    })?;
+    session.print(&verb.spec.usage());
+    Ok(0)
+}
+
+pub fn quit(session: &mut Session, _: &Invocation) -> Answer {
+    session.end();
+    Ok(0)
+}
