@@ -219,33 +219,6 @@ impl Power {
     }
 }
 
-/// What a domain is made of, to keep it in an image.
-#[derive(Clone, Debug)]
-pub struct DomainParts {
-    /// The uuid.
-    pub uuid: DomainUuid,
-    /// The name under which it is found.
-    pub name: Arc<str>,
-    /// The definition in force.
-    pub def: Arc<DomainDef>,
-    /// The definition of the next start, if that is another.
-    pub next_def: Option<Arc<DomainDef>>,
-    /// Whether it outlives its guest.
-    pub persistent: bool,
-    /// The last report of the run state.
-    pub power: Power,
-    /// The rules in force.
-    pub policy: Policy,
-    /// The snapshots.
-    pub snapshots: SnapshotList,
-    /// The checkpoints.
-    pub checkpoints: CheckpointList,
-    /// The holds of its moments.
-    pub holds: Holds,
-    /// The open jobs.
-    pub jobs: OpenJobs,
-}
-
 /// One domain with its moments.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Domain {
@@ -274,37 +247,6 @@ impl fmt::Debug for Domain {
             .field("snapshots", &self.snapshots)
             .field("checkpoints", &self.checkpoints)
             .finish_non_exhaustive()
-    }
-}
-
-impl From<DomainParts> for Domain {
-    fn from(parts: DomainParts) -> Domain {
-        let DomainParts {
-            uuid,
-            name,
-            def,
-            next_def,
-            persistent,
-            power,
-            policy,
-            snapshots,
-            checkpoints,
-            holds,
-            jobs,
-        } = parts;
-        Domain {
-            uuid,
-            name,
-            def,
-            next_def,
-            persistent,
-            power,
-            policy,
-            snapshots,
-            checkpoints,
-            holds,
-            jobs,
-        }
     }
 }
 

@@ -47,6 +47,7 @@ mod domain;
 mod event;
 mod hold;
 mod ids;
+pub mod image;
 mod job;
 mod moment_kind;
 mod moment_list;
@@ -62,9 +63,7 @@ pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking
 pub use command::{
     Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
 };
-pub use domain::{
-    DiskLocation, Domain, DomainDef, DomainDisk, DomainParts, Power, RunState, SourceKind,
-};
+pub use domain::{DiskLocation, Domain, DomainDef, DomainDisk, Power, RunState, SourceKind};
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use hold::{Hold, HoldTag, Holds};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
@@ -73,11 +72,9 @@ pub use job::{
     JobOutcome, MomentToMake, OpenJob, OpenJobs, Seen, SettledBy,
 };
 pub use moment_kind::MomentKind;
-pub use moment_list::{
-    Broken, LeafFilter, Moment, MomentList, Outline, ParentRefused, Placed, Scope, Walk,
-};
+pub use moment_list::{Broken, LeafFilter, Moment, MomentList, ParentRefused, Scope, Walk};
 pub use policy::{Policy, PolicyBreach, Profile, Rule};
 pub use refusal::{DiskRefused, Refusal};
 pub use settings::{Settings, SettingsChange};
 pub use snapshot::{Memory, SnapshotDef, SnapshotDisk, SnapshotList, SnapshotState};
-pub use state::{Counters, State};
+pub use state::{BrokenState, State};

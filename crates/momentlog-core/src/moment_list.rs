@@ -18,7 +18,7 @@ use names::Names;
 use table::{Slot, Table};
 
 pub use check::Broken;
-pub use restore::{Outline, Placed};
+pub use restore::{ListRow, Skeleton};
 pub use walk::{LeafFilter, Scope, Walk};
 
 /// Moments of one kind and one domain, as a forest.
@@ -357,7 +357,7 @@ impl<D> MomentList<D> {
                 return None;
             }
             let at = if step < GUESSES {
-                low + part(high - low, id.get() - first, last - first)
+                low + interpolate(high - low, id.get() - first, last - first)
             } else {
                 low + (high - low) / 2
             };
@@ -395,7 +395,7 @@ fn moment_at<D>(rows: &Table<Row<D>>, slot: Slot) -> Option<Moment<'_, D>> {
 }
 
 /// Returns `whole * above / below`, which is at most `whole`; 0 of nothing.
-fn part(whole: usize, above: u64, below: u64) -> usize {
+fn interpolate(whole: usize, above: u64, below: u64) -> usize {
     let part = u128::from(above) * whole as u128 / u128::from(below.max(1));
     usize::try_from(part).map_or(whole, |part| part.min(whole))
 }
@@ -456,7 +456,7 @@ impl<D> MomentList<D> {
         self.links.unlink(slot);
         self.forget(slot);
         debug_assert_eq!(self.check_around(id), Ok(()));
-        self.make_anew_if_sparse();
+        self.compact_if_sparse();
     }
 
     /// Removes all descendants of a moment, which `descendants` must be.
@@ -466,7 +466,7 @@ impl<D> MomentList<D> {
             self.forget(self.listed(*descendant));
         }
         debug_assert_eq!(self.check_around(id), Ok(()));
-        self.make_anew_if_sparse();
+        self.compact_if_sparse();
     }
 
     /// Makes a listed moment current, or none.

@@ -39,21 +39,33 @@ impl fmt::Debug for State {
     }
 }
 
-/// What a state is made of besides its domains, to keep it in an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// The profile.
-    pub profile: Profile,
-    /// The settings in force.
-    pub settings: Settings,
-    /// The id of the next moment; `None` when all are used up.
-    pub next_moment: Option<MomentId>,
-    /// The number of the next domain that starts.
-    pub next_domain: u32,
-    /// The number of the next job; `None` when all are used up.
-    pub next_job: Option<JobId>,
-    /// The steps left.
-    pub budget: Budget,
+/// Which rule of a state is broken, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenState {
+    /// A rule of a list of moments.
+    #[error(transparent)]
+    List(#[from] Broken),
+    /// An id is not below the store's counter.
+    #[error("moment {0} is not below the counter of ids")]
+    Counter(MomentId),
+    /// An id stands in two lists of one store.
+    #[error("moment {0} is listed twice")]
+    Twice(MomentId),
+    /// Two policies that were set are one domain's.
+    #[error("two policies were set for domain {0}")]
+    PolicyTwice(DomainUuid),
+    /// The number of an open job is not below the store's counter.
+    #[error("job {0} is not below the counter of jobs")]
+    JobCounter(JobId),
+    /// Two open jobs have one number.
+    #[error("job {0} is open twice")]
+    JobTwice(JobId),
+    /// A moment that is held is not there.
+    #[error("moment {0} is held, and is not there")]
+    Hold(MomentId),
+    /// Two domains have one uuid or one name.
+    #[error("domain {0} is there twice, or its name is")]
+    Domain(DomainUuid),
 }
 
 impl State {
@@ -69,55 +81,6 @@ impl State {
             next_domain: 1,
             next_job: Some(JobId::FIRST),
             budget: Budget::FIRST,
-        }
-    }
-
-    /// Returns the state with these counters, policies that were set, and domains.
-    ///
-    /// # Errors
-    ///
-    /// The [`Broken`] rule: an id or a job is not below the counter or comes twice, two domains share uuid or name, two
-    /// policies are one domain's, or a hold's moment is not there.
-    pub fn restore(
-        counters: Counters,
-        policies: impl IntoIterator<Item = (DomainUuid, Policy)>,
-        domains: impl IntoIterator<Item = Domain>,
-    ) -> Result<State, Broken> {
-        let mut state = State {
-            settings: counters.settings,
-            next_moment: counters.next_moment,
-            next_domain: counters.next_domain,
-            next_job: counters.next_job,
-            budget: counters.budget,
-            ..State::new(counters.profile)
-        };
-        for (uuid, policy) in policies {
-            if state.policies.insert(uuid, policy).is_some() {
-                return Err(Broken::PolicyTwice(uuid));
-            }
-        }
-        for domain in domains {
-            let (uuid, name) = (domain.uuid, domain.name.clone());
-            let twice = state.names.insert(name, uuid).is_some();
-            if state.domains.insert(uuid, Arc::new(domain)).is_some() || twice {
-                return Err(Broken::Domain(uuid));
-            }
-        }
-        state.check_ids()?;
-        state.check_jobs()?;
-        state.check_holds()?;
-        Ok(state)
-    }
-
-    /// The counters, for an image.
-    pub fn counters(&self) -> Counters {
-        Counters {
-            profile: self.profile,
-            settings: self.settings,
-            next_moment: self.next_moment,
-            next_domain: self.next_domain,
-            next_job: self.next_job,
-            budget: self.budget,
         }
     }
 
@@ -190,19 +153,24 @@ impl State {
     ///
     /// # Errors
     ///
-    /// The first rule that is [`Broken`].
-    pub fn check(&self) -> Result<(), Broken> {
+    /// The first rule that is [`BrokenState`].
+    pub fn check(&self) -> Result<(), BrokenState> {
         for domain in self.domains.values() {
             domain.snapshots.check()?;
             domain.checkpoints.check()?;
         }
+        self.check_across()
+    }
+
+    /// Checks the rules between lists, jobs, holds and counters: all but those of each list.
+    pub(crate) fn check_across(&self) -> Result<(), BrokenState> {
         self.check_ids()?;
         self.check_jobs()?;
         self.check_holds()
     }
 
     /// Checks that the ids of all moments differ and are below the counter. In each list they ascend.
-    fn check_ids(&self) -> Result<(), Broken> {
+    fn check_ids(&self) -> Result<(), BrokenState> {
         let domains = || self.domains.values();
         let lists = domains().flat_map(|domain| [domain.snapshots.len(), domain.checkpoints.len()]);
         if lists.filter(|len| *len > 0).count() > 1 {
@@ -210,36 +178,36 @@ impl State {
             // Each list has them in order, so that this merges.
             ids.sort();
             if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-                return Err(Broken::Twice(pair[0]));
+                return Err(BrokenState::Twice(pair[0]));
             }
         }
         let last =
             domains().flat_map(|domain| [domain.snapshots.last_id(), domain.checkpoints.last_id()]);
         match (last.max().flatten(), self.next_moment) {
-            (Some(last), Some(next)) if last >= next => Err(Broken::Counter(last)),
+            (Some(last), Some(next)) if last >= next => Err(BrokenState::Counter(last)),
             _ => Ok(()),
         }
     }
 
     /// Checks that the numbers of open jobs differ and are below the counter.
-    fn check_jobs(&self) -> Result<(), Broken> {
+    fn check_jobs(&self) -> Result<(), BrokenState> {
         let mut ids: Vec<JobId> = self.open_jobs().map(|(_, open)| open.id).collect();
         ids.sort_unstable();
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Broken::JobTwice(pair[0]));
+            return Err(BrokenState::JobTwice(pair[0]));
         }
         match (ids.last(), self.next_job) {
-            (Some(last), Some(next)) if *last >= next => Err(Broken::JobCounter(*last)),
+            (Some(last), Some(next)) if *last >= next => Err(BrokenState::JobCounter(*last)),
             _ => Ok(()),
         }
     }
 
     /// Checks that the moment of every hold is there.
-    fn check_holds(&self) -> Result<(), Broken> {
+    fn check_holds(&self) -> Result<(), BrokenState> {
         self.domains.values().try_for_each(|domain| {
             let mut held = domain.holds.iter().map(|(id, _, _)| id);
             let missing = held.find(|id| !domain.has_moment(*id));
-            missing.map_or(Ok(()), |id| Err(Broken::Hold(id)))
+            missing.map_or(Ok(()), |id| Err(BrokenState::Hold(id)))
         })
     }
 

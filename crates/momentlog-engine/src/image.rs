@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use momentlog_core::image::{Counters, DomainParts, ListRow, Skeleton};
 use momentlog_core::{
-    Broken, Budget, Counters, Domain, DomainParts, DomainUuid, Holds, JobId, MomentId, MomentList,
-    MomentName, OpenJob, OpenJobs, Outline, Placed, Power, State,
+    Broken, BrokenState, Budget, Domain, DomainUuid, Holds, JobId, MomentId, MomentList,
+    MomentName, OpenJob, OpenJobs, Power, State,
 };
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ pub enum ImageError {
     Decode(#[from] DecodeError),
     /// Parts that are each sound and do not make a sound state.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Broken(#[from] BrokenState),
     /// An image of a newer version.
     #[error("its version {0} is not known to this version")]
     Version(u32),
@@ -136,8 +137,8 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         texts: Vec::new(),
     };
     for domain in state.domains() {
-        let (snapshots, current_snapshot) = domain.snapshots().placed();
-        let (checkpoints, current_checkpoint) = domain.checkpoints().placed();
+        let (snapshots, current_snapshot) = domain.snapshots().to_rows();
+        let (checkpoints, current_checkpoint) = domain.checkpoints().to_rows();
         out.extend(encode_body(&StoredDomain {
             uuid: *domain.uuid().as_bytes(),
             name: domain.name(),
@@ -204,7 +205,7 @@ fn place(position: Option<u32>) -> u32 {
 
 /// Writes a list: each definition once, then a row for each moment, then all names.
 fn put_list<D>(
-    moments: impl Iterator<Item = Placed<D>>,
+    moments: impl Iterator<Item = ListRow<D>>,
     out: &mut Vec<u8>,
     mut encode: impl FnMut(&D) -> Vec<u8>,
 ) {
@@ -359,14 +360,15 @@ fn decode_domain(
         let begun: JobBegun<'_> = decode_first(rest, "job")?;
         let (id, job) = dictionary.job(seq, begun)?;
         let job = job.into();
-        jobs.add(OpenJob { id, job }).map_err(Broken::JobTwice)?;
+        jobs.add(OpenJob { id, job })
+            .map_err(BrokenState::JobTwice)?;
     }
     let mut holds = Holds::default();
     for _ in 0..stored.holds {
         let (id, hold): (u64, HoldAdded<'_>) = decode_first(rest, "hold")?;
         let (id, (tag, hold)) = (moment_id(id)?, hold_from(&hold)?);
         if !holds.add(id, tag, hold) {
-            return Err(Broken::Hold(id).into());
+            return Err(BrokenState::Hold(id).into());
         }
     }
     Ok(DomainParts {
@@ -403,11 +405,11 @@ fn decode_list<D: PartialEq + Send + Sync>(
     let current = match current.checked_sub(1).map(u32::try_from) {
         None => None,
         Some(Ok(position)) if u64::from(position) < count => Some(position),
-        Some(_) => return Err(Broken::Current.into()),
+        Some(_) => return Err(BrokenState::List(Broken::Current).into()),
     };
-    let outline = || {
+    let skeleton = || {
         let mut names = names;
-        Outline::new(rows.chunks_exact(ROW_LEN).map_while(|row| {
+        Skeleton::new(rows.chunks_exact(ROW_LEN).map_while(|row| {
             // Names that end too early are found where the moments are read.
             let name = take_name(row, &mut names)?;
             let position = |at| u32_at(row, at).checked_sub(1);
@@ -423,13 +425,13 @@ fn decode_list<D: PartialEq + Send + Sync>(
     // A second thread looks at the other half of a long list.
     let list = std::thread::scope(|scope| {
         let thread = (count >= LONG)
-            .then(|| std::thread::Builder::new().spawn_scoped(scope, outline))
+            .then(|| std::thread::Builder::new().spawn_scoped(scope, skeleton))
             .and_then(Result::ok);
         MomentList::restore_with(moments, current, || match thread {
             Some(thread) => thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            None => outline(),
+            None => skeleton(),
         })
     });
     if let Some(error) = failed {
@@ -438,7 +440,7 @@ fn decode_list<D: PartialEq + Send + Sync>(
     if !left.is_empty() {
         return Err(DecodeError::Length("names").into());
     }
-    Ok(list?)
+    Ok(list.map_err(BrokenState::from)?)
 }
 
 /// Takes so many bytes from the front, if there are as many.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use momentlog_core::{Broken, DomainUuid, PolicyBreach, Profile};
+use momentlog_core::{BrokenState, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
     Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Retention, Seq, StoreError,
     Verdict, VerifyReport,
@@ -24,7 +24,7 @@ pub struct Verification {
     /// The first record that cannot be replayed.
     pub replay: Option<ReplayError>,
     /// The first invariant that the state breaks.
-    pub broken: Option<Broken>,
+    pub broken: Option<BrokenState>,
     /// The first domain that does not meet its own policy.
     pub breach: Option<(DomainUuid, PolicyBreach)>,
     /// What is wrong with the images and bridges, in the order of the log.

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    Action, Broken, CheckpointDef, Command, Deletion, DiskEffect, DomainDef, EffectKind, Extent,
-    FileToMake, Hold, HypervisorRun, IdRuns, JobKind, JobLength, JobOutcome, MomentToMake, Policy,
-    Profile, Refusal, Seen, SettingsChange, SettledBy, StateChange,
+    Action, BrokenState, CheckpointDef, Command, Deletion, DiskEffect, DomainDef, EffectKind,
+    Extent, FileToMake, Hold, HypervisorRun, IdRuns, JobKind, JobLength, JobOutcome, MomentToMake,
+    Policy, Profile, Refusal, Seen, SettingsChange, SettledBy, StateChange,
 };
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
@@ -428,7 +428,7 @@ fn a_state_is_made_of_its_parts_again_and_parts_that_do_not_fit_are_refused() {
     let mut low = state.counters();
     low.next_job = JobId::new(1);
     let refused = State::restore(low, policies(), [domain()]);
-    assert_eq!(refused, Err(Broken::JobCounter(job_id(1))));
+    assert_eq!(refused, Err(BrokenState::JobCounter(job_id(1))));
 
     let mut unheld = domain();
     let hold = Hold {
@@ -437,11 +437,11 @@ fn a_state_is_made_of_its_parts_again_and_parts_that_do_not_fit_are_refused() {
     };
     assert!(unheld.holds.add(id(50), tag("a"), hold));
     let refused = State::restore(state.counters(), policies(), [unheld]);
-    assert_eq!(refused, Err(Broken::Hold(id(50))));
+    assert_eq!(refused, Err(BrokenState::Hold(id(50))));
 
     let twice = [policies(), policies()].concat();
     let refused = State::restore(state.counters(), twice, [domain()]);
-    assert_eq!(refused, Err(Broken::PolicyTwice(UUID)));
+    assert_eq!(refused, Err(BrokenState::PolicyTwice(UUID)));
 
     let mut other = domain();
     other.uuid = DomainUuid::from_bytes([8; 16]);
@@ -450,7 +450,7 @@ fn a_state_is_made_of_its_parts_again_and_parts_that_do_not_fit_are_refused() {
     other.checkpoints = MomentList::new();
     other.holds = Holds::default();
     let refused = State::restore(state.counters(), policies(), [domain(), other]);
-    assert_eq!(refused, Err(Broken::JobTwice(job_id(1))));
+    assert_eq!(refused, Err(BrokenState::JobTwice(job_id(1))));
 }
 
 #[test]

@@ -45,32 +45,11 @@ pub enum Broken {
     /// Current is not in the list.
     #[error("the current moment is not in the list")]
     Current,
-    /// An id is not below the store's counter.
-    #[error("moment {0} is not below the counter of ids")]
-    Counter(MomentId),
-    /// An id stands in two lists of one store.
-    #[error("moment {0} is listed twice")]
-    Twice(MomentId),
-    /// Two policies that were set are one domain's.
-    #[error("two policies were set for domain {0}")]
-    PolicyTwice(crate::DomainUuid),
-    /// The number of an open job is not below the store's counter.
-    #[error("job {0} is not below the counter of jobs")]
-    JobCounter(crate::JobId),
-    /// Two open jobs have one number.
-    #[error("job {0} is open twice")]
-    JobTwice(crate::JobId),
-    /// A moment that is held is not there.
-    #[error("moment {0} is held, and is not there")]
-    Hold(MomentId),
-    /// Two domains have one uuid or one name.
-    #[error("domain {0} is there twice, or its name is")]
-    Domain(crate::DomainUuid),
 }
 
 /// Which rule the links break, and around which moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tangle {
+pub(super) enum BrokenLinks {
     Parent(Slot),
     Siblings(Slot),
     ChildCount(Option<Slot>),
@@ -84,8 +63,8 @@ impl Links {
     ///
     /// # Errors
     ///
-    /// The first [`Tangle`].
-    pub(super) fn check(&self, listed: impl Fn(Slot) -> bool) -> Result<usize, Tangle> {
+    /// The first [`BrokenLinks`].
+    pub(super) fn check(&self, listed: impl Fn(Slot) -> bool) -> Result<usize, BrokenLinks> {
         let mut in_lists = self.check_children(None, &listed)?;
         let (mut len, mut leaves) = (0, 0);
         let mut is_ordered = true;
@@ -94,7 +73,7 @@ impl Links {
             if let Some(parent) = link.parent
                 && self.of_listed(parent, &listed).is_none()
             {
-                return Err(Tangle::Parent(slot));
+                return Err(BrokenLinks::Parent(slot));
             }
             is_ordered &= link.parent < Some(slot);
             let children = self.check_children(Some(slot), &listed)?;
@@ -102,7 +81,7 @@ impl Links {
             leaves += usize::from(children == 0);
         }
         if leaves != self.leaves() {
-            return Err(Tangle::Leaves {
+            return Err(BrokenLinks::Leaves {
                 counted: self.leaves(),
                 found: leaves,
             });
@@ -117,7 +96,7 @@ impl Links {
             in_lists
         };
         if reached != len {
-            return Err(Tangle::Cycle { reached, len });
+            return Err(BrokenLinks::Cycle { reached, len });
         }
         Ok(len)
     }
@@ -127,18 +106,18 @@ impl Links {
         &self,
         parent: Option<Slot>,
         listed: &impl Fn(Slot) -> bool,
-    ) -> Result<usize, Tangle> {
+    ) -> Result<usize, BrokenLinks> {
         let children = self.children(parent);
         let mut previous = None;
         let mut at = children.first;
         let mut count = 0;
         while let Some(slot) = at {
             let Some(link) = self.of_listed(slot, listed) else {
-                return Err(Tangle::ChildCount(parent));
+                return Err(BrokenLinks::ChildCount(parent));
             };
             count += 1;
             if link.parent != parent || link.previous != previous || count > children.count {
-                return Err(Tangle::Siblings(slot));
+                return Err(BrokenLinks::Siblings(slot));
             }
             previous = Some(slot);
             at = link.next;
@@ -146,7 +125,7 @@ impl Links {
         if count == children.count {
             Ok(count as usize)
         } else {
-            Err(Tangle::ChildCount(parent))
+            Err(BrokenLinks::ChildCount(parent))
         }
     }
 
@@ -192,7 +171,7 @@ impl<D> MomentList<D> {
     }
 
     /// Checks that the number of sound links is the number of moments. O(1).
-    pub(super) fn check_columns(&self, links: Result<usize, Tangle>) -> Result<(), Broken> {
+    pub(super) fn check_columns(&self, links: Result<usize, BrokenLinks>) -> Result<(), Broken> {
         if self.links.len() != self.rows.len() {
             return Err(Broken::Columns);
         }
@@ -200,11 +179,11 @@ impl<D> MomentList<D> {
         let broken = match links {
             Ok(len) if len == self.len => return Ok(()),
             Ok(_) => None,
-            Err(Tangle::Parent(slot)) => id(slot).map(Broken::ParentMissing),
-            Err(Tangle::Siblings(slot)) => id(slot).map(Broken::Links),
-            Err(Tangle::ChildCount(parent)) => Some(Broken::ChildCount(parent.and_then(id))),
-            Err(Tangle::Leaves { counted, found }) => Some(Broken::Leaves { counted, found }),
-            Err(Tangle::Cycle { reached, len }) => Some(Broken::Cycle { reached, len }),
+            Err(BrokenLinks::Parent(slot)) => id(slot).map(Broken::ParentMissing),
+            Err(BrokenLinks::Siblings(slot)) => id(slot).map(Broken::Links),
+            Err(BrokenLinks::ChildCount(parent)) => Some(Broken::ChildCount(parent.and_then(id))),
+            Err(BrokenLinks::Leaves { counted, found }) => Some(Broken::Leaves { counted, found }),
+            Err(BrokenLinks::Cycle { reached, len }) => Some(Broken::Cycle { reached, len }),
         };
         Err(broken.unwrap_or(Broken::Columns))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::check::Tangle;
+use super::check::BrokenLinks;
 use super::links::{Link, Links};
 use super::names::{Entry, Names};
 use super::table::Slot;
@@ -14,7 +14,7 @@ const SPARSE_MIN: usize = 64;
 
 /// A moment and its place in a list, for an image: positions count the moments of the list from 0, by ascending id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed<D> {
+pub struct ListRow<D> {
     /// The id.
     pub id: MomentId,
     /// The name.
@@ -32,21 +32,21 @@ pub struct Placed<D> {
 /// What of a list does not depend on its moments' contents: who hangs below whom, and the index of names. One thread can
 /// make it while another reads the moments themselves.
 #[derive(Debug)]
-pub struct Outline {
+pub struct Skeleton {
     links: Links,
     /// What checking them found.
-    sound: Result<usize, Tangle>,
+    sound: Result<usize, BrokenLinks>,
     names: Names,
     /// Names that may be those of others before them.
     unsure: Vec<Entry>,
 }
 
-impl Outline {
-    /// Returns the outline of moments by ascending id: of each the positions of its parent and of the sibling after it, as
-    /// in [`Placed`], and its name.
+impl Skeleton {
+    /// Returns the skeleton of moments by ascending id: of each the positions of its parent and of the sibling after it, as
+    /// in [`ListRow`], and its name.
     pub fn new<'a>(
         moments: impl IntoIterator<Item = (Option<u32>, Option<u32>, &'a str)>,
-    ) -> Outline {
+    ) -> Skeleton {
         let moments = moments.into_iter();
         let count = moments.size_hint().1.unwrap_or(0);
         let mut names = Names::default();
@@ -56,7 +56,7 @@ impl Outline {
             entries.push(names.entry(Slot::at(index), name));
         }
         let links = Links::restore(links);
-        Outline {
+        Skeleton {
             unsure: names.fill(&entries),
             sound: links.check(|_| true),
             links,
@@ -79,7 +79,7 @@ fn link(parent: Option<u32>, next: Option<u32>) -> Link {
 
 impl<D> MomentList<D> {
     /// Returns all moments by ascending id, with their places, and the position of the current one.
-    pub fn placed(&self) -> (impl Iterator<Item = Placed<D>>, Option<u32>) {
+    pub fn to_rows(&self) -> (impl Iterator<Item = ListRow<D>>, Option<u32>) {
         let mut position = 0;
         // What stands for a slot without a moment is never used: nothing links to it.
         let positions: Vec<u32> = self
@@ -95,7 +95,7 @@ impl<D> MomentList<D> {
         let placed = self.rows.iter().filter_map(move |(slot, row)| {
             let link = self.links.of(slot)?;
             let position = |slot: Slot| positions[slot.index()];
-            Some(Placed {
+            Some(ListRow {
                 id: row.id,
                 name: row.name.clone(),
                 created: row.created,
@@ -113,11 +113,11 @@ impl<D> MomentList<D> {
     ///
     /// The first rule of a list that is [`Broken`].
     pub fn restore(
-        moments: impl IntoIterator<Item = Placed<D>>,
+        moments: impl IntoIterator<Item = ListRow<D>>,
         current: Option<u32>,
     ) -> Result<MomentList<D>, Broken> {
-        let moments: Vec<Placed<D>> = moments.into_iter().collect();
-        let outline = Outline::new(
+        let moments: Vec<ListRow<D>> = moments.into_iter().collect();
+        let skeleton = Skeleton::new(
             moments
                 .iter()
                 .map(|placed| (placed.parent, placed.next, placed.name.as_str())),
@@ -125,10 +125,10 @@ impl<D> MomentList<D> {
         let moments = moments
             .into_iter()
             .map(|placed| (placed.id, placed.name, placed.created, placed.def));
-        MomentList::restore_with(moments, current, || outline)
+        MomentList::restore_with(moments, current, || skeleton)
     }
 
-    /// Returns the list of these moments, by ascending id, with the outline that was made of the same, which is asked for
+    /// Returns the list of these moments, by ascending id, with the skeleton that was made of the same, which is asked for
     /// last.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl<D> MomentList<D> {
     pub fn restore_with(
         moments: impl IntoIterator<Item = (MomentId, MomentName, i64, Arc<D>)>,
         current: Option<u32>,
-        outline: impl FnOnce() -> Outline,
+        skeleton: impl FnOnce() -> Skeleton,
     ) -> Result<MomentList<D>, Broken> {
         let row = |(id, name, created, def)| Row {
             id,
@@ -150,12 +150,12 @@ impl<D> MomentList<D> {
         rows.extend(moments.map(row));
         let (newest, len) = (rows.last().map(|row| row.id), rows.len());
         let rows = Table::from(rows);
-        let Outline {
+        let Skeleton {
             links,
             sound,
             mut names,
             unsure,
-        } = outline();
+        } = skeleton();
         names.settle(unsure, &rows);
         let list = MomentList {
             rows,
@@ -172,10 +172,10 @@ impl<D> MomentList<D> {
     }
 
     /// Gives up the slots of moments that are gone, once they are more than those that are there.
-    pub(super) fn make_anew_if_sparse(&mut self) {
+    pub(super) fn compact_if_sparse(&mut self) {
         let gone = self.rows.len() - self.len;
         if gone > SPARSE_MIN + self.len {
-            let (placed, current) = self.placed();
+            let (placed, current) = self.to_rows();
             let anew = MomentList::restore(placed, current);
             *self = anew.expect("a list that was sound is sound");
         }

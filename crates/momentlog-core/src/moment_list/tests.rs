@@ -63,7 +63,7 @@ fn siblings_come_newest_first_and_parents_before_children() {
 fn moments_of_equal_lists_are_equal_wherever_they_are_kept() {
     let mut list = list(FOREST);
     list.remove(find(&list, "a"));
-    let (placed, current) = list.placed();
+    let (placed, current) = list.to_rows();
     let again = MomentList::restore(placed.collect::<Vec<_>>(), current).unwrap();
     assert!(again == list);
     let moments = |list: &MomentList<()>| list.walk(Scope::All).map(|moment| moment.slot).max();
@@ -301,13 +301,13 @@ fn a_list_is_restored_as_it_was_placed() {
     sound.relink(find(&sound, "a1"), None);
     sound.remove(find(&sound, "a"));
     sound.set_current(Some(find(&sound, "b1")));
-    let (placed, current) = sound.placed();
+    let (placed, current) = sound.to_rows();
     let placed: Vec<_> = placed.collect();
     let restored = MomentList::restore(placed.clone(), current).unwrap();
     assert_eq!(restored, sound);
     assert_eq!(restored.check(), Ok(()));
     for (index, moment) in placed.iter().enumerate() {
-        let wrong = |change: &dyn Fn(&mut Placed<()>)| {
+        let wrong = |change: &dyn Fn(&mut ListRow<()>)| {
             let mut placed = placed.clone();
             change(&mut placed[index]);
             MomentList::restore(placed, current).unwrap_err()
@@ -336,7 +336,7 @@ fn a_list_is_restored_as_it_was_placed() {
 #[test]
 fn names_are_found_before_and_after_they_are_indexed() {
     let sound = list(FOREST);
-    let (placed, current) = sound.placed();
+    let (placed, current) = sound.to_rows();
     let placed: Vec<_> = placed.collect();
     for looked in 0..3 {
         let before = MomentList::restore(placed.clone(), current).unwrap();

@@ -1000,7 +1000,7 @@ fn an_image_with_two_moments_of_one_name_is_refused() {
     body[names - 8] = 12;
     body.splice(names + 6..names + 13, *b"monday");
     let refused = image::decode(head, &body).map(|_| ());
-    let twice = momentlog_core::Broken::Name(id(2));
+    let twice = momentlog_core::Broken::Name(id(2)).into();
     assert_eq!(refused, Err(image::ImageError::Broken(twice)));
 }
 

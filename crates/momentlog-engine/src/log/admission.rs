@@ -1,6 +1,6 @@
 //! What comes before the rules of a domain: request ids, expected revisions, batches.
 
-use momentlog_core::{Broken, Change, DomainUuid, Event, State};
+use momentlog_core::{BrokenState, Change, DomainUuid, Event, State};
 use momentlog_store::Seq;
 
 use crate::codec::{Asked, REQUEST_ID_LEN_MAX, RequestKey};
@@ -139,7 +139,7 @@ pub(super) fn apply(state: &mut State, events: &[Event]) -> Result<(), EngineErr
 }
 
 /// Checks the rules around what an event changed.
-fn check_around(state: &State, event: &Event) -> Result<(), Broken> {
+fn check_around(state: &State, event: &Event) -> Result<(), BrokenState> {
     use momentlog_core::MomentChange::{Created, CurrentSet, Deleted, Redefined, Reparented};
     let Some(domain) = event.domain.and_then(|uuid| state.domain(uuid)) else {
         return Ok(());
@@ -148,25 +148,25 @@ fn check_around(state: &State, event: &Event) -> Result<(), Broken> {
         Change::Snapshot(
             Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
         )
-        | Change::Reverted { id, .. } => domain.snapshots().check_around(*id),
+        | Change::Reverted { id, .. } => Ok(domain.snapshots().check_around(*id)?),
         Change::Checkpoint(
             Created { id, .. } | Redefined { id, .. } | Deleted { id, .. } | Reparented { id, .. },
-        ) => domain.checkpoints().check_around(*id),
+        ) => Ok(domain.checkpoints().check_around(*id)?),
         Change::HoldAdded { id, .. } => {
             let (snapshots, checkpoints) = (domain.snapshots(), domain.checkpoints());
             let is_there = snapshots.get(*id).is_some() || checkpoints.get(*id).is_some();
             if is_there {
                 Ok(())
             } else {
-                Err(Broken::Hold(*id))
+                Err(BrokenState::Hold(*id))
             }
         }
         Change::JobBegun { id, .. } => match state.next_job() {
-            Some(next) if *id >= next => Err(Broken::JobCounter(*id)),
+            Some(next) if *id >= next => Err(BrokenState::JobCounter(*id)),
             _ => Ok(()),
         },
-        Change::Snapshot(CurrentSet(Some(id))) => domain.snapshots().check_around(*id),
-        Change::Checkpoint(CurrentSet(Some(id))) => domain.checkpoints().check_around(*id),
+        Change::Snapshot(CurrentSet(Some(id))) => Ok(domain.snapshots().check_around(*id)?),
+        Change::Checkpoint(CurrentSet(Some(id))) => Ok(domain.checkpoints().check_around(*id)?),
         // No list and no counter changed.
         Change::DomainDefined { .. }
         | Change::StateChanged(_)
