@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::{MomentId, MomentName};
 use links::Links;
-use names::Names;
+use names::NameIndex;
 use table::{Slot, Table};
 
 pub use check::Broken;
@@ -34,7 +34,7 @@ pub struct MomentList<D> {
     /// In the order in which moments came; one that is gone leaves its slot empty until the list is rebuilt.
     rows: Table<Row<D>>,
     links: Links,
-    names: Names,
+    names: NameIndex,
     current: Option<Slot>,
     len: usize,
     /// The id in the last slot.
@@ -127,7 +127,7 @@ impl<D> MomentList<D> {
         MomentList {
             rows: Table::default(),
             links: Links::default(),
-            names: Names::default(),
+            names: NameIndex::default(),
             current: None,
             len: 0,
             last: None,

@@ -190,7 +190,7 @@ impl<D> MomentList<D> {
 
     /// Checks that no two moments of a restored list have one name, which was seen when its index of names was made. O(1).
     pub(super) fn check_names(&self) -> Result<(), Broken> {
-        let twice = self.names.twice().and_then(|slot| self.moment(slot));
+        let twice = self.names.duplicate().and_then(|slot| self.moment(slot));
         twice.map_or(Ok(()), |moment| Err(Broken::Name(moment.id)))
     }
 

@@ -9,9 +9,10 @@ use super::table::{Slot, Table};
 use super::{Moment, Row, moment_at};
 use crate::MomentName;
 
-/// Entries beside the index that a version has at least before the index is rebuilt, and of how many entries one.
-const BESIDE_MIN: usize = 256;
-const BESIDE_PART: usize = 32;
+/// A version rebuilds the index once its overflow holds more than `OVERFLOW_MIN` entries and one for each
+/// `ROWS_PER_OVERFLOW` rows.
+const OVERFLOW_MIN: usize = 256;
+const ROWS_PER_OVERFLOW: usize = 32;
 
 /// Part of a name's hash, and where the name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,67 +25,67 @@ pub(super) struct Entry {
 ///
 /// The index may lead to moments that a version does not have any more, or not yet, so every hit is compared with the row.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(super) struct NameIndex {
     index: Arc<Index>,
     /// Entries that are not in the index, each because one with its tag is.
-    beside: im::OrdSet<Entry>,
-    /// A slot whose name one before it has as well, which only a list that was restored can have.
-    twice: Option<Slot>,
+    overflow: im::OrdSet<Entry>,
+    /// A slot whose name an earlier slot has, too. Only a restored list can have one.
+    duplicate: Option<Slot>,
     hasher: RandomState,
 }
 
-impl Default for Names {
-    fn default() -> Names {
-        Names {
+impl Default for NameIndex {
+    fn default() -> NameIndex {
+        NameIndex {
             index: Arc::new(Index::with_room(0)),
-            beside: im::OrdSet::new(),
-            twice: None,
+            overflow: im::OrdSet::new(),
+            duplicate: None,
             hasher: RandomState::new(),
         }
     }
 }
 
-impl Names {
+impl NameIndex {
     /// The entry of a name in a slot.
     pub(super) fn entry(&self, slot: Slot, name: &str) -> Entry {
         let tag = self.tag(name);
         Entry { tag, slot }
     }
 
-    /// Makes the index of these entries alone, and returns those whose rows [`settle`](Self::settle) must see.
-    pub(super) fn fill(&mut self, entries: &[Entry]) -> Vec<Entry> {
+    /// Builds the index of these entries alone, and returns those that collide, for [`resolve`](Self::resolve).
+    pub(super) fn bulk_build(&mut self, entries: &[Entry]) -> Vec<Entry> {
         let mut index = Index::with_room(entries.len());
-        let mut unsure = by_place(entries);
-        unsure.retain(|entry| !index.put(*entry));
+        let mut colliding = radix_partition(entries);
+        colliding.retain(|entry| !index.insert_unique(*entry));
         self.index = Arc::new(index);
-        unsure
+        colliding
     }
 
-    /// Puts entries beside the index whose tags others have as well, or remembers that their names are taken.
-    pub(super) fn settle<D>(&mut self, unsure: Vec<Entry>, rows: &Table<Row<D>>) {
-        for entry in unsure {
+    /// Puts colliding entries into the overflow, or notes a duplicate name.
+    pub(super) fn resolve<D>(&mut self, colliding: Vec<Entry>, rows: &Table<Row<D>>) {
+        for entry in colliding {
             let name = rows.get(entry.slot).map(|row| row.name.as_str());
             if name.is_some_and(|name| self.find(name, rows).is_some()) {
-                self.twice = Some(entry.slot);
+                self.duplicate = Some(entry.slot);
             } else {
-                self.beside.insert(entry);
+                self.overflow.insert(entry);
             }
         }
     }
 
-    /// Returns a slot whose name one before it has as well.
-    pub(super) fn twice(&self) -> Option<Slot> {
-        self.twice
+    /// Returns a slot whose name an earlier slot has, too.
+    pub(super) fn duplicate(&self) -> Option<Slot> {
+        self.duplicate
     }
 
     /// Returns the moment of this name.
     pub(super) fn find<'r, D>(&self, name: &str, rows: &'r Table<Row<D>>) -> Option<Moment<'r, D>> {
         let tag = self.tag(name);
         let named = |slot| named(rows, slot, name);
-        let mut alike = self.index.slots(tag);
-        let first = named(alike.next()?);
-        let found = first.or_else(|| alike.find_map(named));
-        found.or_else(|| self.beside(tag).find_map(named))
+        let mut candidates = self.index.slots(tag);
+        let first = named(candidates.next()?);
+        let found = first.or_else(|| candidates.find_map(named));
+        found.or_else(|| self.overflow(tag).find_map(named))
     }
 
     /// Inserts the name of a row that is about to come, unless another has it already; returns whether it did.
@@ -98,47 +99,48 @@ impl Names {
         let entry = self.entry(slot, name);
         let tag = entry.tag;
         let is_it = |other| named(rows, other, name).is_some();
-        let (mut is_there, mut is_alike) = (false, false);
+        let (mut is_there, mut is_tag_taken) = (false, false);
         for other in self.index.slots(tag) {
             if is_it(other) {
                 return false;
             }
             is_there |= other == slot;
-            is_alike = true;
+            is_tag_taken = true;
         }
-        if is_alike && self.beside(tag).any(is_it) {
+        if is_tag_taken && self.overflow(tag).any(is_it) {
             return false;
         }
         if is_there {
-            // From a version that went another way.
-        } else if is_alike {
-            // Or a name that comes and goes would be looked for among more and more moments that are gone.
-            self.beside.insert(entry);
-            if self.beside.len() > BESIDE_MIN + rows.len() / BESIDE_PART {
-                self.make_anew(entry, rows);
+            // Another version that has the same rows has added it.
+        } else if is_tag_taken {
+            // Without the rebuild, a name that is deleted and made again leaves one stale entry a round, and a lookup
+            // scans them all.
+            self.overflow.insert(entry);
+            if self.overflow.len() > OVERFLOW_MIN + rows.len() / ROWS_PER_OVERFLOW {
+                self.rebuild(entry, rows);
             }
         } else if !self.index.insert(entry) {
-            let larger = self.index.larger();
-            larger.insert(entry);
-            self.index = Arc::new(larger);
+            let grown = self.index.grown();
+            grown.insert(entry);
+            self.index = Arc::new(grown);
         }
         true
     }
 
     /// Removes the name of a row that is about to go. An entry in the index stays until the index is rebuilt.
     pub(super) fn remove(&mut self, name: &MomentName, slot: Slot) {
-        if !self.beside.is_empty() {
-            self.beside.remove(&self.entry(slot, name.as_str()));
+        if !self.overflow.is_empty() {
+            self.overflow.remove(&self.entry(slot, name.as_str()));
         }
     }
 
-    /// Slots beside the index whose names have this tag.
-    fn beside(&self, tag: u32) -> impl Iterator<Item = Slot> {
+    /// Slots in the overflow whose names have this tag.
+    fn overflow(&self, tag: u32) -> impl Iterator<Item = Slot> {
         let first = Entry {
             tag,
             slot: Slot::at(0),
         };
-        let entries = (!self.beside.is_empty()).then(|| self.beside.range(first..));
+        let entries = (!self.overflow.is_empty()).then(|| self.overflow.range(first..));
         entries
             .into_iter()
             .flatten()
@@ -146,21 +148,21 @@ impl Names {
             .map(|entry| entry.slot)
     }
 
-    /// Number of entries that are looked at for a name.
+    /// Number of entries that a lookup of this name reads.
     #[cfg(test)]
-    pub(super) fn alike(&self, name: &str) -> usize {
+    pub(super) fn candidates(&self, name: &str) -> usize {
         let tag = self.tag(name);
-        self.index.slots(tag).count() + self.beside(tag).count()
+        self.index.slots(tag).count() + self.overflow(tag).count()
     }
 
-    /// Makes the index of the moments that are there, and of one that is about to come.
-    fn make_anew<D>(&mut self, coming: Entry, rows: &Table<Row<D>>) {
+    /// Builds the index of the listed moments, and of one that is about to come.
+    fn rebuild<D>(&mut self, coming: Entry, rows: &Table<Row<D>>) {
         let listed = rows.iter().filter(|(_, row)| row.def.is_some());
         let entries = listed.map(|(slot, row)| self.entry(slot, row.name.as_str()));
         let entries: Vec<Entry> = entries.chain([coming]).collect();
-        self.beside = im::OrdSet::new();
-        let unsure = self.fill(&entries);
-        self.settle(unsure, rows);
+        self.overflow = im::OrdSet::new();
+        let colliding = self.bulk_build(&entries);
+        self.resolve(colliding, rows);
     }
 
     fn tag(&self, name: &str) -> u32 {
@@ -211,6 +213,12 @@ impl Index {
     }
 
     /// Inserts an entry that is not there; returns whether there was room for it.
+    ///
+    /// Versions in several threads insert and look up at once, without a lock. That is right because an entry is a hint and
+    /// never an answer: a lookup compares every hit with a row of its own version, and passes over entries of others. A
+    /// version finds its own entries: it inserted them, or was cloned after that, and whoever hands a clone to another
+    /// thread makes all earlier stores visible there. Places are only ever filled, and each by one exchange, so a probe that
+    /// passed over a place stays valid. `taken` counts attempts, and so never less than the places that are filled.
     fn insert(&self, entry: Entry) -> bool {
         if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places.len() / 2 {
             return false;
@@ -225,8 +233,8 @@ impl Index {
         self.probe(entry.tag).any(take)
     }
 
-    /// As [`insert`](Self::insert), where no other version has the index and there is room; returns whether no entry has the tag.
-    fn put(&mut self, entry: Entry) -> bool {
+    /// Inserts an entry if no entry has its tag, and returns whether it did. No other version has the index, and it has room.
+    fn insert_unique(&mut self, entry: Entry) -> bool {
         for at in self.probe(entry.tag) {
             let place = self.places[at].get_mut();
             match Entry::from_bits(*place) {
@@ -242,15 +250,15 @@ impl Index {
         true
     }
 
-    /// A copy with twice as many places. Versions that went different ways may have left two entries of one tag.
-    fn larger(&self) -> Index {
-        let larger = Index::with_room(self.places.len());
+    /// Returns a copy with twice as many places. Versions that differ may have left two entries of one tag.
+    fn grown(&self) -> Index {
+        let grown = Index::with_room(self.places.len());
         for place in &self.places {
             if let Some(entry) = Entry::from_bits(place.load(Ordering::Acquire)) {
-                larger.insert(entry);
+                grown.insert(entry);
             }
         }
-        larger
+        grown
     }
 }
 
@@ -268,7 +276,7 @@ impl Entry {
 
 /// Returns entries roughly in the order in which they lie in an index: far faster to insert than in any other, because each
 /// part of the index is then visited once.
-fn by_place(entries: &[Entry]) -> Vec<Entry> {
+fn radix_partition(entries: &[Entry]) -> Vec<Entry> {
     const PARTS: usize = 256;
     let part = |entry: &Entry| (entry.tag >> (u32::BITS - PARTS.trailing_zeros())) as usize;
     let mut ends = [0; PARTS];
@@ -308,27 +316,27 @@ mod tests {
     /// Tags of other names are hardly ever equal, so the index is made of another name than the row has.
     #[test]
     fn a_name_with_the_tag_of_another_is_found_beside_the_index() {
-        let mut names = Names::default();
-        assert_eq!(names.fill(&[names.entry(Slot::at(0), "b")]), []);
+        let mut names = NameIndex::default();
+        assert_eq!(names.bulk_build(&[names.entry(Slot::at(0), "b")]), []);
         let rows = rows(&["a", "b"]);
         assert_eq!(names.find("b", &rows), None);
-        names.settle(vec![names.entry(Slot::at(1), "b")], &rows);
+        names.resolve(vec![names.entry(Slot::at(1), "b")], &rows);
         let found = names.find("b", &rows).map(|found| found.slot);
         assert_eq!(found, Some(Slot::at(1)));
-        assert_eq!(names.twice(), None);
+        assert_eq!(names.duplicate(), None);
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_told() {
+    fn a_duplicate_name_is_noticed() {
         let all = ["a", "b", "a", "a"];
-        let mut names = Names::default();
+        let mut names = NameIndex::default();
         let entries = [0, 1, 2, 3].map(|at| names.entry(Slot::at(at), all[at]));
-        let unsure = names.fill(&entries);
-        assert_eq!(unsure.len(), 2);
+        let colliding = names.bulk_build(&entries);
+        assert_eq!(colliding.len(), 2);
         let rows = rows(&all);
-        names.settle(unsure, &rows);
-        assert!(names.twice().is_some_and(|slot| slot >= Slot::at(2)));
-        assert_eq!(names.alike("a"), 1);
+        names.resolve(colliding, &rows);
+        assert!(names.duplicate().is_some_and(|slot| slot >= Slot::at(2)));
+        assert_eq!(names.candidates("a"), 1);
     }
 
     #[test]
@@ -338,9 +346,9 @@ mod tests {
             let entry = |slot| Entry { tag: 7, slot };
             assert!((0..count).all(|at| index.insert(entry(Slot::at(at)))));
             assert_eq!(index.slots(7).count(), count);
-            let larger = index.larger();
-            assert_eq!(larger.slots(7).count(), count);
-            assert!(larger.insert(entry(Slot::at(count))));
+            let grown = index.grown();
+            assert_eq!(grown.slots(7).count(), count);
+            assert!(grown.insert(entry(Slot::at(count))));
         }
     }
 }

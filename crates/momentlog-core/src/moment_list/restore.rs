@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::check::BrokenLinks;
 use super::links::{Link, Links};
-use super::names::{Entry, Names};
+use super::names::{Entry, NameIndex};
 use super::table::Slot;
 use super::{Broken, MomentList, Row, Table};
 use crate::{MomentId, MomentName};
 
-/// Slots without a moment that a list has at least, and more than moments, when it is rebuilt.
+/// A list is compacted once it has more than `SPARSE_MIN` empty slots and one for each moment.
 const SPARSE_MIN: usize = 64;
 
 /// A moment and its place in a list, for an image: positions count the moments of the list from 0, by ascending id.
@@ -36,9 +36,9 @@ pub struct Skeleton {
     links: Links,
     /// What checking them found.
     sound: Result<usize, BrokenLinks>,
-    names: Names,
-    /// Names that may be those of others before them.
-    unsure: Vec<Entry>,
+    names: NameIndex,
+    /// Entries whose names may be those of earlier moments.
+    colliding: Vec<Entry>,
 }
 
 impl Skeleton {
@@ -49,7 +49,7 @@ impl Skeleton {
     ) -> Skeleton {
         let moments = moments.into_iter();
         let count = moments.size_hint().1.unwrap_or(0);
-        let mut names = Names::default();
+        let mut names = NameIndex::default();
         let (mut links, mut entries) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (parent, next, name)) in moments.enumerate() {
             links.push(link(parent, next));
@@ -57,7 +57,7 @@ impl Skeleton {
         }
         let links = Links::restore(links);
         Skeleton {
-            unsure: names.fill(&entries),
+            colliding: names.bulk_build(&entries),
             sound: links.check(|_| true),
             links,
             names,
@@ -154,9 +154,9 @@ impl<D> MomentList<D> {
             links,
             sound,
             mut names,
-            unsure,
+            colliding,
         } = skeleton();
-        names.settle(unsure, &rows);
+        names.resolve(colliding, &rows);
         let list = MomentList {
             rows,
             links,
@@ -176,8 +176,8 @@ impl<D> MomentList<D> {
         let gone = self.rows.len() - self.len;
         if gone > SPARSE_MIN + self.len {
             let (placed, current) = self.to_rows();
-            let anew = MomentList::restore(placed, current);
-            *self = anew.expect("a list that was sound is sound");
+            let compacted = MomentList::restore(placed, current);
+            *self = compacted.expect("a list that was sound is sound");
         }
     }
 }

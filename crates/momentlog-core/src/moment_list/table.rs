@@ -1,9 +1,9 @@
-//! Rows by slot, of which versions share what they have in common.
+//! A column of rows; versions share unchanged chunks.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 
-/// Rows that are shared as one.
+/// Rows of a full chunk.
 const CHUNK: usize = 4096;
 
 /// How many changed rows are worth copying one chunk for.
@@ -14,7 +14,7 @@ const CHANGES_PER_CHUNK: usize = 256;
 pub(super) struct Slot(NonZeroU32);
 
 impl Slot {
-    /// The slot with `index` slots before it.
+    /// The slot at `index`, from 0.
     pub(super) fn at(index: usize) -> Slot {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Slot(number.expect("a list has fewer than 2^32 moments"))
@@ -39,89 +39,89 @@ impl Slot {
 /// Rows by slot. A clone shares all of them, and never changes with the original.
 ///
 /// Rows lie in chunks. A row that is added goes into the last of them, behind those that other versions know of. A row is
-/// changed in place where no other version has its chunk; otherwise it goes into a persistent map beside the chunks, and many
-/// such changes are taken into chunks at once. `docs/decisions/0012-columns.md` has the reasons.
+/// changed in place where no other version has its chunk; otherwise it goes into a persistent map, the overlay, and many such
+/// changes are merged into chunks at once. `docs/decisions/0012-columns.md` has the reasons.
 #[derive(Debug)]
 pub(super) struct Table<R> {
     /// All but the last are full.
     chunks: Arc<Vec<Arc<Chunk<R>>>>,
     /// Rows that differ from those in the chunks.
-    changed: im::OrdMap<Slot, R>,
+    overlay: im::OrdMap<Slot, R>,
     /// One bit for the chunks in which rows differ, so that most reads need not look.
-    touched: u64,
+    overlay_chunks: u64,
     len: usize,
 }
 
-/// A limited number of rows that are copied as one.
+/// At most [`CHUNK`] rows, copied as a unit.
 #[derive(Debug)]
 enum Chunk<R> {
-    /// Rows, and places for those after them, which are filled in order. Versions share the places: behind the rows of one
-    /// version there may be what another has added.
+    /// Rows, and spare places for those after them, which are filled in order. Versions share the spare places: behind the
+    /// rows of one version there may be what another has added.
     Own {
         rows: Vec<R>,
-        places: Box<[OnceLock<R>]>,
+        spare: Box<[OnceLock<R>]>,
     },
     /// The rows from the second on, of those that came all at once and lie in one block.
-    Of(Arc<Vec<R>>, usize),
+    Slice(Arc<Vec<R>>, usize),
 }
 
 impl<R> Chunk<R> {
     fn get(&self, at: usize) -> Option<&R> {
         match self {
-            Chunk::Own { rows, places } => match at.checked_sub(rows.len()) {
+            Chunk::Own { rows, spare } => match at.checked_sub(rows.len()) {
                 None => Some(&rows[at]),
-                Some(behind) => places.get(behind)?.get(),
+                Some(behind) => spare.get(behind)?.get(),
             },
-            Chunk::Of(block, from) => block.get(from + at),
+            Chunk::Slice(block, from) => block.get(from + at),
         }
     }
 
-    /// The place of a row that is about to come.
-    fn place(&self, at: usize) -> Option<&OnceLock<R>> {
+    /// The spare place of a row that is about to come.
+    fn spare(&self, at: usize) -> Option<&OnceLock<R>> {
         match self {
-            Chunk::Own { rows, places } => places.get(at - rows.len()),
-            Chunk::Of(..) => None,
+            Chunk::Own { rows, spare } => spare.get(at - rows.len()),
+            Chunk::Slice(..) => None,
         }
     }
 }
 
 impl<R: Clone> Chunk<R> {
-    /// Copies the first `rows` rows into a new chunk with places for `all` rows.
+    /// Copies the first `rows` rows into a new chunk with room for `all` rows.
     fn copy(&self, rows: usize, all: usize) -> Chunk<R> {
         let mut copy = Vec::with_capacity(rows);
         copy.extend((0..rows).filter_map(|at| self.get(at)).cloned());
         Chunk::Own {
-            places: empty(all - rows),
+            spare: empty(all - rows),
             rows: copy,
         }
     }
 
     /// The chunk, or a copy of the first rows if others have it as well.
-    fn own(chunk: &mut Arc<Chunk<R>>, rows: usize) -> &mut Chunk<R> {
+    fn make_unique(chunk: &mut Arc<Chunk<R>>, rows: usize) -> &mut Chunk<R> {
         let all = match &**chunk {
             Chunk::Own { .. } if Arc::strong_count(chunk) == 1 => None,
-            Chunk::Own { rows, places } => Some(rows.len() + places.len()),
-            Chunk::Of(..) => Some(rows),
+            Chunk::Own { rows, spare } => Some(rows.len() + spare.len()),
+            Chunk::Slice(..) => Some(rows),
         };
         if let Some(all) = all {
             *chunk = Arc::new(chunk.copy(rows, all));
         }
-        Arc::get_mut(chunk).expect("nobody else has the chunk")
+        Arc::get_mut(chunk).expect("no other version has the chunk")
     }
 
     fn get_mut(&mut self, at: usize) -> Option<&mut R> {
-        let Chunk::Own { rows, places } = self else {
+        let Chunk::Own { rows, spare } = self else {
             return None;
         };
         match at.checked_sub(rows.len()) {
             None => Some(&mut rows[at]),
-            Some(behind) => places.get_mut(behind)?.get_mut(),
+            Some(behind) => spare.get_mut(behind)?.get_mut(),
         }
     }
 }
 
-fn empty<R>(places: usize) -> Box<[OnceLock<R>]> {
-    std::iter::repeat_with(OnceLock::new).take(places).collect()
+fn empty<R>(spare: usize) -> Box<[OnceLock<R>]> {
+    std::iter::repeat_with(OnceLock::new).take(spare).collect()
 }
 
 /// How many of a table's rows are in a chunk that it has.
@@ -141,8 +141,8 @@ impl<R> Table<R> {
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&R> {
-        if self.touched & bit(slot) != 0
-            && let Some(row) = self.changed.get(&slot)
+        if self.overlay_chunks & bit(slot) != 0
+            && let Some(row) = self.overlay.get(&slot)
         {
             return Some(row);
         }
@@ -162,9 +162,9 @@ impl<R> Table<R> {
                 let first = number * CHUNK;
                 (0..rows_of(self.len, number)).filter_map(move |at| {
                     let slot = Slot::at(first + at);
-                    let changed = self.touched & bit(slot) != 0;
-                    let changed = changed.then(|| self.changed.get(&slot)).flatten();
-                    Some((slot, changed.or_else(|| chunk.get(at))?))
+                    let overlay = self.overlay_chunks & bit(slot) != 0;
+                    let overlay = overlay.then(|| self.overlay.get(&slot)).flatten();
+                    Some((slot, overlay.or_else(|| chunk.get(at))?))
                 })
             })
     }
@@ -176,10 +176,10 @@ impl<R: Clone> Table<R> {
         let slot = Slot::at(self.len);
         let (chunk, at) = (self.len / CHUNK, self.len % CHUNK);
         self.len += 1;
-        let place = self.chunks.get(chunk).and_then(|chunk| chunk.place(at));
+        let place = self.chunks.get(chunk).and_then(|chunk| chunk.spare(at));
         let refused = match place {
             Some(place) => place.set(row).err(),
-            None => self.make_places(at).set(row).err(),
+            None => self.make_spare(at).set(row).err(),
         };
         if let Some(row) = refused {
             // Another version that has the same rows has added a row.
@@ -188,34 +188,36 @@ impl<R: Clone> Table<R> {
         slot
     }
 
-    /// Makes places for rows to come: as many as the last chunk has rows, and at most until it is full. Returns the first.
-    fn make_places(&mut self, rows: usize) -> &OnceLock<R> {
+    /// Makes spare places for rows to come: as many as the last chunk has rows, and at most until it is full. Returns the first.
+    fn make_spare(&mut self, rows: usize) -> &OnceLock<R> {
         let chunks = Arc::make_mut(&mut self.chunks);
         match chunks.last_mut().filter(|_| rows > 0) {
             Some(last) => *last = Arc::new(last.copy(rows, (2 * rows).min(CHUNK))),
             None => {
                 // A table of one chunk may stay small.
-                let places = if chunks.is_empty() { 1 } else { CHUNK };
+                let spare = if chunks.is_empty() { 1 } else { CHUNK };
                 chunks.push(Arc::new(Chunk::Own {
                     rows: Vec::new(),
-                    places: empty(places),
+                    spare: empty(spare),
                 }));
             }
         }
-        let last = chunks.last().and_then(|last| last.place(rows));
+        let last = chunks.last().and_then(|last| last.spare(rows));
         last.expect("a place was made")
     }
 
     /// Lets `change` have the row in `slot`, and returns what it returns; `None` if there is no such row.
     pub(super) fn update<T>(&mut self, slot: Slot, change: impl FnOnce(&mut R) -> T) -> Option<T> {
         let index = slot.index();
-        if self.changed.is_empty()
+        if self.overlay.is_empty()
             && index < self.len
             && let Some(chunks) = Arc::get_mut(&mut self.chunks)
         {
             let (chunk, at) = (index / CHUNK, index % CHUNK);
             let rows = rows_of(self.len, chunk);
-            return Chunk::own(&mut chunks[chunk], rows).get_mut(at).map(change);
+            return Chunk::make_unique(&mut chunks[chunk], rows)
+                .get_mut(at)
+                .map(change);
         }
         let mut row = self.get(slot)?.clone();
         let result = change(&mut row);
@@ -224,23 +226,23 @@ impl<R: Clone> Table<R> {
     }
 
     fn change(&mut self, slot: Slot, row: R) {
-        self.changed.insert(slot, row);
-        self.touched |= bit(slot);
+        self.overlay.insert(slot, row);
+        self.overlay_chunks |= bit(slot);
         let chunks_per_bit = self.chunks.len().div_ceil(64).max(1);
-        let copied = self.touched.count_ones() as usize * chunks_per_bit;
-        if self.changed.len() > CHANGES_PER_CHUNK * copied {
-            self.take_in();
+        let copied = self.overlay_chunks.count_ones() as usize * chunks_per_bit;
+        if self.overlay.len() > CHANGES_PER_CHUNK * copied {
+            self.merge_overlay();
         }
     }
 
-    /// Takes the changed rows into chunks. A chunk that another version has is copied first.
-    fn take_in(&mut self) {
+    /// Merges the overlay into the chunks. A chunk that another version shares is copied first.
+    fn merge_overlay(&mut self) {
         let chunks = Arc::make_mut(&mut self.chunks);
-        self.touched = 0;
-        for (slot, row) in std::mem::take(&mut self.changed) {
+        self.overlay_chunks = 0;
+        for (slot, row) in std::mem::take(&mut self.overlay) {
             let index = slot.index();
             let (chunk, at) = (index / CHUNK, index % CHUNK);
-            let chunk = Chunk::own(&mut chunks[chunk], rows_of(self.len, chunk));
+            let chunk = Chunk::make_unique(&mut chunks[chunk], rows_of(self.len, chunk));
             *chunk.get_mut(at).expect("a row that differs has a place") = row;
         }
     }
@@ -251,11 +253,11 @@ impl<R> From<Vec<R>> for Table<R> {
         let len = rows.len();
         let block = Arc::new(rows);
         let chunks = (0..len).step_by(CHUNK);
-        let chunks = chunks.map(|from| Arc::new(Chunk::Of(block.clone(), from)));
+        let chunks = chunks.map(|from| Arc::new(Chunk::Slice(block.clone(), from)));
         Table {
             chunks: Arc::new(chunks.collect()),
-            changed: im::OrdMap::new(),
-            touched: 0,
+            overlay: im::OrdMap::new(),
+            overlay_chunks: 0,
             len,
         }
     }
@@ -265,8 +267,8 @@ impl<R> Default for Table<R> {
     fn default() -> Table<R> {
         Table {
             chunks: Arc::default(),
-            changed: im::OrdMap::new(),
-            touched: 0,
+            overlay: im::OrdMap::new(),
+            overlay_chunks: 0,
             len: 0,
         }
     }
@@ -277,8 +279,8 @@ impl<R> Clone for Table<R> {
     fn clone(&self) -> Table<R> {
         Table {
             chunks: self.chunks.clone(),
-            changed: self.changed.clone(),
-            touched: self.touched,
+            overlay: self.overlay.clone(),
+            overlay_chunks: self.overlay_chunks,
             len: self.len,
         }
     }

@@ -255,7 +255,7 @@ fn each_broken_rule_is_named() {
 
 /// As many moments as take several chunks, of which most go again.
 #[test]
-fn a_list_that_lost_most_of_its_moments_is_made_anew() {
+fn a_list_that_lost_most_of_its_moments_is_compacted() {
     let mut list = MomentList::new();
     let mut versions = Vec::new();
     for number in 1..=10_000 {
@@ -453,11 +453,11 @@ fn names_take_turns(count: u64) {
             held.push((number, list.clone()));
         }
     }
-    assert!(list.names.alike("daily-3") < 10);
+    assert!(list.names.candidates("daily-3") < 10);
     // Two who do the same share the entry.
     for mut list in [list.clone(), list.clone()] {
         assert!(list.link(id(4000), None, name("new"), 0, Arc::new(())));
-        assert_eq!(list.names.alike("new"), 1);
+        assert_eq!(list.names.candidates("new"), 1);
     }
     for (number, list) in held {
         assert_eq!(list.check(), Ok(()));
