@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
 
 use momentlog_core::{BrokenState, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
@@ -15,6 +17,7 @@ use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::image;
 use crate::ledger::{Ledger, ReplayError};
+use crate::log::replay;
 
 /// What verification found.
 #[derive(Debug)]
@@ -143,36 +146,30 @@ fn verify_once(
     receipt: Option<Receipt>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verification, EngineError> {
-    let (mut images, images_ignored) = images_of(disk.clone())?;
-    let mut store = match archive {
-        Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
-        None => FileStore::over(disk),
-    };
+    let (images, images_ignored) = images_of(disk.clone())?;
     let mut replayer = Replayer {
         ledger: Ledger::new(Profile::Own),
-        images: BTreeMap::new(),
+        images,
+        store: FileStore::over(disk.clone()),
         replay: None,
         faults: Vec::new(),
         sound: 0,
         start: None,
         answers: BTreeMap::new(),
     };
-    // What cannot be read of the start is told with the rest of the log.
+    let mut store = match archive {
+        Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
+        None => FileStore::over(disk),
+    };
+    // What cannot be read of the start is part of the log's report.
     if let Ok(Some(start)) = store.start() {
         replayer.start = Some(start.seq);
-        match images.remove(&start.seq) {
-            Some((digest, Some(ledger))) => {
-                replayer.ledger = ledger;
-                images.insert(start.seq, (digest, None));
-            }
-            _ => replayer.faults.push(ImageFault::Missing(start.seq)),
+        match replayer.load(start.seq) {
+            Some(ledger) => replayer.ledger = ledger,
+            None => replayer.faults.push(ImageFault::Missing(start.seq)),
         }
     }
-    replayer.images = images;
-    let log = momentlog_store::verify(&mut store, receipt, &mut |record| {
-        progress(record.seq.get());
-        replayer.take(record);
-    })?;
+    let (log, replayer) = read_and_replay(&mut store, receipt, progress, replayer)?;
     let state = replayer.ledger.view().state();
     let domains: Vec<_> = state.domains().collect();
     let counts = (
@@ -195,8 +192,52 @@ fn verify_once(
     })
 }
 
-/// Images by their record: the digest of the body, and what it holds if that can be read.
-type Images = BTreeMap<Seq, ([u8; 32], Option<Ledger>)>;
+/// Reads and checks the log on this thread, and replays it on another.
+fn read_and_replay(
+    store: &mut FileStore,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+    mut replayer: Replayer,
+) -> Result<(VerifyReport, Replayer), EngineError> {
+    thread::scope(|scope| {
+        let (sender, lots) = sync_channel::<Vec<Record>>(replay::LOTS);
+        let (back, used) = channel();
+        let replaying = move || {
+            for lot in lots {
+                lot.iter().for_each(|record| replayer.take(record));
+                let _ = back.send(lot);
+            }
+            replayer
+        };
+        let replaying = thread::Builder::new().spawn_scoped(scope, replaying);
+        let replaying = replaying.map_err(|source| EngineError::System {
+            doing: "start a thread that replays",
+            source: Arc::new(source),
+        })?;
+        let (mut lot, mut bytes) = (Vec::new(), 0);
+        let read = momentlog_store::verify(store, receipt, &mut |record| {
+            progress(record.seq.get());
+            bytes += replay::size(&record);
+            lot.push(record);
+            if lot.len() == replay::LOT || bytes >= replay::LOT_BYTES {
+                bytes = 0;
+                // A thread that has ended is found when it is joined.
+                let _ = sender.send(std::mem::take(&mut lot));
+                // Memory is given back where it was taken.
+                used.try_iter().for_each(drop);
+            }
+        });
+        let _ = sender.send(lot);
+        drop(sender);
+        let replayer = replaying
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((read?, replayer))
+    })
+}
+
+/// Images by their record: the digest of the body.
+type Images = BTreeMap<Seq, [u8; 32]>;
 
 /// Returns all images that the store would open, and how many it would not.
 fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
@@ -214,8 +255,7 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
             Ok(None) | Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => break,
             Err(error) => return Err(error.into()),
         };
-        let digest = Sha256::digest(&body).into();
-        images.insert(head.seq, (digest, image::decode(head, &body).ok()));
+        images.insert(head.seq, Sha256::digest(&body).into());
         most = Seq::new(head.seq.get() - 1);
         if most.is_none() {
             break;
@@ -229,6 +269,8 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
 struct Replayer {
     ledger: Ledger,
     images: Images,
+    /// Reads images: each when its record is reached, so that no more than one is in memory.
+    store: FileStore,
     replay: Option<ReplayError>,
     faults: Vec<ImageFault>,
     sound: usize,
@@ -239,6 +281,14 @@ struct Replayer {
 }
 
 impl Replayer {
+    /// Reads the image of a record; `None` if it cannot be read.
+    fn load(&mut self, seq: Seq) -> Option<Ledger> {
+        self.images.get(&seq)?;
+        let (head, body) = self.store.latest_image(Some(seq)).ok().flatten()?;
+        let ledger = image::decode(head, &body).ok()?;
+        (head.seq == seq).then_some(ledger)
+    }
+
     fn take(&mut self, record: &Record) {
         let can_replay = self.replay.is_none() && self.ledger.seq == Seq::new(record.seq.get() - 1);
         if !can_replay {
@@ -275,7 +325,7 @@ impl Replayer {
         let before = Seq::new(seq.get() - 1);
         if let Some(bridge) = &entry.bridge {
             let last = bridge.last.seq;
-            if let Some((digest, _)) = self.images.get(&last)
+            if let Some(digest) = self.images.get(&last)
                 && *digest != bridge.image
             {
                 self.faults.push(ImageFault::NotBridged(last));
@@ -283,16 +333,17 @@ impl Replayer {
         } else if let Some(start) = self.start.filter(|start| Some(*start) == before) {
             self.faults.push(ImageFault::NoBridge(start));
         }
-        if let Some((_, held)) = self.images.get(&seq) {
-            match held {
-                Some(held)
-                    if held.agrees_with(&self.ledger)
-                        && self.ledger.answers_agree(held, &self.answers) =>
-                {
-                    self.sound += 1;
-                }
-                _ => self.faults.push(ImageFault::Differs(seq)),
-            }
+        if !self.images.contains_key(&seq) {
+            return;
+        }
+        let held = self.load(seq);
+        let agrees = held.is_some_and(|held| {
+            held.agrees_with(&self.ledger) && self.ledger.answers_agree(&held, &self.answers)
+        });
+        if agrees {
+            self.sound += 1;
+        } else {
+            self.faults.push(ImageFault::Differs(seq));
         }
     }
 }

@@ -99,7 +99,7 @@ impl VerifyReport {
 pub fn verify(
     store: &mut FileStore,
     receipt: Option<Receipt>,
-    each: &mut dyn FnMut(&Record),
+    each: &mut dyn FnMut(Record),
 ) -> Result<VerifyReport, StoreError> {
     let mut records = 0;
     let mut texts_erased = 0;
@@ -127,7 +127,7 @@ pub fn verify(
                 .count() as u64;
             compare(record.head());
             head = Some(record.head());
-            each(&record);
+            each(record);
             Ok(())
         });
     }

@@ -17,7 +17,7 @@ pub(crate) const LOT: usize = 512;
 pub(crate) const LOT_BYTES: usize = 1 << 20;
 
 /// Lots that may wait.
-const LOTS: usize = 4;
+pub(crate) const LOTS: usize = 4;
 
 /// Brings a ledger to the end of the log. A second thread is used only where there is more than one lot to read.
 pub(super) fn read_on(
