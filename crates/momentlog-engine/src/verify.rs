@@ -204,7 +204,9 @@ fn read_and_replay(
         let (back, used) = channel();
         let replaying = move || {
             for lot in lots {
-                lot.iter().for_each(|record| replayer.take(record));
+                for record in &lot {
+                    replayer.take(record);
+                }
                 let _ = back.send(lot);
             }
             replayer

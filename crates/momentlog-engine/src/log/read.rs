@@ -251,10 +251,16 @@ impl Log {
         let mut store = self.store();
         let mut read = self.read_on(decider, store.as_mut());
         for _ in 0..OVERTAKEN_MAX {
-            if !matches!(read, Err(CannotRead::Store(StoreError::Archived { .. }))) {
+            let begins_again = match &read {
+                // Another process has archived what this ledger has not read.
+                Err(CannotRead::Store(StoreError::Archived { .. })) => true,
+                // Another process has archived what it has read: what was answered then is in the image alone.
+                Ok(bridged) => *bridged,
+                Err(_) => false,
+            };
+            if !begins_again {
                 break;
             }
-            // Another process has archived what this ledger has not read: it begins again, with an image.
             decider.ledger = Ledger::new(self.options.profile);
             read = self.read_on(decider, store.as_mut());
         }
@@ -268,7 +274,7 @@ impl Log {
             _ => None,
         };
         match read {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(CannotRead::Store(StoreError::Damaged { .. }))
                 if decider.ledger.view.head.is_some() => {}
             Err(CannotRead::Store(error)) => return Err(error.into()),
@@ -287,14 +293,21 @@ impl Log {
         Ok(())
     }
 
-    fn read_on(&self, decider: &mut Decider, store: &mut dyn Store) -> Result<(), CannotRead> {
-        if decider.ledger.seq.is_none()
+    /// Reads on to the end of the log; returns whether a ledger that was read from the records has passed a bridge.
+    fn read_on(&self, decider: &mut Decider, store: &mut dyn Store) -> Result<bool, CannotRead> {
+        let before = decider.ledger.seq;
+        if before.is_none()
             && let Some(ledger) = load(store, None).map_err(CannotRead::Store)?
         {
             let seq = ledger.seq.map_or(0, Seq::get);
             self.image.store(seq, Ordering::Relaxed);
             decider.ledger = ledger;
         }
-        replay::read_on(store, &self.known, &mut decider.ledger)
+        replay::read_on(store, &self.known, &mut decider.ledger)?;
+        if before.is_none() || before == decider.ledger.seq {
+            return Ok(false);
+        }
+        let start = start(store).map_err(CannotRead::Store)?;
+        Ok(start.is_some_and(|start| before <= Some(start.seq)))
     }
 }

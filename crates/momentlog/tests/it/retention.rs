@@ -577,3 +577,32 @@ fn a_retry_by_name_gets_its_first_answer_from_an_archive() {
     );
     assert_eq!(told(under("new").lookup_domain_by_name("vm")).0, 42);
 }
+
+#[test]
+fn an_archived_request_is_answered_also_from_an_image_of_a_process_that_did_not_archive() {
+    use momentlog::Provenance;
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let once = Provenance {
+        request_id: Some("r1".into()),
+        ..Provenance::default()
+    };
+    checkpoint(&domain.with_provenance(once.clone()), "a").unwrap();
+    store.release();
+    // It has read all of the log before another process moves it away.
+    let other = scratch.open();
+    store
+        .archive(&scratch.path().with_extension("cold"))
+        .unwrap();
+    store.release();
+    let theirs = other.lookup_domain_by_name("vm").unwrap();
+    checkpoint(&theirs, "b").unwrap();
+    other.make_image().unwrap();
+    drop((other, theirs, store, domain));
+
+    let again = scratch.open().lookup_domain_by_name("vm").unwrap();
+    let repeated = again.with_provenance(once);
+    checkpoint(&repeated, "a").unwrap();
+    let found = momentlog::verify(&scratch.path(), None, None, &mut |_| {}).unwrap();
+    assert_eq!(found.images, []);
+}
