@@ -106,7 +106,7 @@ pub fn verify_disk(
     /// How often it begins again because another process has archived or removed what was being read.
     const OVERTAKEN_MAX: usize = 16;
     if let Some(archive) = &archive {
-        let path = archive.path().to_path_buf();
+        let path = archive.path().into();
         archive.check().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => StoreError::NoArchive { path },
             _ => StoreError::Io {

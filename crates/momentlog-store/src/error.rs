@@ -1,54 +1,117 @@
 //! Why the log refused or failed.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{FrameError, Head, LogId, Seq};
+
+/// Where a store is, or a part of it: a path of files, or any other place, such as a table of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Where(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Path(PathBuf),
+    Other(Box<str>),
+}
+
+impl Where {
+    /// A place that is no path, in the words that errors show.
+    pub fn other(place: impl Into<Box<str>>) -> Where {
+        Where(Place::Other(place.into()))
+    }
+
+    /// The path; `None` of another place.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Path(path) => Some(path),
+            Place::Other(_) => None,
+        }
+    }
+}
+
+impl From<PathBuf> for Where {
+    fn from(path: PathBuf) -> Where {
+        Where(Place::Path(path))
+    }
+}
+
+impl From<&Path> for Where {
+    fn from(path: &Path) -> Where {
+        Where(Place::Path(path.into()))
+    }
+}
+
+impl PartialEq<PathBuf> for Where {
+    fn eq(&self, path: &PathBuf) -> bool {
+        self.path() == Some(path)
+    }
+}
+
+impl fmt::Display for Where {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Path(path) => path.display().fmt(f),
+            Place::Other(place) => f.write_str(place),
+        }
+    }
+}
 
 /// Why the store refused or failed. What the caller can do next tells the variants apart.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no store; reading never makes one.
-    #[error("there is no store at {}", .path.display())]
+    #[error("there is no store at {}", .path)]
     Missing {
         /// The directory.
-        path: PathBuf,
+        path: Where,
     },
     /// There is no archive where one was named.
-    #[error("there is no archive at {}", .path.display())]
+    #[error("there is no archive at {}", .path)]
     NoArchive {
         /// The directory.
-        path: PathBuf,
+        path: Where,
     },
     /// The directory holds an archive, which is read and never written.
-    #[error("{} is an archive: it can be read, and nothing is written to it", .path.display())]
+    #[error("{} is an archive: it can be read, and nothing is written to it", .path)]
     IsArchive {
         /// The directory.
-        path: PathBuf,
+        path: Where,
     },
     /// The directory holds something else than a store.
-    #[error("{} holds files, but no store", .path.display())]
+    #[error("{} holds files, but no store", .path)]
     NotAStore {
         /// The directory.
-        path: PathBuf,
+        path: Where,
     },
     /// The file system refused.
-    #[error("cannot {doing} {}", .path.display())]
+    #[error("cannot {doing} {}", .path)]
     Io {
         /// What was tried: `open`, `read`, ….
         doing: &'static str,
         /// The file or directory.
-        path: PathBuf,
+        path: Where,
         /// What it said; an [`Unsafe`](crate::Unsafe) inside says why a file cannot be trusted.
         source: io::Error,
     },
+    /// What is below a store of another kind refused: a database, a server. Nothing was written.
+    #[error("cannot {doing} {place}")]
+    Backend {
+        /// What was tried: `connect to`, `read`, ….
+        doing: &'static str,
+        /// The place.
+        place: Where,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The records that were asked for were moved to an archive: begin from an image, or join the archive.
-    #[error("{}: records up to {} were moved to an archive", .path.display(), .start.seq)]
+    #[error("{}: records up to {} were moved to an archive", .path, .start.seq)]
     Archived {
         /// The directory.
-        path: PathBuf,
+        path: Where,
         /// The last record that was moved away.
         start: Head,
     },
@@ -57,11 +120,11 @@ pub enum StoreError {
     /// on; open the store again.
     #[error(
         "{} was replaced while it was open: {}, and {}; open it again",
-        .path.display(), Had(.had), Stands(.found)
+        .path, Had(.had), Stands(.found)
     )]
     Replaced {
         /// The directory.
-        path: PathBuf,
+        path: Where,
         /// What this handle had read or written last.
         had: Option<Head>,
         /// What `head` says now; `None` if it says nothing.
@@ -101,10 +164,10 @@ pub enum StoreError {
         doing: &'static str,
     },
     /// Another writer holds the lock. Nothing was written: try later.
-    #[error("{} is being written by process {pid} on {host}", .path.display())]
+    #[error("{} is being written by process {pid} on {host}", .path)]
     Locked {
         /// The directory.
-        path: PathBuf,
+        path: Where,
         /// The holder's process, as it said itself.
         pid: String,
         /// The holder's machine.
@@ -125,34 +188,34 @@ pub enum StoreError {
         length: usize,
     },
     /// The bytes may or may not survive. This handle writes no more; reopening settles it.
-    #[error("cannot {doing} {}: the record may or may not have been written", .path.display())]
+    #[error("cannot {doing} {}: the record may or may not have been written", .path)]
     Unknown {
         /// `write` or `sync`.
         doing: &'static str,
         /// The segment.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
+        path: Where,
+        /// What the file system, or what else is below, said.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// An earlier append ended in [`StoreError::Unknown`]. Nothing was written: reopen the store.
-    #[error("an earlier write to {} failed: reopen the store to settle what was written", .path.display())]
+    #[error("an earlier write to {} failed: reopen the store to settle what was written", .path)]
     Poisoned {
         /// The directory.
-        path: PathBuf,
+        path: Where,
     },
     /// The log is from a newer version. Nothing was changed.
-    #[error("{} has format {found}, and this version knows up to {max}", .path.display(), max = crate::FORMAT_VERSION)]
+    #[error("{} has format {found}, and this version knows up to {max}", .path, max = crate::FORMAT_VERSION)]
     NewerFormat {
         /// The file.
-        path: PathBuf,
+        path: Where,
         /// Its format.
         found: u32,
     },
     /// The log is damaged. What comes before can be read; nothing is written past it.
-    #[error("{} is damaged at offset {offset}, where record {seq} should be: {why}", .path.display())]
+    #[error("{} is damaged at offset {offset}, where record {seq} should be: {why}", .path)]
     Damaged {
         /// The segment.
-        path: PathBuf,
+        path: Where,
         /// Where in it.
         offset: u64,
         /// The record that should be there.
@@ -239,7 +302,7 @@ impl StoreError {
         let path = path.into();
         move |source| StoreError::Io {
             doing,
-            path,
+            path: path.into(),
             source,
         }
     }

@@ -531,13 +531,7 @@ impl FileStore {
             }
             written => written,
         };
-        let unknown = |doing| {
-            move |source| StoreError::Unknown {
-                doing,
-                path,
-                source,
-            }
-        };
+        let unknown = |doing| move |source| unknown(StoreError::io(doing, path)(source));
         let outcome = match written {
             Err(error) => Err(unknown("write")(error)),
             Ok(()) => open.file.sync().map_err(unknown("sync")),
@@ -597,7 +591,7 @@ fn unknown(error: StoreError) -> StoreError {
         } => StoreError::Unknown {
             doing,
             path,
-            source,
+            source: source.into(),
         },
         other => other,
     }

@@ -38,7 +38,7 @@ mod store;
 mod verify;
 
 pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
-pub use error::{Damage, StoreError, Written};
+pub use error::{Damage, StoreError, Where, Written};
 pub use file_store::{FileStore, Limits, Rejoined, TornTail};
 pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,

@@ -223,7 +223,7 @@ impl<'a> FrameReader<'a> {
             Ok(header) => header,
             Err(FrameError::NewerFormat { found }) => {
                 return Err(StoreError::NewerFormat {
-                    path: self.path(),
+                    path: self.path().into(),
                     found,
                 });
             }

@@ -33,6 +33,26 @@ pub struct Connection {
     as_of: Option<Arc<View>>,
 }
 
+/// Returns the store that a URI names.
+type Open = dyn Fn(&str) -> std::result::Result<Box<dyn Store>, StoreError>;
+
+/// Opens the stores of one URI scheme, for [`Connection::open_among`].
+#[derive(Clone, Copy)]
+pub struct Opener<'a> {
+    /// What stands before the first `:` of the URI.
+    pub scheme: &'a str,
+    /// Opens the store of a whole URI.
+    pub open: &'a Open,
+}
+
+impl fmt::Debug for Opener<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener")
+            .field("scheme", &self.scheme)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Short: up to where the log is known, and who asks.
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,8 +103,26 @@ impl Connection {
         }
         let (path, profile) = parse_store_uri(uri)?;
         options.profile = profile.unwrap_or(options.profile);
+        Connection::opened(Box::new(FileStore::new(RealDisk::new(path))), options)
+    }
+
+    /// As [`open_with`](Self::open_with), with the kinds of stores that the program brings: each opener opens the URIs of its
+    /// scheme, which is what stands before the first `:`. The built-in schemes are asked for last.
+    ///
+    /// # Errors
+    ///
+    /// As there, and what the opener says.
+    pub fn open_among(uri: &str, options: Options, openers: &[Opener<'_>]) -> Result<Connection> {
+        let scheme = uri.split_once(':').map(|(scheme, _)| scheme);
+        match openers.iter().find(|opener| Some(opener.scheme) == scheme) {
+            Some(opener) => Connection::opened((opener.open)(uri)?, options),
+            None => Connection::open_with(uri, options),
+        }
+    }
+
+    fn opened(store: Box<dyn Store>, options: Options) -> Result<Connection> {
         let read_only = options.read_only;
-        let connection = Connection::over(Box::new(FileStore::new(RealDisk::new(path))), options);
+        let connection = Connection::over(store, options);
         match connection.refresh() {
             // There is a store. What is wrong with it is told by the calls, and by `verify`.
             Err(error)

@@ -474,13 +474,15 @@ impl From<StoreError> for Error {
 /// Threads that shared a write share its failure.
 impl From<Arc<StoreError>> for Error {
     fn from(error: Arc<StoreError>) -> Error {
-        let full = match &*error {
-            StoreError::Io { source, .. } | StoreError::Unknown { source, .. } => {
-                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-                matches!(source.kind(), StorageFull | QuotaExceeded)
-            }
-            _ => false,
+        let source: Option<&std::io::Error> = match &*error {
+            StoreError::Io { source, .. } => Some(source),
+            StoreError::Unknown { source, .. } => source.downcast_ref(),
+            _ => None,
         };
+        let full = source.is_some_and(|source| {
+            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+            matches!(source.kind(), StorageFull | QuotaExceeded)
+        });
         let mut detail = error.to_string();
         let mut cause = error.source().filter(|_| !full);
         while let Some(source) = cause {

@@ -50,7 +50,7 @@ pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Entries, History, Submitted, Subscription};
+pub use connection::{Connection, Entries, History, Opener, Submitted, Subscription};
 pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{

@@ -112,7 +112,7 @@ impl FileStore {
             return Ok(());
         }
         Err(StoreError::Damaged {
-            path,
+            path: path.into(),
             offset: most,
             seq: segment,
             why: Damage::Oversized { length, most },

@@ -31,7 +31,7 @@ impl FileStore {
                 Mark::At(log, head) => return Ok(Some((log, head))),
                 Mark::None => return Ok(None),
                 Mark::NewerFormat(found) => {
-                    let path = self.path(HEAD);
+                    let path = self.path(HEAD).into();
                     return Err(StoreError::NewerFormat { path, found });
                 }
                 Mark::Torn => std::thread::yield_now(),
@@ -43,7 +43,7 @@ impl FileStore {
 
     /// The record after which the log begins here, if those up to it were moved to an archive.
     pub(super) fn read_start(&self) -> Result<Option<(LogId, Head)>, StoreError> {
-        let path = self.path(START);
+        let path = self.path(START).into();
         match self.mark(START, START_MAGIC)? {
             Mark::At(log, head) => Ok(Some((log, head))),
             Mark::None => Ok(None),
@@ -184,7 +184,7 @@ impl FileStore {
         let seq = next_seq(end.head);
         let path = self.path(&segment_name(end.segment));
         let damaged = |why| StoreError::Damaged {
-            path: path.clone(),
+            path: path.clone().into(),
             offset: end.offset,
             seq,
             why,
@@ -194,7 +194,7 @@ impl FileStore {
                 return Err(damaged(bad.unwrap_or(Damage::Truncated { head: head.seq })));
             }
             if self.log.is_some_and(|own| own != log) {
-                let path = self.path(HEAD);
+                let path = self.path(HEAD).into();
                 let why = Damage::OtherLog { found: log };
                 return Err(StoreError::Damaged {
                     path,

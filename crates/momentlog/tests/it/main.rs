@@ -16,6 +16,7 @@ mod readers;
 mod replaced;
 mod restore;
 mod retention;
+mod schemes;
 mod settings;
 mod typed;
 
