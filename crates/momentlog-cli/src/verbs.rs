@@ -4,6 +4,7 @@ mod checkpoint;
 mod domain;
 mod edit;
 mod host;
+mod list;
 mod log;
 mod moment;
 mod policy;
@@ -28,11 +29,12 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 9] = [
+static TABLES: [&[Verb]; 10] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
     domain::VERBS,
+    list::VERBS,
     log::VERBS,
     restore::VERBS,
     policy::VERBS,
@@ -179,6 +181,7 @@ mod tests {
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
             include_str!("verbs/host.rs"),
+            include_str!("verbs/list.rs"),
             include_str!("verbs/log.rs"),
             include_str!("verbs/moment.rs"),
             include_str!("verbs/policy.rs"),

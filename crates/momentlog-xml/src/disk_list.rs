@@ -1,4 +1,6 @@
-//! The disks of a domain, as `virsh domblklist` shows them.
+//! The disks of a domain, as `virsh domblklist` shows them, and its title.
+
+use std::borrow::Cow;
 
 use momentlog_core::DomainDef;
 
@@ -50,6 +52,16 @@ pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
             ]
         })
         .collect()
+}
+
+/// Returns the title of a domain, if it has one.
+pub fn domain_title(def: &DomainDef) -> Option<String> {
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: &def.xml,
+    };
+    let document = source.parse().ok()?;
+    document.root().child_text("title").map(Cow::into_owned)
 }
 
 /// Returns what a source is called.

@@ -41,7 +41,7 @@ mod write;
 pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
-pub use disk_list::disk_details;
+pub use disk_list::{disk_details, domain_title};
 pub use domain::{DISKS_MAX, read_domain, write_domain};
 pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError};
 pub use limits::{

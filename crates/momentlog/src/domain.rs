@@ -10,7 +10,7 @@ use momentlog_core::{
     Action, Command, Domain as DomainState, DomainUuid, Policy, Power, Refusal, RunState,
     StateChange,
 };
-use momentlog_xml::{disk_details, write_domain};
+use momentlog_xml::{disk_details, domain_title, write_domain};
 
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -139,6 +139,15 @@ impl Domain {
         })
     }
 
+    /// The title in the domain's definition, as `virsh list --title` shows it; `None` without one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn title(&self) -> Result<Option<String>> {
+        self.with(|domain| Ok(domain_title(domain.def())))
+    }
+
     /// The rules that the domain follows.
     ///
     /// # Errors
@@ -203,7 +212,7 @@ impl Domain {
         const FUNCTION: &str = "virDomainUndefineFlags";
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
-        self.connection.driver().vet_undefine(flags, FUNCTION)?;
+        self.connection.driver().vet_undefine(flags)?;
         let with_snapshots = flags.contains(UndefineFlags::SNAPSHOTS_METADATA);
         let call = (Call::UNDEFINE_FLAGS, flags.bits());
         self.act(call, &Action::Undefine { with_snapshots })

@@ -21,6 +21,8 @@ pub(crate) struct Driver {
     pub(crate) revert: RevertFlags,
     pub(crate) checkpoint_create: CheckpointCreateFlags,
     pub(crate) undefine: UndefineFlags,
+    /// What the driver calls itself when it refuses flags of an undefinition.
+    pub(crate) undefine_function: &'static str,
     /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
     /// kept of the guest's memory must be something that it can keep.
     pub(crate) makes_files: bool,
@@ -48,6 +50,7 @@ static TEST: Driver = {
             .union(RevertFlags::FORCE),
         checkpoint_create: Checkpoint::REDEFINE.union(Checkpoint::QUIESCE),
         undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
+        undefine_function: "testDomainUndefineFlags",
         makes_files: false,
         carry: Carry::TestDriver,
         bitmap_format: None,
@@ -75,6 +78,7 @@ static QEMU: Driver = Driver {
         .union(UndefineFlags::TPM)
         .union(UndefineFlags::KEEP_TPM)
         .union(UndefineFlags::STORAGE),
+    undefine_function: "virDomainUndefineFlags",
     makes_files: true,
     carry: Carry::Everything,
     bitmap_format: Some("qcow2"),
@@ -209,9 +213,9 @@ impl Driver {
     }
 
     /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
-    pub(crate) fn vet_undefine(&self, flags: UndefineFlags, function: &str) -> Result<()> {
+    pub(crate) fn vet_undefine(&self, flags: UndefineFlags) -> Result<()> {
         use UndefineFlags as Flags;
-        flags.refuse_all_but(self.undefine, function)?;
+        flags.refuse_all_but(self.undefine, self.undefine_function)?;
         for (one, other, what) in [
             (Flags::NVRAM, Flags::KEEP_NVRAM, "nvram"),
             (Flags::TPM, Flags::KEEP_TPM, "TPM"),

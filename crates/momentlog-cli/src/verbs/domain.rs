@@ -1,9 +1,7 @@
 //! Verbs of domains.
 
 use momentlog::core::{Power, RunState};
-use momentlog::{
-    Domain, DomainListFlags, DomainXmlFlags, Error, ErrorCode, SnapshotListFlags, UndefineFlags,
-};
+use momentlog::{Domain, DomainXmlFlags, Error, ErrorCode, SnapshotListFlags, UndefineFlags};
 
 use super::{Verb, Ways, exclusive, host, read_file, the_domain, the_domain_by};
 use crate::failure::{Answer, Failure};
@@ -14,162 +12,219 @@ use crate::session::Session;
 /// The verbs of domains.
 pub static VERBS: &[Verb] = &[
     Verb {
-        spec: Spec::new("create", "start a domain from an XML file", &[
-needed("file", "file containing an XML domain description"),
-flag("console", "taken without effect: there is no console here"),
-flag("paused", "leave the guest paused after creation"),
-flag("autodestroy", "refused: a record outlives the connection that made it"),
-word("pass-fds", "pass file descriptors N,M,... to the guest"),
-flag("validate", "validate the XML against the schema"),
-flag("reset-nvram", "re-initialize NVRAM from its pristine template"),
-])
-.changing(),
+        spec: Spec::new(
+            "create",
+            "start a domain from an XML file",
+            &[
+                needed("file", "file containing an XML domain description"),
+                flag("console", "taken without effect: there is no console here"),
+                flag("paused", "leave the guest paused after creation"),
+                flag(
+                    "autodestroy",
+                    "refused: a record outlives the connection that made it",
+                ),
+                word("pass-fds", "pass file descriptors N,M,... to the guest"),
+                flag("validate", "validate the XML against the schema"),
+                flag(
+                    "reset-nvram",
+                    "re-initialize NVRAM from its pristine template",
+                ),
+            ],
+        )
+        .changing(),
         run: create,
     },
     Verb {
-        spec: Spec::new("define", "define a domain from an XML file, without starting it", &[
-needed("file", "file containing an XML domain description"),
-flag("validate", "validate the XML against the schema"),
-])
-.changing(),
+        spec: Spec::new(
+            "define",
+            "define a domain from an XML file, without starting it",
+            &[
+                needed("file", "file containing an XML domain description"),
+                flag("validate", "validate the XML against the schema"),
+            ],
+        )
+        .changing(),
         run: define,
     },
     Verb {
-        spec: Spec::new("destroy", "switch a domain off", &[
-needed("domain", "domain name, id or uuid"),
-flag("graceful", "terminate gracefully"),
-flag("remove-logs", "remove domain logs"),
-])
-.changing(),
+        spec: Spec::new(
+            "destroy",
+            "switch a domain off",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("graceful", "terminate gracefully"),
+                flag("remove-logs", "remove domain logs"),
+            ],
+        )
+        .changing(),
         run: destroy,
     },
     Verb {
-        spec: Spec::new("domblklist", "list a domain's disks", &[
-needed("domain", "domain name, id or uuid"),
-flag("inactive", "get inactive rather than running configuration"),
-flag("details", "additionally display the type and device value"),
-]),
+        spec: Spec::new(
+            "domblklist",
+            "list a domain's disks",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("inactive", "get inactive rather than running configuration"),
+                flag("details", "additionally display the type and device value"),
+            ],
+        ),
         run: block_list,
     },
     Verb {
-        spec: Spec::new("domid", "show the number of a running domain", &[
-needed("domain", "domain name or uuid"),
-]),
+        spec: Spec::new(
+            "domid",
+            "show the number of a running domain",
+            &[needed("domain", "domain name or uuid")],
+        ),
         run: id,
     },
     Verb {
-        spec: Spec::new("dominfo", "show what is known of a domain", &[
-needed("domain", "domain name, id or uuid"),
-]),
+        spec: Spec::new(
+            "dominfo",
+            "show what is known of a domain",
+            &[needed("domain", "domain name, id or uuid")],
+        ),
         run: info,
     },
     Verb {
-        spec: Spec::new("domname", "show a domain's name", &[
-needed("domain", "domain id or uuid"),
-]),
+        spec: Spec::new(
+            "domname",
+            "show a domain's name",
+            &[needed("domain", "domain id or uuid")],
+        ),
         run: name,
     },
     Verb {
-        spec: Spec::new("domstate", "show a domain's run state", &[
-needed("domain", "domain name, id or uuid"),
-flag("reason", "also print reason for the state"),
-]),
+        spec: Spec::new(
+            "domstate",
+            "show a domain's run state",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("reason", "also print reason for the state"),
+            ],
+        ),
         run: state,
     },
     Verb {
-        spec: Spec::new("domuuid", "show a domain's uuid", &[
-needed("domain", "domain id or name"),
-]),
+        spec: Spec::new(
+            "domuuid",
+            "show a domain's uuid",
+            &[needed("domain", "domain id or name")],
+        ),
         run: uuid,
     },
     Verb {
-        spec: Spec::new("dumpxml", "show a domain's XML", &[
-needed("domain", "domain name, id or uuid"),
-flag("inactive", "show inactive defined XML"),
-flag("security-info", "include security sensitive information in XML dump"),
-flag("update-cpu", "update guest CPU according to host CPU"),
-flag("migratable", "provide XML suitable for migrations"),
-]),
+        spec: Spec::new(
+            "dumpxml",
+            "show a domain's XML",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("inactive", "show inactive defined XML"),
+                flag(
+                    "security-info",
+                    "include security sensitive information in XML dump",
+                ),
+                flag("update-cpu", "update guest CPU according to host CPU"),
+                flag("migratable", "provide XML suitable for migrations"),
+            ],
+        ),
         run: dumpxml,
     },
     Verb {
-        spec: Spec::new("list", "list domains: running ones, or all", &[
-flag("inactive", "list inactive domains"),
-flag("all", "list inactive & active domains"),
-flag("transient", "list transient domains"),
-flag("persistent", "list persistent domains"),
-flag("with-snapshot", "list domains with existing snapshot"),
-flag("without-snapshot", "list domains without a snapshot"),
-flag("with-checkpoint", "list domains with existing checkpoint"),
-flag("without-checkpoint", "list domains without a checkpoint"),
-flag("state-running", "list domains in running state"),
-flag("state-paused", "list domains in paused state"),
-flag("state-shutoff", "list domains in shutoff state"),
-flag("state-other", "list domains in other states"),
-flag("autostart", "list domains with autostart enabled"),
-flag("no-autostart", "list domains with autostart disabled"),
-flag("with-managed-save", "list domains with managed save state"),
-flag("without-managed-save", "list domains without managed save"),
-flag("uuid", "list uuid's only"),
-flag("name", "list domain names only"),
-flag("id", "list domain IDs only"),
-flag("table", "list table (default)"),
-flag("managed-save", "mark inactive domains with managed save state"),
-]),
-        run: list,
-    },
-    Verb {
-        spec: Spec::new("resume", "let a paused domain run on", &[
-needed("domain", "domain name, id or uuid"),
-])
-.changing(),
+        spec: Spec::new(
+            "resume",
+            "let a paused domain run on",
+            &[needed("domain", "domain name, id or uuid")],
+        )
+        .changing(),
         run: resume,
     },
     Verb {
-        spec: Spec::new("shutdown", "ask a domain to shut down", &[
-needed("domain", "domain name, id or uuid"),
-word("mode", "shutdown mode: acpi|agent|initctl|signal|paravirt"),
-])
-.changing(),
+        spec: Spec::new(
+            "shutdown",
+            "ask a domain to shut down",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("mode", "shutdown mode: acpi|agent|initctl|signal|paravirt"),
+            ],
+        )
+        .changing(),
         run: shutdown,
     },
     Verb {
-        spec: Spec::new("start", "start a defined domain", &[
-needed("domain", "name of the inactive domain"),
-flag("console", "taken without effect: there is no console here"),
-flag("paused", "leave the guest paused after creation"),
-flag("autodestroy", "refused: a record outlives the connection that made it"),
-flag("bypass-cache", "avoid file system cache when loading"),
-flag("force-boot", "force fresh boot by discarding any managed save"),
-word("pass-fds", "pass file descriptors N,M,... to the guest"),
-flag("reset-nvram", "re-initialize NVRAM from its pristine template"),
-])
-.changing(),
+        spec: Spec::new(
+            "start",
+            "start a defined domain",
+            &[
+                needed("domain", "name of the inactive domain"),
+                flag("console", "taken without effect: there is no console here"),
+                flag("paused", "leave the guest paused after creation"),
+                flag(
+                    "autodestroy",
+                    "refused: a record outlives the connection that made it",
+                ),
+                flag("bypass-cache", "avoid file system cache when loading"),
+                flag(
+                    "force-boot",
+                    "force fresh boot by discarding any managed save",
+                ),
+                word("pass-fds", "pass file descriptors N,M,... to the guest"),
+                flag(
+                    "reset-nvram",
+                    "re-initialize NVRAM from its pristine template",
+                ),
+            ],
+        )
+        .changing(),
         run: start,
     },
     Verb {
-        spec: Spec::new("suspend", "pause a domain", &[
-needed("domain", "domain name, id or uuid"),
-])
-.changing(),
+        spec: Spec::new(
+            "suspend",
+            "pause a domain",
+            &[needed("domain", "domain name, id or uuid")],
+        )
+        .changing(),
         run: suspend,
     },
     Verb {
-        spec: Spec::new("undefine", "forget a domain's definition", &[
-needed("domain", "domain name, id or uuid"),
-flag("managed-save", "remove domain managed state file"),
-word("storage", "remove associated storage volumes (comma separated list of targets or source paths) (see domblklist)"),
-flag("remove-all-storage", "remove all associated storage volumes (use with caution)"),
-flag("delete-storage-volume-snapshots", "delete snapshots associated with volume(s), requires --remove-all-storage (must be supported by storage driver)"),
-flag("wipe-storage", "wipe data on the removed volumes"),
-flag("snapshots-metadata", "remove all domain snapshot metadata (vm must be inactive)"),
-flag("checkpoints-metadata", "remove all domain checkpoint metadata (vm must be inactive)"),
-flag("nvram", "remove nvram file"),
-flag("keep-nvram", "keep nvram file"),
-flag("tpm", "remove TPM state"),
-flag("keep-tpm", "keep TPM state"),
-])
-.changing(),
+        spec: Spec::new(
+            "undefine",
+            "forget a domain's definition",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("managed-save", "remove domain managed state file"),
+                word(
+                    "storage",
+                    "remove associated storage volumes (comma separated list of targets or \
+                 source paths) (see domblklist)",
+                ),
+                flag(
+                    "remove-all-storage",
+                    "remove all associated storage volumes (use with caution)",
+                ),
+                flag(
+                    "delete-storage-volume-snapshots",
+                    "delete snapshots associated with volume(s), requires \
+                 --remove-all-storage (must be supported by storage driver)",
+                ),
+                flag("wipe-storage", "wipe data on the removed volumes"),
+                flag(
+                    "snapshots-metadata",
+                    "remove all domain snapshot metadata (vm must be inactive)",
+                ),
+                flag(
+                    "checkpoints-metadata",
+                    "remove all domain checkpoint metadata (vm must be inactive)",
+                ),
+                flag("nvram", "remove nvram file"),
+                flag("keep-nvram", "keep nvram file"),
+                flag("tpm", "remove TPM state"),
+                flag("keep-tpm", "keep TPM state"),
+            ],
+        )
+        .changing(),
         run: undefine,
     },
 ];
@@ -232,7 +287,8 @@ pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
         .with(Flags::TPM, has("tpm"))
         .with(Flags::KEEP_TPM, has("keep-tpm"))
         .with(Flags::STORAGE, storage);
-    let by_hand = flags.contains(Flags::CHECKPOINTS_METADATA);
+    let left_out = Flags::CHECKPOINTS_METADATA | Flags::KEEP_NVRAM | Flags::TPM | Flags::KEEP_TPM;
+    let by_hand = flags != flags.without(left_out) && !flags.contains(Flags::NVRAM);
     match domain.undefine(flags) {
         Err(error) if by_hand && error.code() == ErrorCode::InvalidArg => {
             undefine_by_hand(&domain, flags, name)?;
@@ -245,7 +301,8 @@ pub fn undefine(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
-/// Where the driver does not know `CHECKPOINTS_METADATA`, does what virsh does by hand. An active domain keeps its moments.
+/// Where the driver does not know what virsh can do without, does what virsh does by hand. An active domain keeps its
+/// moments.
 fn undefine_by_hand(domain: &Domain, flags: UndefineFlags, name: &str) -> Result<(), Failure> {
     use UndefineFlags as Flags;
     let count = if domain.is_active()? {
@@ -263,7 +320,11 @@ fn undefine_by_hand(domain: &Domain, flags: UndefineFlags, name: &str) -> Result
             "Unable to remove metadata of {count} snapshots"
         )));
     }
-    let left = flags.without(Flags::CHECKPOINTS_METADATA | Flags::SNAPSHOTS_METADATA);
+    let left = if flags.contains(Flags::MANAGED_SAVE) {
+        Flags::MANAGED_SAVE
+    } else {
+        Flags::NONE
+    };
     domain.undefine(left).map_err(Failure::under(format!(
         "Failed to undefine domain '{name}'"
     )))
@@ -347,92 +408,6 @@ fn change(
     act(domain).map_err(Failure::under(format!("Failed to {verb} domain '{name}'")))?;
     session.say(&format!("Domain '{name}' {done}\n"));
     Ok(0)
-}
-
-pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
-    use DomainListFlags as Flags;
-    for column in ["name", "uuid", "id"] {
-        exclusive(invocation, "table", column)?;
-    }
-    let has = |name: &str| invocation.has(name);
-    let flags = Flags::NONE
-        .with(Flags::ACTIVE, has("all") || !has("inactive"))
-        .with(Flags::INACTIVE, has("all") || has("inactive"))
-        .with(Flags::HAS_SNAPSHOT, has("with-snapshot"))
-        .with(Flags::NO_SNAPSHOT, has("without-snapshot"))
-        .with(Flags::HAS_CHECKPOINT, has("with-checkpoint"))
-        .with(Flags::NO_CHECKPOINT, has("without-checkpoint"));
-    let domains = session.connection.list_all_domains(flags)?;
-    let mut table = Table::new(&["Id", "Name", "State"]);
-    for domain in domains {
-        let power = domain.power()?;
-        if !is_listed(invocation, domain.is_persistent()?, power.state) {
-            continue;
-        }
-        let id = power.id.map_or("-".to_owned(), |id| id.to_string());
-        if has("uuid") || has("name") || has("id") {
-            let fields = [
-                (has("uuid"), domain.uuid().to_string()),
-                (has("id"), id),
-                (has("name"), domain.name().to_owned()),
-            ];
-            let fields = fields.into_iter();
-            let shown: Vec<String> = fields
-                .filter(|(wanted, _)| *wanted)
-                .map(|(_, text)| text)
-                .collect();
-            session.print(&format!("{}\n", shown.join(" ")));
-        } else {
-            table.row(vec![
-                id,
-                domain.name().to_owned(),
-                state_word(power.state).to_owned(),
-            ]);
-        }
-    }
-    if !(has("uuid") || has("name") || has("id")) {
-        session.print_table(&table);
-    }
-    Ok(0)
-}
-
-/// Whether a domain passes the filters of `list`: one of each group that is asked for. No domain here starts with its
-/// host, or is saved on it.
-fn is_listed(invocation: &Invocation, persistent: bool, state: RunState) -> bool {
-    let word = match state {
-        RunState::Running => "state-running",
-        RunState::Paused => "state-paused",
-        RunState::Shutoff => "state-shutoff",
-        _ => "state-other",
-    };
-    let groups: [(&[&str], &str); 4] = [
-        (
-            &["transient", "persistent"],
-            if persistent {
-                "persistent"
-            } else {
-                "transient"
-            },
-        ),
-        (
-            &[
-                "state-running",
-                "state-paused",
-                "state-shutoff",
-                "state-other",
-            ],
-            word,
-        ),
-        (&["autostart", "no-autostart"], "no-autostart"),
-        (
-            &["with-managed-save", "without-managed-save"],
-            "without-managed-save",
-        ),
-    ];
-    groups.iter().all(|(group, own)| {
-        let asked = group.iter().any(|name| invocation.has(name));
-        !asked || invocation.has(own)
-    })
 }
 
 pub fn state(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -543,7 +518,7 @@ pub fn block_list(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
-fn state_word(state: RunState) -> &'static str {
+pub fn state_word(state: RunState) -> &'static str {
     match state {
         RunState::Running => "running",
         RunState::Blocked => "idle",

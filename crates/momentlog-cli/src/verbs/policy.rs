@@ -10,19 +10,26 @@ use crate::layout::{escaped, info as line};
 use crate::session::{Format, Session};
 
 /// The verbs of rules and settings.
-pub static VERBS: &[Verb] = &[
-    Verb {
-        spec: Spec::new("policy", "show the rules of a domain, or of new domains (--default), or set some (NAME=on or NAME=off)", &[
-word("domain", "domain name, id or uuid"),
-flag("default", "the settings of the store, for new domains"),
-only_named("request-window", "how long request ids are remembered: seconds, or a number with m, h or d; 0 for ever"),
-words("rule", "NAME=on or NAME=off"),
-])
-.changing()
-.with_json(),
-        run: policy,
-    },
-];
+pub static VERBS: &[Verb] = &[Verb {
+    spec: Spec::new(
+        "policy",
+        "show the rules of a domain, or of new domains (--default), or set some \
+                 (NAME=on or NAME=off)",
+        &[
+            word("domain", "domain name, id or uuid"),
+            flag("default", "the settings of the store, for new domains"),
+            only_named(
+                "request-window",
+                "how long request ids are remembered: seconds, or a number with m, h or \
+                 d; 0 for ever",
+            ),
+            words("rule", "NAME=on or NAME=off"),
+        ],
+    )
+    .changing()
+    .with_json(),
+    run: policy,
+}];
 
 pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     if invocation.has("default") {

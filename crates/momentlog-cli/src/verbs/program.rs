@@ -33,7 +33,8 @@ pub static VERBS: &[Verb] = &[
             "list the commands, or explain one",
             &[word(
                 "command",
-                "Prints global help, command specific help, or help for a group of related commands",
+                "Prints global help, command specific help, or help for a group of \
+                 related commands",
             )],
         ),
         run: help,

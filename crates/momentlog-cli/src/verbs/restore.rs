@@ -16,19 +16,25 @@ use crate::layout::{Table, escaped};
 use crate::session::{Format, Session};
 
 /// The verbs of a folder of moments.
-pub static VERBS: &[Verb] = &[
-    Verb {
-        spec: Spec::new("moments-restore", "put back the snapshots and checkpoints whose XML files are in a folder, all of them or none", &[
-needed("domain", "domain name, id or uuid"),
-needed("dir", "folder of XML files, one for each moment"),
-flag("reroot", "a moment whose parent is missing becomes a root"),
-flag("truncate", "leave out moments whose parent is missing, and what is below them"),
-])
-.changing()
-.with_json(),
-        run: restore,
-    },
-];
+pub static VERBS: &[Verb] = &[Verb {
+    spec: Spec::new(
+        "moments-restore",
+        "put back the snapshots and checkpoints whose XML files are in a \
+                 folder, all of them or none",
+        &[
+            needed("domain", "domain name, id or uuid"),
+            needed("dir", "folder of XML files, one for each moment"),
+            flag("reroot", "a moment whose parent is missing becomes a root"),
+            flag(
+                "truncate",
+                "leave out moments whose parent is missing, and what is below them",
+            ),
+        ],
+    )
+    .changing()
+    .with_json(),
+    run: restore,
+}];
 
 /// Most files of one folder.
 const FILES_MAX: usize = 1 << 16;

@@ -15,30 +15,40 @@ use crate::session::{Format, Session};
 /// The verbs of the store itself.
 pub static VERBS: &[Verb] = &[
     Verb {
-        spec: Spec::new("receipt", "print a receipt of the log, for verify", &[])
-.with_json(),
+        spec: Spec::new("receipt", "print a receipt of the log, for verify", &[]).with_json(),
         run: receipt,
     },
     Verb {
-        spec: Spec::new("verify", "verify the whole log, also against a receipt, and with its archive", &[
-word("against", "receipt that the log must agree with"),
-only_named("archive", "directory of the archived records"),
-flag("strict", "a torn tail is a fault, too"),
-])
-.with_json(),
+        spec: Spec::new(
+            "verify",
+            "verify the whole log, also against a receipt, and with its archive",
+            &[
+                word("against", "receipt that the log must agree with"),
+                only_named("archive", "directory of the archived records"),
+                flag("strict", "a torn tail is a fault, too"),
+            ],
+        )
+        .with_json(),
         run: verify,
     },
     Verb {
-        spec: Spec::new("image", "make an image of the log, from which it is opened sooner", &[])
-.with_json(),
+        spec: Spec::new(
+            "image",
+            "make an image of the log, from which it is opened sooner",
+            &[],
+        )
+        .with_json(),
         run: image,
     },
     Verb {
-        spec: Spec::new("archive", "move all records up to now to a directory, and go on from an image and a bridge record", &[
-needed("to", "directory that the records move to"),
-])
-.changing()
-.with_json(),
+        spec: Spec::new(
+            "archive",
+            "move all records up to now to a directory, and go on from an image and \
+                 a bridge record",
+            &[needed("to", "directory that the records move to")],
+        )
+        .changing()
+        .with_json(),
         run: archive,
     },
 ];

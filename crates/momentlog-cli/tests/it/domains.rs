@@ -212,7 +212,7 @@ fn list_filters_by_persistence_and_run_state() {
         ("--all --persistent", "web01\n"),
         ("--transient", "passing\n"),
         ("--all --transient --persistent", "passing\nweb01\n"),
-        ("--state-shutoff", ""),
+        ("--state-shutoff", "web01\n"),
         ("--all --state-shutoff", "web01\n"),
         ("--all --state-running --state-paused", "passing\n"),
         ("--all --state-other", ""),

@@ -6,6 +6,7 @@ mod domains;
 mod edit;
 mod format_one;
 mod kill;
+mod listing;
 mod options;
 mod output;
 mod readme;

@@ -234,7 +234,7 @@ fn what_concerns_the_host_is_taken_on_a_store_of_ones_own_and_nowhere_else() {
         assert_eq!(told(domain.snapshot_create_xml(PLAIN, flag)).0, 8);
     }
     for flag in [4, 8, 16, 32, 64, 0x8000_0000] {
-        let message = format!("unsupported flags (0x{flag:x}) in function virDomainUndefineFlags");
+        let message = format!("unsupported flags (0x{flag:x}) in function testDomainUndefineFlags");
         assert_eq!(
             told(domain.undefine(Undefine::from_bits_retain(flag))),
             (8, 12, message)
