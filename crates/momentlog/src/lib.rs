@@ -20,16 +20,96 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Handles are cheap clones that hold names, not pointers; dropping one frees it. Flags are typed; a word of libvirt's bits
-//! from elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them. Who is asked by
-//! the numbers or names of libvirt's functions finds the call in [`procedure`].
+//! # When to use it, and when not
 //!
-//! Every call blocks until its answer is durable. From async code call it on a thread for blocking work (such as
-//! `spawn_blocking` of your runtime); handles are `Send`, `Sync` and cheap to clone. One process writes a store at a time:
-//! a connection that has written keeps the writer's lock until [`Connection::release`], `close` or its drop.
+//! Use it where a program keeps snapshots or checkpoints of virtual machines and must say later what was there, who
+//! changed it and why: backup programs, managers of virtual machines, audits. It keeps metadata, not the contents of
+//! disks. It starts no hypervisor and takes no snapshot of a disk: the program that does records here what it did. It
+//! serves no network, and a store in a directory is on one machine. For a log of another domain, take
+//! [`momentlog-store`](store) alone.
 //!
-//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
-//! the words.
+//! # A tour
+//!
+//! **libvirt's calls.** The example above: calls, XML, flags, errors and the order of checks are libvirt's. Handles are
+//! cheap clones that hold names, not pointers; dropping one frees it. Flags are typed; a word of libvirt's bits from
+//! elsewhere becomes them with `from_bits_retain`, and the call refuses the unknown ones among them. [`procedure`] finds
+//! a call by the number or name of libvirt's procedure. [`Error::kind`] says what a program can do about an error.
+//!
+//! **Typed commands.** Moments without XML: a command is a value of [`core`], and is decided by the same rules. A domain
+//! comes with its XML, which is what says that it is one.
+//!
+//! ```
+//! use momentlog::core::{Action, Command, CreateCheckpoint};
+//! use momentlog::{Connection, Options, Provenance};
+//!
+//! # let xml = "<domain type='kvm'><name>vm</name><os><type>hvm</type></os><devices>
+//! #     <disk type='file'><source file='/images/vm.qcow2'/><target dev='vda'/></disk></devices></domain>";
+//! let store = Connection::over(Box::new(momentlog::store::MemoryStore::new()), Options::default());
+//! let domain = store.define_domain_xml(xml)?.uuid();
+//! let nightly = store.with_provenance(Provenance {
+//!     actor: "backup".into(),
+//!     reason: Some("nightly".into()),
+//!     request_id: Some("vm-2026-11-26".into()),
+//!     ..Provenance::default()
+//! });
+//! let checkpoint = CreateCheckpoint { name: None, description: None, now: 1_700_000_000, disks: vec![] };
+//! let command = Command { domain, action: Action::CreateCheckpoint(checkpoint) };
+//!
+//! let made = nightly.execute(&command)?;
+//! // Asked again under the same request id, it gets its first answer, and nothing is recorded.
+//! assert_eq!(nightly.execute(&command)?.seq, made.seq);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **History and time travel.** Each step of the history has the state before, the entry (who, when, why, what) and the
+//! state after. [`Connection::view_at`] and [`Connection::view_as_of`] give the state as of a record or a time;
+//! [`Connection::subscribe`] follows the log; [`Connection::receipt`] and [`verify`](verify()) prove it.
+//!
+//! ```
+//! use momentlog::{CheckpointCreateFlags, CheckpointDeleteFlags, Connection};
+//!
+//! # let xml = "<domain type='kvm'><name>vm</name><os><type>hvm</type></os><devices>
+//! #     <disk type='file'><source file='/images/vm.qcow2'/><target dev='vda'/></disk></devices></domain>";
+//! let store = Connection::over(Box::new(momentlog::store::MemoryStore::new()), momentlog::Options::default());
+//! let vm = store.define_domain_xml(xml)?;
+//! let monday = vm.checkpoint_create_xml("<domaincheckpoint/>", CheckpointCreateFlags::NONE)?;
+//! monday.delete(CheckpointDeleteFlags::NONE)?;
+//!
+//! let moments = |view: &momentlog::View| view.state().domain(vm.uuid()).map_or(0, |domain| domain.checkpoints().len());
+//! let deletion = store.history(None)?.last().ok_or("an empty log")??;
+//! assert_eq!((moments(&deletion.before), moments(&deletion.after)), (1, 0));
+//!
+//! let earlier = store.view_at(deletion.before.head().ok_or("no record")?.seq)?;
+//! assert_eq!(moments(&earlier), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **A store of your own.** Whatever appends on condition and reads in order can be the store: a table with a unique key
+//! is enough. Implement [`store::Store`] and hand it in; `store_suite` of `momentlog-proptests` checks it, and
+//! `examples/embed-your-own-store.rs` is a whole one.
+//!
+//! ```
+//! use momentlog::store::{MemoryStore, Store};
+//! use momentlog::{Connection, DomainListFlags, Options};
+//!
+//! let yours: Box<dyn Store> = Box::new(MemoryStore::new());
+//! let connection = Connection::over(yours, Options::default());
+//! assert!(connection.view().head().is_none(), "the first change begins the log");
+//! ```
+//!
+//! # What blocks, and async code
+//!
+//! Every call blocks until its answer is durable: a change for one sync of the disk, which threads that write together
+//! share. Reading a [`View`] never blocks. From async code, call it on a thread for blocking work (such as
+//! `spawn_blocking` of your runtime); handles are `Send`, `Sync` and cheap to clone. [`Connection::submit`] hands a change
+//! in and waits later. One process writes a store in a directory at a time: a connection that has written keeps the
+//! writer's lock until [`Connection::release`], `close` or its drop.
+//!
+//! # Where to read on
+//!
+//! The pages are in `docs/` of the repository: `libvirt.md` (what is as in libvirt, what is not, how to move),
+//! `durability.md` (what is promised of the data), `format.md` (every byte), `performance.md`, `architecture.md` (the map
+//! of the code), and `glossary.md` for the words. `SECURITY.md` says what is trusted and what receipts prove.
 
 mod checkpoint;
 mod connection;
