@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    DiskLocation, DiskRefused, DomainDef, MomentKind, MomentList, MomentName, RunState, SourceKind,
+    DiskLocation, DiskRefused, DomainDef, DomainDisk, MomentKind, MomentList, MomentName, RunState,
+    SourceKind,
 };
 
 /// The snapshots of one domain.
@@ -161,11 +162,6 @@ impl Alignment<'_> {
         if listed.len() > domain.disks.len() {
             return Err(DiskRefused::TooMany { kind });
         }
-        let default = if self.external {
-            DiskLocation::External
-        } else {
-            DiskLocation::Internal
-        };
         let mut aligned: Vec<Option<SnapshotDisk>> = vec![None; domain.disks.len()];
         for disk in listed {
             let index = domain
@@ -180,57 +176,16 @@ impl Alignment<'_> {
                     disk: disk.name.clone(),
                 });
             }
-            let wish = domain.disks[index].snapshot;
-            let location = match disk.location {
-                None => match wish {
-                    Some(wish) if self.external || wish == DiskLocation::No => wish,
-                    _ => default,
-                },
-                Some(location) => {
-                    let excluded = location == DiskLocation::No && wish == Some(DiskLocation::No);
-                    let fits = location == DiskLocation::Internal
-                        || excluded
-                        || match self.uniform {
-                            Uniform::Listed => false,
-                            Uniform::Deviant => location == domain.disks[index].place(default),
-                            Uniform::Not => true,
-                        };
-                    if !self.external && !fits {
-                        return Err(DiskRefused::NotInternal {
-                            disk: disk.name.clone(),
-                        });
-                    }
-                    location
-                }
-            };
-            if let Some(source) = &disk.source
-                && location != DiskLocation::External
-            {
-                return Err(DiskRefused::FileNotExternal {
-                    file: source.clone(),
-                    disk: disk.name.clone(),
-                });
-            }
-            let name = domain.disks[index].target.clone();
+            let of = &domain.disks[index];
             aligned[index] = Some(SnapshotDisk {
-                name,
-                location: Some(location),
+                name: of.target.clone(),
+                location: Some(self.location(disk, of)?),
                 ..disk.clone()
             });
         }
+        let aligned = aligned.into_iter().zip(&domain.disks);
         let mut aligned: Vec<SnapshotDisk> = aligned
-            .into_iter()
-            .zip(&domain.disks)
-            .map(|(aligned, disk)| {
-                aligned.unwrap_or_else(|| SnapshotDisk {
-                    name: disk.target.clone(),
-                    location: Some(disk.place(default)),
-                    kind: SourceKind::File,
-                    driver: None,
-                    source: None,
-                    xml: None,
-                })
-            })
+            .map(|(aligned, disk)| aligned.unwrap_or_else(|| self.unlisted(disk)))
             .collect();
         for index in 0..aligned.len() {
             let disk = &aligned[index];
@@ -240,6 +195,62 @@ impl Alignment<'_> {
             }
         }
         Ok(aligned)
+    }
+
+    /// Where a disk is kept if neither the snapshot nor the domain says so.
+    fn default_location(&self) -> DiskLocation {
+        if self.external {
+            DiskLocation::External
+        } else {
+            DiskLocation::Internal
+        }
+    }
+
+    /// A disk of the domain that the snapshot does not list.
+    fn unlisted(&self, disk: &DomainDisk) -> SnapshotDisk {
+        SnapshotDisk {
+            name: disk.target.clone(),
+            location: Some(disk.place(self.default_location())),
+            kind: SourceKind::File,
+            driver: None,
+            source: None,
+            xml: None,
+        }
+    }
+
+    /// Returns where a listed disk is kept: where it says, if that may be, or as the domain wishes.
+    fn location(&self, disk: &SnapshotDisk, of: &DomainDisk) -> Result<DiskLocation, DiskRefused> {
+        let location = match (disk.location, of.snapshot) {
+            (Some(location), _) if self.external || self.may_be_kept(location, of) => location,
+            (Some(_), _) => {
+                return Err(DiskRefused::NotInternal {
+                    disk: disk.name.clone(),
+                });
+            }
+            (None, Some(wish)) if self.external || wish == DiskLocation::No => wish,
+            (None, _) => self.default_location(),
+        };
+        match &disk.source {
+            Some(source) if location != DiskLocation::External => {
+                Err(DiskRefused::FileNotExternal {
+                    file: source.clone(),
+                    disk: disk.name.clone(),
+                })
+            }
+            _ => Ok(location),
+        }
+    }
+
+    /// Whether a listed disk may be kept at `location` although the default is internal.
+    fn may_be_kept(&self, location: DiskLocation, of: &DomainDisk) -> bool {
+        let is_excluded = location == DiskLocation::No && of.snapshot == Some(DiskLocation::No);
+        location == DiskLocation::Internal
+            || is_excluded
+            || match self.uniform {
+                Uniform::Listed => false,
+                Uniform::Deviant => location == of.place(self.default_location()),
+                Uniform::Not => true,
+            }
     }
 
     /// Returns a file name for an overlay: that of the disk with its suffix replaced by the snapshot's name.
@@ -320,5 +331,168 @@ pub(crate) fn keep_disks_alone(
         (false, false) => Err(DiskRefused::NoneSelected),
         (true, true) => Err(DiskRefused::Mixed),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DomainUuid;
+
+    /// A file, an empty drive, a read-only file and a block device.
+    fn domain() -> DomainDef {
+        let disk = |target: &str, kind, source: Option<&str>, wish| DomainDisk {
+            target: target.into(),
+            kind,
+            source: source.map(Into::into),
+            empty: source.is_none(),
+            format: None,
+            readonly: wish == Some(DiskLocation::No),
+            snapshot: wish,
+        };
+        DomainDef {
+            name: "vm".into(),
+            uuid: DomainUuid::from_bytes([7; 16]),
+            memory_kib: 0,
+            disks: vec![
+                disk("vda", SourceKind::File, Some("/i/a.qcow2"), None),
+                disk("fda", SourceKind::File, None, None),
+                disk(
+                    "hdc",
+                    SourceKind::File,
+                    Some("/i/c.iso"),
+                    Some(DiskLocation::No),
+                ),
+                disk("vdb", SourceKind::Block, Some("/dev/b"), None),
+            ],
+            xml: "".into(),
+        }
+    }
+
+    /// Reads `NAME`, `NAME=LOCATION` or `NAME=LOCATION:FILE`.
+    fn disk(text: &str) -> SnapshotDisk {
+        let (name, rest) = text.split_once('=').unwrap_or((text, ""));
+        let (word, source) = rest
+            .split_once(':')
+            .map_or((rest, None), |(word, source)| (word, Some(source)));
+        let locations = [
+            DiskLocation::No,
+            DiskLocation::Internal,
+            DiskLocation::External,
+            DiskLocation::Manual,
+        ];
+        SnapshotDisk {
+            name: name.into(),
+            location: locations
+                .into_iter()
+                .find(|location| location.as_str() == word),
+            kind: SourceKind::File,
+            driver: None,
+            source: source.map(Into::into),
+            xml: None,
+        }
+    }
+
+    /// Checks how listed disks are aligned, in the form that [`disk`] reads, or why not.
+    #[track_caller]
+    fn check(external: bool, uniform: Uniform, listed: &str, expected: &str) {
+        let name = MomentName::new("s").unwrap();
+        let alignment = Alignment {
+            external,
+            overlays: true,
+            uniform,
+            name: &name,
+        };
+        let listed: Vec<SnapshotDisk> = listed.split_whitespace().map(disk).collect();
+        let shown = match alignment.align(&listed, &domain()) {
+            Err(refused) => refused.to_string(),
+            Ok(disks) => {
+                let disk = |disk: &SnapshotDisk| {
+                    let source = disk.source.as_deref().map(|source| format!(":{source}"));
+                    let location = disk.location.unwrap().as_str();
+                    format!("{}={location}{}", disk.name, source.unwrap_or_default())
+                };
+                disks.iter().map(disk).collect::<Vec<_>>().join(" ")
+            }
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn disks_that_are_not_listed_follow_the_domain_and_the_default() {
+        let check = |external, listed, expected| check(external, Uniform::Listed, listed, expected);
+        check(false, "", "vda=internal fda=no hdc=no vdb=internal");
+        check(
+            false,
+            "vda=no",
+            "disk 'vda' must use snapshot mode 'internal'",
+        );
+        check(false, "hdc=no", "vda=internal fda=no hdc=no vdb=internal");
+        check(
+            false,
+            "hdc=internal",
+            "vda=internal fda=no hdc=internal vdb=internal",
+        );
+        check(
+            false,
+            "fda",
+            "vda=internal fda=internal hdc=no vdb=internal",
+        );
+        check(true, "vdb=no", "vda=external:/i/a.s fda=no hdc=no vdb=no");
+        check(
+            true,
+            "vdb=no /i/a.qcow2=external:/o",
+            "vda=external:/o fda=no hdc=no vdb=no",
+        );
+        check(
+            true,
+            "vdb=no vda=internal",
+            "vda=internal fda=no hdc=no vdb=no",
+        );
+        check(true, "vdb=no vda=manual", "vda=manual fda=no hdc=no vdb=no");
+    }
+
+    #[test]
+    fn disks_that_do_not_fit_are_refused_in_libvirts_order() {
+        let check = |external, listed, expected| check(external, Uniform::Listed, listed, expected);
+        check(
+            true,
+            "a b c d e",
+            "too many disk snapshot requests for domain",
+        );
+        check(true, "vdx", "no disk named 'vdx'");
+        check(true, "/i/x", "no disk named '/i/x'");
+        check(true, "vda /i/a.qcow2", "disk '/i/a.qcow2' specified twice");
+        check(
+            true,
+            "vda=internal:/o",
+            "file '/o' for disk 'vda' requires use of external snapshot mode",
+        );
+        check(
+            true,
+            "",
+            "source for disk 'vdb' is not a regular file; refusing to generate external snapshot name",
+        );
+        check(
+            true,
+            "vdb=no fda=external",
+            "cannot generate external snapshot name for disk 'fda' without source",
+        );
+        check(
+            true,
+            "vdb=no vda=external:/i/c.s hdc=external",
+            "cannot generate external snapshot name for disk 'hdc': collision with disk 'vda'",
+        );
+    }
+
+    #[test]
+    fn how_far_an_internal_default_is_for_all_disks() {
+        use Uniform::{Deviant, Listed, Not};
+        let refused = |disk| format!("disk '{disk}' must use snapshot mode 'internal'");
+        let aligned = "vda=internal fda=no hdc=no vdb=internal";
+        check(false, Listed, "fda=no", &refused("fda"));
+        check(false, Deviant, "fda=no", aligned);
+        check(false, Deviant, "vda=no", &refused("vda"));
+        check(false, Not, "vda=no", "vda=no fda=no hdc=no vdb=internal");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use super::{Content, Document, Node, Source, Tag, declared, is_blank};
 use crate::error::{Position, XmlError};
@@ -119,14 +119,7 @@ impl<'a> Builder<'a> {
                     self.end();
                 }
                 Event::Text(text) => {
-                    // A character is found sooner than a text, and mostly is not there.
-                    if text.contains(']')
-                        && let Some(at) = text.find("]]>")
-                    {
-                        return Err(self
-                            .source
-                            .malformed(offset + at, "`]]>` is not allowed in text"));
-                    }
+                    self.check_plain(&text, offset)?;
                     self.text(text.xml10_content(), offset)?;
                 }
                 Event::CData(text) => self.text(text.xml10_content(), offset)?,
@@ -144,46 +137,63 @@ impl<'a> Builder<'a> {
                 }
                 Event::Decl(declaration) => {
                     if offset != skipped {
-                        return Err(self
-                            .source
-                            .malformed(offset, "the XML declaration is not at the start"));
+                        let rule = "the XML declaration is not at the start";
+                        return Err(self.source.malformed(offset, rule));
                     }
-                    if let Some(encoding) = declaration.encoding() {
-                        let encoding = encoding
-                            .map_err(|error| self.source.malformed(offset, error.to_string()))?;
-                        if !["utf-8", "us-ascii", "ascii"]
-                            .contains(&encoding.to_ascii_lowercase().as_str())
-                        {
-                            let rule =
-                                format!("encoding '{encoding}' is not supported, only UTF-8 is");
-                            return Err(self.source.malformed(offset, rule));
-                        }
-                    }
+                    self.check_encoding(&declaration, offset)?;
                 }
                 Event::PI(_) => self.markup(Content::Instruction(self.instruction(offset))),
                 Event::DocType(_) => {
-                    return Err(self
-                        .source
-                        .malformed(offset, "a document type is not processed, and not allowed"));
+                    let rule = "a document type is not processed, and not allowed";
+                    return Err(self.source.malformed(offset, rule));
                 }
                 Event::Eof => break,
             }
         }
+        self.finish()
+    }
+
+    /// Returns the document, if its root is there and closed.
+    fn finish(mut self) -> Result<Document<'a>, XmlError> {
         let end = self.source.text.len();
         if let Some(open) = self.open.last() {
             let open = self.document.tag_mut(*open);
             let line = Position::of(self.source.text, open.offset).line;
-            return Err(self.source.malformed(
-                end,
-                format!("element '{}' of line {line} is not closed", open.name),
-            ));
+            let rule = format!("element '{}' of line {line} is not closed", open.name);
+            return Err(self.source.malformed(end, rule));
         }
         if self.document.nodes.is_empty() {
-            return Err(self
-                .source
-                .malformed(0, "a start tag is expected, '<' not found"));
+            let rule = "a start tag is expected, '<' not found";
+            return Err(self.source.malformed(0, rule));
         }
         Ok(self.document)
+    }
+
+    /// Checks that a text does not hold the end of a section.
+    fn check_plain(&self, text: &str, offset: usize) -> Result<(), XmlError> {
+        // A character is found sooner than a text, and mostly is not there.
+        if text.contains(']')
+            && let Some(at) = text.find("]]>")
+        {
+            let rule = "`]]>` is not allowed in text";
+            return Err(self.source.malformed(offset + at, rule));
+        }
+        Ok(())
+    }
+
+    /// Checks that a declaration names no encoding, or one that a text in memory has.
+    fn check_encoding(&self, declaration: &BytesDecl<'_>, offset: usize) -> Result<(), XmlError> {
+        let Some(encoding) = declaration.encoding() else {
+            return Ok(());
+        };
+        let encoding =
+            encoding.map_err(|error| self.source.malformed(offset, error.to_string()))?;
+        let read = ["utf-8", "us-ascii", "ascii"];
+        if read.contains(&encoding.to_ascii_lowercase().as_str()) {
+            return Ok(());
+        }
+        let rule = format!("encoding '{encoding}' is not supported, only UTF-8 is");
+        Err(self.source.malformed(offset, rule))
     }
 
     /// Opens the element whose tag, without its brackets, ends at `end`.
