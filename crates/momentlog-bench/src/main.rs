@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod beside;
 mod command;
 mod hot;
 mod libvirt;
@@ -23,15 +24,16 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|libvirt] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|libvirt] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 4] = [
+const PARTS: [(&str, Rows); 5] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
+    ("beside", beside::rows),
     ("libvirt", libvirt::rows),
 ];
 
@@ -65,6 +67,11 @@ fn main() -> Result<(), Failed> {
             "--memory" => {
                 let moments = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
                 println!("{}", state::grown(moments)?);
+                return Ok(());
+            }
+            "--fleet-memory" => {
+                let domains = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
+                println!("{}", beside::fleet_memory(domains)?);
                 return Ok(());
             }
             "--instructions" => instructions = true,

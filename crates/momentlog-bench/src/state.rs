@@ -147,7 +147,7 @@ fn opening(dir: &Path, path: &Path, effort: Effort, table: &mut Table) -> Result
     Ok(())
 }
 
-fn newest_image(path: &Path) -> Result<PathBuf, Failed> {
+pub(crate) fn newest_image(path: &Path) -> Result<PathBuf, Failed> {
     let mut images = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -422,7 +422,7 @@ pub(crate) fn grown(moments: usize) -> Result<u64, Failed> {
     Ok(after.saturating_sub(before))
 }
 
-fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_ascii_whitespace().nth(1);
     pages
