@@ -117,14 +117,31 @@ impl MadeUpFacts {
     }
 }
 
+/// Whether an event of this kind is about a moment, and whether it names a parent or the current moment.
+fn ids_of(kind: u16) -> (bool, bool) {
+    match (kind & 0xff00, kind & 0xff) {
+        (0x0200 | 0x0300, 1 | 2 | 4) => (true, true),
+        (0x0200 | 0x0300, 5) => (false, true),
+        (0x0200 | 0x0300 | 0x0500, _) => (true, false),
+        _ => (false, false),
+    }
+}
+
+/// An id where the kind has none, which few of the numbers stand for.
+fn foreign(number: u8) -> u8 {
+    number.saturating_sub(250)
+}
+
 impl MadeUpEvent {
     fn put(&self, out: &mut Vec<u8>) {
         let kind = KINDS[self.kind as usize % KINDS.len()];
         let body = self.body.clone().unwrap_or_else(|| self.made_up_body(kind));
         out.extend(kind.to_le_bytes());
         out.extend(1_u16.to_le_bytes());
-        out.extend(u64::from(self.id).to_le_bytes());
-        out.extend(u64::from(self.parent).to_le_bytes());
+        let (has_moment, has_parent) = ids_of(kind);
+        let id = |number: u8, has_it: bool| if has_it { number } else { foreign(number) };
+        out.extend(u64::from(id(self.id, has_moment)).to_le_bytes());
+        out.extend(u64::from(id(self.parent, has_parent)).to_le_bytes());
         put_len(out, body.len());
         out.extend([0; 4]);
         out.extend(body);
