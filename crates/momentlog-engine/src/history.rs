@@ -311,7 +311,10 @@ impl Subscription {
             return Ok(Vec::new());
         }
         let mut history = match self.place.take() {
-            Some(place) => History::at(&self.log, place, seen, self.seen),
+            Some(place) => {
+                self.log.check_store()?;
+                History::at(&self.log, place, seen, self.seen)
+            }
             None => self.log.history(self.seen)?,
         };
         let mut entries = Vec::new();
@@ -393,7 +396,8 @@ impl Log {
         Subscription {
             log: self.clone(),
             seen: after,
-            place: None,
+            // From the end of the log it need not begin with an image.
+            place: after.and_then(|after| self.newest_place(after)),
             fault: None,
             failed: false,
         }

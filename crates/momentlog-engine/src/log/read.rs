@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use momentlog_core::DomainUuid;
-use momentlog_store::{Receipt, Seq, Store, StoreError};
+use momentlog_store::{Head, Receipt, Seq, Store, StoreError};
 
 use super::retention::{load, start};
 use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
@@ -201,6 +201,20 @@ impl Log {
                 })
             }
         }
+    }
+
+    /// Checks that no other store stands where this one was.
+    pub(crate) fn check_store(&self) -> Result<(), StoreError> {
+        start(self.store().as_mut()).map(|_| ())
+    }
+
+    /// Returns the place behind the record `after`, if that is the last one and durable.
+    pub(crate) fn newest_place(&self, after: Head) -> Option<Place> {
+        let ledger = self.newest_ledger(after.seq)?;
+        (ledger.view.head == Some(after)).then(|| Place {
+            ledger,
+            reader: self.store().reader(),
+        })
     }
 
     /// Returns the ledger up to the record `seq`, if that is the last one and durable: copying it costs next to nothing.
