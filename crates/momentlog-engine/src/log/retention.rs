@@ -1,7 +1,9 @@
 //! Images, from which a log is opened sooner, and archives, which let it begin later.
 
+use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use momentlog_core::MomentId;
@@ -39,7 +41,8 @@ pub struct Archived {
     pub bridge: Head,
 }
 
-/// Makes images on a thread of its own, one at a time.
+/// Makes images on a thread of its own, one at a time. Releasing the store and archiving wait for it: an image that is
+/// written after them could replace the one with which the log begins.
 #[derive(Debug, Default)]
 pub(super) struct Imaging(Mutex<Option<JoinHandle<()>>>);
 
@@ -54,18 +57,29 @@ impl Imaging {
         }
     }
 
-    fn begin(&self, ledger: Ledger, writer: ImageWriter) {
+    /// Begins an image; what it becomes arrives at the receiver.
+    fn begin(&self, ledger: Ledger, writer: ImageWriter) -> Result<Receiver<Made>, EngineError> {
         self.finish();
-        let make = move || note(write_image(&ledger, writer));
-        let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match thread::Builder::new().name("image".into()).spawn(make) {
-            Ok(begun) => *thread = Some(begun),
-            Err(error) => tracing::warn!(%error, "no image was made"),
-        }
+        let (sender, made) = channel();
+        let work = move || {
+            let made = write_image(&ledger, writer);
+            note(&made);
+            let _ = sender.send(made);
+        };
+        let begun = thread::Builder::new().name("image".into()).spawn(work);
+        let begun = begun.map_err(|source| EngineError::System {
+            doing: "start a thread that makes an image",
+            source: Arc::new(source),
+        })?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        Ok(made)
     }
 }
 
-fn write_image(ledger: &Ledger, writer: ImageWriter) -> Result<Head, EngineError> {
+/// The record that an image is of.
+type Made = Result<Head, EngineError>;
+
+fn write_image(ledger: &Ledger, writer: ImageWriter) -> Made {
     let nothing = EngineError::Nothing("nothing yet that an image could save");
     let body = image::encode(ledger).ok_or(nothing)?;
     Ok(writer(&body)?)
@@ -79,17 +93,24 @@ impl Log {
     ///
     /// [`EngineError::Nothing`] if there is nothing to save; what the store says, which may keep no images.
     pub fn make_image(&self) -> Result<Head, EngineError> {
-        let (ledger, writer) = {
+        // Before the lock, so that no writer waits for an image that is being made.
+        self.imaging.finish();
+        let made = {
             let mut decider = self.enter();
             if !self.is_exclusive() {
                 self.catch_up(&mut decider)?;
                 self.acquire(&mut decider)?;
             }
             self.drain(&mut decider)?;
-            self.imaging.finish();
-            self.begin_image(&decider)?
+            let (ledger, writer) = self.begin_image(&decider)?;
+            self.imaging.begin(ledger, writer)?
         };
-        write_image(&ledger, writer)
+        made.recv().unwrap_or_else(|_| {
+            Err(EngineError::System {
+                doing: "make an image",
+                source: Arc::new(io::Error::other("its thread has panicked")),
+            })
+        })
     }
 
     /// Notes that an image is made, and returns what it is made from and what writes it.
@@ -113,9 +134,11 @@ impl Log {
         let mut decider = self.enter();
         // Only one of the threads that saw it makes it.
         if is_due() && self.is_exclusive() && self.drain(&mut decider).is_ok() {
-            match self.begin_image(&decider) {
-                Ok((ledger, writer)) => self.imaging.begin(ledger, writer),
-                Err(error) => note(Err(error)),
+            let begun = self.begin_image(&decider);
+            if let Err(error) =
+                begun.and_then(|(ledger, writer)| self.imaging.begin(ledger, writer))
+            {
+                note(&Err(error));
             }
         }
     }
@@ -230,7 +253,7 @@ impl Log {
         let moments = counters.next_moment.map_or(0, MomentId::get);
         if since >= IMAGE_ON_CLOSE.max(moments / 4) {
             let begun = self.begin_image(decider);
-            note(begun.and_then(|(ledger, writer)| write_image(&ledger, writer)));
+            note(&begun.and_then(|(ledger, writer)| write_image(&ledger, writer)));
         }
     }
 }
@@ -269,7 +292,7 @@ pub(super) fn load(
     Ok(None)
 }
 
-fn note(made: Result<Head, EngineError>) {
+fn note(made: &Made) {
     if let Err(error) = made {
         tracing::warn!(%error, "no image was made");
     }

@@ -10,12 +10,13 @@ use momentlog_store::{
 
 use super::*;
 
-/// A store whose images are only written once it is told to.
+/// A store whose images are written once the test allows it.
 #[derive(Debug)]
 struct Slow {
     inner: MemoryStore,
     begun: Sender<Head>,
     go: Option<Receiver<()>>,
+    released: Sender<()>,
 }
 
 impl Store for Slow {
@@ -48,7 +49,9 @@ impl Store for Slow {
         self.inner.acquire(wait)
     }
 
-    fn release(&mut self) {}
+    fn release(&mut self) {
+        let _ = self.released.send(());
+    }
 
     fn is_exclusive(&self) -> bool {
         true
@@ -87,15 +90,24 @@ impl Retention for Slow {
     }
 }
 
-#[test]
-fn writers_go_on_while_an_image_is_made() {
+/// A log over such a store; what says of which record an image is begun; what allows it; what says that the store was
+/// released.
+fn slow() -> (Log, Receiver<Head>, Sender<()>, Receiver<()>) {
     let (begun, has_begun) = channel();
     let (go, may_go) = channel();
+    let (released, was_released) = channel();
     let log = log_over(Box::new(Slow {
         inner: MemoryStore::new(),
         begun,
         go: Some(may_go),
+        released,
     }));
+    (log, has_begun, go, was_released)
+}
+
+#[test]
+fn writers_go_on_while_an_image_is_made() {
+    let (log, has_begun, go, _was_released) = slow();
     execute(&log, checkpoint("a"));
     let of = log.view().head().unwrap();
     std::thread::scope(|scope| {
@@ -105,6 +117,25 @@ fn writers_go_on_while_an_image_is_made() {
         assert_eq!(log.entries(None).unwrap().len(), 5);
         go.send(()).unwrap();
         assert_eq!(made.join().unwrap().unwrap(), of);
+    });
+}
+
+/// Otherwise another process could archive meanwhile, and the image would replace the one with which the log begins.
+#[test]
+fn the_store_is_not_released_before_the_image_is_written() {
+    let (log, has_begun, go, was_released) = slow();
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| log.make_image());
+        has_begun.recv().unwrap();
+        scope.spawn(|| log.release());
+        assert!(
+            was_released
+                .recv_timeout(Duration::from_millis(200))
+                .is_err()
+        );
+        go.send(()).unwrap();
+        made.join().unwrap().unwrap();
+        was_released.recv().unwrap();
     });
 }
 
