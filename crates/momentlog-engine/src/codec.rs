@@ -12,7 +12,7 @@ mod request;
 use std::sync::Arc;
 
 use momentlog_core::{DomainUuid, Event, Power, Profile, RunState};
-use momentlog_store::{Seq, Text};
+use momentlog_store::{Record, Seq, Text};
 
 use crate::call::Call;
 use crate::entry::Bridge;
@@ -169,6 +169,12 @@ pub(crate) struct Asked {
 pub(crate) struct RequestKey {
     pub(crate) id: Arc<str>,
     pub(crate) digest: [u8; 32],
+}
+
+/// Returns the time of a record, in microseconds since 1970, without decoding it; `None` if its facts are too short.
+pub(crate) fn recorded(record: &Record) -> Option<i64> {
+    let head = record.facts.get(..at::FACTS_LEN)?;
+    Some(u64_at(head, at::RECORDED).cast_signed())
 }
 
 /// Returns what a text says. An erased one is empty, which no text is that a record is given.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use momentlog_core::DomainUuid;
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
+use crate::codec::recorded;
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::ledger::Ledger;
@@ -195,15 +196,15 @@ impl<'a> History<'a> {
 
     /// Reads on until the next record is later than a time.
     pub(crate) fn view_as_of(mut self, time: i64) -> Result<View, EngineError> {
-        loop {
-            let before = self.place.ledger.view.clone();
-            // Times never fall.
-            match self.replay_next() {
-                Some(Ok(entry)) if entry.recorded <= time => {}
-                Some(Err(error)) => return Err(error),
-                Some(Ok(_)) | None => return Ok(before),
+        while let Some(record) = self.next_record() {
+            let record = record?;
+            // Times never fall. One that cannot be read is the fault of its replay.
+            if recorded(&record).is_some_and(|recorded| recorded > time) {
+                break;
             }
+            self.place.ledger.replay(&record)?;
         }
+        Ok(self.place.ledger.view)
     }
 
     /// Reads on until the state is that after the record `seq`, or the end of the log if that is before it.

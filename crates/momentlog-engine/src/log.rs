@@ -206,12 +206,9 @@ impl Log {
                 return Ok(view);
             }
             // The writers of this process wake it; what others write is found by the next look.
-            let look = if self.is_exclusive() {
-                left
-            } else {
-                left.min(LOOK)
-            };
-            self.published.wait(seen, look);
+            let is_due = || (!self.is_exclusive()).then_some(LOOK);
+            self.published
+                .wait(seen, || is_due().map_or(left, |look| left.min(look)));
         }
     }
 
@@ -293,8 +290,6 @@ impl Log {
         let mut decider = self.enter();
         self.stop_writing(&mut decider);
         decider.waited = Duration::ZERO;
-        // Who waits for news must look at the store from now on.
-        self.published.wake();
     }
 
     /// Decides, applies, records and publishes a typed command.
@@ -446,6 +441,13 @@ impl Log {
         self.exclusive.load(Ordering::Acquire)
     }
 
+    /// From now on other processes may append: those who wait for news look at the store.
+    fn share(&self) {
+        if self.exclusive.swap(false, Ordering::AcqRel) {
+            self.published.wake();
+        }
+    }
+
     pub(crate) fn store(&self) -> MutexGuard<'_, Box<dyn Store>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -464,7 +466,7 @@ impl Log {
             decider.ledger = Ledger::new(self.options.profile);
             decider.generation = self.queue.generation();
             decider.stale = false;
-            self.exclusive.store(false, Ordering::Release);
+            self.share();
         }
         decider
     }
@@ -493,7 +495,7 @@ impl Log {
         if self.is_exclusive() && self.drain(decider).is_ok() {
             self.make_image_if_worth_it(decider);
         }
-        self.exclusive.store(false, Ordering::Release);
+        self.share();
         self.store().release();
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{channel, sync_channel};
-use std::thread;
 
 use momentlog_core::{BrokenState, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
@@ -169,7 +167,19 @@ fn verify_once(
             None => replayer.faults.push(ImageFault::Missing(start.seq)),
         }
     }
-    let (log, replayer) = read_and_replay(&mut store, receipt, progress, replayer)?;
+    let read = replay::in_lots(
+        |record| replayer.take(record),
+        |each| {
+            momentlog_store::verify(&mut store, receipt, &mut |record| {
+                progress(record.seq.get());
+                each(record);
+            })
+        },
+    );
+    let log = read.map_err(|source| EngineError::System {
+        doing: "start a thread that replays",
+        source: Arc::new(source),
+    })??;
     let state = replayer.ledger.view().state();
     let domains: Vec<_> = state.domains().collect();
     let counts = (
@@ -189,52 +199,6 @@ fn verify_once(
         images: replayer.faults,
         images_sound: replayer.sound,
         images_ignored,
-    })
-}
-
-/// Reads and checks the log on this thread, and replays it on another.
-fn read_and_replay(
-    store: &mut FileStore,
-    receipt: Option<Receipt>,
-    progress: &mut dyn FnMut(u64),
-    mut replayer: Replayer,
-) -> Result<(VerifyReport, Replayer), EngineError> {
-    thread::scope(|scope| {
-        let (sender, lots) = sync_channel::<Vec<Record>>(replay::LOTS);
-        let (back, used) = channel();
-        let replaying = move || {
-            for lot in lots {
-                for record in &lot {
-                    replayer.take(record);
-                }
-                let _ = back.send(lot);
-            }
-            replayer
-        };
-        let replaying = thread::Builder::new().spawn_scoped(scope, replaying);
-        let replaying = replaying.map_err(|source| EngineError::System {
-            doing: "start a thread that replays",
-            source: Arc::new(source),
-        })?;
-        let (mut lot, mut bytes) = (Vec::new(), 0);
-        let read = momentlog_store::verify(store, receipt, &mut |record| {
-            progress(record.seq.get());
-            bytes += replay::size(&record);
-            lot.push(record);
-            if lot.len() == replay::LOT || bytes >= replay::LOT_BYTES {
-                bytes = 0;
-                // A thread that has ended is found when it is joined.
-                let _ = sender.send(std::mem::take(&mut lot));
-                // Memory is given back where it was taken.
-                used.try_iter().for_each(drop);
-            }
-        });
-        let _ = sender.send(lot);
-        drop(sender);
-        let replayer = replaying
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((read?, replayer))
     })
 }
 

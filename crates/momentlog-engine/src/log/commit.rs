@@ -1,7 +1,6 @@
 //! From decided events to drafts of records.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use momentlog_core::State;
 use momentlog_store::{Draft, FRAME_LEN_MAX, LogId, Seq, StoreError};
@@ -224,7 +223,7 @@ impl Log {
                 self.published.publish(view);
             }
             // The ledger is replayed from the log before the next decision.
-            None => self.exclusive.store(false, Ordering::Release),
+            None => self.share(),
         }
         Ok(())
     }

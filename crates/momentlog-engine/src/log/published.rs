@@ -1,6 +1,6 @@
 //! The newest durable state, for everybody who reads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,21 +52,24 @@ impl Published {
 
     /// Wakes all waiters, so that they look again.
     pub(super) fn wake(&self) {
+        // A waiter counts itself before it looks: one that saw the state of before is counted here.
+        fence(Ordering::SeqCst);
         if self.waiters.load(Ordering::SeqCst) > 0 {
             drop(self.waiting());
             self.news.notify_all();
         }
     }
 
-    /// Waits until the view has a record after `seen`, or is woken, or `wait` is over; returns the newest view.
-    pub(super) fn wait(&self, seen: Option<Seq>, wait: Duration) -> Arc<View> {
+    /// Waits until the view has a record after `seen`, or is woken, or the time is over that `most` returns. `most` is asked
+    /// when a wake-up is not missed any more.
+    pub(super) fn wait(&self, seen: Option<Seq>, most: impl FnOnce() -> Duration) {
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let waiting = self.waiting();
         if self.newest().head.map(|head| head.seq) <= seen {
-            drop(self.news.wait_timeout(waiting, wait));
+            drop(self.news.wait_timeout(waiting, most()));
         }
         self.waiters.fetch_sub(1, Ordering::SeqCst);
-        self.newest()
     }
 
     fn waiting(&self) -> MutexGuard<'_, ()> {

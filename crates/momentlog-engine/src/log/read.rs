@@ -178,29 +178,16 @@ impl Log {
         let mut store = self.store();
         // It is also compared here that no other store stands where this one was.
         start(store.as_mut())?;
-        match store.reader() {
-            Some(mut reader) => {
+        let mut reader = store.reader();
+        let ledger = match (newest, &mut reader) {
+            (Some(ledger), _) => ledger,
+            (None, Some(reader)) => {
                 drop(store);
-                let ledger = match newest {
-                    Some(ledger) => ledger,
-                    None => self.ledger_in(reader.as_mut(), behind)?,
-                };
-                Ok(Place {
-                    ledger,
-                    reader: Some(reader),
-                })
+                self.ledger_in(reader.as_mut(), behind)?
             }
-            None => {
-                let ledger = match newest {
-                    Some(ledger) => ledger,
-                    None => self.ledger_in(store.as_mut(), behind)?,
-                };
-                Ok(Place {
-                    ledger,
-                    reader: None,
-                })
-            }
-        }
+            (None, None) => self.ledger_in(store.as_mut(), behind)?,
+        };
+        Ok(Place { ledger, reader })
     }
 
     /// Checks that no other store stands where this one was.

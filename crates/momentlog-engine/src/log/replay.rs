@@ -1,14 +1,15 @@
 //! Replaying many records: one thread reads and verifies them, another applies them.
 
+use std::io;
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 use momentlog_store::{LogId, Record, Store, Text};
 
 use super::chain;
 use super::read::CannotRead;
-use crate::ledger::{Ledger, ReplayError};
+use crate::ledger::Ledger;
 
 /// Records that are handed over at once, unless they are large.
 pub(crate) const LOT: usize = 512;
@@ -17,81 +18,93 @@ pub(crate) const LOT: usize = 512;
 pub(crate) const LOT_BYTES: usize = 1 << 20;
 
 /// Lots that may wait.
-pub(crate) const LOTS: usize = 4;
+const LOTS: usize = 4;
 
-/// Brings a ledger to the end of the log. A second thread is used only where there is more than one lot to read.
+/// Brings a ledger to the end of the log.
 pub(super) fn read_on(
     store: &mut dyn Store,
     known: &OnceLock<LogId>,
     ledger: &mut Ledger,
 ) -> Result<(), CannotRead> {
     let after = ledger.view.head;
+    let mut fault = None;
+    let replay = |record: &Record| {
+        if fault.is_none() {
+            fault = ledger.replay(record).err();
+        }
+    };
+    let read = in_lots(replay, |each| {
+        chain::read(store, known, after, &mut |record| {
+            each(record);
+            Ok(())
+        })
+    });
+    match (fault, read) {
+        (Some(error), _) => Err(CannotRead::Replay(error)),
+        (None, Err(error)) => Err(CannotRead::Thread(error)),
+        (None, Ok(read)) => read.map_err(CannotRead::Store),
+    }
+}
+
+/// Calls `read` with what takes records, and `apply` with each of them, in order: on a second thread, once there is more
+/// than one lot. Returns what `read` returns.
+///
+/// # Errors
+///
+/// That no thread can be started; the records up to there were applied.
+pub(crate) fn in_lots<T>(
+    mut apply: impl FnMut(&Record) + Send,
+    read: impl FnOnce(&mut dyn FnMut(Record)) -> T,
+) -> io::Result<T> {
+    let apply = &mut apply;
     thread::scope(|scope| {
-        let mut ledger = Some(ledger);
+        let mut apply = Some(apply);
         let mut other = None;
         let mut refused = None;
         let mut lot = Vec::new();
         let mut bytes = 0;
-        let read = chain::read(store, known, after, &mut |record| {
+        let read = read(&mut |record| {
             bytes += size(&record);
             lot.push(record);
             if lot.len() < LOT && bytes < LOT_BYTES {
-                return Ok(());
+                return;
             }
             bytes = 0;
-            if let Some(ledger) = ledger.take() {
-                let (sender, receiver) = sync_channel(LOTS);
+            if let Some(apply) = apply.take() {
+                let (sender, lots) = sync_channel::<Vec<Record>>(LOTS);
                 let (back, used) = channel();
-                let apply = move || apply(ledger, &receiver, &back);
-                match thread::Builder::new().spawn_scoped(scope, apply) {
+                let work = move || {
+                    for lot in lots {
+                        lot.iter().for_each(&mut *apply);
+                        let _ = back.send(lot);
+                    }
+                };
+                match thread::Builder::new().spawn_scoped(scope, work) {
                     Ok(thread) => other = Some((sender, used, thread)),
                     Err(error) => refused = Some(error),
                 }
             }
             let lot = std::mem::take(&mut lot);
             if let Some((sender, used, _)) = &other {
-                // It has stopped at a record that does not fit, if it does not listen any more.
+                // A thread that has panicked is found when it is joined.
                 let _ = sender.send(lot);
                 // Memory is given back where it was taken.
                 used.try_iter().for_each(drop);
             }
-            Ok(())
         });
-        let fault = match (other, ledger) {
+        match (other, apply) {
             (Some((sender, _, thread)), _) => {
                 let _ = sender.send(lot);
                 drop(sender);
                 thread
                     .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             }
-            (None, Some(ledger)) => replay(ledger, &lot),
-            (None, None) => None,
-        };
-        match (fault, refused) {
-            (Some(error), _) => Err(CannotRead::Replay(error)),
-            (None, Some(error)) => Err(CannotRead::Thread(error)),
-            (None, None) => read.map_err(CannotRead::Store),
+            (None, Some(apply)) => lot.iter().for_each(apply),
+            (None, None) => {}
         }
+        refused.map_or(Ok(read), Err)
     })
-}
-
-/// Applies lots as they come, and gives them back; returns the fault at which it stopped.
-fn apply(
-    ledger: &mut Ledger,
-    lots: &Receiver<Vec<Record>>,
-    back: &Sender<Vec<Record>>,
-) -> Option<ReplayError> {
-    lots.iter().find_map(|lot| {
-        let fault = replay(ledger, &lot);
-        let _ = back.send(lot);
-        fault
-    })
-}
-
-fn replay(ledger: &mut Ledger, records: &[Record]) -> Option<ReplayError> {
-    let mut replayed = records.iter().map(|record| ledger.replay(record));
-    replayed.find_map(Result::err)
 }
 
 /// Bytes of facts and texts of a record.

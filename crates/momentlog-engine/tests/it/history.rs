@@ -71,19 +71,21 @@ fn a_history_from_a_record_begins_behind_it() {
 
 #[test]
 fn a_writer_of_this_process_wakes_a_subscriber() {
+    const WAIT: Duration = Duration::from_mins(1);
     let log = Arc::new(log());
     let end = log.view().head();
     for _ in 0..20 {
         let mut subscription = log.subscribe(end);
         let waiter = std::thread::spawn(move || {
             let begun = Instant::now();
-            let entries = subscription.next(Duration::from_mins(1)).unwrap();
+            let entries = subscription.next(WAIT).unwrap();
             (entries.len(), begun.elapsed())
         });
         execute(&log, Action::ChangeState(StateChange::Suspend));
         execute(&log, Action::ChangeState(StateChange::Resume));
         let (count, after) = waiter.join().unwrap();
-        assert!(count > 0, "it was not woken within {after:?}");
+        // One that is not woken sleeps until its wait is over, and finds the entries then.
+        assert!(count > 0 && after < WAIT, "{count} after {after:?}");
     }
 }
 
@@ -180,4 +182,34 @@ fn what_was_submitted_is_durable_after_a_flush() {
     assert_eq!(log.view().head().unwrap().seq.get(), 4);
     assert_eq!(log.answer(pending.unwrap()).unwrap()[0].seq.get(), 4);
     log.close().unwrap();
+}
+
+/// The one writer of a store need not look at it. Once others may write, a waiter must.
+#[test]
+fn a_waiter_looks_at_the_store_once_another_process_may_write() {
+    const WAIT: Duration = Duration::from_mins(1);
+    let dir = tempfile::tempdir().unwrap();
+    let files = || Box::new(FileStore::new(RealDisk::new(dir.path().join("store"))));
+    let log = Arc::new(log_over(files()));
+    let other = Log::over(files(), Options::default());
+    // In most rounds the waiter is asleep when the store is released.
+    for round in 0..20 {
+        let mut subscription = log.subscribe(log.refresh().unwrap().head());
+        let waiter = std::thread::spawn(move || {
+            let begun = Instant::now();
+            let entries = subscription.next(WAIT).unwrap();
+            (entries.len(), begun.elapsed())
+        });
+        std::thread::yield_now();
+        log.release();
+        let change = [StateChange::Suspend, StateChange::Resume][round % 2];
+        execute(&other, Action::ChangeState(change));
+        let (count, after) = waiter.join().unwrap();
+        assert!(count == 1 && after < WAIT, "{count} after {after:?}");
+        other.release();
+        // It is the one writer again.
+        let back = [StateChange::Resume, StateChange::Suspend][round % 2];
+        execute(&log, Action::ChangeState(back));
+        execute(&log, Action::ChangeState(change));
+    }
 }
