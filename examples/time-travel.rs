@@ -1,4 +1,4 @@
-//! The state as of any record: what was there before somebody deleted it, and who that was.
+//! The state as of any record: what was there before it was deleted, and who deleted it.
 //!
 //! `cargo run --example time-travel`
 #![expect(clippy::print_stdout, reason = "it is a program")]

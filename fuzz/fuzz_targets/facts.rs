@@ -1,5 +1,5 @@
 #![no_main]
-//! Facts and texts that somebody made up, in a log whose chain is whole.
+//! Made-up facts and texts, in a log whose chain is whole.
 
 libfuzzer_sys::fuzz_target!(
     |made_up: Vec<momentlog_proptests::untrusted::MadeUpFacts>| {

@@ -1,5 +1,5 @@
 #![no_main]
-//! An image that somebody changed and gave correct checksums.
+//! A changed image with correct checksums.
 
 use momentlog_proptests::{Op, untrusted};
 

@@ -44,7 +44,7 @@ pub enum Step {
     Archive,
     /// Close the store and open it again.
     Reopen,
-    /// One command that expects the revision which its domain had so many changes before.
+    /// One command that expects the revision which its domain had that many changes before.
     Expect {
         /// The command.
         op: Op,
@@ -236,7 +236,7 @@ struct Played {
     revisions: Vec<Revision>,
     /// What the store was before each time when a copy was put back.
     replaced: Vec<World>,
-    /// Whether somebody was told that it is not known what became of his command.
+    /// Whether a call ended with an unknown outcome.
     unknown: bool,
     /// The last error of the disk.
     failed: bool,
@@ -294,7 +294,7 @@ fn command(connection: &Connection, op: &Op) -> Command {
     }
 }
 
-/// Asks with the revision that the domain had so many changes before, and checks that a stale one is refused, and no other.
+/// Asks with the revision that the domain had that many changes before, and checks that a stale one is refused, and no other.
 fn expect(
     world: &World,
     connection: &Connection,
@@ -386,7 +386,7 @@ fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
                 }
             }
             Step::Image => {
-                // It changes nothing, so that it fails is nobody's loss.
+                // It changes nothing, so its failure loses nothing.
                 let _ = connection.make_image();
             }
             Step::Archive => {
@@ -655,8 +655,8 @@ impl MaxBySeq for Option<Head> {
     }
 }
 
-/// Plays a workload again and again, and lets each call fail in each way. Nothing acknowledged is lost, a caller is told
-/// whether his command may have been written, and what a reader saw before a power failure is there after it.
+/// Plays a workload again and again, and lets each call fail in each way. Nothing acknowledged is lost, a caller learns
+/// whether its command may have been written, and what a reader saw before a power failure is there after it.
 ///
 /// # Panics
 ///

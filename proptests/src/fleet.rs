@@ -560,7 +560,7 @@ fn look(reader: &Connection, store: &Connection, so_far: &[Turn]) {
     );
 }
 
-/// Checks what a store promises to whoever uses it directly.
+/// Checks what a store promises to a direct user.
 fn keeps_contract(
     open: &mut dyn FnMut() -> Box<dyn Store>,
     log: Option<LogId>,

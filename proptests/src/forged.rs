@@ -1,5 +1,5 @@
-//! Events that no command causes yet, given to `apply` between commands: jobs and holds. They are facts that somebody may
-//! have forged, so that most of them do not fit.
+//! Events that no command causes yet, given to `apply` between commands: jobs and holds. They are facts that may be
+//! forged, so that most of them do not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

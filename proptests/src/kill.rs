@@ -125,7 +125,7 @@ pub fn read_until_killed(uri: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Kills writers, and readers with them, `rounds` times on stores in `dir`. `program` is run with the words `write URI` or
-/// `read URI`, and must then call [`write_until_killed`] or [`read_until_killed`]. `progress` is told each round.
+/// `read URI`, and must then call [`write_until_killed`] or [`read_until_killed`]. `progress` is called with each round.
 ///
 /// # Errors
 ///

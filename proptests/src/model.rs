@@ -145,7 +145,7 @@ impl List {
         Ok(())
     }
 
-    /// Links a moment anew, in front of all others.
+    /// Links a moment in front of all others.
     fn link(&mut self, moment: Moment) {
         self.moments.retain(|other| other.name != moment.name);
         self.moments.insert(0, moment);

@@ -392,8 +392,8 @@ pub enum Put {
     Earlier,
     /// A copy that went on with other records, more of them, in other files.
     Fork,
-    /// An earlier copy, in the same files, between two commands. Whoever overwrites a file in the middle of somebody's write
-    /// has half of both, unless it is the moment before that write: see [`undo_everywhere`].
+    /// An earlier copy, in the same files, between two commands. A file that is overwritten in the middle of a write
+    /// holds half of both, unless the copy is of the moment before that write: see [`undo_everywhere`].
     EarlierInPlace,
     /// As the fork, in the same files, between two commands.
     ForkInPlace,

@@ -100,7 +100,7 @@ impl Store for SharedStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        // Whoever reads may ask the store meanwhile.
+        // A reader may ask the store meanwhile.
         let mut records = Vec::new();
         let after = after.filter(|_| !self.has(StoreFault::IgnoresAfter));
         self.store().read(after, &mut |record| {

@@ -337,7 +337,7 @@ impl SimDisk {
     }
 }
 
-/// Which of so many pieces land, the last one of them torn or not.
+/// Which of `count` pieces land, the last one of them torn or not.
 fn landings(count: usize, samples: usize, seed: u64) -> Vec<(Vec<bool>, bool)> {
     let mut found = Vec::new();
     if count <= EXHAUSTIVE_MAX {

@@ -30,7 +30,7 @@ pub struct Tampered {
     pub cuts: u64,
     /// Those that `verify` found with a receipt.
     pub cuts_found: u64,
-    /// Records swapped, repeated, removed, taken from another log, or written anew with all that follows; copies put back,
+    /// Records swapped, repeated, removed, taken from another log, or written again with all that follows; copies put back,
     /// as a whole or some of their files.
     pub records: u64,
     /// Those that `verify` found with a receipt.
@@ -320,7 +320,7 @@ fn put_back(tampered: &mut Tampered) {
     }
 }
 
-/// Records in another order, of another log, and a tail that was written anew, checksums and digests included.
+/// Records in another order, of another log, and a tail that was written again, checksums and digests included.
 fn rearrange(tampered: &mut Tampered) {
     let texts = ["one", "two", "six", "ten"];
     let (disk, records) = store(LOG, &texts);
@@ -364,7 +364,7 @@ fn rearrange(tampered: &mut Tampered) {
         ]
         .concat();
         try_bytes(changed, &[Verdict::Damaged, Verdict::Truncated]);
-        // Written anew from here on, as somebody would who has the program.
+        // Written again from here on, as an attacker would who has the program.
         let mut changed = bytes[..kept * length].to_vec();
         let mut head = kept.checked_sub(1).map(|before| records[before].head());
         for index in kept..4 {

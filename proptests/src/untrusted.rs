@@ -65,7 +65,7 @@ pub fn frame(bytes: &[u8]) {
     assert!(decode_frame(&encoded, place).is_err(), "bit {at}");
 }
 
-/// A store that somebody made up or changed: records with correct checksums and digests, and then edits.
+/// A forged or changed store: records with correct checksums and digests, and then edits.
 #[derive(Clone, Debug, Arbitrary)]
 pub struct MadeUpLog {
     /// Facts and text of each record.
@@ -242,7 +242,7 @@ fn draft(facts: &[u8], text: &[u8]) -> Draft {
     }
 }
 
-/// Opens a store with an image that somebody changed and gave correct checksums.
+/// Opens a store with a changed image that has correct checksums.
 ///
 /// # Panics
 ///

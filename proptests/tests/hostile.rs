@@ -1,4 +1,4 @@
-//! What somebody made to cost as much as it can: bounded time and memory, and an error that says why.
+//! Input that is made to cost as much as it can: bounded time and memory, and an error that says why.
 //!
 //! The test command takes 4 MiB of each. The full size is
 //! `MOMENTLOG_HOSTILE_MIB=64 cargo test --release -p momentlog-proptests --test hostile -- --nocapture --test-threads=1`.

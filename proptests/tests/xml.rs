@@ -186,7 +186,7 @@ proptest! {
     }
 }
 
-/// It stands before the text, and counts where a place is told.
+/// It stands before the text, and counts in a place.
 #[test]
 fn a_byte_order_mark_is_skipped_once() {
     let domain = "<domain type='kvm'><name>é</name><os><type>hvm</type></os></domain>";
@@ -242,7 +242,7 @@ fn a_domain_that_is_at_hand_is_taken_as_it_is() {
         "<domaincheckpoint><name>c</name><creationTime>1</creationTime>{first}</domaincheckpoint>"
     );
     for _ in 0..2 {
-        // The first time it is read anew, because no schema has seen it.
+        // The first time it is read in full, because no schema has seen it.
         let read = read_checkpoint_redefine(&checkpoint, &recent, || FRESH).unwrap();
         assert_eq!(read.def.domain, Some(kept.clone()));
     }

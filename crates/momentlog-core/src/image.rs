@@ -1,6 +1,6 @@
 //! A state as plain parts, and back.
 //!
-//! This is for whoever keeps a state in an image, `momentlog-engine`, and for the suites that check it. Parts are input:
+//! This is for `momentlog-engine`, which keeps a state in an image, and for the suites that check it. Parts are input:
 //! what does not fit together is refused when a state is made of it. A list's part is in the list's own module.
 
 use std::sync::Arc;

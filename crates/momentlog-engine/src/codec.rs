@@ -237,4 +237,4 @@ pub(crate) fn asked_by(actor: &str) -> Asked {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ pub struct Step {
     pub after: View,
 }
 
-/// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and whoever reads may use
+/// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and the reader may use
 /// the log meanwhile. It ends at the end that the log has when it gets there.
 ///
 /// A record that cannot be read is an error after all entries before it, and ends the history. If records behind the

@@ -443,7 +443,7 @@ fn decode_list<D: PartialEq + Send + Sync>(
     Ok(list.map_err(BrokenState::from)?)
 }
 
-/// Takes so many bytes from the front, if there are as many.
+/// Splits off the first `bytes` bytes, if there are enough.
 fn take<'a>(rest: &mut &'a [u8], bytes: u64) -> Option<&'a [u8]> {
     let (taken, after) = rest.split_at_checked(usize::try_from(bytes).ok()?)?;
     *rest = after;
@@ -494,3 +494,6 @@ fn seq_from(value: u64) -> Result<Seq, DecodeError> {
     let what = "seq";
     Seq::new(value).ok_or(DecodeError::Word { what, value })
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ pub struct Verification {
 /// What is wrong with an image, or with a bridge that names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageFault {
-    /// It holds another state than the records give: somebody made it up.
+    /// It holds another state than the records give.
     #[error("the image of record {0} is not what the log gives")]
     Differs(Seq),
     /// The log begins with it, and it is not there or cannot be read.
@@ -70,7 +70,7 @@ impl Verification {
 
 /// Verifies the store in a directory from its bytes alone, together with its archive if that is given, and changes
 /// nothing. Images are compared with what the log gives, and never used in its place, except for records that were
-/// archived and are not given. `progress` is told how many records have been read, after each.
+/// archived and are not given. `progress` is called after each record, with its seq.
 ///
 /// # Errors
 ///

@@ -67,7 +67,7 @@ pub trait Store: std::fmt::Debug + Send {
     fn is_exclusive(&self) -> bool;
 
     /// Returns another handle of the same store, for reading beside this one; `None` if it has no other. The engine reads
-    /// the history with it, so that nobody waits for that.
+    /// the history with it, so that no writer waits for a reader.
     fn reader(&self) -> Option<Box<dyn Store>> {
         None
     }

@@ -2,7 +2,7 @@
 //!
 //! Some calls of snapshots have no counterpart here, as in libvirt: num, list names, num children and list children
 //! names were racy and have `list_all` in their place; current and is-current would only name the leaf of the chain;
-//! has-metadata is always so; and nobody reverts to a checkpoint, one restores a backup.
+//! has-metadata is always so; and a guest does not revert to a checkpoint: a backup is restored.
 
 use std::fmt;
 use std::sync::Arc;

@@ -124,14 +124,14 @@ impl Connection {
         let read_only = options.read_only;
         let connection = Connection::over(store, options);
         match connection.refresh() {
-            // There is a store. What is wrong with it is told by the calls, and by `verify`.
+            // There is a store. The calls and `verify` say what is wrong with it.
             Err(error)
                 if matches!(
                     error.store(),
                     Some(StoreError::Damaged { .. } | StoreError::Archived { .. })
                 ) => {}
             Err(error) if read_only => return Err(error),
-            // A store that is not there yet, or cannot be read, is told by the calls that need it.
+            // The calls that need the store say that it is not there yet, or cannot be read.
             _ => {}
         }
         Ok(connection)
@@ -150,7 +150,7 @@ impl Connection {
         }
     }
 
-    /// Returns the same connection for somebody else, or for another reason: every handle that comes from it carries
+    /// Returns the same connection for another caller, or for another reason: every handle that comes from it carries
     /// this provenance into the records that it makes.
     #[must_use]
     pub fn with_provenance(&self, provenance: Provenance) -> Connection {
@@ -162,7 +162,7 @@ impl Connection {
     }
 
     /// Returns the connection for asking once more: if the request id of its provenance was recorded, all that it and its
-    /// handles look up and read is as it was right before that record, so that whoever asks the same way makes the same
+    /// handles look up and read is as it was right before that record, so that a caller who asks the same way makes the same
     /// call and gets the first answer. Otherwise, and when that record was archived, it is the same connection; what is looked
     /// up by a name is then taken to have been there.
     ///
@@ -319,7 +319,7 @@ impl Connection {
             .map(|archived| self.domain_handle(archived, &said.to_string())))
     }
 
-    /// Defines a domain persistently, or defines it anew. Follows `virDomainDefineXML`.
+    /// Defines a domain persistently, or changes its definition. Follows `virDomainDefineXML`.
     ///
     /// # Errors
     ///
@@ -397,7 +397,7 @@ impl Connection {
 
     /// The facts of the driver that the store answers as.
     pub(crate) fn driver(&self) -> &'static Driver {
-        // What cannot be read is told by the call itself.
+        // The call itself says what cannot be read.
         let view = self.read().unwrap_or_else(|_| self.log.view());
         Driver::of(view.state().profile())
     }

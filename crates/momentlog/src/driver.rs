@@ -192,7 +192,7 @@ impl Driver {
         let Some(needed) = self.bitmap_format else {
             return Ok(());
         };
-        // What is wrong with the disks themselves is told by the decision.
+        // The decision says what is wrong with the disks themselves.
         let aligned = align_disks(disks, domain.def()).unwrap_or_default();
         for (tracked, disk) in aligned.iter().zip(&domain.def().disks) {
             if let Some(format) = disk.format.as_deref()

@@ -1,4 +1,4 @@
-//! libvirt's remote procedures, and which call of this crate each of them is: one table, for whoever is asked by a number
+//! libvirt's remote procedures, and which call of this crate each of them is: one table, for a caller that is asked by a number
 //! (a socket) or by the name of libvirt's function (a recording).
 //!
 //! ```

@@ -51,7 +51,7 @@ fn every_recorded_call_is_a_procedure_and_every_procedure_but_five_is_recorded()
         .iter()
         .map(|procedure| procedure.name().to_owned())
         .collect();
-    // libvirt's client knows the name of its handle, and asks nobody.
+    // libvirt's client knows the name of its handle, and makes no call.
     assert_eq!(
         recorded.difference(&procedures).collect::<Vec<_>>(),
         ["virDomainCheckpointGetName", "virDomainSnapshotGetName"]

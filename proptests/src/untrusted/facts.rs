@@ -1,4 +1,4 @@
-//! Records that nobody decided, in a log whose chain is whole.
+//! Records that were never decided, in a log whose chain is whole.
 
 use std::sync::Arc;
 
@@ -296,7 +296,7 @@ fn put_domain(out: &mut Vec<u8>, seq: u8, index: u8, facts: bool) {
     }
 }
 
-/// Replays a log whose chain is whole, but whose facts and texts somebody made up.
+/// Replays a log whose chain is whole, but whose facts and texts are made up.
 ///
 /// # Panics
 ///
@@ -320,7 +320,7 @@ pub fn facts(made_up: &[MadeUpFacts]) {
     let connection: Connection = connection(Box::new(store), Arc::new(ManualClock::default()));
     if let Ok(view) = connection.refresh() {
         assert_eq!(view.state().check(), Ok(()));
-        // Also of a state that nobody would have decided, the log can go on.
+        // The log can go on also after a state that no command leads to.
         let command = Command {
             domain: UUID,
             action: Op::Define.action(0, Profile::Own.policy()),

@@ -290,7 +290,7 @@ fn the_window_of_request_ids_is_set_with_the_default_policy() {
     }
 }
 
-/// Two backup tools share a guest that is created anew every evening, and put parentless checkpoints back.
+/// Two backup tools share a guest that is created again every evening, and put parentless checkpoints back.
 #[test]
 fn a_night_of_two_backup_tools_passes_where_new_domains_have_no_chain() {
     let program = Program::new();

@@ -216,7 +216,7 @@ impl Index {
     ///
     /// Versions in several threads insert and look up at once, without a lock. That is right because an entry is a hint and
     /// never an answer: a lookup compares every hit with a row of its own version, and passes over entries of others. A
-    /// version finds its own entries: it inserted them, or was cloned after that, and whoever hands a clone to another
+    /// version finds its own entries: it inserted them, or was cloned after that, and a thread that hands a clone to another
     /// thread makes all earlier stores visible there. Places are only ever filled, and each by one exchange, so a probe that
     /// passed over a place stays valid. `taken` counts attempts, and so never less than the places that are filled.
     fn insert(&self, entry: Entry) -> bool {

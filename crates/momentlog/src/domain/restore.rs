@@ -494,7 +494,7 @@ fn cycle(files: &[File], children: &[Vec<usize>]) -> Error {
             above[*child] = Some(index);
         }
     }
-    // Whoever climbs from a file that no root reaches comes to a cycle, and whoever climbs on stays in it.
+    // A climb from a file that no root reaches comes to a cycle, and stays in it.
     let climb = |from: usize, steps: usize| (0..steps).try_fold(from, |at, _| above[at]);
     let inside = (0..files.len()).find_map(|index| climb(index, files.len()));
     let inside = inside.expect("a file that no root reaches is below a cycle");

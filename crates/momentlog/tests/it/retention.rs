@@ -352,7 +352,7 @@ fn what_is_submitted_is_answered_when_it_is_waited_for() {
     let first = store.submit(&create(&domain, "a")).unwrap();
     let twice = store.submit(&create(&domain, "a")).unwrap();
     let second = store.submit(&create(&domain, "b")).unwrap();
-    // Nothing of it is durable, so nobody is told of it.
+    // Nothing of it is durable, so it is not published.
     assert_eq!(store.view().head().unwrap().seq.get(), 2);
     assert_eq!(names(&domain), [""; 0]);
     assert_eq!(second.wait().unwrap().seq.get(), 4);

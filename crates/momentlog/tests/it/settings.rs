@@ -127,7 +127,7 @@ fn a_transient_guest_that_is_created_once_more_has_the_policy_that_was_set() {
     assert_eq!(guest.policy().unwrap(), free);
 }
 
-/// What went with a domain is told to who reads the log: how many moments, and which.
+/// The log says what went with a domain: how many moments, and which.
 #[test]
 fn an_entry_that_removes_a_domain_has_the_moments_that_went_with_it() {
     let scratch = Scratch::new();
