@@ -1,6 +1,6 @@
 //! The vector of `docs/format/images.txt` holds images to the page; what no image may hold is refused.
 
-use momentlog_core::{Broken, Change, Event, MomentChange, Profile, Scope};
+use momentlog_core::{Change, Event, MomentChange, Profile};
 use momentlog_store::{Digest, Head, LogId, Record, Seq};
 
 use crate::codec::tests::{id, name, uuid};

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::remembered::is_named;
 use super::{FileStore, TEMPORARY};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::frame::{self, FRAME_LEN_MAX, HEADER_LEN, array_at, header_checksum, u32_at, u64_at};
@@ -178,8 +179,9 @@ impl FileStore {
     /// Returns what writes an image of the log as it is now, and removes those that are not needed any more.
     pub(super) fn writer_of_image(&mut self) -> Result<ImageWriter, StoreError> {
         self.check_writable()?;
-        let end = self.writer.as_ref().map(|writer| writer.end);
-        let (Some(end), Some(log)) = (end, self.log) else {
+        let writer = self.writer.as_ref();
+        let own = writer.map(|writer| (writer.end, writer.lock.id));
+        let (Some((end, lock)), Some(log)) = (own, self.log) else {
             return Err(StoreError::Unsupported {
                 doing: "make an image without being the writer",
             });
@@ -191,17 +193,11 @@ impl FileStore {
         };
         let start = self.read_start()?.map(|(_, start)| start.seq);
         let disk = self.disk.clone();
-        let lock = self.writer.as_ref().map(|writer| writer.lock.id);
         Ok(Box::new(move |body| {
-            // Somebody may have put another store in place meanwhile.
+            // Another store may have been put in place meanwhile.
             let is_own = || {
-                let found = disk.id_of(LOCK);
-                match found.as_ref().map_err(io::Error::kind) {
-                    Ok(found) if Some(*found) == lock => return Ok(()),
-                    Ok(_) | Err(io::ErrorKind::NotFound) => {}
-                    Err(_) => {
-                        found.map_err(StoreError::io("open", disk.path_of(LOCK)))?;
-                    }
+                if is_named(disk.as_ref(), LOCK, lock)? {
+                    return Ok(());
                 }
                 Err(StoreError::Replaced {
                     path: disk.path().into(),

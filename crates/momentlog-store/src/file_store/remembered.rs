@@ -7,7 +7,7 @@ use std::io;
 
 use super::opened::{OpenSegment, Opened};
 use super::{FileStore, HEAD, Writer, unknown};
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile, FileId};
 use crate::head::{HEAD_LEN, HEAD_MAGIC, Mark};
 use crate::lock::LOCK;
 use crate::segment::{Cursor, segment_name};
@@ -196,11 +196,7 @@ impl FileStore {
     }
 
     fn is_named(&self, name: &str, file: &Opened) -> Result<bool, StoreError> {
-        match self.disk.id_of(name) {
-            Ok(id) => Ok(id == file.id),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(StoreError::io("open", self.path(name))(error)),
-        }
+        is_named(self.disk.as_ref(), name, file.id)
     }
 
     /// Whether the record before the cursor is where this handle has read it, or was moved to an archive: then nothing is
@@ -250,5 +246,14 @@ impl FileStore {
             had,
             found,
         }
+    }
+}
+
+/// Whether the file of this name is the one with this id.
+pub(super) fn is_named(disk: &dyn Disk, name: &str, id: FileId) -> Result<bool, StoreError> {
+    match disk.id_of(name) {
+        Ok(found) => Ok(found == id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io("open", disk.path_of(name))(error)),
     }
 }
