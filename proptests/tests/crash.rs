@@ -82,6 +82,15 @@ fn put_back() -> Vec<Step> {
     ]
 }
 
+/// A copy that is put back in the same files after a new segment was begun: the writer goes on in one that has no name any
+/// more, and only `head` is both its own and the copy's.
+fn put_back_without_the_last_segment() -> Vec<Step> {
+    let mut steps = vec![Step::Do(Op::Define), Step::Copy];
+    steps.extend((0..4).map(|name| Step::Do(create(name))));
+    steps.push(Step::PutBack { in_place: true });
+    steps
+}
+
 #[test]
 fn the_real_and_the_simulated_disk_behave_alike() {
     let dir = tempfile::tempdir().expect("a scratch directory can be made");
@@ -101,6 +110,7 @@ fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
     let mut workloads = 0;
     let mut total = crash_everywhere(&one_of_each(), effort);
     total += crash_everywhere(&put_back(), effort);
+    total += crash_everywhere(&put_back_without_the_last_segment(), effort);
     for steps in generated(1).take(CASES) {
         total += crash_everywhere(&steps, effort);
         workloads += 1;
@@ -121,6 +131,7 @@ fn nothing_acknowledged_is_lost_whichever_call_fails() {
     let mut workloads = 0;
     let mut total = fail_everywhere(&one_of_each(), effort);
     total += fail_everywhere(&put_back(), effort);
+    total += fail_everywhere(&put_back_without_the_last_segment(), effort);
     // Nothing comes after the archiving that would hide what its failure leaves.
     let archived = [Step::Do(Op::Define), Step::Do(create(0)), Step::Archive];
     total += fail_everywhere(&archived, effort);

@@ -95,7 +95,12 @@ impl FileStore {
     fn publish_and_look(&self, writer: &mut Writer, before: Cursor) -> Result<bool, StoreError> {
         // What is in `head` is looked at before it is written, and everything else after that, so that no call to the disk
         // comes between the last look and the answer.
-        if !self.is_told(writer)? {
+        let is_as_left = match writer.told {
+            Some(_) => self.is_told(writer)?,
+            // The last writing of `head` failed, so what it says tells nothing; the other files do.
+            None => self.is_kept(writer, writer.end)?,
+        };
+        if !is_as_left {
             return Ok(false);
         }
         writer.publish(self.log);
