@@ -176,8 +176,7 @@ pub fn kill_writers(
         }
         let mut shown = Vec::new();
         for reader in &mut readers {
-            reader.kill()?;
-            reader.wait()?;
+            kill(reader)?;
             let out = reader.stdout.take().expect("it is piped");
             shown.extend(
                 BufReader::new(out)
@@ -257,8 +256,14 @@ fn some_lines(from: &mut impl io::BufRead, count: u64) -> io::Result<Vec<String>
 
 fn kill_after(child: &mut Child, micros: u64) -> io::Result<()> {
     std::thread::sleep(Duration::from_micros(micros));
+    kill(child)
+}
+
+/// Kills a process, which must not have ended by itself: what it was told would be missing from its lines.
+fn kill(child: &mut Child) -> io::Result<()> {
     child.kill()?;
-    child.wait()?;
+    let ended = child.wait()?;
+    assert_eq!(ended.code(), None, "it ended before it was killed: {ended}");
     Ok(())
 }
 

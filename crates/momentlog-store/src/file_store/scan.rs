@@ -102,6 +102,8 @@ impl FileStore {
         // What a failed sync left behind is not served, although this handle wrote it.
         let sees_all = self.writer.is_some() && !self.poisoned;
         let is_durable = |seq: Seq| sees_all || published.is_some_and(|(_, head)| seq <= head.seq);
+        // What the caller has seen was durable then, and the writer that recovers now may not have published it yet.
+        let was_seen = |seq: Seq| after.is_some_and(|after| seq <= after.seq);
         let mut lock = None;
         let mut pending = VecDeque::new();
         let mut served = reader.cursor;
@@ -112,14 +114,14 @@ impl FileStore {
                     Some(lock) => lock,
                     None => *lock.insert(self.lock_status()?),
                 };
-                if self.poisoned || lock.held || lock.unsettled {
+                if self.poisoned || (lock.held || lock.unsettled) && !was_seen(next) {
                     break None;
                 }
             }
             match reader.next()? {
                 Next::End => break None,
                 Next::Bad(damage) => break Some(damage),
-                Next::Record(record) if is_durable(record.seq) => {
+                Next::Record(record) if is_durable(record.seq) || was_seen(record.seq) => {
                     served = reader.cursor;
                     let given = give(record);
                     if matches!(given, Err(StoreError::Stopped)) {

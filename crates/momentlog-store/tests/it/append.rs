@@ -109,6 +109,26 @@ fn a_reader_serves_nothing_beyond_head_while_somebody_writes() {
 }
 
 #[test]
+fn what_was_seen_of_a_dead_writer_is_not_truncated_while_the_next_one_recovers() {
+    let (_parent, dir) = store_of(2);
+    let before = std::fs::read(dir.join("head")).unwrap();
+    let seen = append(&mut open(&dir), &["last"]);
+    // As if the writer had died before it published, and the next one holds the lock and has not published yet.
+    std::fs::write(dir.join("head"), before).unwrap();
+    let lock = std::fs::File::open(dir.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut reader = open(&dir);
+    reader
+        .read(Some(seen), &mut |record| {
+            panic!("{:?} was seen", record.seq)
+        })
+        .unwrap();
+    assert_eq!(reader.head(), Some(seen));
+    // A new reader still gets nothing that is not known to be durable.
+    assert_eq!(read(&mut open(&dir)).0.len(), 2);
+}
+
+#[test]
 fn reading_from_the_middle_starts_at_the_right_segment() {
     let (_parent, dir) = store_of(20);
     let (all, _) = read(&mut open(&dir));
