@@ -1,0 +1,177 @@
+//! The narrow seam to a hypervisor: requests in, replies out.
+//!
+//! It has two users: the QMP socket of a real QEMU, and a simulated one that tests kill and let fail at any request. So
+//! what is tested is the sequence of requests, not only its meaning.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use momentlog_core::HypervisorRun;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Leads to the monitors of guests.
+pub trait Hypervisor: fmt::Debug + Send + Sync {
+    /// Waits up to `wait` until the monitor at `socket` greets, and has it alone from then on until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnterError`].
+    fn enter(&self, socket: &Path, wait: Duration) -> Result<Box<dyn Monitor>, EnterError>;
+}
+
+/// The monitor of one run of one guest. It greets one client at a time, so whoever has it has the guest alone.
+pub trait Monitor: fmt::Debug + Send {
+    /// Which run of the hypervisor this is, if it can be told.
+    fn run(&self) -> Option<HypervisorRun>;
+
+    /// Sends one request and returns what it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Refused`] if the hypervisor refuses it: nothing was done then, and the monitor goes on. After any other
+    /// error it is unknown whether the request was done, and every later request fails.
+    fn ask(&mut self, request: &Request) -> Result<Value, AskError>;
+
+    /// Sends requests that only look, all in one write, and returns what they return, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask), of the first one that fails.
+    fn look(&mut self, requests: &[Request]) -> Result<Vec<Value>, AskError> {
+        requests.iter().map(|request| self.ask(request)).collect()
+    }
+}
+
+/// One request of QMP.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Request {
+    /// The name of the command.
+    pub execute: Cow<'static, str>,
+    /// Its arguments: an object, or null for none.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub arguments: Value,
+}
+
+impl Request {
+    /// Returns a request without arguments.
+    pub fn bare(execute: &'static str) -> Request {
+        Request {
+            execute: execute.into(),
+            arguments: Value::Null,
+        }
+    }
+
+    /// Returns a request with arguments.
+    pub fn new(execute: &'static str, arguments: Value) -> Request {
+        Request {
+            execute: execute.into(),
+            arguments,
+        }
+    }
+}
+
+/// Why a monitor cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// There is no socket: the guest ended in order, or was never there.
+    #[error("there is no monitor at {socket}: the guest is not running")]
+    Missing {
+        /// The socket.
+        socket: String,
+    },
+    /// No process listens: the hypervisor was killed or has crashed.
+    #[error("no process listens at {socket}: the hypervisor was killed or has crashed")]
+    Dead {
+        /// The socket.
+        socket: String,
+    },
+    /// It did not greet in time: another client holds it, or the hypervisor is stopped.
+    #[error(
+        "the monitor at {socket} did not greet within {} s: another client holds it, or the hypervisor is stopped",
+        wait.as_secs_f64()
+    )]
+    Held {
+        /// The socket.
+        socket: String,
+        /// How long it was waited for.
+        wait: Duration,
+    },
+    /// What answers there is no QMP monitor.
+    #[error("what answers at {socket} is no QMP monitor: {why}")]
+    NotQmp {
+        /// The socket.
+        socket: String,
+        /// What it said.
+        why: String,
+    },
+    /// The operating system refuses it.
+    #[error("cannot connect to {socket}: {source}")]
+    Io {
+        /// The socket.
+        socket: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why a request has no answer, or a bad one.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The hypervisor refuses it. Nothing was done.
+    #[error("{desc}")]
+    Refused {
+        /// The class of the error: `GenericError`, or `CommandNotFound` if the hypervisor is too old for it.
+        class: String,
+        /// What the hypervisor says.
+        desc: String,
+    },
+    /// The connection ended before the answer.
+    #[error("the monitor closed the connection before it answered `{execute}`")]
+    Closed {
+        /// The request.
+        execute: String,
+    },
+    /// There was no answer in time.
+    #[error("the monitor did not answer `{execute}` within {} s", wait.as_secs_f64())]
+    Silent {
+        /// The request.
+        execute: String,
+        /// How long it was waited for.
+        wait: Duration,
+    },
+    /// The answer is longer than may be read.
+    #[error("the answer to `{execute}` is longer than {most} bytes")]
+    TooLong {
+        /// The request.
+        execute: String,
+        /// Most bytes.
+        most: usize,
+    },
+    /// The answer is not one that QMP allows.
+    #[error("the answer to `{execute}` is not QMP: {why}")]
+    Garbage {
+        /// The request.
+        execute: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The operating system reports an error.
+    #[error("cannot ask the monitor for `{execute}`: {source}")]
+    Io {
+        /// The request.
+        execute: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl AskError {
+    /// Whether it is unknown whether the request was done.
+    pub fn leaves_unknown(&self) -> bool {
+        !matches!(self, AskError::Refused { .. })
+    }
+}
