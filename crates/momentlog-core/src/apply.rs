@@ -55,6 +55,12 @@ pub enum Misfit {
         /// The steps that were left.
         left: u64,
     },
+    /// The socket or driver of an attachment is empty, too long, or no absolute path.
+    #[error("domain {0} cannot be attached to what the event names")]
+    Attachment(DomainUuid),
+    /// A domain that is not attached was detached.
+    #[error("domain {0} is not attached to a hypervisor")]
+    NotAttached(DomainUuid),
     /// The event is about the store, and names a domain.
     #[error("the event is about the store, and names domain {0}")]
     OfStore(DomainUuid),
@@ -170,6 +176,7 @@ impl State {
                     checkpoints: MomentList::new(),
                     holds: Holds::default(),
                     jobs: OpenJobs::default(),
+                    attachment: None,
                 };
                 self.domains.insert(uuid, Arc::new(domain));
             }
@@ -213,6 +220,18 @@ impl State {
             Change::JobEnded(outcome) | Change::JobFailed(outcome) => {
                 if !self.domain_mut(uuid)?.jobs.settle(outcome.job) {
                     return Err(Misfit::JobNotOpen(outcome.job));
+                }
+            }
+            Change::HypervisorAttached(attachment) => {
+                if !attachment.is_recordable() {
+                    return Err(Misfit::Attachment(uuid));
+                }
+                self.domain_mut(uuid)?.attachment = Some(attachment.clone());
+            }
+            Change::HypervisorDetached => {
+                let domain = self.domain_mut(uuid)?;
+                if domain.attachment.take().is_none() {
+                    return Err(Misfit::NotAttached(uuid));
                 }
             }
             Change::HoldAdded { id, tag, hold } => {

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod domain;
+mod job;
 mod moments;
 mod snapshot;
 
@@ -29,7 +30,15 @@ impl State {
     /// [`Refusal`]: the first reason why not, in libvirt's order.
     pub fn decide(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
         let uuid = command.domain;
+        if let Some(domain) = self.domain(uuid) {
+            domain.admits_beside_jobs(&command.action)?;
+        }
         let changes = self.changes(uuid, &command.action)?;
+        self.events_of(uuid, changes)
+    }
+
+    /// Returns the events of changes that were decided, unless what they have in common forbids them.
+    fn events_of(&self, uuid: DomainUuid, changes: Vec<Change>) -> Result<Vec<Event>, Refusal> {
         if let Some(domain) = self.domain(uuid) {
             if let Some(moment) = domain.exceeds(&changes, self.budget) {
                 return Err(Refusal::OverBudget {
@@ -40,10 +49,7 @@ impl State {
             if changes.contains(&Change::DomainRemoved)
                 && let Some(open) = domain.jobs.iter().next()
             {
-                return Err(Refusal::JobOpen {
-                    name: domain.name.clone(),
-                    job: open.id,
-                });
+                return Err(domain.waits_for(open));
             }
         }
         Ok(changes

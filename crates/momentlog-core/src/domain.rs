@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{CheckpointList, DomainUuid, Holds, MomentId, OpenJobs, Policy, SnapshotList};
+use crate::{
+    Attachment, CheckpointList, DomainUuid, Holds, MomentId, OpenJobs, Policy, SnapshotList,
+};
 
 /// What momentlog reads from a domain's XML; everything else stays in `xml`.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -233,6 +235,7 @@ pub struct Domain {
     pub(crate) checkpoints: CheckpointList,
     pub(crate) holds: Holds,
     pub(crate) jobs: OpenJobs,
+    pub(crate) attachment: Option<Arc<Attachment>>,
 }
 
 /// Short, and without texts.
@@ -309,6 +312,11 @@ impl Domain {
     /// The open jobs.
     pub fn jobs(&self) -> &OpenJobs {
         &self.jobs
+    }
+
+    /// Where its hypervisor is asked; none if it is not.
+    pub fn attachment(&self) -> Option<&Arc<Attachment>> {
+        self.attachment.as_ref()
     }
 
     /// Whether a moment of either kind is listed.

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    CheckpointDef, DomainDef, DomainUuid, Extent, Hold, HoldTag, Job, JobId, JobOutcome, MomentId,
-    MomentName, Policy, Power, Settings, SnapshotDef,
+    Attachment, CheckpointDef, DomainDef, DomainUuid, Extent, Hold, HoldTag, Job, JobId,
+    JobOutcome, MomentId, MomentName, Policy, Power, Settings, SnapshotDef,
 };
 
 /// One fact about one domain, or about the store.
@@ -63,6 +63,10 @@ pub enum Change {
     JobEnded(JobOutcome),
     /// An open job has not done what it was begun for.
     JobFailed(JobOutcome),
+    /// The domain's hypervisor is asked there from now on.
+    HypervisorAttached(Arc<Attachment>),
+    /// The domain's hypervisor is not asked any more.
+    HypervisorDetached,
     /// A moment is held, in addition to the holds that it has.
     HoldAdded {
         /// The moment, of either kind.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 pub use crate::moment_list::{ListRow, Skeleton};
 use crate::{
-    BrokenState, Budget, CheckpointList, Domain, DomainDef, DomainUuid, Holds, JobId, MomentId,
-    OpenJobs, Policy, Power, Profile, Settings, SnapshotList, State,
+    Attachment, BrokenState, Budget, CheckpointList, Domain, DomainDef, DomainUuid, Holds, JobId,
+    MomentId, OpenJobs, Policy, Power, Profile, Settings, SnapshotList, State,
 };
 
 /// What a state is made of besides its domains, to keep it in an image.
@@ -53,6 +53,8 @@ pub struct DomainParts {
     pub holds: Holds,
     /// The open jobs.
     pub jobs: OpenJobs,
+    /// Where its hypervisor is asked.
+    pub attachment: Option<Arc<Attachment>>,
 }
 
 impl State {
@@ -118,6 +120,7 @@ impl From<DomainParts> for Domain {
             checkpoints,
             holds,
             jobs,
+            attachment,
         } = parts;
         Domain {
             uuid,
@@ -131,6 +134,7 @@ impl From<DomainParts> for Domain {
             checkpoints,
             holds,
             jobs,
+            attachment,
         }
     }
 }

@@ -46,6 +46,7 @@ mod deletion;
 mod domain;
 mod event;
 mod hold;
+mod hypervisor;
 mod ids;
 pub mod image;
 mod job;
@@ -66,6 +67,7 @@ pub use command::{
 pub use domain::{DiskLocation, Domain, DomainDef, DomainDisk, Power, RunState, SourceKind};
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use hold::{Hold, HoldTag, Holds};
+pub use hypervisor::{Attachment, BeginJob, Report};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
 pub use job::{
     Deletion, DiskEffect, EffectKind, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{DomainUuid, JobId, MomentKind, MomentName, ParentRefused, PolicyBreach, SourceKind};
+use crate::{
+    DomainUuid, JobId, JobLength, MomentKind, MomentName, ParentRefused, PolicyBreach, SourceKind,
+};
 
 /// Why a command was not accepted; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,13 +192,35 @@ pub enum Refusal {
     /// The domain does not meet the policy that was to be set.
     #[error("the domain does not meet the policy: {0}")]
     PolicyUnmet(PolicyBreach),
-    /// The domain would be gone while a job of it is open.
+    /// An open job of the domain forbids it.
     #[error("domain '{name}' has the open job {job}, which must be settled first")]
     JobOpen {
         /// The domain.
         name: Arc<str>,
         /// The open job.
         job: JobId,
+        /// The call that began it, by its number in the log.
+        call: u16,
+        /// Whether it may go on for long.
+        length: JobLength,
+    },
+    /// An open job forbids to revert.
+    #[error("domain has active block job")]
+    RevertDuringJob,
+    /// The job is not open: another process has settled it.
+    #[error("job {0} is not open")]
+    JobNotOpen(JobId),
+    /// The domain is attached to no hypervisor.
+    #[error("domain '{name}' is not attached to a hypervisor")]
+    NotAttached {
+        /// The domain.
+        name: Arc<str>,
+    },
+    /// The socket or the driver cannot be recorded.
+    #[error("'{socket}' is no absolute path of a socket that can be recorded")]
+    Attachment {
+        /// The path as given.
+        socket: Arc<str>,
     },
     /// The store has allocated every id there is.
     #[error("no moment id is left")]

@@ -46,6 +46,8 @@ calls! {
     SHUTDOWN = 33 "virDomainShutdown",
     /// A guest is paused.
     SUSPEND = 34 "virDomainSuspend",
+    /// The job of a domain is aborted.
+    ABORT_JOB = 164 "virDomainAbortJob",
     /// A snapshot is made or put back.
     SNAPSHOT_CREATE_XML = 185 "virDomainSnapshotCreateXML",
     /// A guest goes back to a snapshot.
@@ -58,6 +60,8 @@ calls! {
     CHECKPOINT_CREATE_XML = 411 "virDomainCheckpointCreateXML",
     /// Checkpoints are deleted.
     CHECKPOINT_DELETE = 417 "virDomainCheckpointDelete",
+    /// A backup is begun.
+    BACKUP_BEGIN = 421 "virDomainBackupBegin",
     /// momentlog itself gives a new store its built-in domain.
     BUILT_IN = 0x8000 "built-in domain",
     /// A typed command.
@@ -70,6 +74,16 @@ calls! {
     ARCHIVE = 0x8004 "archive",
     /// Moments are put back from a folder of their XML.
     RESTORE_MOMENTS = 0x8005 "restore moments",
+    /// A domain is attached to its hypervisor.
+    ATTACH = 0x8006 "attach",
+    /// A domain is detached from its hypervisor.
+    DETACH = 0x8007 "detach",
+    /// What was seen of a hypervisor is recorded.
+    OBSERVE = 0x8008 "observe",
+    /// An open job is settled.
+    SETTLE = 0x8009 "settle",
+    /// What differs between the log and a hypervisor is put right.
+    RECONCILE = 0x800a "reconcile",
 }
 
 impl Call {

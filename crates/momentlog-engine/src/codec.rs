@@ -69,6 +69,8 @@ mod kind {
     pub(super) const JOB_BEGUN: u16 = 0x0401;
     pub(super) const JOB_ENDED: u16 = 0x0402;
     pub(super) const JOB_FAILED: u16 = 0x0403;
+    pub(super) const HYPERVISOR_ATTACHED: u16 = 0x0404;
+    pub(super) const HYPERVISOR_DETACHED: u16 = 0x0405;
     pub(super) const HOLD_ADDED: u16 = 0x0501;
     pub(super) const HOLD_REMOVED: u16 = 0x0502;
     pub(super) const SETTINGS_SET: u16 = 0x0601;

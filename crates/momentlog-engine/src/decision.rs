@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use momentlog_core::{Command, Event, Refusal, SettingsChange, State};
+use momentlog_core::{Command, DomainUuid, Event, Refusal, Report, SettingsChange, State};
 
 use crate::View;
 
@@ -52,6 +52,22 @@ impl<'a> Decision<'a> {
     /// The rule that refuses it; the request is then as it was before.
     pub fn decide(&mut self, command: &Command) -> Result<&[Event], Refusal> {
         let events = self.state().decide(command)?;
+        let first = self.events.len();
+        self.events.extend(events);
+        Ok(&self.events[first..])
+    }
+
+    /// Decides a driver's report about a domain, and returns the events that it causes.
+    ///
+    /// # Errors
+    ///
+    /// The rule that refuses it; the request is then as it was before.
+    pub fn decide_report(
+        &mut self,
+        domain: DomainUuid,
+        report: &Report,
+    ) -> Result<&[Event], Refusal> {
+        let events = self.state().decide_report(domain, report)?;
         let first = self.events.len();
         self.events.extend(events);
         Ok(&self.events[first..])

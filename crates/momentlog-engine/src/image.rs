@@ -2,13 +2,13 @@
 //!
 //! `docs/format.md` lists its parts. They are written and read one by one, so neither needs a second copy of it all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use momentlog_core::image::{Counters, DomainParts, ListRow, Skeleton};
 use momentlog_core::{
-    Broken, BrokenState, Budget, Domain, DomainUuid, Holds, JobId, MomentId, MomentList,
-    MomentName, OpenJob, OpenJobs, Power, State,
+    Attachment, Broken, BrokenState, Budget, Domain, DomainUuid, Holds, JobId, MomentId,
+    MomentList, MomentName, OpenJob, OpenJobs, Power, State,
 };
 use momentlog_store::{Head, Seq};
 use serde::{Deserialize, Serialize};
@@ -17,14 +17,17 @@ use crate::codec::body::{
     self, StoredPolicy, StoredPower, TextRef, decode_first, encode_body, profile_from, profile_of,
 };
 use crate::codec::encode::Encoder;
-use crate::codec::job::{HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
+use crate::codec::job::{Attached, HoldAdded, JobBegun, StoredSettings, hold_from, stored_hold};
 use crate::codec::{DecodeError, Dictionary, length, u32_at, u64_at};
 use crate::ledger::Ledger;
 use crate::requests::Remembered;
 use crate::view::View;
 
-/// The version of this layout.
-const VERSION: u32 = 1;
+/// The first version of this layout: without attachments, and without requests that began open jobs.
+const WITHOUT_ATTACHMENTS: u32 = 1;
+
+/// The version of this layout that has them. An image is written in the first version that can say all that it holds.
+const WITH_ATTACHMENTS: u32 = 2;
 
 /// Bytes of one moment besides its name, and where in them its parts are.
 const ROW_LEN: usize = 32;
@@ -109,8 +112,18 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
     let counters = state.counters();
     let mut texts: Vec<_> = ledger.dictionary.by_place.iter().collect();
     texts.sort_unstable_by_key(|(place, _)| (place.seq, place.index));
+    let attachments: Vec<_> = state
+        .domains()
+        .filter_map(|domain| Some((domain.uuid(), domain.attachment()?)))
+        .collect();
+    let open = ledger.requests.open();
+    let version = if attachments.is_empty() && open.len() == 0 {
+        WITHOUT_ATTACHMENTS
+    } else {
+        WITH_ATTACHMENTS
+    };
     let mut out = encode_body(&Start {
-        version: VERSION,
+        version,
         recorded: ledger.recorded,
         profile: profile_of(counters.profile),
         next_moment: counters.next_moment.map_or(0, MomentId::get),
@@ -130,6 +143,12 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
     }));
     for (place, text) in &texts {
         out.extend(encode_body(&(place, &***text)));
+    }
+    if version >= WITH_ATTACHMENTS {
+        out.extend((attachments.len() as u64).to_le_bytes());
+        for (uuid, attachment) in attachments {
+            out.extend(encode_body(&(uuid.as_bytes(), Attached::of(attachment))));
+        }
     }
     let mut encoder = Encoder {
         dictionary: &mut dictionary,
@@ -195,6 +214,12 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
     for (seq, facts) in &ledger.answers {
         out.extend(encode_body(&(seq.get(), &facts[..])));
     }
+    if version >= WITH_ATTACHMENTS {
+        out.extend((open.len() as u64).to_le_bytes());
+        for (job, id) in open {
+            out.extend(encode_body(&(job.get(), id)));
+        }
+    }
     Some(out)
 }
 
@@ -251,7 +276,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let rest = &mut rest;
     // The version is read before what follows it, which another version may have otherwise.
     let version: u32 = decode_first(&mut &bytes[..], "image")?;
-    if version != VERSION {
+    if !(WITHOUT_ATTACHMENTS..=WITH_ATTACHMENTS).contains(&version) {
         return Err(ImageError::Version(version));
     }
     let start: Start = decode_first(rest, "image")?;
@@ -262,11 +287,22 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         let (place, text): (TextRef, &str) = decode_first(rest, "text")?;
         dictionary.learn(text.into(), place);
     }
+    let mut attachments = BTreeMap::new();
+    if version >= WITH_ATTACHMENTS {
+        let count: u64 = decode_first(rest, "attachments")?;
+        for _ in 0..count {
+            let (domain, attached): ([u8; 16], Attached<'_>) = decode_first(rest, "attachment")?;
+            attachments.insert(domain, attached.into_attachment()?);
+        }
+    }
     // No text is in a record after this one.
     let seq = Seq::after(Some(head.seq));
     let mut domains = Vec::new();
     for _ in 0..start.domains {
-        domains.push(decode_domain(rest, seq, &mut dictionary)?);
+        domains.push(decode_domain(rest, seq, &mut dictionary, &mut attachments)?);
+    }
+    if !attachments.is_empty() {
+        return Err(DecodeError::Body("attachment").into());
     }
     dictionary.domains.clear();
     for _ in 0..start.definitions {
@@ -322,6 +358,18 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         let (at, facts): (u64, &[u8]) = decode_first(rest, "answer")?;
         ledger.answers.insert(seq_from(at)?, facts.into());
     }
+    if version >= WITH_ATTACHMENTS {
+        let count: u64 = decode_first(rest, "requests of jobs")?;
+        for _ in 0..count {
+            let (job, id): (u64, &str) = decode_first(rest, "request of a job")?;
+            let job = JobId::new(job).filter(|job| {
+                let mut open = ledger.view.state.open_jobs();
+                open.any(|(_, open)| open.id == *job)
+            });
+            let job = job.ok_or(DecodeError::Body("request of a job"))?;
+            ledger.requests.begin(job, id.into());
+        }
+    }
     if rest.is_empty() {
         Ok(ledger)
     } else {
@@ -333,6 +381,7 @@ fn decode_domain(
     rest: &mut &[u8],
     seq: Seq,
     dictionary: &mut Dictionary,
+    attachments: &mut BTreeMap<[u8; 16], Attachment>,
 ) -> Result<Domain, ImageError> {
     let stored: StoredDomain<'_> = decode_first(rest, "domain")?;
     let def = dictionary.domain(seq, stored.def)?;
@@ -383,6 +432,7 @@ fn decode_domain(
         checkpoints,
         holds,
         jobs,
+        attachment: attachments.remove(&stored.uuid).map(Arc::new),
     }
     .into())
 }

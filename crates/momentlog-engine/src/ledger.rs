@@ -211,16 +211,37 @@ impl Ledger {
                 bridge: Some(bridge),
                 ..self.told(entry, asked)
             },
-            Content::Command { asked, events } => Entry {
-                events,
-                ..self.told(entry, asked)
-            },
+            Content::Command { asked, events } => {
+                let entry = self.told(entry, asked);
+                self.note_jobs(entry.request_id.as_ref(), &events);
+                Entry { events, ..entry }
+            }
         };
         let (settings, answers) = (self.view.state.settings(), &mut self.answers);
         self.requests.forget(settings, recorded, |seq| {
             answers.remove(&seq);
         });
         entry
+    }
+
+    /// Takes note of which request began which job, and lets go of the id of one that failed.
+    fn note_jobs(&mut self, request_id: Option<&Arc<str>>, events: &[Event]) {
+        for event in events {
+            let settled = match &event.change {
+                Change::JobBegun { id, .. } => {
+                    if let Some(request) = request_id {
+                        self.requests.begin(*id, request.clone());
+                    }
+                    continue;
+                }
+                Change::JobEnded(outcome) => self.requests.settle(outcome.job, false),
+                Change::JobFailed(outcome) => self.requests.settle(outcome.job, true),
+                _ => continue,
+            };
+            if let Some(freed) = settled {
+                self.answers.remove(&freed);
+            }
+        }
     }
 
     /// Tells an entry's provenance, and remembers its request.

@@ -1,8 +1,8 @@
-//! Remembered ids that are remembered, and for how long.
+//! Ids of requests that are remembered, and for how long.
 
 use std::sync::Arc;
 
-use momentlog_core::Settings;
+use momentlog_core::{JobId, Settings};
 use momentlog_store::Seq;
 
 /// The record that a request id stands for.
@@ -21,11 +21,13 @@ pub(crate) struct Requests {
     by_id: im::HashMap<Arc<str>, Remembered>,
     /// All of them in the order of the log, and so by their times; also those that were recorded once more since.
     order: im::Vector<(Seq, Arc<str>)>,
+    /// The ids of the requests that began the open jobs.
+    jobs: im::OrdMap<JobId, Arc<str>>,
 }
 
 impl PartialEq for Requests {
     fn eq(&self, other: &Requests) -> bool {
-        self.by_id == other.by_id
+        self.by_id == other.by_id && self.jobs == other.jobs
     }
 }
 
@@ -53,6 +55,23 @@ impl Requests {
         self.order.push_back((request.seq, id.clone()));
         let before = self.by_id.insert(id, request);
         before.map(|before| before.seq)
+    }
+
+    /// Takes note that a request began a job.
+    pub(crate) fn begin(&mut self, job: JobId, id: Arc<str>) {
+        self.jobs.insert(job, id);
+    }
+
+    /// Takes note that a job ended. If it failed, what was asked was not done, and its id is free: returns the record that it
+    /// stood for.
+    pub(crate) fn settle(&mut self, job: JobId, failed: bool) -> Option<Seq> {
+        let id = self.jobs.remove(&job).filter(|_| failed)?;
+        self.by_id.remove(&id).map(|request| request.seq)
+    }
+
+    /// Returns the requests that began the open jobs.
+    pub(crate) fn open(&self) -> impl ExactSizeIterator<Item = (JobId, &str)> {
+        self.jobs.iter().map(|(job, id)| (*job, &**id))
     }
 
     /// Forgets what the window does not reach any more from a record of the time `now`, and calls `each` with the records

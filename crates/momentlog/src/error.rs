@@ -333,6 +333,9 @@ impl From<Refusal> for Error {
             Refusal::HasSnapshots { .. }
             | Refusal::HaltTransient
             | Refusal::RevertTransient
+            | Refusal::RevertDuringJob
+            | Refusal::JobNotOpen(_)
+            | Refusal::NotAttached { .. }
             | Refusal::JobOpen { .. } => (ErrorCode::OperationInvalid, ErrorDomain::Test),
             Refusal::Excluded { .. }
             | Refusal::CheckpointInactive
@@ -347,6 +350,7 @@ impl From<Refusal> for Error {
             Refusal::CheckpointName { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::DomainCheckpoint)
             }
+            Refusal::Attachment { .. } => (ErrorCode::InvalidArg, ErrorDomain::Test),
             Refusal::WrongUuid { kind, .. } => (ErrorCode::InvalidArg, ErrorDomain::of(*kind)),
             Refusal::OnlineChange { .. } | Refusal::DiskOnlyChange { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::DomainSnapshot)

@@ -422,6 +422,16 @@ fn told(change: &Change, moments: &HashMap<MomentId, MomentName>) -> String {
         }
         Change::JobEnded(outcome) => told_outcome("ended", outcome),
         Change::JobFailed(outcome) => told_outcome("failed", outcome),
+        Change::HypervisorAttached(attachment) => {
+            let how = if attachment.look_only {
+                ", to look only"
+            } else {
+                ""
+            };
+            let (driver, socket) = (&attachment.driver, &attachment.socket);
+            format!("attached to {driver} at {socket}{how}")
+        }
+        Change::HypervisorDetached => "detached".to_owned(),
         Change::HoldAdded { id, tag, .. } => format!("{} held, tag {tag}", name(*id)),
         Change::HoldRemoved { id, tag } => format!("{} released, tag {tag}", name(*id)),
         Change::SettingsSet(settings) => format!(

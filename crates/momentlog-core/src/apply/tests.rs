@@ -322,7 +322,9 @@ fn a_domain_does_not_go_while_a_job_is_open() {
         store.0.decide(&destroy),
         Err(Refusal::JobOpen {
             name: "vm".into(),
-            job: job_id(1)
+            job: job_id(1),
+            call: job(JobLength::Long).call,
+            length: JobLength::Long,
         })
     );
     store.takes(Change::JobFailed(outcome(1)));

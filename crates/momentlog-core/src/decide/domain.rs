@@ -114,6 +114,18 @@ impl Domain {
         })
     }
 
+    /// Returns what it causes that the guest was seen in this run state.
+    pub(super) fn observe(&self, state: RunState, reason: u8, next_domain: u32) -> Vec<Change> {
+        if self.power.state == state {
+            return Vec::new();
+        }
+        if state == RunState::Shutoff {
+            return self.stop(reason);
+        }
+        let id = self.power.id.or(Some(next_domain));
+        vec![Change::StateChanged(Power { state, reason, id })]
+    }
+
     /// Returns what stopping causes: a transient domain is gone after that.
     fn stop(&self, reason: u8) -> Vec<Change> {
         let stopped = Change::StateChanged(Power {

@@ -6,7 +6,7 @@ use momentlog_core::{Change, CheckpointDef, DomainDef, MomentChange, MomentId, S
 use momentlog_store::Seq;
 
 use super::body::{self, TextRef, put_body};
-use super::job::{StoredSettings, stored_hold};
+use super::job::{Attached, StoredSettings, stored_hold};
 use super::{Asked, Dictionary, at, events, kind, length};
 
 /// The kinds of the events of one kind of moment.
@@ -172,6 +172,11 @@ impl Encoder<'_> {
                 put_body(&self.outcome(outcome), out);
                 (kind::JOB_FAILED, None, None)
             }
+            Change::HypervisorAttached(attachment) => {
+                put_body(&Attached::of(attachment), out);
+                (kind::HYPERVISOR_ATTACHED, None, None)
+            }
+            Change::HypervisorDetached => (kind::HYPERVISOR_DETACHED, None, None),
             Change::HoldAdded { id, tag, hold } => {
                 put_body(&stored_hold(tag, hold), out);
                 (kind::HOLD_ADDED, Some(*id), None)

@@ -127,6 +127,13 @@ const EVENTS: &[(u16, u16, Ids, Read)] = &[
         let outcome = dictionary.decode_outcome(event.seq, event.body)?;
         Ok(Change::JobFailed(outcome))
     }),
+    (kind::HYPERVISOR_ATTACHED, 1, Ids::None, |_, event| {
+        let attachment = job::decode_attached(event.body)?;
+        Ok(Change::HypervisorAttached(attachment.into()))
+    }),
+    (kind::HYPERVISOR_DETACHED, 1, Ids::None, |_, event| {
+        event.empty(Change::HypervisorDetached)
+    }),
     (kind::HOLD_ADDED, 1, Ids::Moment, |_, event| {
         job::decode_hold_added(event.moment()?, event.body)
     }),

@@ -1,7 +1,7 @@
-//! Bodies of jobs, holds and settings, in version 1.
+//! Bodies of jobs, attachments, holds and settings, in version 1.
 
 use momentlog_core::{
-    Change, CheckpointDef, Deletion, DiskEffect, EffectKind, FileToMake, Hold, HoldTag,
+    Attachment, Change, CheckpointDef, Deletion, DiskEffect, EffectKind, FileToMake, Hold, HoldTag,
     HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, MomentId, MomentName,
     MomentToMake, Seen, Settings, SettledBy, SnapshotDef,
 };
@@ -71,6 +71,41 @@ pub(crate) struct StoredOutcome<'a> {
     agent: TextRef,
     #[serde(borrow)]
     seen: Vec<(&'a str, &'a str)>,
+}
+
+/// The body of an attachment, also in an image.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Attached<'a> {
+    driver: &'a str,
+    socket: &'a str,
+    look_only: bool,
+}
+
+impl<'a> Attached<'a> {
+    pub(crate) fn of(attachment: &'a Attachment) -> Attached<'a> {
+        Attached {
+            driver: &attachment.driver,
+            socket: &attachment.socket,
+            look_only: attachment.look_only,
+        }
+    }
+
+    pub(crate) fn into_attachment(self) -> Result<Attachment, DecodeError> {
+        let attachment = Attachment {
+            driver: self.driver.into(),
+            socket: self.socket.into(),
+            look_only: self.look_only,
+        };
+        if attachment.is_recordable() {
+            Ok(attachment)
+        } else {
+            Err(DecodeError::Body("attachment"))
+        }
+    }
+}
+
+pub(crate) fn decode_attached(body: &[u8]) -> Result<Attachment, DecodeError> {
+    decode_body::<Attached<'_>>(body, "attachment")?.into_attachment()
 }
 
 /// The body of a hold, also in an image.

@@ -1,11 +1,11 @@
 //! The vectors of `docs/format/records.txt` hold the code to the page.
 
 use momentlog_core::{
-    Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation, DiskTracking,
-    DomainDef, DomainDisk, EffectKind, Extent, FileToMake, Hold, HoldTag, HypervisorRun, IdRuns,
-    Job, JobId, JobKind, JobLength, JobOutcome, Memory, MomentChange, MomentId, MomentName,
-    MomentToMake, Policy, Power, RunState, Seen, Settings, SettledBy, SnapshotDef, SnapshotDisk,
-    SnapshotState, SourceKind, State,
+    Attachment, Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation,
+    DiskTracking, DomainDef, DomainDisk, EffectKind, Extent, FileToMake, Hold, HoldTag,
+    HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, Memory, MomentChange,
+    MomentId, MomentName, MomentToMake, Policy, Power, RunState, Seen, Settings, SettledBy,
+    SnapshotDef, SnapshotDisk, SnapshotState, SourceKind, State,
 };
 use momentlog_store::{Digest, Draft, Head, LogId, Record};
 
@@ -350,6 +350,24 @@ fn meanings() -> Vec<Content> {
             request_window_s: 86_400,
         })],
     ];
+    let attached = [
+        vec![
+            Change::DomainDefined {
+                def: domain(),
+                policy: Policy {
+                    suffix: true,
+                    ..Policy::NONE
+                },
+                live: false,
+            },
+            Change::HypervisorAttached(Arc::new(Attachment {
+                driver: "qemu".into(),
+                socket: "/run/vm.qmp".into(),
+                look_only: true,
+            })),
+        ],
+        vec![Change::HypervisorDetached, Change::DomainRemoved],
+    ];
     let command = |(at, changes): (usize, Vec<Change>)| {
         let request = RequestKey {
             id: "r1".into(),
@@ -398,6 +416,7 @@ fn meanings() -> Vec<Content> {
     std::iter::once(genesis)
         .chain(changes.into_iter().enumerate().map(command))
         .chain([bridge])
+        .chain(attached.into_iter().map(|changes| command((26, changes))))
         .collect()
 }
 

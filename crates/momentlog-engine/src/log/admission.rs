@@ -177,6 +177,8 @@ fn check_around(state: &State, event: &Event) -> Result<(), BrokenState> {
         | Change::Checkpoint(CurrentSet(None))
         | Change::JobEnded(_)
         | Change::JobFailed(_)
+        | Change::HypervisorAttached(_)
+        | Change::HypervisorDetached
         | Change::HoldRemoved { .. }
         | Change::SettingsSet(_) => Ok(()),
     }

@@ -7,7 +7,7 @@ use momentlog_core::{
 use momentlog_store::{Draft, Head, LogId, Record};
 
 use super::*;
-use crate::codec::{Content, Facts, asked_by};
+use crate::codec::{Asked, Content, Facts, RequestKey, asked_by};
 use crate::image;
 use crate::ledger::Ledger;
 
@@ -183,11 +183,15 @@ impl Log {
     }
 
     fn record(&mut self, changes: Vec<Change>) {
+        self.record_as(asked_by("ann"), changes);
+    }
+
+    fn record_as(&mut self, asked: Asked, changes: Vec<Change>) {
         let is_settings = matches!(changes[..], [Change::SettingsSet(_)]);
         let domain = (!is_settings).then_some(UUID);
         let event = |change| Event { domain, change };
         let content = Content::Command {
-            asked: asked_by("ann"),
+            asked,
             events: changes.into_iter().map(event).collect(),
         };
         self.take(domain, content);
@@ -240,6 +244,69 @@ fn jobs_are_read_as_they_were_written_and_open_ones_are_in_images() {
     assert_eq!(open.id, job_id(2));
     assert_eq!(*open.job, job(JobLength::Long));
     assert_eq!(ledger.view().state().next_job(), JobId::new(4));
+}
+
+/// A request under the id `id`.
+fn requested(id: &str) -> Asked {
+    Asked {
+        request: Some(RequestKey {
+            id: id.into(),
+            digest: [5; 32],
+        }),
+        ..asked_by("ann")
+    }
+}
+
+#[test]
+fn a_failed_job_frees_the_request_that_began_it_also_behind_an_image() {
+    let mut log = Log::begun();
+    for (number, id) in [(1, "r1"), (2, "r2")] {
+        log.record_as(requested(id), vec![begun(number, JobLength::Short)]);
+        let open: Vec<_> = log.read.requests.open().collect();
+        assert_eq!(open, [(job_id(number), id)]);
+        // What is replayed from here on begins with what the image holds.
+        log.read = log.imaged();
+        log.record(vec![if number == 1 {
+            Change::JobEnded(outcome(1, SettledBy::Beginner))
+        } else {
+            Change::JobFailed(outcome(2, SettledBy::Later))
+        }]);
+    }
+    assert_eq!(log.read.requests.open().len(), 0);
+    assert!(log.read.requests.get("r1").is_some());
+    assert_eq!(log.read.requests.get("r2"), None);
+    log.record_as(requested("r2"), vec![begun(3, JobLength::Short)]);
+    assert_eq!(log.read.requests.get("r2").unwrap().seq.get(), 8);
+    log.imaged();
+}
+
+#[test]
+fn attachments_are_read_as_they_were_written_and_are_in_images() {
+    let attached = |socket: &str| Attachment {
+        driver: "qemu".into(),
+        socket: socket.into(),
+        look_only: false,
+    };
+    let attach = |socket: &str| Change::HypervisorAttached(attached(socket).into());
+    let mut log = Log::begun();
+    let without = image::encode(&log.read).unwrap();
+    log.record(vec![attach("/run/a")]);
+    log.record(vec![attach("/run/b")]);
+    let found = log.imaged();
+    let domain = found.view().state().domain(UUID).unwrap();
+    assert_eq!(
+        domain.attachment().map(|found| (**found).clone()),
+        Some(attached("/run/b"))
+    );
+    // An image that needs no part of the second version is written in the first.
+    let with = image::encode(&log.read).unwrap();
+    assert_eq!([without[0], with[0]], [1, 2]);
+    log.record(vec![Change::HypervisorDetached]);
+    assert_eq!(image::encode(&log.read).unwrap()[0], 1);
+    for socket in ["", "relative", &"/".repeat(4097)] {
+        let body = body::encode_body(&("qemu", socket, false));
+        assert_eq!(decode_attached(&body), Err(DecodeError::Body("attachment")));
+    }
 }
 
 #[test]
