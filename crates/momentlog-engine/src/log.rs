@@ -64,12 +64,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The name of the moment that the request made; none if it made none. Of several, the first.
+    /// The name of the moment that the request made, or that its job makes; none if it made none. Of several, the first.
     pub fn created(&self) -> Option<&MomentName> {
         use MomentChange::Created;
         self.events.iter().find_map(|event| match &event.change {
             Change::Snapshot(Created { name, .. }) | Change::Checkpoint(Created { name, .. }) => {
                 Some(name)
+            }
+            Change::JobBegun { job, .. } => {
+                let snapshots = job.snapshots.iter().map(|made| &made.name);
+                let checkpoints = job.checkpoints.iter().map(|made| &made.name);
+                snapshots.chain(checkpoints).next()
             }
             _ => None,
         })
@@ -252,6 +257,11 @@ impl Log {
     /// Who asks, unless a request says otherwise.
     pub fn provenance(&self) -> &Provenance {
         &self.options.provenance
+    }
+
+    /// How long a change waits for another one.
+    pub fn lock_wait(&self) -> Duration {
+        self.options.lock_wait
     }
 
     /// The clock of the log.

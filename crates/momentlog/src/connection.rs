@@ -4,14 +4,16 @@ mod log;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use momentlog_core::{Action, Command, Domain as DomainState, DomainUuid, Profile, Refusal, State};
+use momentlog_core::{Action, Attachment, Command, Domain as DomainState, DomainUuid, Profile, Refusal, State};
 use momentlog_engine::{Call, Log, Options, Provenance, Request, View};
 use momentlog_store::{FileStore, MemoryStore, RealDisk, Store, StoreError};
 use momentlog_xml::{RecentDomain, read_domain};
 
 use crate::domain::Domain;
 use crate::driver::Driver;
+use crate::facts::Facts;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::DomainListFlags;
 use crate::recordable;
@@ -29,6 +31,7 @@ pub struct Connection {
     recent_domain: Arc<RecentDomain>,
     provenance: Arc<Provenance>,
     read_only: bool,
+    drivers: Arc<[Arc<dyn Driver>]>,
     /// The state that is read in place of the newest one: see [`for_retry`](Self::for_retry).
     as_of: Option<Arc<View>>,
 }
@@ -146,8 +149,35 @@ impl Connection {
             recent_domain: Arc::default(),
             provenance,
             read_only,
+            drivers: Arc::new([]),
             as_of: None,
         }
+    }
+
+    /// Returns the same connection, which asks the hypervisors of attached domains through these drivers.
+    #[must_use]
+    pub fn with_drivers(&self, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Connection {
+        Connection {
+            drivers: drivers.into_iter().collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the driver of an attachment.
+    pub(crate) fn driver_of(&self, attachment: &Attachment) -> Result<Arc<dyn Driver>> {
+        let name = &*attachment.driver;
+        let found = self.drivers.iter().find(|driver| driver.name() == name);
+        found.cloned().ok_or_else(|| {
+            let detail = format!(
+                "the domain is attached to {name}: open the store with driver={name}, or detach it"
+            );
+            Error::new(ErrorCode::OperationUnsupported, ErrorDomain::Test, detail)
+        })
+    }
+
+    /// How long a change waits for another one.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        self.log.lock_wait()
     }
 
     /// Returns the same connection for another caller, or for another reason: every handle that comes from it carries
@@ -396,10 +426,10 @@ impl Connection {
     }
 
     /// The facts of the driver that the store answers as.
-    pub(crate) fn driver(&self) -> &'static Driver {
+    pub(crate) fn facts(&self) -> &'static Facts {
         // The call itself says what cannot be read.
         let view = self.read().unwrap_or_else(|_| self.log.view());
-        Driver::of(view.state().profile())
+        Facts::of(view.state().profile())
     }
 
     /// Microseconds since 1970.

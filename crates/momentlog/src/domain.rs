@@ -1,5 +1,6 @@
 //! Domain handles, and the calls of a domain.
 
+mod driven;
 mod moments;
 mod restore;
 
@@ -212,7 +213,7 @@ impl Domain {
         const FUNCTION: &str = "virDomainUndefineFlags";
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
-        self.connection.driver().vet_undefine(flags)?;
+        self.connection.facts().vet_undefine(flags)?;
         let with_snapshots = flags.contains(UndefineFlags::SNAPSHOTS_METADATA);
         let call = (Call::UNDEFINE_FLAGS, flags.bits());
         self.act(call, &Action::Undefine { with_snapshots })
@@ -286,7 +287,7 @@ impl Domain {
             _ => None,
         };
         let request = self.request(call, name.as_slice());
-        self.decide(request, &mut |_| Ok(action.clone()))
+        self.carry_out(call, request, &mut |_| Ok(action.clone()))
             .map(|_| ())
     }
 

@@ -1,233 +1,279 @@
-//! What the two drivers of libvirt take: facts, in one table.
+//! The seam to a hypervisor: what a driver is asked, and what it tells.
 //!
-//! A store of one's own records what libvirt's qemu driver would take; a store of the profile `libvirt-test` answers as
-//! libvirt's test driver. Where the two differ, the difference is a field here and no branch elsewhere.
+//! A domain that is *attached* to its hypervisor is changed through a [`Driver`]: its calls enter the guest, which a
+//! [`Session`] has alone until it is dropped, and lay every effect between two records. The driver knows how its hypervisor
+//! is asked; what is asked, what an open job has come to, and what log and hypervisor do not agree on is decided here, for all
+//! drivers alike.
 
-use momentlog_core::{
-    CheckpointDisk, DiskTracking, Domain, Memory, MomentName, Profile, align_disks,
-};
-use momentlog_xml::Carry;
+pub(crate) mod plan;
+mod reconcile;
+mod settle;
 
-use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, required};
-use crate::flags::{
-    CheckpointCreateFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags, UndefineFlags,
-};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What one driver takes.
-#[derive(Debug)]
-pub(crate) struct Driver {
-    pub(crate) snapshot_create: SnapshotCreateFlags,
-    pub(crate) snapshot_delete: SnapshotDeleteFlags,
-    pub(crate) revert: RevertFlags,
-    pub(crate) checkpoint_create: CheckpointCreateFlags,
-    pub(crate) undefine: UndefineFlags,
-    /// What the driver calls itself when it refuses flags of an undefinition.
-    pub(crate) undefine_function: &'static str,
-    /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
-    /// kept of the guest's memory must be something that it can keep.
-    pub(crate) makes_files: bool,
-    /// What of a snapshot's XML is kept although no field says it.
-    pub(crate) carry: Carry,
-    /// The image format that a bitmap needs; none if any will do.
-    pub(crate) bitmap_format: Option<&'static str>,
+use momentlog_core::{Attachment, DomainDef, DomainUuid, HypervisorRun, Job, JobId, RunState};
+use momentlog_store::LogId;
+
+use crate::error::ErrorCode;
+
+pub use reconcile::{BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded};
+pub(crate) use plan::Tracked;
+pub(crate) use settle::{Verdict, settle};
+
+/// Asks the hypervisors of one kind.
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// Its name, in URIs and attachments.
+    fn name(&self) -> &'static str;
+
+    /// Waits up to `wait` until it has the guest alone.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had.
+    fn enter(&self, guest: &Guest, wait: Duration) -> Result<Box<dyn Session>, Absent>;
+
+    /// Looks at the images of a guest that is off.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if they cannot be looked at now.
+    fn look_off(&self, guest: &Guest) -> Result<Sight, Fault>;
 }
 
-/// libvirt's test driver, as recorded.
-static TEST: Driver = {
-    use CheckpointCreateFlags as Checkpoint;
-    use SnapshotCreateFlags as Snapshot;
-    Driver {
-        snapshot_create: Snapshot::REDEFINE
-            .union(Snapshot::CURRENT)
-            .union(Snapshot::HALT)
-            .union(Snapshot::QUIESCE)
-            .union(Snapshot::ATOMIC)
-            .union(Snapshot::LIVE)
-            .union(Snapshot::VALIDATE),
-        snapshot_delete: SnapshotDeleteFlags::CHILDREN.union(SnapshotDeleteFlags::CHILDREN_ONLY),
-        revert: RevertFlags::RUNNING
-            .union(RevertFlags::PAUSED)
-            .union(RevertFlags::FORCE),
-        checkpoint_create: Checkpoint::REDEFINE.union(Checkpoint::QUIESCE),
-        undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
-        undefine_function: "testDomainUndefineFlags",
-        makes_files: false,
-        carry: Carry::TestDriver,
-        bitmap_format: None,
-    }
-};
+/// A guest, as far as a driver needs to know it.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The log that its domain is recorded in: what is made in the hypervisor is named for it.
+    pub log: LogId,
+    /// The domain.
+    pub uuid: DomainUuid,
+    /// Its definition in force.
+    pub def: Arc<DomainDef>,
+    /// Where its hypervisor is asked.
+    pub attachment: Arc<Attachment>,
+}
 
-/// libvirt's qemu driver, as far as a record can mean it.
-static QEMU: Driver = Driver {
-    snapshot_create: TEST
-        .snapshot_create
-        .union(SnapshotCreateFlags::DISK_ONLY)
-        .union(SnapshotCreateFlags::REUSE_EXT),
-    snapshot_delete: TEST
-        .snapshot_delete
-        .union(SnapshotDeleteFlags::METADATA_ONLY),
-    revert: TEST.revert.union(RevertFlags::RESET_NVRAM),
-    checkpoint_create: TEST
-        .checkpoint_create
-        .union(CheckpointCreateFlags::REDEFINE_VALIDATE),
-    undefine: TEST
-        .undefine
-        .union(UndefineFlags::NVRAM)
-        .union(UndefineFlags::KEEP_NVRAM)
-        .union(UndefineFlags::CHECKPOINTS_METADATA)
-        .union(UndefineFlags::TPM)
-        .union(UndefineFlags::KEEP_TPM)
-        .union(UndefineFlags::STORAGE),
-    undefine_function: "virDomainUndefineFlags",
-    makes_files: true,
-    carry: Carry::Everything,
-    bitmap_format: Some("qcow2"),
-};
+/// Why a guest cannot be entered.
+#[derive(Debug, thiserror::Error)]
+pub enum Absent {
+    /// It ended in order, or was not started yet.
+    #[error("{0}")]
+    Ended(String),
+    /// Its hypervisor was killed or has crashed.
+    #[error("{0}")]
+    Killed(String),
+    /// Another program has it, or it does not answer.
+    #[error("{0}")]
+    Held(String),
+    /// What answers is not what it should be, or the operating system refuses it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
 
-impl Driver {
-    /// Returns the facts of a store's driver.
-    pub(crate) fn of(profile: Profile) -> &'static Driver {
-        match profile {
-            Profile::LibvirtTest => &TEST,
-            Profile::Own => &QEMU,
+/// Why a hypervisor has not done something.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Fault {
+    /// libvirt's code for it.
+    pub code: ErrorCode,
+    /// What happened, without the code's prefix.
+    pub detail: String,
+    /// Whether it is unknown if it was done.
+    pub leaves_unknown: bool,
+}
+
+impl Fault {
+    /// Returns a fault after which nothing was done.
+    pub fn refused(code: ErrorCode, detail: impl Into<String>) -> Fault {
+        Fault {
+            code,
+            detail: detail.into(),
+            leaves_unknown: false,
         }
     }
 
-    /// Refuses flags of a snapshot's creation that the driver does not know, or that exclude or need each other there.
+    /// Returns a fault after which it is unknown what was done.
+    pub fn unknown(detail: impl Into<String>) -> Fault {
+        Fault {
+            code: ErrorCode::SystemError,
+            detail: detail.into(),
+            leaves_unknown: true,
+        }
+    }
+}
+
+/// A guest that this process has alone, until it is dropped.
+///
+/// What it makes in the hypervisor and takes away again, such as the *witness* of a job, is named for the log and the job.
+pub trait Session: fmt::Debug + Send {
+    /// Which run of the hypervisor it is.
+    fn run(&self) -> Option<HypervisorRun>;
+
+    /// Looks at everything.
     ///
-    /// Follows `qemuSnapshotCreateXML`: unknown flags first, then `QUIESCE` without `DISK_ONLY`, then `LIVE` with
-    /// `REDEFINE`.
-    pub(crate) fn vet_snapshot_create(
-        &self,
-        flags: SnapshotCreateFlags,
-        function: &str,
-    ) -> Result<()> {
-        use SnapshotCreateFlags as Flags;
-        const PREFIX: &str = "VIR_DOMAIN_SNAPSHOT_CREATE_";
-        let has = |flag: Flags| flags.contains(flag);
-        if self.makes_files && has(Flags::NO_METADATA) {
-            let why = "a snapshot without metadata leaves nothing to record (NO_METADATA)";
-            return Err(Error::argument(ErrorDomain::Test, why.to_owned()));
-        }
-        flags.refuse_all_but(self.snapshot_create, function)?;
-        if !self.makes_files {
-            return Ok(());
-        }
-        if has(Flags::QUIESCE) && !has(Flags::DISK_ONLY) {
-            return Err(required(ErrorDomain::Test, PREFIX, "DISK_ONLY", "QUIESCE"));
-        }
-        if has(Flags::LIVE) && has(Flags::REDEFINE) {
-            return Err(exclusive(ErrorDomain::Test, PREFIX, "LIVE", "REDEFINE"));
-        }
-        Ok(())
-    }
-
-    /// Refuses a name that a snapshot's file could not have.
-    pub(crate) fn vet_snapshot_name(&self, name: Option<&MomentName>) -> Result<()> {
-        let Some(name) = name.filter(|_| self.makes_files) else {
-            return Ok(());
-        };
-        let why = if name.as_str().contains('/') {
-            "can't contain '/'"
-        } else if name.as_str().starts_with('.') {
-            "can't start with '.'"
-        } else {
-            return Ok(());
-        };
-        let detail = format!("invalid snapshot name '{name}': name {why}");
-        Err(Error::new(ErrorCode::XmlDetail, ErrorDomain::Test, detail))
-    }
-
-    /// Refuses what is asked of a snapshot's memory if the guest has none that could be kept so.
+    /// # Errors
     ///
-    /// Follows the qemu driver's order: memory of a guest that is off or left out, the name, LIVE, then an internal
-    /// snapshot without memory.
-    pub(crate) fn vet_new_snapshot(
-        &self,
-        domain: &Domain,
-        name: Option<&MomentName>,
-        memory: Option<&Memory>,
-        flags: SnapshotCreateFlags,
-    ) -> Result<()> {
-        use SnapshotCreateFlags as Flags;
-        let refuse = |code, domain, detail: &str| Err(Error::new(code, domain, detail));
-        if !self.makes_files {
-            return Ok(());
-        }
-        let active = domain.power().is_active();
-        let disk_only = flags.contains(Flags::DISK_ONLY);
-        if (disk_only || !active) && !matches!(memory, None | Some(Memory::No)) {
-            return refuse(
-                ErrorCode::XmlError,
-                ErrorDomain::DomainSnapshot,
-                "memory state cannot be saved with offline or disk-only snapshot",
-            );
-        }
-        self.vet_snapshot_name(name)?;
-        if flags.contains(Flags::LIVE) && !matches!(memory, Some(Memory::External(_))) {
-            return refuse(
-                ErrorCode::OperationUnsupported,
-                ErrorDomain::Test,
-                "live snapshot creation is supported only during full system snapshots",
-            );
-        }
-        if active && !disk_only && memory == Some(&Memory::No) {
-            return refuse(
-                ErrorCode::OperationUnsupported,
-                ErrorDomain::Test,
-                "internal snapshot of a running VM must include the memory state",
-            );
-        }
-        Ok(())
-    }
+    /// A [`Fault`] if the hypervisor does not answer, or its disks cannot be told apart.
+    fn see(&mut self) -> Result<Sight, Fault>;
 
-    /// Refuses a new checkpoint that would track a disk whose image cannot keep a bitmap, where the format is known.
+    /// Does what a job was begun for, all or nothing, and leaves its witness.
     ///
-    /// Follows libvirt's qemu driver, as recorded.
-    pub(crate) fn vet_new_checkpoint(
-        &self,
-        domain: &Domain,
-        disks: &[CheckpointDisk],
-    ) -> Result<()> {
-        let Some(needed) = self.bitmap_format else {
-            return Ok(());
-        };
-        // The decision says what is wrong with the disks themselves.
-        let aligned = align_disks(disks, domain.def()).unwrap_or_default();
-        for (tracked, disk) in aligned.iter().zip(&domain.def().disks) {
-            if let Some(format) = disk.format.as_deref()
-                && tracked.tracking != DiskTracking::No
-                && format != needed
-            {
-                let name = &tracked.name;
-                let detail =
-                    format!("checkpoint for disk {name} unsupported for storage type {format}");
-                return Err(Error::new(
-                    ErrorCode::ConfigUnsupported,
-                    ErrorDomain::Test,
-                    detail,
-                ));
-            }
-        }
-        Ok(())
+    /// # Errors
+    ///
+    /// A [`Fault`]; unless it is unknown what was done, nothing was.
+    fn perform(&mut self, id: JobId, job: &Job) -> Result<(), Fault>;
+
+    /// Finishes the copies of a long job that have ended: closes and syncs what they were written to. The copies
+    /// themselves stay, as the witness, until the sweep.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if a copy cannot be finished.
+    fn finish(&mut self, job: &Job) -> Result<(), Fault>;
+
+    /// Ends the copies of a long job before their time, and takes away what they were written to.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if the hypervisor refuses it.
+    fn abort(&mut self, job: &Job) -> Result<(), Fault>;
+
+    /// Takes away what carries the log's name and belongs to no job of `open`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if the hypervisor does not answer.
+    fn sweep(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault>;
+
+    /// Returns how many bytes the bitmap of this name holds in each disk, by target, if its chain is whole there.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if the hypervisor does not answer.
+    fn measure(&mut self, bitmap: &str) -> Result<BTreeMap<Arc<str>, u64>, Fault>;
+
+    /// Removes a bitmap from the layer of this image, whoever made it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]; unless it is unknown what was done, nothing was.
+    fn remove_bitmap(&mut self, disk: &str, image: &str, bitmap: &str) -> Result<(), Fault>;
+}
+
+/// What was seen of a guest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    /// Its run state, with libvirt's number of a reason.
+    pub power: (RunState, u8),
+    /// The disks of its definition, in that order. One that the hypervisor does not have has no layers.
+    pub disks: Vec<SeenDisk>,
+    /// The jobs of this log whose witness is there.
+    pub witnesses: Vec<JobId>,
+    /// The copies of this log that run or have ended, by the name that the job's effect has for them.
+    pub copies: BTreeMap<Arc<str>, Copy>,
+}
+
+/// A disk, as it was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenDisk {
+    /// Its target.
+    pub target: Arc<str>,
+    /// Its images, from the top down.
+    pub layers: Vec<Layer>,
+}
+
+/// One image of a disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The file.
+    pub image: Arc<str>,
+    /// The hypervisor's name for it; empty if the guest is off.
+    pub node: Arc<str>,
+    /// Its format.
+    pub format: Arc<str>,
+    /// Whether bitmaps can be kept in it.
+    pub keeps_bitmaps: bool,
+    /// Whether it may not be written now.
+    pub read_only: bool,
+    /// Its size for the guest, in bytes.
+    pub size: u64,
+    /// Bytes of a cluster, if it has any.
+    pub cluster: Option<u64>,
+    /// Its bitmaps with a name, as they were listed.
+    pub bitmaps: Vec<Bitmap>,
+}
+
+/// A dirty bitmap.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what a hypervisor says of a bitmap")]
+pub struct Bitmap {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bytes that it says are dirty; `None` if the guest is off.
+    pub count: Option<u64>,
+    /// Bytes of one bit.
+    pub granularity: u64,
+    /// Whether it takes note of writes.
+    pub recording: bool,
+    /// Whether it is kept when the hypervisor ends in order.
+    pub persistent: bool,
+    /// Whether it was not kept when a hypervisor ended, and may only be removed.
+    pub inconsistent: bool,
+    /// Whether a job uses it.
+    pub busy: bool,
+}
+
+/// A copy that runs, or has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Why it failed, if it did.
+    pub error: Option<Arc<str>>,
+    /// Bytes that are copied, and bytes in all.
+    pub progress: (u64, u64),
+}
+
+impl Sight {
+    /// Returns the disk of this target.
+    pub fn disk(&self, target: &str) -> Option<&SeenDisk> {
+        self.disks.iter().find(|disk| &*disk.target == target)
+    }
+}
+
+impl Layer {
+    /// Returns the bitmap of this name.
+    pub fn bitmap(&self, name: &str) -> Option<&Bitmap> {
+        self.bitmaps.iter().find(|bitmap| &*bitmap.name == name)
     }
 
-    /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
-    pub(crate) fn vet_undefine(&self, flags: UndefineFlags) -> Result<()> {
-        use UndefineFlags as Flags;
-        flags.refuse_all_but(self.undefine, self.undefine_function)?;
-        for (one, other, what) in [
-            (Flags::NVRAM, Flags::KEEP_NVRAM, "nvram"),
-            (Flags::TPM, Flags::KEEP_TPM, "TPM"),
-        ] {
-            if flags.contains(one | other) {
-                return Err(Error::new(
-                    ErrorCode::OperationInvalid,
-                    ErrorDomain::Test,
-                    format!("cannot both keep and delete {what}"),
-                ));
-            }
-        }
-        Ok(())
+    /// Whether it is the image in this file.
+    pub fn is(&self, image: &str) -> bool {
+        Path::new(&*self.image) == Path::new(image)
+    }
+}
+
+impl Bitmap {
+    /// Whether it has seen every write since it was made, and is kept.
+    pub fn is_sound(&self) -> bool {
+        self.recording && self.persistent && !self.inconsistent
+    }
+}
+
+impl SeenDisk {
+    /// Whether the bitmap of this name has seen every write since it was made: the top layer has it, the layers that have it
+    /// form one run from the top, and each of them is sound. Follows libvirt's rule for bitmaps of a chain.
+    pub fn tracks(&self, bitmap: &str) -> bool {
+        let has = |layer: &Layer| layer.bitmap(bitmap).cloned();
+        let run = self.layers.iter().map_while(has);
+        let count = run.clone().count();
+        let below = self.layers.iter().skip(count);
+        count > 0
+            && run.into_iter().all(|bitmap| bitmap.is_sound())
+            && below.into_iter().all(|layer| layer.bitmap(bitmap).is_none())
     }
 }

@@ -36,6 +36,8 @@ pub enum ErrorCode {
     OperationUnsupported = 84,
     XmlInvalidSchema = 92,
     NoDomainCheckpoint = 103,
+    NoDomainBackup = 104,
+    CheckpointInconsistent = 109,
 }
 
 impl ErrorCode {
@@ -63,6 +65,8 @@ impl ErrorCode {
             ErrorCode::OperationUnsupported => "Operation not supported: ",
             ErrorCode::XmlInvalidSchema => "XML document failed to validate against schema: ",
             ErrorCode::NoDomainCheckpoint => "Domain checkpoint not found: ",
+            ErrorCode::NoDomainBackup => "Domain backup job id not found: ",
+            ErrorCode::CheckpointInconsistent => "checkpoint inconsistent: ",
             ErrorCode::NoName | ErrorCode::XmlDetail | ErrorCode::SystemError => "",
         }
     }
@@ -78,6 +82,7 @@ impl ErrorCode {
 pub enum ErrorDomain {
     None = 0,
     Xml = 5,
+    Qemu = 10,
     Test = 12,
     Storage = 18,
     Domain = 20,

@@ -114,8 +114,9 @@
 mod checkpoint;
 mod connection;
 mod domain;
-mod driver;
+pub mod driver;
 mod error;
+mod facts;
 mod flags;
 mod listing;
 pub mod procedure;

@@ -20,6 +20,11 @@ pub(crate) fn decide(decision: &mut Decision<'_>, command: &Command) -> Result<(
     decide_one(decision, command).map(|_| ())
 }
 
+/// Refuses a command as [`decide`] does, and decides nothing.
+pub(crate) fn check(decision: &Decision<'_>, command: &Command) -> Result<()> {
+    decide(&mut Decision::on(decision.view()), command)
+}
+
 /// As [`decide`]; returns what the command causes.
 fn decide_one<'d>(decision: &'d mut Decision<'_>, command: &Command) -> Result<&'d [Event]> {
     let named = match &command.action {

@@ -192,7 +192,7 @@ impl Snapshot {
                 "PAUSED",
             ));
         }
-        flags.refuse_all_but(self.connection().driver().revert, FUNCTION)?;
+        flags.refuse_all_but(self.connection().facts().revert, FUNCTION)?;
         let resume = match (has(Flags::RUNNING), has(Flags::PAUSED)) {
             (true, _) => Some(Resume::Running),
             (_, true) => Some(Resume::Paused),
@@ -219,7 +219,7 @@ impl Snapshot {
         self.connection()
             .deny_read_only(FUNCTION, ErrorDomain::DomainSnapshot)?;
         let extent = extent(flags.bits(), PREFIX, ErrorDomain::DomainSnapshot)?;
-        let known = self.connection().driver().snapshot_delete;
+        let known = self.connection().facts().snapshot_delete;
         flags.refuse_all_but(known, FUNCTION)?;
         let action = Action::Delete {
             kind: MomentKind::Snapshot,

@@ -63,30 +63,30 @@ impl Domain {
                 return Err(exclusive(domain, PREFIX, "REDEFINE", name));
             }
         }
-        let driver = self.connection.driver();
-        driver.vet_snapshot_create(flags, FUNCTION)?;
+        let facts = self.connection.facts();
+        facts.vet_snapshot_create(flags, FUNCTION)?;
         let validate = has(Flags::VALIDATE);
         // Read before it is this thread's turn; what is wrong with it comes after what is wrong with the domain.
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
                 let mut redefine =
-                    read_snapshot_redefine(xml, validate, driver.carry, recent, fresh)?;
+                    read_snapshot_redefine(xml, validate, facts.carry, recent, fresh)?;
                 redefine.current = has(Flags::CURRENT);
                 Read::Redefine(redefine)
             } else {
-                Read::Create(read_snapshot(xml, validate, driver.carry)?)
+                Read::Create(read_snapshot(xml, validate, facts.carry)?)
             })
         })?;
         let call = (Call::SNAPSHOT_CREATE_XML, flags.bits());
         let request = self.request(call, &[xml]);
-        let outcome = self.decide(request, &mut |domain| {
+        let outcome = self.carry_out(call, request, &mut |domain| {
             domain.admits(MomentKind::Snapshot)?;
             if has(Flags::HALT) {
                 domain.admits_halt()?;
             }
             match read.clone()? {
                 Read::Redefine(redefine) => {
-                    driver.vet_snapshot_name(Some(&redefine.name))?;
+                    facts.vet_snapshot_name(Some(&redefine.name))?;
                     let disk_snapshot = redefine.def.state == SnapshotState::DiskSnapshot;
                     if has(Flags::DISK_ONLY) && !disk_snapshot {
                         return Err(Error::new(
@@ -102,7 +102,7 @@ impl Domain {
                 }
                 Read::Create(request) => {
                     let SnapshotRequest { name, memory, .. } = &request;
-                    driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)?;
+                    facts.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)?;
                     Ok(Action::CreateSnapshot(self.new_snapshot(request, flags)))
                 }
             }
@@ -133,8 +133,8 @@ impl Domain {
         if has(Flags::REDEFINE_VALIDATE) && !has(Flags::REDEFINE) {
             return Err(required(domain, PREFIX, "REDEFINE", "REDEFINE_VALIDATE"));
         }
-        let driver = self.connection.driver();
-        flags.refuse_all_but(driver.checkpoint_create, FUNCTION)?;
+        let facts = self.connection.facts();
+        flags.refuse_all_but(facts.checkpoint_create, FUNCTION)?;
         let read = self.connection.read_xml(|recent, fresh| {
             Ok::<_, XmlError>(if has(Flags::REDEFINE) {
                 Read::Redefine(read_checkpoint_redefine(xml, recent, fresh)?)
@@ -144,12 +144,12 @@ impl Domain {
         })?;
         let call = (Call::CHECKPOINT_CREATE_XML, flags.bits());
         let request = self.request(call, &[xml]);
-        let outcome = self.decide(request, &mut |domain| {
+        let outcome = self.carry_out(call, request, &mut |domain| {
             domain.admits(MomentKind::Checkpoint)?;
             Ok(match read.clone()? {
                 Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
                 Read::Create(request) => {
-                    driver.vet_new_checkpoint(domain, &request.disks)?;
+                    facts.vet_new_checkpoint(domain, &request.disks)?;
                     Action::CreateCheckpoint(self.new_checkpoint(request))
                 }
             })
@@ -170,11 +170,11 @@ impl Domain {
         flags: SnapshotCreateFlags,
     ) -> Result<Snapshot> {
         const FUNCTION: &str = "virDomainSnapshotCreateXML";
-        let driver = self.connection.driver();
-        driver.vet_snapshot_create(flags, FUNCTION)?;
+        let facts = self.connection.facts();
+        facts.vet_snapshot_create(flags, FUNCTION)?;
         self.with(|domain| {
             let SnapshotRequest { name, memory, .. } = &request;
-            driver.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)
+            facts.vet_new_snapshot(domain, name.as_ref(), memory.as_ref(), flags)
         })?;
         let create = self.new_snapshot(request, flags);
         let outcome = self.connection.execute_as(
@@ -190,8 +190,8 @@ impl Domain {
     ///
     /// As [`checkpoint_create_xml`](Self::checkpoint_create_xml), but for flags and XML.
     pub fn create_checkpoint(&self, request: CheckpointRequest) -> Result<Checkpoint> {
-        let driver = self.connection.driver();
-        self.with(|domain| driver.vet_new_checkpoint(domain, &request.disks))?;
+        let facts = self.connection.facts();
+        self.with(|domain| facts.vet_new_checkpoint(domain, &request.disks))?;
         let create = self.new_checkpoint(request);
         let outcome = self
             .connection

@@ -276,18 +276,18 @@ impl Domain {
         if saved.is_empty() {
             return Err(refused("there is nothing to restore"));
         }
-        let driver = self.connection.driver();
+        let facts = self.connection.facts();
         let read = |Saved { label, xml }: &Saved| {
             let read = self
                 .connection
-                .read_xml(|recent, fresh| read_saved_moment(xml, driver.carry, recent, fresh))
+                .read_xml(|recent, fresh| read_saved_moment(xml, facts.carry, recent, fresh))
                 .map_err(|error| labelled(label, error))?;
             let file = File {
                 label: label.clone(),
                 moment: read.map_err(|error| labelled(label, error.into()))?,
             };
             if file.kind() == MomentKind::Snapshot {
-                driver
+                facts
                     .vet_snapshot_name(Some(file.name()))
                     .map_err(|error| file.blame(error))?;
             }

@@ -1,0 +1,606 @@
+//! Calls of a domain that is attached to its hypervisor: every effect lies between two records.
+//!
+//! A call *enters* the guest, which it has alone from then on, reads the log to its end, and settles what a call before it has
+//! left open. Then it records the job that it begins, has the driver do it, and records what came of it. Only after that is
+//! the job's witness taken away. No lock of the log is held while the hypervisor is asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use momentlog_core::{
+    Action, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind, Event,
+    FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange, MomentKind,
+    MomentName, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
+};
+use momentlog_engine::{Call, Decision, Outcome, Provenance, Request};
+
+use super::Domain;
+use crate::driver::{Absent, Driver, Fault, Guest, Session, Sight, Tracked, Verdict, plan, settle};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::flags::{CheckpointCreateFlags, CheckpointDeleteFlags, SnapshotCreateFlags};
+use crate::recordable;
+
+/// Reasons of a guest that is off, as libvirt numbers them.
+const SHUTOFF_SHUTDOWN: u8 = 1;
+const SHUTOFF_CRASHED: u8 = 3;
+
+/// How often it is tried again what an open job forbids.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A guest that a call has entered.
+#[derive(Debug)]
+pub(super) struct Entered {
+    driver: Arc<dyn Driver>,
+    guest: Guest,
+    /// What asks the hypervisor; none if the guest is off.
+    pub(super) session: Option<Box<dyn Session>>,
+    /// What was seen; none if the guest is off.
+    pub(super) sight: Option<Sight>,
+}
+
+impl Entered {
+    fn run(&self) -> Option<HypervisorRun> {
+        self.session.as_ref().and_then(|session| session.run())
+    }
+
+    /// What is seen of the guest, or of its images if it is off.
+    fn look(&self) -> std::result::Result<Sight, Fault> {
+        match &self.sight {
+            Some(sight) => Ok(sight.clone()),
+            None => self.driver.look_off(&self.guest),
+        }
+    }
+
+    /// Looks once more.
+    fn look_again(&mut self) -> std::result::Result<(), Fault> {
+        if let Some(session) = &mut self.session {
+            self.sight = Some(session.see()?);
+        }
+        Ok(())
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        let domain = match fault.code {
+            ErrorCode::OperationTimeout => ErrorDomain::None,
+            _ => ErrorDomain::Test,
+        };
+        Error::new(fault.code, domain, fault.detail)
+    }
+}
+
+/// What a decided action does to the hypervisor.
+struct Plan {
+    kind: JobKind,
+    effects: Vec<DiskEffect>,
+    files: Vec<FileToMake>,
+}
+
+impl Domain {
+    /// Decides and records what a call about this domain asks for. If that changes the hypervisor of an attached domain,
+    /// it is done between two records.
+    pub(super) fn carry_out(
+        &self,
+        call: (Call, u32),
+        request: Request<'_>,
+        action: &mut dyn FnMut(&DomainState) -> Result<Action>,
+    ) -> Result<Outcome> {
+        let Some(guest) = self.guest()? else {
+            return self.decide(request, action);
+        };
+        let begun = Instant::now();
+        let wait = self.connection.lock_wait();
+        loop {
+            // Only what touches the hypervisor, or waits for one of its jobs, needs to have the guest alone.
+            let entered = if needs_guest(call) {
+                Some(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?)
+            } else {
+                None
+            };
+            let done = match entered {
+                None => self.decide(request, action),
+                Some(entered) => self.carry_out_in(entered, call, request, action),
+            };
+            let is_open = |error: &Error| matches!(error.refusal(), Some(Refusal::JobOpen { .. }));
+            match done {
+                Err(error) if is_open(&error) => {
+                    if begun.elapsed() >= wait {
+                        return Err(error);
+                    }
+                    std::thread::sleep(LOOK.min(wait.saturating_sub(begun.elapsed())));
+                    // Whoever left it open may be gone, and its copies may have ended.
+                    drop(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn carry_out_in(
+        &self,
+        mut entered: Entered,
+        call: (Call, u32),
+        request: Request<'_>,
+        action: &mut dyn FnMut(&DomainState) -> Result<Action>,
+    ) -> Result<Outcome> {
+        let sight = &entered.sight;
+        let run = entered.run();
+        let outcome = self.connection.log.decide(request, &mut |decision| {
+            let action = action(self.of(decision.view())?)?;
+            let command = self.command(action.clone());
+            let Some(plan) = self.plan(decision, &command, call, sight.as_ref())? else {
+                return recordable::decide(decision, &command);
+            };
+            recordable::check(decision, &command)?;
+            let job = Job {
+                effects: plan.effects,
+                files: plan.files,
+                run,
+                ..new_job(plan.kind, JobLength::Short, call)
+            };
+            let action = Some(action);
+            let begin = Report::Begin(BeginJob { job, action });
+            decision.decide_report(self.uuid, &begin)?;
+            Ok(())
+        })?;
+        if let Some((id, job)) = begun(&outcome.events)
+            && !outcome.repeated
+        {
+            self.perform(&mut entered, id, &job)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Has the driver do what a job was begun for, and records what came of it.
+    pub(super) fn perform(&self, entered: &mut Entered, id: JobId, job: &Arc<Job>) -> Result<()> {
+        let Some(session) = &mut entered.session else {
+            return Err(Refusal::Inactive.into());
+        };
+        match session.perform(id, job) {
+            Ok(()) => {
+                let seen = seen("hypervisor", "done");
+                self.report(Call::SETTLE, &[ended(id, job, seen, SettledBy::Beginner)])?;
+                let view = self.connection.log.view();
+                let open = open_jobs(view.state().domain(self.uuid));
+                // What is left of the witness is swept by whoever enters next.
+                let _ = session.sweep(&borrowed(&open));
+                Ok(())
+            }
+            Err(fault) if fault.leaves_unknown => {
+                // Whether it was done is seen by whoever has the guest next; it may be this call.
+                let guest = entered.guest.clone();
+                entered.session = None;
+                let settled = self.enter(&guest, self.connection.lock_wait());
+                let ended = self.ended_well(id, job);
+                match settled {
+                    Ok(again) if ended => {
+                        *entered = again;
+                        Ok(())
+                    }
+                    _ => Err(fault.into()),
+                }
+            }
+            Err(fault) => {
+                let outcome = self.outcome(id, seen("hypervisor", &fault.detail), SettledBy::Beginner);
+                self.report(Call::SETTLE, &[Report::Fail(outcome)])?;
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// Whether a job that is not open any more has made or deleted what it was begun for.
+    fn ended_well(&self, id: JobId, job: &Job) -> bool {
+        let view = self.connection.log.view();
+        let Some(domain) = view.state().domain(self.uuid) else {
+            return false;
+        };
+        let is_open = domain.jobs().iter().any(|open| open.id == id);
+        let made = job.checkpoints.iter().map(|made| &made.name);
+        let mut made = made.map(|name| domain.checkpoints().find(name.as_str()).is_some());
+        let taken = job.snapshots.iter().map(|made| &made.name);
+        let mut taken = taken.map(|name| domain.snapshots().find(name.as_str()).is_some());
+        let deleted = job.deletions.iter().flat_map(|deletion| deletion.removed.runs());
+        let mut deleted = deleted.map(|(first, _)| domain.checkpoints().get(*first).is_none());
+        !is_open && made.all(|made| made) && taken.all(|taken| taken) && deleted.all(|gone| gone)
+    }
+
+    /// The hypervisor of this domain, if it is attached to one.
+    pub(super) fn guest(&self) -> Result<Option<Guest>> {
+        let attached = self.with(|domain| {
+            let def = domain.def().clone();
+            Ok(domain.attachment().map(|attachment| (attachment.clone(), def)))
+        })?;
+        let log = self.connection.log.log_id();
+        Ok(attached.zip(log).map(|((attachment, def), log)| Guest {
+            log,
+            uuid: self.uuid,
+            def,
+            attachment,
+        }))
+    }
+
+    /// Has the guest alone, settles what was left open, takes note of whether it runs, and sweeps.
+    pub(super) fn enter(&self, guest: &Guest, wait: Duration) -> Result<Entered> {
+        let driver = self.connection.driver_of(&guest.attachment)?;
+        let mut power = None;
+        let session = match driver.enter(guest, wait) {
+            Ok(session) => Some(session),
+            Err(Absent::Ended(_)) => {
+                power = Some((RunState::Shutoff, SHUTOFF_SHUTDOWN));
+                None
+            }
+            Err(Absent::Killed(_)) => {
+                power = Some((RunState::Shutoff, SHUTOFF_CRASHED));
+                None
+            }
+            Err(Absent::Held(why)) => {
+                let detail = format!("cannot acquire state change lock ({why})");
+                return Err(Error::new(ErrorCode::OperationTimeout, ErrorDomain::None, detail));
+            }
+            Err(Absent::Fault(fault)) => return Err(fault.into()),
+        };
+        let mut entered = Entered {
+            driver,
+            guest: guest.clone(),
+            session,
+            sight: None,
+        };
+        entered.look_again()?;
+        if let Some(sight) = &entered.sight {
+            power = Some(sight.power);
+        }
+        // Who has the guest has the newest log: the outcome of the call before is durable by then.
+        let view = self.connection.log.refresh()?;
+        let open = open_jobs(view.state().domain(self.uuid));
+        for open in &open {
+            self.settle(&mut entered, open)?;
+        }
+        if let Some((state, reason)) = power {
+            self.observe(state, reason)?;
+        }
+        if let Some(session) = &mut entered.session {
+            let view = self.connection.log.view();
+            let open = open_jobs(view.state().domain(self.uuid));
+            session.sweep(&borrowed(&open))?;
+            entered.look_again()?;
+        }
+        Ok(entered)
+    }
+
+    /// Records the run state that was seen, if the log says another.
+    fn observe(&self, state: RunState, reason: u8) -> Result<()> {
+        let known = self.with(|domain| Ok(domain.power().state))?;
+        if known != state {
+            self.report(Call::OBSERVE, &[Report::Observe { state, reason }])?;
+        }
+        Ok(())
+    }
+
+    /// Settles an open job by what is seen, if it does not go on.
+    fn settle(&self, entered: &mut Entered, open: &OpenJob) -> Result<()> {
+        let Ok(sight) = entered.look() else {
+            // It stays open as long as nothing can be seen of it.
+            return Ok(());
+        };
+        let verdict = settle(open, entered.run(), &sight);
+        let report = match verdict {
+            Verdict::Open => return Ok(()),
+            Verdict::Ended(seen) => ended(open.id, &open.job, seen, SettledBy::Later),
+            Verdict::RollForward(left, seen) => {
+                if let Some(session) = &mut entered.session {
+                    for effect in &left {
+                        let bitmap = effect.bitmap.as_deref().unwrap_or_default();
+                        session.remove_bitmap(&effect.disk, &effect.image, bitmap)?;
+                    }
+                }
+                ended(open.id, &open.job, seen, SettledBy::Later)
+            }
+            Verdict::Finish(seen) => match &mut entered.session {
+                None => return Ok(()),
+                Some(session) => match session.finish(&open.job) {
+                    Ok(()) => ended(open.id, &open.job, seen, SettledBy::Later),
+                    Err(fault) => {
+                        session.abort(&open.job)?;
+                        Report::Fail(outcome_of(open.id, told("target", &fault.detail), SettledBy::Later))
+                    }
+                },
+            },
+            Verdict::Failed(seen) => {
+                if let Some(session) = &mut entered.session
+                    && open.job.length == JobLength::Long
+                {
+                    session.abort(&open.job)?;
+                }
+                Report::Fail(outcome_of(open.id, seen, SettledBy::Later))
+            }
+        };
+        match self.report(Call::SETTLE, &[report]) {
+            // Another process has settled it.
+            Err(error) if matches!(error.refusal(), Some(Refusal::JobNotOpen(_))) => Ok(()),
+            reported => reported.map(|_| ()),
+        }
+    }
+
+    /// Records what a driver reports, under no condition of the caller's.
+    pub(super) fn report(&self, call: Call, reports: &[Report]) -> Result<Outcome> {
+        let provenance = Provenance {
+            request_id: None,
+            expected_revision: None,
+            undoes: None,
+            ..self.connection.provenance().clone()
+        };
+        let agent = provenance.agent.clone();
+        let request = Request::of_call(&provenance, (call, 0), Some(self.uuid), &[]);
+        self.connection.log.decide(request, &mut |decision| {
+            for report in reports {
+                let mut report = report.clone();
+                if let Report::End { outcome, .. } | Report::Fail(outcome) = &mut report {
+                    outcome.agent = agent.clone();
+                }
+                decision.decide_report(self.uuid, &report)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn outcome(&self, job: JobId, seen: Seen, settled_by: SettledBy) -> JobOutcome {
+        JobOutcome {
+            agent: self.connection.provenance().agent.clone(),
+            ..outcome_of(job, seen, settled_by)
+        }
+    }
+
+    /// Returns what a command does to the hypervisor; none if it is about records alone.
+    fn plan(
+        &self,
+        decision: &mut Decision<'_>,
+        command: &Command,
+        (_, flags): (Call, u32),
+        sight: Option<&Sight>,
+    ) -> Result<Option<Plan>> {
+        let plan = |kind, effects| {
+            Ok(Some(Plan {
+                kind,
+                effects,
+                files: Vec::new(),
+            }))
+        };
+        let state = decision.state();
+        let domain = state.domain(self.uuid);
+        let domain = domain.ok_or(Refusal::NoDomain { uuid: self.uuid })?;
+        match &command.action {
+            Action::CreateCheckpoint(_) => {
+                let sight = sight.ok_or(Refusal::CheckpointInactive)?;
+                let tracked = created_checkpoint(&state.decide(command)?);
+                plan(JobKind::CreateCheckpoint, plan::additions(sight, &tracked)?)
+            }
+            Action::RedefineCheckpoint(redefine) => {
+                let flags = CheckpointCreateFlags::from_bits_retain(flags);
+                if flags.contains(CheckpointCreateFlags::REDEFINE_VALIDATE) {
+                    let sight = sight.ok_or(Refusal::Inactive)?;
+                    let _ = state.decide(command)?;
+                    let mut tracked = Tracked::of(&redefine.name, &redefine.def);
+                    // A disk that the domain no longer has is tolerated.
+                    tracked.retain(|tracked| sight.disk(&tracked.disk).is_some());
+                    plan::validate(sight, &tracked)?;
+                }
+                Ok(None)
+            }
+            Action::Delete {
+                kind: MomentKind::Checkpoint,
+                ..
+            } => {
+                let flags = CheckpointDeleteFlags::from_bits_retain(flags);
+                if flags.contains(CheckpointDeleteFlags::METADATA_ONLY) {
+                    return Ok(None);
+                }
+                let events = state.decide(command)?;
+                if sight.is_none() {
+                    return Err(Error::new(
+                        ErrorCode::OperationUnsupported,
+                        ErrorDomain::Test,
+                        "cannot delete checkpoint for inactive domain",
+                    ));
+                }
+                let tracked = deleted_checkpoints(domain, &events);
+                let sight = sight.ok_or(Refusal::Inactive)?;
+                let effects = plan::removals(sight, &tracked)?;
+                // A checkpoint that tracks no disk is a record alone.
+                if effects.is_empty() {
+                    return Ok(None);
+                }
+                plan(JobKind::DeleteCheckpoint, effects)
+            }
+            Action::CreateSnapshot(create) => {
+                let Some(sight) = sight else {
+                    if !domain.checkpoints().is_empty() {
+                        return Err(Error::new(
+                            ErrorCode::OperationUnsupported,
+                            ErrorDomain::Test,
+                            "cannot perform block operations while checkpoint exists",
+                        ));
+                    }
+                    return Err(unsupported("a snapshot of an attached guest that is off is not made"));
+                };
+                if !create.disk_only {
+                    return Err(unsupported(
+                        "of an attached guest, only snapshots of its disks are made (DISK_ONLY)",
+                    ));
+                }
+                let flags = SnapshotCreateFlags::from_bits_retain(flags);
+                let reuse = flags.contains(SnapshotCreateFlags::REUSE_EXT);
+                let events = state.decide(command)?;
+                let mut planned = Plan {
+                    kind: JobKind::CreateSnapshot,
+                    effects: Vec::new(),
+                    files: Vec::new(),
+                };
+                for event in &events {
+                    if let Change::Snapshot(MomentChange::Created { def, .. }) = &event.change {
+                        (planned.effects, planned.files) = plan::overlays(sight, def, reuse)?;
+                    }
+                }
+                Ok(Some(planned))
+            }
+            Action::Revert { .. } => Err(unsupported("an attached guest is not reverted")),
+            Action::Delete {
+                kind: MomentKind::Snapshot,
+                ..
+            } if flags & 2 == 0 => Err(unsupported(
+                "of an attached guest, only the record of a snapshot is deleted (METADATA_ONLY)",
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns how many bytes of each disk were written since a checkpoint was made, by target; a disk whose bitmap is lost has
+    /// none.
+    pub(crate) fn measure(
+        &self,
+        name: &MomentName,
+        tracked: &[Tracked],
+    ) -> Result<Option<BTreeMap<Arc<str>, u64>>> {
+        let Some(guest) = self.guest()? else {
+            return Ok(None);
+        };
+        let mut entered = self.enter(&guest, self.connection.lock_wait())?;
+        let Some(session) = &mut entered.session else {
+            return Err(Refusal::Inactive.into());
+        };
+        let mut sizes = BTreeMap::new();
+        let mut measured: BTreeMap<&str, BTreeMap<Arc<str>, u64>> = BTreeMap::new();
+        for Tracked { disk, bitmap } in tracked {
+            if !measured.contains_key(&**bitmap) {
+                measured.insert(bitmap, session.measure(bitmap)?);
+            }
+            let size = measured.get(&**bitmap).and_then(|sizes| sizes.get(disk));
+            sizes.extend(size.map(|size| (disk.clone(), *size)));
+        }
+        let _ = name;
+        Ok(Some(sizes))
+    }
+}
+
+/// Whether a call touches the hypervisor of an attached domain, or may have to wait for one of its jobs.
+fn needs_guest((call, flags): (Call, u32)) -> bool {
+    match call {
+        Call::CHECKPOINT_CREATE_XML => {
+            let flags = CheckpointCreateFlags::from_bits_retain(flags);
+            let redefines = flags.contains(CheckpointCreateFlags::REDEFINE);
+            !redefines || flags.contains(CheckpointCreateFlags::REDEFINE_VALIDATE)
+        }
+        Call::CHECKPOINT_DELETE => {
+            let flags = CheckpointDeleteFlags::from_bits_retain(flags);
+            !flags.contains(CheckpointDeleteFlags::METADATA_ONLY)
+        }
+        Call::SNAPSHOT_CREATE_XML => {
+            let flags = SnapshotCreateFlags::from_bits_retain(flags);
+            !flags.contains(SnapshotCreateFlags::REDEFINE)
+        }
+        Call::SNAPSHOT_DELETE | Call::REVERT_TO_SNAPSHOT | Call::EXECUTE => true,
+        _ => false,
+    }
+}
+
+fn unsupported(why: &str) -> Error {
+    Error::new(ErrorCode::OperationUnsupported, ErrorDomain::Test, why)
+}
+
+/// A job of this kind that does nothing yet.
+pub(super) fn new_job(kind: JobKind, length: JobLength, (call, flags): (Call, u32)) -> Job {
+    Job {
+        kind,
+        length,
+        call: call.number(),
+        flags,
+        document: None,
+        snapshots: Vec::new(),
+        checkpoints: Vec::new(),
+        deletions: Vec::new(),
+        effects: Vec::new(),
+        files: Vec::new(),
+        run: None,
+    }
+}
+
+/// What a new checkpoint tracks.
+fn created_checkpoint(events: &[Event]) -> Vec<Tracked> {
+    let tracked = events.iter().filter_map(|event| match &event.change {
+        Change::Checkpoint(MomentChange::Created { name, def, .. }) => Some(Tracked::of(name, def)),
+        _ => None,
+    });
+    tracked.flatten().collect()
+}
+
+/// What the checkpoints track that a deletion removes.
+fn deleted_checkpoints(domain: &DomainState, events: &[Event]) -> Vec<Tracked> {
+    let list = domain.checkpoints();
+    let mut tracked = Vec::new();
+    for event in events {
+        if let Change::Checkpoint(MomentChange::Deleted { removed, .. }) = &event.change {
+            let gone = list.walk(momentlog_core::Scope::All);
+            let gone = gone.filter(|moment| removed.contains(moment.id));
+            tracked.extend(gone.flat_map(|moment| Tracked::of(moment.name, moment.def)));
+        }
+    }
+    tracked
+}
+
+/// The job that a record begins.
+fn begun(events: &[Event]) -> Option<(JobId, Arc<Job>)> {
+    events.iter().find_map(|event| match &event.change {
+        Change::JobBegun { id, job } => Some((*id, job.clone())),
+        _ => None,
+    })
+}
+
+/// The report that ends a job; one that started copies goes on in a long job.
+fn ended(id: JobId, job: &Arc<Job>, seen: Seen, settled_by: SettledBy) -> Report {
+    let copies = job.effects.iter().any(|effect| effect.kind == EffectKind::Copied);
+    let goes_on = job.length == JobLength::Short && copies;
+    Report::End {
+        outcome: outcome_of(id, seen, settled_by),
+        then: goes_on.then(|| {
+            let mut long = Job {
+                length: JobLength::Long,
+                snapshots: Vec::new(),
+                checkpoints: Vec::new(),
+                deletions: Vec::new(),
+                ..(**job).clone()
+            };
+            long.effects.retain(|effect| effect.kind == EffectKind::Copied);
+            Arc::new(long)
+        }),
+    }
+}
+
+/// An outcome without the agent, which is added where it is recorded.
+fn outcome_of(job: JobId, seen: Seen, settled_by: SettledBy) -> JobOutcome {
+    JobOutcome {
+        job,
+        seen,
+        settled_by,
+        agent: "".into(),
+    }
+}
+
+fn seen(thing: &str, found: &str) -> Seen {
+    // What a hypervisor says is cut to what a record takes.
+    let found = &found[..found.floor_char_boundary(1024)];
+    Seen::new(vec![(thing.into(), found.into())]).unwrap_or_default()
+}
+
+fn told(thing: &str, found: &str) -> Seen {
+    seen(thing, found)
+}
+
+fn open_jobs(domain: Option<&DomainState>) -> Vec<OpenJob> {
+    let jobs = domain.map(|domain| domain.jobs().iter().cloned());
+    jobs.into_iter().flatten().collect()
+}
+
+fn borrowed(open: &[OpenJob]) -> Vec<(JobId, &Job)> {
+    open.iter().map(|open| (open.id, &*open.job)).collect()
+}
