@@ -1,5 +1,10 @@
 //! A running QEMU, asked over its QMP socket.
+//!
+//! [`QmpSockets`] leads to the monitor of a guest, which one client has alone until it drops it; [`Monitor`] sends requests
+//! and returns what they return. Whatever a monitor does, an answer or an error comes within a bounded time.
 
 mod monitor;
+mod qmp;
 
 pub use monitor::{AskError, EnterError, Hypervisor, Monitor, Request};
+pub use qmp::{QemuVersion, QmpMonitor, QmpSockets};

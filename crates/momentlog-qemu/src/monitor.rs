@@ -159,6 +159,14 @@ pub enum AskError {
         /// What is wrong with it.
         why: String,
     },
+    /// It was not sent, because an earlier request left unknown what the monitor did. To enter again begins anew.
+    #[error("`{execute}` was not sent: the monitor was given up, because {why}")]
+    GivenUp {
+        /// The request.
+        execute: String,
+        /// The earlier error.
+        why: String,
+    },
     /// The operating system reports an error.
     #[error("cannot ask the monitor for `{execute}`: {source}")]
     Io {
@@ -170,7 +178,7 @@ pub enum AskError {
 }
 
 impl AskError {
-    /// Whether it is unknown whether the request was done.
+    /// Whether it is unknown whether the request, or one before it, was done.
     pub fn leaves_unknown(&self) -> bool {
         !matches!(self, AskError::Refused { .. })
     }
