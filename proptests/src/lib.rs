@@ -38,6 +38,7 @@ mod op;
 pub mod overtaken;
 mod shared_store;
 mod sim_disk;
+pub mod sim_qemu;
 mod store_suite;
 mod suite;
 mod tamper;
