@@ -154,7 +154,7 @@ proptest! {
         created in time(),
         def in checkpoint(),
     ) {
-        let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), created, def: &def }, true, true);
+        let written = write_checkpoint(CheckpointView { name: &name, parent: parent.as_ref(), created, def: &def, sizes: None }, true, true);
         let read = read_checkpoint_redefine(&written, &RecentDomain::default(), || FRESH).unwrap_or_else(|error| panic!("{error}\n{written}"));
         // A bitmap called as the checkpoint is written out.
         let mut wanted = def.clone();

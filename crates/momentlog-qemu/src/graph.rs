@@ -3,11 +3,8 @@
 //! A layer is found by its file, among the nodes of an image format. The device's own node does not tell: while a job runs,
 //! it is the job's filter.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use momentlog::driver::{Bitmap, Fault, Layer};
 use momentlog::ErrorCode;
+use momentlog::driver::{Bitmap, Fault, Layer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -94,9 +91,6 @@ pub(crate) struct Placed {
     pub(crate) storage: String,
 }
 
-/// What one bitmap has in each layer of a disk.
-pub(crate) type Counts = BTreeMap<Arc<str>, u64>;
-
 impl Graph {
     /// Reads the replies of `query-named-block-nodes` and `query-block`.
     pub(crate) fn read(nodes: Value, devices: Value) -> Result<Graph, Fault> {
@@ -104,8 +98,8 @@ impl Graph {
             let detail = format!("the hypervisor's answer to `{what}` makes no sense: {error}");
             Fault::refused(ErrorCode::InternalError, detail)
         };
-        let nodes: Vec<Node> = serde_json::from_value(nodes)
-            .map_err(|error| bad("query-named-block-nodes", error))?;
+        let nodes: Vec<Node> =
+            serde_json::from_value(nodes).map_err(|error| bad("query-named-block-nodes", error))?;
         let devices: Vec<Device> =
             serde_json::from_value(devices).map_err(|error| bad("query-block", error))?;
         let chains = devices.into_iter().filter_map(|device| device.inserted);
@@ -154,7 +148,9 @@ impl Graph {
             return Ok(files);
         }
         files.push(source.to_owned());
-        while let Some(below) = self.node_of(&files[files.len() - 1])?.and_then(Node::backing)
+        while let Some(below) = self
+            .node_of(&files[files.len() - 1])?
+            .and_then(Node::backing)
             && files.len() < LAYERS_MAX
         {
             files.push(below.to_owned());
@@ -182,9 +178,10 @@ impl Graph {
             .and_then(|image| image.specific.as_ref())
             .and_then(|specific| specific.pointer("/data/compat"));
         let is_old = compat.and_then(Value::as_str) == Some("0.10");
-        let storage = self.nodes.iter().find(|other| {
-            !other.is_format() && other.file == node.file && !other.is_filter()
-        });
+        let storage = self
+            .nodes
+            .iter()
+            .find(|other| !other.is_format() && other.file == node.file && !other.is_filter());
         Ok(Placed {
             layer: Layer {
                 image: file.into(),
@@ -246,8 +243,18 @@ impl Node {
     /// Whether it reads an image format, and is no file, filter or other layer.
     fn is_format(&self) -> bool {
         const FORMATS: [&str; 12] = [
-            "raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "luks", "parallels",
-            "bochs", "cloop",
+            "raw",
+            "qcow2",
+            "qcow",
+            "qed",
+            "vmdk",
+            "vdi",
+            "vhdx",
+            "vpc",
+            "luks",
+            "parallels",
+            "bochs",
+            "cloop",
         ];
         FORMATS.contains(&&*self.driver)
     }
@@ -271,14 +278,28 @@ impl Node {
     fn filename(&self) -> Option<&str> {
         match &self.image {
             Some(image) => Some(&image.filename),
-            None => Some(&self.file).filter(|file| !file.is_empty()).map(String::as_str),
+            None => Some(&self.file)
+                .filter(|file| !file.is_empty())
+                .map(String::as_str),
         }
     }
 
     /// The file of the image below.
     fn backing(&self) -> Option<&str> {
         let image = self.image.as_ref()?;
-        image.backing.as_deref().or(image.backing_as_given.as_deref())
+        image
+            .backing
+            .as_deref()
+            .or(image.backing_as_given.as_deref())
+    }
+}
+
+impl Node {
+    /// Bytes that the bitmap of this name says are dirty.
+    pub(crate) fn count_of(&self, name: &str) -> Option<u64> {
+        let mut bitmaps = self.bitmaps.iter();
+        let found = bitmaps.find(|bitmap| bitmap.name.as_deref() == Some(name));
+        found.map(|bitmap| bitmap.count)
     }
 }
 

@@ -3,8 +3,14 @@
 //! [`QmpSockets`] leads to the monitor of a guest, which one client has alone until it drops it; [`Monitor`] sends requests
 //! and returns what they return. Whatever a monitor does, an answer or an error comes within a bounded time.
 
+mod driver;
+mod graph;
 mod monitor;
+mod names;
+mod off;
 mod qmp;
+mod session;
 
+pub use driver::Qemu;
 pub use monitor::{AskError, EnterError, Hypervisor, Monitor, Request};
 pub use qmp::{QemuVersion, QmpMonitor, QmpSockets};

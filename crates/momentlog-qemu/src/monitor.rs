@@ -21,6 +21,56 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     ///
     /// See [`EnterError`].
     fn enter(&self, socket: &Path, wait: Duration) -> Result<Box<dyn Monitor>, EnterError>;
+
+    /// Makes an empty file that only its owner may use, for an image that the hypervisor will write.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; [`io::ErrorKind::AlreadyExists`] if it is there.
+    fn create_file(&self, path: &Path) -> io::Result<()> {
+        let options = &mut std::fs::OpenOptions::new();
+        let options = options.write(true).create_new(true);
+        std::os::unix::fs::OpenOptionsExt::mode(options, 0o600).open(path)?;
+        sync_parent(path)
+    }
+
+    /// Makes a file and its name durable.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()?;
+        sync_parent(path)
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    /// Returns what `qemu-img info` says of an image that no hypervisor uses, and of all images below it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be told; a hypervisor may be using it.
+    fn image_info(&self, path: &Path) -> Result<Value, String> {
+        crate::off::image_info(path)
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The monitor of one run of one guest. It greets one client at a time, so whoever has it has the guest alone.

@@ -1,5 +1,6 @@
 //! `<domaincheckpoint>`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{
@@ -126,6 +127,8 @@ pub struct CheckpointView<'a> {
     pub created: i64,
     /// Its definition.
     pub def: &'a CheckpointDef,
+    /// Bytes of each disk that were written since, by target, where that is known and wanted.
+    pub sizes: Option<&'a BTreeMap<Arc<str>, u64>>,
 }
 
 /// Returns the checkpoint's XML, byte for byte as libvirt formats it. Follows `virDomainCheckpointGetXMLDesc`.
@@ -135,6 +138,7 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
         parent,
         created,
         def,
+        sizes,
     } = checkpoint;
     let mut writer = Writer::new();
     writer.open("domaincheckpoint", &[]);
@@ -157,14 +161,15 @@ pub fn write_checkpoint(checkpoint: CheckpointView<'_>, with_domain: bool, secur
                 }
                 DiskTracking::Bitmap(bitmap) => {
                     let bitmap = bitmap.as_deref().unwrap_or(name.as_str());
-                    writer.empty(
-                        "disk",
-                        &[
-                            ("name", &disk.name),
-                            ("checkpoint", "bitmap"),
-                            ("bitmap", bitmap),
-                        ],
-                    );
+                    let size = sizes.and_then(|sizes| sizes.get(&disk.name));
+                    let size = size.map(u64::to_string);
+                    let mut attributes = vec![
+                        ("name", &*disk.name),
+                        ("checkpoint", "bitmap"),
+                        ("bitmap", bitmap),
+                    ];
+                    attributes.extend(size.as_deref().map(|size| ("size", size)));
+                    writer.empty("disk", &attributes);
                 }
             }
         }

@@ -11,7 +11,7 @@
 //! let request = read_checkpoint("<domaincheckpoint><name>nightly</name></domaincheckpoint>")?;
 //! let def = CheckpointDef { description: None, disks: request.disks, domain: None };
 //! let name = request.name.unwrap();
-//! let view = CheckpointView { name: &name, parent: None, created: 1_700_000_000, def: &def };
+//! let view = CheckpointView { name: &name, parent: None, created: 1_700_000_000, def: &def, sizes: None };
 //! let xml = write_checkpoint(view, true, false);
 //! assert!(xml.contains("  <creationTime>1700000000</creationTime>\n"));
 //!

@@ -4,6 +4,7 @@
 //! names were racy and have `list_all` in their place; current and is-current would only name the leaf of the chain;
 //! has-metadata is always so; and a guest does not revert to a checkpoint: a backup is restored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use momentlog_xml::{CheckpointView, write_checkpoint};
 
 use crate::connection::Connection;
 use crate::domain::Domain;
+use crate::driver::Tracked;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, no_moment};
 use crate::flags::{CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags};
 use crate::listing::{CheckpointListing, below};
@@ -77,10 +79,12 @@ impl Checkpoint {
         self.domain
             .deny_secrets(has(Flags::SECURE), FUNCTION, ErrorDomain::DomainCheckpoint)?;
         flags.refuse_all_but(Flags::ALL, FUNCTION)?;
+        let sizes = if has(Flags::SIZE) {
+            self.measure()?
+        } else {
+            None
+        };
         self.with(|domain, moment| {
-            if has(Flags::SIZE) && !domain.power().is_active() {
-                return Err(Refusal::Inactive.into());
-            }
             let parent = domain
                 .checkpoints()
                 .parent(moment.id)
@@ -90,6 +94,7 @@ impl Checkpoint {
                 parent,
                 created: moment.created,
                 def: moment.def,
+                sizes: sizes.as_ref(),
             };
             Ok(write_checkpoint(
                 view,
@@ -97,6 +102,17 @@ impl Checkpoint {
                 has(Flags::SECURE),
             ))
         })
+    }
+
+    /// Bytes of each disk that were written since, by target, as the hypervisor of an attached domain tells.
+    fn measure(&self) -> Result<Option<BTreeMap<Arc<str>, u64>>> {
+        let tracked = self.with(|domain, moment| {
+            if !domain.power().is_active() {
+                return Err(Refusal::Inactive.into());
+            }
+            Ok(Tracked::of(moment.name, moment.def))
+        })?;
+        self.domain.measure(&tracked)
     }
 
     /// Returns the parent; none if the checkpoint is a root.

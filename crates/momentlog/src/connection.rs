@@ -6,15 +6,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::{Action, Attachment, Command, Domain as DomainState, DomainUuid, Profile, Refusal, State};
+use momentlog_core::{
+    Action, Attachment, Command, Domain as DomainState, DomainUuid, Profile, Refusal, State,
+};
 use momentlog_engine::{Call, Log, Options, Provenance, Request, View};
 use momentlog_store::{FileStore, MemoryStore, RealDisk, Store, StoreError};
 use momentlog_xml::{RecentDomain, read_domain};
 
 use crate::domain::Domain;
 use crate::driver::Driver;
-use crate::facts::Facts;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::facts::Facts;
 use crate::flags::DomainListFlags;
 use crate::recordable;
 use crate::uri::{TEST_URI, parse_store_uri};

@@ -1,5 +1,6 @@
 //! Domain handles, and the calls of a domain.
 
+mod attach;
 mod driven;
 mod moments;
 mod restore;

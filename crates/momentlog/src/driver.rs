@@ -20,8 +20,11 @@ use momentlog_store::LogId;
 
 use crate::error::ErrorCode;
 
-pub use reconcile::{BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded};
 pub(crate) use plan::Tracked;
+pub(crate) use reconcile::compare;
+pub use reconcile::{
+    BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
+};
 pub(crate) use settle::{Verdict, settle};
 
 /// Asks the hypervisors of one kind.
@@ -209,7 +212,10 @@ pub struct Layer {
 
 /// A dirty bitmap.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is what a hypervisor says of a bitmap")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is what a hypervisor says of a bitmap"
+)]
 pub struct Bitmap {
     /// Its name.
     pub name: Arc<str>,
@@ -274,6 +280,8 @@ impl SeenDisk {
         let below = self.layers.iter().skip(count);
         count > 0
             && run.into_iter().all(|bitmap| bitmap.is_sound())
-            && below.into_iter().all(|layer| layer.bitmap(bitmap).is_none())
+            && below
+                .into_iter()
+                .all(|layer| layer.bitmap(bitmap).is_none())
     }
 }

@@ -182,6 +182,7 @@ fn checkpoint_reads_back(name: &MomentName, created: i64, def: &CheckpointDef) -
         parent: None,
         created,
         def: &def,
+        sizes: None,
     };
     let dump = write_checkpoint(view, false, true);
     let recent = RecentDomain::default();

@@ -167,6 +167,7 @@ fn writing_what_was_read_from_recorded_xml_gives_the_recorded_bytes() {
                 parent: read.parent.as_ref(),
                 created: read.created,
                 def: &read.def,
+                sizes: None,
             };
             write_checkpoint(view, true, false)
         } else {

@@ -73,6 +73,7 @@ pub fn checkpoint_xml(text: &str) {
         parent: read.parent.as_ref(),
         created: read.created,
         def: &read.def,
+        sizes: None,
     };
     let written = write_checkpoint(view, true, true);
     match read_checkpoint_redefine(&written, &RecentDomain::default(), || FRESH) {

@@ -99,6 +99,7 @@ fn a_checkpoint_is_written_in_libvirts_order() {
             parent: read.parent.as_ref(),
             created: read.created,
             def: &read.def,
+            sizes: None,
         };
         let written = write_checkpoint(view, true, false);
         assert_eq!(written, expected, "{inside}");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use momentlog_core::{
     Action, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind, Event,
-    FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange, MomentKind,
-    MomentName, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
+    FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
+    MomentKind, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
 };
 use momentlog_engine::{Call, Decision, Outcome, Provenance, Request};
 
@@ -32,7 +32,9 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Entered {
     driver: Arc<dyn Driver>,
-    guest: Guest,
+    pub(super) guest: Guest,
+    /// What was seen of its run state, with libvirt's number of the reason.
+    pub(super) power: (RunState, u8),
     /// What asks the hypervisor; none if the guest is off.
     pub(super) session: Option<Box<dyn Session>>,
     /// What was seen; none if the guest is off.
@@ -40,12 +42,45 @@ pub(super) struct Entered {
 }
 
 impl Entered {
-    fn run(&self) -> Option<HypervisorRun> {
+    /// Has the guest alone, or finds that it is off.
+    pub(super) fn enter(
+        driver: &Arc<dyn Driver>,
+        guest: &Guest,
+        wait: Duration,
+    ) -> Result<Entered> {
+        let off = |reason| Ok((None, (RunState::Shutoff, reason)));
+        let entered = match driver.enter(guest, wait) {
+            Ok(session) => Ok((Some(session), (RunState::Running, 0))),
+            Err(Absent::Ended(_)) => off(SHUTOFF_SHUTDOWN),
+            Err(Absent::Killed(_)) => off(SHUTOFF_CRASHED),
+            Err(Absent::Held(why)) => {
+                let detail = format!("cannot acquire state change lock ({why})");
+                let code = ErrorCode::OperationTimeout;
+                Err(Error::new(code, ErrorDomain::None, detail))
+            }
+            Err(Absent::Fault(fault)) => Err(fault.into()),
+        };
+        let (session, power) = entered?;
+        let mut entered = Entered {
+            driver: driver.clone(),
+            guest: guest.clone(),
+            power,
+            session,
+            sight: None,
+        };
+        entered.look_again()?;
+        if let Some(sight) = &entered.sight {
+            entered.power = sight.power;
+        }
+        Ok(entered)
+    }
+
+    pub(super) fn run(&self) -> Option<HypervisorRun> {
         self.session.as_ref().and_then(|session| session.run())
     }
 
     /// What is seen of the guest, or of its images if it is off.
-    fn look(&self) -> std::result::Result<Sight, Fault> {
+    pub(super) fn look(&self) -> std::result::Result<Sight, Fault> {
         match &self.sight {
             Some(sight) => Ok(sight.clone()),
             None => self.driver.look_off(&self.guest),
@@ -183,7 +218,8 @@ impl Domain {
                 }
             }
             Err(fault) => {
-                let outcome = self.outcome(id, seen("hypervisor", &fault.detail), SettledBy::Beginner);
+                let outcome =
+                    outcome_of(id, seen("hypervisor", &fault.detail), SettledBy::Beginner);
                 self.report(Call::SETTLE, &[Report::Fail(outcome)])?;
                 Err(fault.into())
             }
@@ -201,7 +237,10 @@ impl Domain {
         let mut made = made.map(|name| domain.checkpoints().find(name.as_str()).is_some());
         let taken = job.snapshots.iter().map(|made| &made.name);
         let mut taken = taken.map(|name| domain.snapshots().find(name.as_str()).is_some());
-        let deleted = job.deletions.iter().flat_map(|deletion| deletion.removed.runs());
+        let deleted = job
+            .deletions
+            .iter()
+            .flat_map(|deletion| deletion.removed.runs());
         let mut deleted = deleted.map(|(first, _)| domain.checkpoints().get(*first).is_none());
         !is_open && made.all(|made| made) && taken.all(|taken| taken) && deleted.all(|gone| gone)
     }
@@ -210,7 +249,9 @@ impl Domain {
     pub(super) fn guest(&self) -> Result<Option<Guest>> {
         let attached = self.with(|domain| {
             let def = domain.def().clone();
-            Ok(domain.attachment().map(|attachment| (attachment.clone(), def)))
+            Ok(domain
+                .attachment()
+                .map(|attachment| (attachment.clone(), def)))
         })?;
         let log = self.connection.log.log_id();
         Ok(attached.zip(log).map(|((attachment, def), log)| Guest {
@@ -224,42 +265,15 @@ impl Domain {
     /// Has the guest alone, settles what was left open, takes note of whether it runs, and sweeps.
     pub(super) fn enter(&self, guest: &Guest, wait: Duration) -> Result<Entered> {
         let driver = self.connection.driver_of(&guest.attachment)?;
-        let mut power = None;
-        let session = match driver.enter(guest, wait) {
-            Ok(session) => Some(session),
-            Err(Absent::Ended(_)) => {
-                power = Some((RunState::Shutoff, SHUTOFF_SHUTDOWN));
-                None
-            }
-            Err(Absent::Killed(_)) => {
-                power = Some((RunState::Shutoff, SHUTOFF_CRASHED));
-                None
-            }
-            Err(Absent::Held(why)) => {
-                let detail = format!("cannot acquire state change lock ({why})");
-                return Err(Error::new(ErrorCode::OperationTimeout, ErrorDomain::None, detail));
-            }
-            Err(Absent::Fault(fault)) => return Err(fault.into()),
-        };
-        let mut entered = Entered {
-            driver,
-            guest: guest.clone(),
-            session,
-            sight: None,
-        };
-        entered.look_again()?;
-        if let Some(sight) = &entered.sight {
-            power = Some(sight.power);
-        }
+        let mut entered = Entered::enter(&driver, guest, wait)?;
         // Who has the guest has the newest log: the outcome of the call before is durable by then.
         let view = self.connection.log.refresh()?;
         let open = open_jobs(view.state().domain(self.uuid));
         for open in &open {
             self.settle(&mut entered, open)?;
         }
-        if let Some((state, reason)) = power {
-            self.observe(state, reason)?;
-        }
+        let (state, reason) = entered.power;
+        self.observe(state, reason)?;
         if let Some(session) = &mut entered.session {
             let view = self.connection.log.view();
             let open = open_jobs(view.state().domain(self.uuid));
@@ -297,13 +311,17 @@ impl Domain {
                 }
                 ended(open.id, &open.job, seen, SettledBy::Later)
             }
-            Verdict::Finish(seen) => match &mut entered.session {
+            Verdict::Finish(found) => match &mut entered.session {
                 None => return Ok(()),
                 Some(session) => match session.finish(&open.job) {
-                    Ok(()) => ended(open.id, &open.job, seen, SettledBy::Later),
+                    Ok(()) => ended(open.id, &open.job, found, SettledBy::Later),
                     Err(fault) => {
                         session.abort(&open.job)?;
-                        Report::Fail(outcome_of(open.id, told("target", &fault.detail), SettledBy::Later))
+                        Report::Fail(outcome_of(
+                            open.id,
+                            seen("target", &fault.detail),
+                            SettledBy::Later,
+                        ))
                     }
                 },
             },
@@ -331,8 +349,13 @@ impl Domain {
             undoes: None,
             ..self.connection.provenance().clone()
         };
-        let agent = provenance.agent.clone();
         let request = Request::of_call(&provenance, (call, 0), Some(self.uuid), &[]);
+        self.record(request, reports)
+    }
+
+    /// Records what a driver reports.
+    pub(super) fn record(&self, request: Request<'_>, reports: &[Report]) -> Result<Outcome> {
+        let agent = &self.connection.provenance().agent;
         self.connection.log.decide(request, &mut |decision| {
             for report in reports {
                 let mut report = report.clone();
@@ -343,13 +366,6 @@ impl Domain {
             }
             Ok(())
         })
-    }
-
-    fn outcome(&self, job: JobId, seen: Seen, settled_by: SettledBy) -> JobOutcome {
-        JobOutcome {
-            agent: self.connection.provenance().agent.clone(),
-            ..outcome_of(job, seen, settled_by)
-        }
     }
 
     /// Returns what a command does to the hypervisor; none if it is about records alone.
@@ -374,7 +390,12 @@ impl Domain {
             Action::CreateCheckpoint(_) => {
                 let sight = sight.ok_or(Refusal::CheckpointInactive)?;
                 let tracked = created_checkpoint(&state.decide(command)?);
-                plan(JobKind::CreateCheckpoint, plan::additions(sight, &tracked)?)
+                let effects = plan::additions(sight, &tracked)?;
+                // A checkpoint that tracks no disk is a record alone.
+                if effects.is_empty() {
+                    return Ok(None);
+                }
+                plan(JobKind::CreateCheckpoint, effects)
             }
             Action::RedefineCheckpoint(redefine) => {
                 let flags = CheckpointCreateFlags::from_bits_retain(flags);
@@ -407,7 +428,6 @@ impl Domain {
                 let tracked = deleted_checkpoints(domain, &events);
                 let sight = sight.ok_or(Refusal::Inactive)?;
                 let effects = plan::removals(sight, &tracked)?;
-                // A checkpoint that tracks no disk is a record alone.
                 if effects.is_empty() {
                     return Ok(None);
                 }
@@ -422,7 +442,9 @@ impl Domain {
                             "cannot perform block operations while checkpoint exists",
                         ));
                     }
-                    return Err(unsupported("a snapshot of an attached guest that is off is not made"));
+                    return Err(unsupported(
+                        "a snapshot of an attached guest that is off is not made",
+                    ));
                 };
                 if !create.disk_only {
                     return Err(unsupported(
@@ -457,11 +479,7 @@ impl Domain {
 
     /// Returns how many bytes of each disk were written since a checkpoint was made, by target; a disk whose bitmap is lost has
     /// none.
-    pub(crate) fn measure(
-        &self,
-        name: &MomentName,
-        tracked: &[Tracked],
-    ) -> Result<Option<BTreeMap<Arc<str>, u64>>> {
+    pub(crate) fn measure(&self, tracked: &[Tracked]) -> Result<Option<BTreeMap<Arc<str>, u64>>> {
         let Some(guest) = self.guest()? else {
             return Ok(None);
         };
@@ -478,7 +496,6 @@ impl Domain {
             let size = measured.get(&**bitmap).and_then(|sizes| sizes.get(disk));
             sizes.extend(size.map(|size| (disk.clone(), *size)));
         }
-        let _ = name;
         Ok(Some(sizes))
     }
 }
@@ -549,7 +566,7 @@ fn deleted_checkpoints(domain: &DomainState, events: &[Event]) -> Vec<Tracked> {
 }
 
 /// The job that a record begins.
-fn begun(events: &[Event]) -> Option<(JobId, Arc<Job>)> {
+pub(super) fn begun(events: &[Event]) -> Option<(JobId, Arc<Job>)> {
     events.iter().find_map(|event| match &event.change {
         Change::JobBegun { id, job } => Some((*id, job.clone())),
         _ => None,
@@ -558,7 +575,10 @@ fn begun(events: &[Event]) -> Option<(JobId, Arc<Job>)> {
 
 /// The report that ends a job; one that started copies goes on in a long job.
 fn ended(id: JobId, job: &Arc<Job>, seen: Seen, settled_by: SettledBy) -> Report {
-    let copies = job.effects.iter().any(|effect| effect.kind == EffectKind::Copied);
+    let copies = job
+        .effects
+        .iter()
+        .any(|effect| effect.kind == EffectKind::Copied);
     let goes_on = job.length == JobLength::Short && copies;
     Report::End {
         outcome: outcome_of(id, seen, settled_by),
@@ -570,7 +590,8 @@ fn ended(id: JobId, job: &Arc<Job>, seen: Seen, settled_by: SettledBy) -> Report
                 deletions: Vec::new(),
                 ..(**job).clone()
             };
-            long.effects.retain(|effect| effect.kind == EffectKind::Copied);
+            long.effects
+                .retain(|effect| effect.kind == EffectKind::Copied);
             Arc::new(long)
         }),
     }
@@ -590,10 +611,6 @@ fn seen(thing: &str, found: &str) -> Seen {
     // What a hypervisor says is cut to what a record takes.
     let found = &found[..found.floor_char_boundary(1024)];
     Seen::new(vec![(thing.into(), found.into())]).unwrap_or_default()
-}
-
-fn told(thing: &str, found: &str) -> Seen {
-    seen(thing, found)
 }
 
 fn open_jobs(domain: Option<&DomainState>) -> Vec<OpenJob> {

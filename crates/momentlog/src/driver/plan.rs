@@ -62,8 +62,7 @@ pub(crate) fn additions(sight: &Sight, tracked: &[Tracked]) -> Result<Vec<DiskEf
     tracked.iter().map(add).collect()
 }
 
-/// The bitmaps that a deletion removes: those of every image that has them. A disk that the definition no longer has, or
-/// the hypervisor never had, is passed over if `lenient`.
+/// The bitmaps that a deletion removes: those of every image that has them.
 pub(crate) fn removals(sight: &Sight, tracked: &[Tracked]) -> Result<Vec<DiskEffect>, Fault> {
     let mut effects = Vec::new();
     for Tracked { disk, bitmap } in tracked {
@@ -82,6 +81,15 @@ pub(crate) fn removals(sight: &Sight, tracked: &[Tracked]) -> Result<Vec<DiskEff
         }
     }
     Ok(effects)
+}
+
+/// The bitmaps that are left of a checkpoint, wherever they are.
+pub(crate) fn leftovers(sight: &Sight, tracked: &[Tracked]) -> Vec<DiskEffect> {
+    let mut effects = Vec::new();
+    for tracked in tracked {
+        effects.extend(removals(sight, std::slice::from_ref(tracked)).unwrap_or_default());
+    }
+    effects
 }
 
 /// Checks that the bitmaps of a checkpoint have seen every write since they were made.

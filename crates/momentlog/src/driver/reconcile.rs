@@ -203,7 +203,10 @@ pub(crate) fn compare(
     for finding in checkpoints.iter().rev() {
         let bad = finding.disks.iter().map(|disk| disk.state);
         let bad = bad.filter(|state| {
-            !matches!(state, DiskState::Ok | DiskState::Unknown | DiskState::DiskGone)
+            !matches!(
+                state,
+                DiskState::Ok | DiskState::Unknown | DiskState::DiskGone
+            )
         });
         if let Some(why) = bad.min() {
             let checkpoint = finding.checkpoint.clone();

@@ -44,10 +44,15 @@ pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) 
     match job.kind {
         JobKind::CreateCheckpoint => {
             let added: Vec<&DiskEffect> = of(&job.effects, EffectKind::BitmapAdded).collect();
-            let sound = |effect: &&DiskEffect| !effect.bitmap_was_there && word(effect, sight) == "ok";
+            let sound =
+                |effect: &&DiskEffect| !effect.bitmap_was_there && word(effect, sight) == "ok";
             let all = !added.is_empty() && added.iter().all(sound);
             let seen = bitmaps(added.into_iter(), sight);
-            if all { Verdict::Ended(seen) } else { Verdict::Failed(seen) }
+            if all {
+                Verdict::Ended(seen)
+            } else {
+                Verdict::Failed(seen)
+            }
         }
         JobKind::DeleteCheckpoint | JobKind::Repair => {
             let removed: Vec<&DiskEffect> = of(&job.effects, EffectKind::BitmapRemoved).collect();
@@ -69,12 +74,18 @@ pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) 
         JobKind::CreateSnapshot | JobKind::DeleteSnapshot => {
             let overlays: Vec<&DiskEffect> = of(&job.effects, EffectKind::OverlayAdded).collect();
             let on_top = |effect: &&DiskEffect| {
-                let layers = sight.disk(&effect.disk).map_or(&[][..], |disk| &disk.layers);
+                let layers = sight
+                    .disk(&effect.disk)
+                    .map_or(&[][..], |disk| &disk.layers);
                 let is_file = |file: &Arc<str>| layers.iter().any(|layer| layer.is(file));
                 effect.file.as_ref().is_some_and(is_file)
             };
             let pairs = overlays.iter().map(|effect| {
-                let found = if on_top(effect) { "has the overlay" } else { "has no overlay" };
+                let found = if on_top(effect) {
+                    "has the overlay"
+                } else {
+                    "has no overlay"
+                };
                 (&*effect.disk, found)
             });
             let seen = seen(pairs);
@@ -135,7 +146,9 @@ fn of(effects: &[DiskEffect], kind: EffectKind) -> impl Iterator<Item = &DiskEff
 
 /// What is there of an effect's bitmap, in a word.
 fn word(effect: &DiskEffect, sight: &Sight) -> &'static str {
-    let layers = sight.disk(&effect.disk).map_or(&[][..], |disk| &disk.layers);
+    let layers = sight
+        .disk(&effect.disk)
+        .map_or(&[][..], |disk| &disk.layers);
     let layer = layers.iter().find(|layer| layer.is(&effect.image));
     let name = effect.bitmap.as_deref().unwrap_or_default();
     match layer.and_then(|layer| layer.bitmap(name)) {
@@ -157,6 +170,8 @@ fn bitmaps<'a>(effects: impl Iterator<Item = &'a DiskEffect>, sight: &Sight) -> 
 }
 
 fn seen<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Seen {
-    let pairs = pairs.into_iter().map(|(thing, found)| (thing.into(), found.into()));
+    let pairs = pairs
+        .into_iter()
+        .map(|(thing, found)| (thing.into(), found.into()));
     Seen::new(pairs.take(Seen::COUNT_MAX).collect()).unwrap_or_default()
 }

@@ -1,0 +1,292 @@
+//! One guest, asked over its monitor.
+
+mod backup;
+mod bitmaps;
+mod overlay;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use momentlog::ErrorCode;
+use momentlog::core::{HypervisorRun, Job, JobId, JobKind, RunState};
+use momentlog::driver::{Copy, Fault, Guest, SeenDisk, Session, Sight};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::graph::{Graph, Placed};
+use crate::monitor::{AskError, Hypervisor, Monitor, Request};
+use crate::names::Names;
+
+/// A guest that this process has alone.
+#[derive(Debug)]
+pub(crate) struct QemuSession {
+    hypervisor: Arc<dyn Hypervisor>,
+    monitor: Box<dyn Monitor>,
+    guest: Guest,
+    names: Names,
+}
+
+/// One of the hypervisor's jobs, as `query-jobs` tells it.
+#[derive(Debug, Deserialize)]
+struct QemuJob {
+    id: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    status: String,
+    #[serde(rename = "current-progress", default)]
+    done: u64,
+    #[serde(rename = "total-progress", default)]
+    total: u64,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+impl QemuSession {
+    pub(crate) fn new(
+        hypervisor: Arc<dyn Hypervisor>,
+        monitor: Box<dyn Monitor>,
+        guest: &Guest,
+    ) -> QemuSession {
+        QemuSession {
+            hypervisor,
+            monitor,
+            names: Names::new(guest.log),
+            guest: guest.clone(),
+        }
+    }
+
+    /// Refuses a guest that is another than the domain's, or that another program manages.
+    pub(crate) fn check_guest(&mut self) -> Result<(), Fault> {
+        let uuid = match self.monitor.ask(&Request::bare("query-uuid")) {
+            Ok(found) => found["UUID"].as_str().map(str::to_owned),
+            // A storage daemon has none.
+            Err(AskError::Refused { .. }) => None,
+            Err(error) => return Err(fault("query-uuid", error)),
+        };
+        let expected = self.guest.uuid.to_string();
+        let none = "00000000-0000-0000-0000-000000000000";
+        if let Some(found) = uuid
+            && found != none
+            && found != expected
+        {
+            let detail = format!("the hypervisor's guest has uuid {found}, not {expected}");
+            return Err(Fault::refused(ErrorCode::OperationInvalid, detail));
+        }
+        let graph = self.graph()?;
+        let managed = graph.nodes().iter().find(|node| is_of_libvirt(&node.name));
+        if let Some(node) = managed
+            && !self.guest.attachment.look_only
+        {
+            let detail = format!(
+                "libvirt manages this guest (node '{}'): attach to it to look only",
+                node.name
+            );
+            return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, execute: &'static str, arguments: Value) -> Result<Value, Fault> {
+        let asked = self.monitor.ask(&Request::new(execute, arguments));
+        asked.map_err(|error| fault(execute, error))
+    }
+
+    /// As [`ask`](Self::ask), for what cleans up: that there is nothing to clean up is no fault.
+    fn try_ask(&mut self, execute: &'static str, arguments: Value) -> Result<bool, Fault> {
+        match self.monitor.ask(&Request::new(execute, arguments)) {
+            Ok(_) => Ok(true),
+            Err(AskError::Refused { .. }) => Ok(false),
+            Err(error) => Err(fault(execute, error)),
+        }
+    }
+
+    fn transaction(&mut self, actions: &[Value]) -> Result<(), Fault> {
+        if !actions.is_empty() {
+            self.ask("transaction", json!({ "actions": actions }))?;
+        }
+        Ok(())
+    }
+
+    fn graph(&mut self) -> Result<Graph, Fault> {
+        let looks = [
+            Request::new("query-named-block-nodes", json!({ "flat": true })),
+            Request::bare("query-block"),
+        ];
+        let found = self.monitor.look(&looks);
+        let mut found = found.map_err(|error| fault("query-named-block-nodes", error))?;
+        let devices = found.pop().unwrap_or_default();
+        let nodes = found.pop().unwrap_or_default();
+        Graph::read(nodes, devices)
+    }
+
+    /// The images of each disk of the definition, with the nodes that they are made of.
+    fn placed(&self, graph: &Graph) -> Result<Vec<(Arc<str>, Vec<Placed>)>, Fault> {
+        let mut disks = Vec::new();
+        for disk in &self.guest.def.disks {
+            let placed = match &disk.source {
+                Some(source) => graph.layers(source)?,
+                None => Vec::new(),
+            };
+            disks.push((disk.target.clone(), placed));
+        }
+        Ok(disks)
+    }
+
+    fn jobs(&mut self) -> Result<Vec<QemuJob>, Fault> {
+        let found = self.ask("query-jobs", Value::Null)?;
+        serde_json::from_value(found).map_err(|error| {
+            let detail = format!("the hypervisor's answer to `query-jobs` makes no sense: {error}");
+            Fault::refused(ErrorCode::InternalError, detail)
+        })
+    }
+
+    fn power(&mut self) -> Result<(RunState, u8), Fault> {
+        const RUNNING_BOOTED: u8 = 1;
+        const PAUSED_USER: u8 = 1;
+        let status = match self.monitor.ask(&Request::bare("query-status")) {
+            Ok(found) => found["status"].as_str().unwrap_or_default().to_owned(),
+            // A storage daemon is there, and that is all.
+            Err(AskError::Refused { .. }) => return Ok((RunState::Running, RUNNING_BOOTED)),
+            Err(error) => return Err(fault("query-status", error)),
+        };
+        Ok(match &*status {
+            "paused" => (RunState::Paused, PAUSED_USER),
+            "shutdown" => (RunState::Shutdown, 0),
+            "guest-panicked" | "internal-error" => (RunState::Crashed, 0),
+            "suspended" => (RunState::PmSuspended, 0),
+            "io-error" => (RunState::Paused, 5),
+            // A guest that was never started is one that its user keeps waiting, as far as a log is concerned.
+            _ => (RunState::Running, RUNNING_BOOTED),
+        })
+    }
+
+    /// Runs one of the hypervisor's own jobs to its end.
+    fn run_job(&mut self, id: &str, execute: &'static str, arguments: Value) -> Result<(), Fault> {
+        self.ask(execute, arguments)?;
+        loop {
+            let jobs = self.jobs()?;
+            let Some(job) = jobs.into_iter().find(|job| job.id == id) else {
+                return Ok(());
+            };
+            if job.status == "concluded" {
+                self.try_ask("job-dismiss", json!({ "id": id }))?;
+                return match job.error {
+                    None => Ok(()),
+                    Some(error) => Err(Fault::refused(
+                        ErrorCode::InternalError,
+                        format!("unable to execute QEMU command '{execute}': {error}"),
+                    )),
+                };
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
+impl Session for QemuSession {
+    fn run(&self) -> Option<HypervisorRun> {
+        self.monitor.run()
+    }
+
+    fn see(&mut self) -> Result<Sight, Fault> {
+        let power = self.power()?;
+        let graph = self.graph()?;
+        let disks = self.placed(&graph)?;
+        let disks = disks.into_iter().map(|(target, placed)| SeenDisk {
+            target,
+            layers: placed.into_iter().map(|placed| placed.layer).collect(),
+        });
+        let bitmaps = graph.nodes().iter().flat_map(|node| &node.bitmaps);
+        let named = bitmaps.filter_map(|bitmap| bitmap.name.as_deref());
+        let mut witnesses: Vec<JobId> = named
+            .filter_map(|name| self.names.job_of_witness(name))
+            .collect();
+        witnesses.sort_unstable();
+        witnesses.dedup();
+        let mut copies = BTreeMap::new();
+        for job in self.jobs()? {
+            if job.kind == "backup" && self.names.is_ours(&job.id) {
+                let copy = Copy {
+                    ended: job.status == "concluded",
+                    error: job.error.as_deref().map(Into::into),
+                    progress: (job.done, job.total),
+                };
+                copies.insert(Arc::from(job.id), copy);
+            }
+        }
+        Ok(Sight {
+            power,
+            disks: disks.collect(),
+            witnesses,
+            copies,
+        })
+    }
+
+    fn perform(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
+        if self.guest.attachment.look_only {
+            let detail = "the guest is attached to look only";
+            return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
+        }
+        match job.kind {
+            JobKind::CreateCheckpoint => self.add_bitmaps(id, &job.effects),
+            JobKind::DeleteCheckpoint | JobKind::Repair => {
+                self.remove_bitmaps(Some(id), &job.effects)
+            }
+            JobKind::CreateSnapshot => self.add_overlays(id, job),
+            JobKind::Backup => self.begin_backup(id, job),
+            JobKind::DeleteSnapshot => Err(Fault::refused(
+                ErrorCode::OperationUnsupported,
+                "only the record of a snapshot is deleted",
+            )),
+        }
+    }
+
+    fn finish(&mut self, job: &Job) -> Result<(), Fault> {
+        self.close_targets(job)
+    }
+
+    fn abort(&mut self, job: &Job) -> Result<(), Fault> {
+        self.abort_copies(job)
+    }
+
+    fn sweep(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault> {
+        if self.guest.attachment.look_only {
+            return Ok(());
+        }
+        self.sweep_copies(open)?;
+        self.sweep_bitmaps(open)
+    }
+
+    fn measure(&mut self, bitmap: &str) -> Result<BTreeMap<Arc<str>, u64>, Fault> {
+        self.measure_bitmap(bitmap)
+    }
+
+    fn remove_bitmap(&mut self, disk: &str, image: &str, bitmap: &str) -> Result<(), Fault> {
+        self.remove_one_bitmap(disk, image, bitmap)
+    }
+}
+
+/// Whether a node is one that libvirt has named.
+fn is_of_libvirt(node: &str) -> bool {
+    let number = node.strip_prefix("libvirt-").and_then(|rest| {
+        rest.strip_suffix("-format")
+            .or_else(|| rest.strip_suffix("-storage"))
+    });
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
+}
+
+/// What a request's error means, in libvirt's words.
+pub(crate) fn fault(execute: &str, error: AskError) -> Fault {
+    match error {
+        AskError::Refused { class, desc } if class == "CommandNotFound" => Fault::refused(
+            ErrorCode::OperationUnsupported,
+            format!("this hypervisor is too old: it does not know `{execute}` ({desc})"),
+        ),
+        AskError::Refused { desc, .. } => Fault::refused(
+            ErrorCode::InternalError,
+            format!("unable to execute QEMU command '{execute}': {desc}"),
+        ),
+        other => Fault::unknown(other.to_string()),
+    }
+}

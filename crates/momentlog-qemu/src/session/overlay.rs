@@ -1,0 +1,150 @@
+//! External snapshots: overlays are put above the disks, and the bitmaps go on in them.
+
+use std::path::Path;
+
+use momentlog::ErrorCode;
+use momentlog::core::{DiskEffect, EffectKind, Job, JobId};
+use momentlog::driver::Fault;
+use serde_json::{Value, json};
+
+use super::QemuSession;
+use super::bitmaps::add;
+
+/// Bytes of a cluster of a new image, as QEMU has it by default.
+const CLUSTER_LEN: u64 = 65536;
+
+/// A new image: its file, its nodes, and what it is made like.
+pub(super) struct NewImage<'a> {
+    /// The file.
+    pub(super) path: &'a str,
+    /// Whether the file is there already, with an image in it.
+    pub(super) reuse: bool,
+    /// `qcow2` or `raw`.
+    pub(super) format: &'a str,
+    /// The node of the format, and that of the file.
+    pub(super) nodes: [String; 2],
+    /// Its size for the guest, in bytes.
+    pub(super) size: u64,
+    /// Bytes of a cluster, if it has any.
+    pub(super) cluster: u64,
+    /// File and format of the image below it.
+    pub(super) backing: Option<(&'a str, &'a str)>,
+    /// The node below it: that of `backing`, or none yet.
+    pub(super) below: Option<&'a str>,
+}
+
+impl QemuSession {
+    /// Puts an overlay above each disk, with the bitmaps that go on in it and the witness, in one transaction.
+    pub(super) fn add_overlays(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
+        let graph = self.graph()?;
+        let disks = self.placed(&graph)?;
+        let effects = job
+            .effects
+            .iter()
+            .filter(|effect| effect.kind == EffectKind::OverlayAdded);
+        let effects: Vec<&DiskEffect> = effects.collect();
+        let mut made = Vec::new();
+        let mut actions = Vec::new();
+        let mut outcome = Ok(());
+        for (number, effect) in effects.iter().enumerate() {
+            let layers = disks.iter().find(|(target, _)| *target == effect.disk);
+            let top = layers.and_then(|(_, layers)| layers.first());
+            let Some(top) = top.map(|top| &top.layer) else {
+                let detail = format!("the hypervisor has no disk '{}'", effect.disk);
+                outcome = Err(Fault::refused(ErrorCode::ConfigUnsupported, detail));
+                break;
+            };
+            let nodes = self.names.overlay(id, number);
+            let file = effect.file.as_deref().unwrap_or_default();
+            let image = NewImage {
+                path: file,
+                reuse: !job.files.iter().any(|made| &*made.path == file),
+                format: "qcow2",
+                nodes: nodes.clone(),
+                size: top.size,
+                cluster: top.cluster.unwrap_or(CLUSTER_LEN),
+                backing: Some((&top.image, &top.format)),
+                below: None,
+            };
+            made.push((nodes.clone(), (!image.reuse).then(|| file.to_owned())));
+            outcome = self.make_image(&image);
+            if outcome.is_err() {
+                break;
+            }
+            let carried = top.bitmaps.iter().filter(|bitmap| bitmap.is_sound());
+            let [node, _] = &nodes;
+            actions.extend(carried.map(|found| add(node, &found.name, Some(found.granularity))));
+            actions.push(json!({ "type": "blockdev-snapshot", "data": {
+                "node": &*top.node, "overlay": node
+            } }));
+            if number == 0 {
+                actions.push(self.witness(id, node));
+            }
+        }
+        let outcome = outcome.and_then(|()| self.transaction(&actions));
+        if let Err(fault) = &outcome
+            && !fault.leaves_unknown
+        {
+            for (nodes, file) in made {
+                self.unmake(&nodes, file.as_deref())?;
+            }
+        }
+        outcome
+    }
+
+    /// Makes an image, unless it is there, and opens it.
+    pub(super) fn make_image(&mut self, image: &NewImage<'_>) -> Result<(), Fault> {
+        let [format, storage] = &image.nodes;
+        if !image.reuse {
+            let made = self.hypervisor.create_file(Path::new(image.path));
+            made.map_err(|error| {
+                let detail = format!("failed to create image file '{}': {error}", image.path);
+                Fault::refused(ErrorCode::SystemError, detail)
+            })?;
+        }
+        self.ask(
+            "blockdev-add",
+            json!({
+                "driver": "file", "filename": image.path, "node-name": storage,
+                "auto-read-only": true, "discard": "unmap"
+            }),
+        )?;
+        if !image.reuse {
+            let mut options =
+                json!({ "driver": image.format, "file": storage, "size": image.size });
+            if image.format == "qcow2" {
+                options["cluster-size"] = image.cluster.into();
+                if let Some((file, format)) = image.backing {
+                    options["backing-file"] = file.into();
+                    options["backing-fmt"] = format.into();
+                }
+            }
+            if image.format == "raw" {
+                // Nothing is in a raw image before its first byte, so that its file is made as long as it will be.
+                options = json!({ "driver": "file", "filename": image.path, "size": image.size });
+            }
+            let id = format!("create-{format}");
+            let job = json!({ "job-id": id, "options": options });
+            self.run_job(&id, "blockdev-create", job)?;
+        }
+        let mut options = json!({
+            "node-name": format, "read-only": false, "driver": image.format, "file": storage
+        });
+        if image.format != "raw" {
+            options["backing"] = image.below.map_or(Value::Null, Value::from);
+        }
+        self.ask("blockdev-add", options).map(|_| ())
+    }
+
+    /// Takes back what [`make_image`](Self::make_image) has made, as far as it came.
+    pub(super) fn unmake(&mut self, nodes: &[String; 2], file: Option<&str>) -> Result<(), Fault> {
+        for node in nodes {
+            self.try_ask("blockdev-del", json!({ "node-name": node }))?;
+        }
+        if let Some(file) = file {
+            // Whether it can be removed changes nothing but space.
+            let _ = self.hypervisor.remove_file(Path::new(file));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! Attaching a domain to its hypervisor, and comparing the two.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use momentlog_core::{
+    Action, Attachment, BeginJob, Change, Command, Domain as DomainState, EffectKind, Extent, Job,
+    JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report, RunState,
+};
+use momentlog_engine::Call;
+
+use super::Domain;
+use super::driven::{Entered, new_job};
+use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, plan};
+use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+
+impl Domain {
+    /// Attaches the domain to its hypervisor: from now on its checkpoints, backups and snapshots are made there as well.
+    ///
+    /// The guest may be off. If it runs, it is entered, so that the wrong guest is refused; its run state is recorded.
+    /// With `look_only` nothing is ever changed there, as another program manages the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::OperationUnsupported`] if no driver of this connection has this name, or libvirt manages the guest;
+    /// [`ErrorCode::OperationTimeout`] if another program has it; [`ErrorCode::OperationInvalid`] if its uuid is another.
+    pub fn attach(&self, driver: &str, socket: &str, look_only: bool) -> Result<()> {
+        self.connection
+            .deny_read_only("attach", ErrorDomain::Domain)?;
+        let attachment = Attachment {
+            driver: driver.into(),
+            socket: socket.into(),
+            look_only,
+        };
+        let driver = self.connection.driver_of(&attachment)?;
+        let guest = Guest {
+            def: self.with(|domain| Ok(domain.def().clone()))?,
+            log: self.connection.log.log_id().ok_or_else(|| {
+                let detail = "a store without records has nothing to attach";
+                Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
+            })?,
+            uuid: self.uuid,
+            attachment: Arc::new(attachment.clone()),
+        };
+        let mut reports = vec![Report::Attach(attachment)];
+        let entered = Entered::enter(&driver, &guest, self.connection.lock_wait())?;
+        let (state, reason) = entered.power;
+        if self.with(|domain| Ok(domain.power().state))? != state {
+            reports.push(Report::Observe { state, reason });
+        }
+        let arguments = [&*guest.attachment.driver, socket];
+        let request = self.request((Call::ATTACH, u32::from(look_only)), &arguments);
+        self.record(request, &reports).map(|_| ())
+    }
+
+    /// Detaches the domain from its hypervisor, of which nothing is changed: its bitmaps stay.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::OperationInvalid`] if it is not attached; [`ErrorCode::OperationTimeout`] while a job is open.
+    pub fn detach(&self) -> Result<()> {
+        self.connection
+            .deny_read_only("detach", ErrorDomain::Domain)?;
+        let request = self.request((Call::DETACH, 0), &[]);
+        self.record(request, &[Report::Detach]).map(|_| ())
+    }
+
+    /// Where the hypervisor of the domain is asked; `None` if it is not attached.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`].
+    pub fn attachment(&self) -> Result<Option<Arc<Attachment>>> {
+        self.with(|domain| Ok(domain.attachment().cloned()))
+    }
+
+    /// Enters the guest of an attached domain, settles what calls before have left open, and records what is seen of its run
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationInvalid`] if the domain is not attached; [`ErrorCode::OperationTimeout`] if another
+    /// program has the guest; what the hypervisor says.
+    pub fn look(&self) -> Result<RunState> {
+        self.connection
+            .deny_read_only("look", ErrorDomain::Domain)?;
+        self.enter_attached()?;
+        self.with(|domain| Ok(domain.power().state))
+    }
+
+    fn enter_attached(&self) -> Result<Entered> {
+        let guest = self.guest()?;
+        let name = self.name.clone();
+        let guest = guest.ok_or(Refusal::NotAttached { name })?;
+        self.enter(&guest, self.connection.lock_wait())
+    }
+
+    /// Compares the log with the hypervisor of an attached domain, or with its images if the guest is off.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look). That images cannot be looked at is no error: what they hold is unknown then.
+    pub fn reconcile(&self) -> Result<Reconciled> {
+        self.connection
+            .deny_read_only("reconcile", ErrorDomain::Domain)?;
+        let entered = self.enter_attached()?;
+        self.compare(&entered, entered.look().ok().as_ref())
+    }
+
+    fn compare(&self, entered: &Entered, sight: Option<&Sight>) -> Result<Reconciled> {
+        let had = self.bitmaps_of_the_log()?;
+        let log = entered.guest.log;
+        let running = entered.session.is_some();
+        self.with(|domain| Ok(compare(domain, log, sight, running, &had)))
+    }
+
+    /// The names of the bitmaps of all checkpoints that the domain has ever had.
+    fn bitmaps_of_the_log(&self) -> Result<BTreeSet<Arc<str>>> {
+        let mut names = BTreeSet::new();
+        for step in self.connection.history(None)? {
+            let entry = match step {
+                Ok(step) => step.entry,
+                Err(error) => return Err(error),
+            };
+            for event in &entry.events {
+                if event.domain == Some(self.uuid)
+                    && let Change::Checkpoint(MomentChange::Created { name, def, .. }) =
+                        &event.change
+                {
+                    names.extend(Tracked::of(name, def).into_iter().map(|found| found.bitmap));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Takes one step of a plan that [`reconcile`](Self::reconcile) has made. What has changed since is found by looking
+    /// once more, and the step is not taken if it is no longer one.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look); [`ErrorCode::OperationInvalid`] if the guest is off, or the step is not one any more.
+    pub fn repair(&self, step: &Step) -> Result<()> {
+        self.connection
+            .deny_read_only("repair", ErrorDomain::Domain)?;
+        let mut entered = self.enter_attached()?;
+        let Some(sight) = entered.sight.clone() else {
+            return Err(Refusal::Inactive.into());
+        };
+        let found = self.compare(&entered, Some(&sight))?;
+        if !found.plan.contains(step) {
+            let detail = "what was to be repaired is not there any more";
+            return Err(Error::new(
+                ErrorCode::OperationInvalid,
+                ErrorDomain::Test,
+                detail,
+            ));
+        }
+        let (effects, action) = match step {
+            Step::RemoveBitmap(found) => {
+                let layer = sight
+                    .disk(&found.disk)
+                    .and_then(|disk| disk.layers.iter().find(|layer| layer.is(&found.image)));
+                let layer = layer.ok_or(Refusal::Inactive)?;
+                let mut effect = plan::on(&found.disk, layer);
+                effect.kind = EffectKind::BitmapRemoved;
+                effect.bitmap = Some(found.bitmap.clone());
+                effect.bitmap_was_there = true;
+                (vec![effect], None)
+            }
+            Step::DropCheckpoint { checkpoint, .. } => {
+                let tracked = self.with(|domain| Ok(tracked_by(domain, checkpoint)))?;
+                let effects = plan::leftovers(&sight, &tracked);
+                let action = Action::Delete {
+                    kind: MomentKind::Checkpoint,
+                    name: checkpoint.clone(),
+                    extent: Extent::One,
+                };
+                (effects, Some(action))
+            }
+        };
+        self.repair_in(&mut entered, effects, action)
+    }
+
+    fn repair_in(
+        &self,
+        entered: &mut Entered,
+        effects: Vec<momentlog_core::DiskEffect>,
+        action: Option<Action>,
+    ) -> Result<()> {
+        let request = self.request((Call::RECONCILE, 0), &[]);
+        if effects.is_empty()
+            && let Some(action) = action
+        {
+            // No bitmap is left: the record alone goes.
+            let command = Command {
+                domain: self.uuid,
+                action,
+            };
+            self.connection.log.decide(request, &mut |decision| {
+                decision.decide(&command)?;
+                Ok::<(), Error>(())
+            })?;
+            return Ok(());
+        }
+        let job = Job {
+            effects,
+            run: entered.run(),
+            ..new_job(JobKind::Repair, JobLength::Short, (Call::RECONCILE, 0))
+        };
+        let begin = Report::Begin(BeginJob { job, action });
+        let outcome = self.record(request, &[begin])?;
+        match super::driven::begun(&outcome.events) {
+            Some((id, job)) => self.perform(entered, id, &job),
+            None => Ok(()),
+        }
+    }
+}
+
+fn tracked_by(domain: &DomainState, checkpoint: &MomentName) -> Vec<Tracked> {
+    let found = domain.checkpoints().find(checkpoint.as_str());
+    found.map_or_else(Vec::new, |moment| Tracked::of(moment.name, moment.def))
+}
