@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{DomainUuid, JobId, MomentKind, MomentName, ParentRefused, PolicyBreach, SourceKind};
+use crate::{
+    BackupRefused, DomainUuid, JobId, MomentKind, MomentName, ParentRefused, PolicyBreach,
+    SourceKind,
+};
 
 /// Why a command was not accepted; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +179,9 @@ pub enum Refusal {
     /// Disks do not fit the domain.
     #[error(transparent)]
     Disks(#[from] DiskRefused),
+    /// A backup does not fit the domain.
+    #[error(transparent)]
+    Backup(#[from] BackupRefused),
     /// A transient domain cannot be left shut off.
     #[error("transient domain needs to request run or pause to revert to inactive snapshot")]
     RevertTransient,
