@@ -151,17 +151,18 @@ pub enum BackupRefused {
 }
 
 impl BackupDef {
-    /// Returns the backup with exactly the disks of `domain`: those listed in their order, then the others in the domain's.
+    /// Returns the backup with exactly the disks of `domain`: those listed in their order, then the others in its.
     ///
-    /// Follows `virDomainBackupBegin`: disks that are not listed are copied only if none is listed, and they are neither empty
-    /// nor read-only. A disk without a destination gets `SOURCE.SUFFIX`, also where it is listed and libvirt fails. What
-    /// libvirt fills in later is here, too: the format `qcow2`, and for a pull backup the name of the export, which is the
-    /// disk's, and of its bitmap, `backup-DISK`. Aligning once more changes nothing.
+    /// Follows `virDomainBackupBegin`: disks that are not listed are copied only if none is listed, and they are
+    /// neither empty nor read-only. A disk without a destination gets `SOURCE.SUFFIX`, where `suffix` is the name of
+    /// the checkpoint that is made with the backup, or else the time in seconds; libvirt fails if such a disk is
+    /// listed. What libvirt fills in later is here, too: the format `qcow2`, and for a pull backup the name of the
+    /// export, which is the disk's, and of its bitmap, `backup-DISK`. Aligning once more changes nothing.
     ///
     /// # Errors
     ///
-    /// [`BackupRefused`]: no disks, then for each listed disk unknown, twice, incremental since nothing, empty, without a
-    /// destination.
+    /// [`BackupRefused`]: no disks, then for each listed disk unknown, twice, incremental since nothing, empty,
+    /// without a destination; then the last for each that is not listed.
     pub fn align(&self, domain: &DomainDef, suffix: &str) -> Result<BackupDef, BackupRefused> {
         if domain.disks.is_empty() {
             return Err(BackupRefused::NoDisks);
@@ -188,8 +189,10 @@ impl BackupDef {
             disks.push(self.align_disk(&disk, of_domain, suffix)?);
         }
         Ok(BackupDef {
+            mode: self.mode,
+            incremental: self.incremental.clone(),
+            server: self.server.clone(),
             disks,
-            ..self.clone()
         })
     }
 
@@ -252,8 +255,8 @@ impl BackupDef {
         })
     }
 
-    /// Checks that a server on this host has a port. libvirt does so after it has aligned the disks, and before it looks at
-    /// those of a checkpoint that is made with the backup.
+    /// Checks that a server on this host has a port. libvirt does so after it has aligned the disks, and before it
+    /// looks at those of a checkpoint that is made with the backup.
     ///
     /// # Errors
     ///
@@ -265,8 +268,8 @@ impl BackupDef {
         }
     }
 
-    /// Checks that any disk is copied. libvirt does so after the disks of a checkpoint that is made with the backup, and
-    /// before it looks for the checkpoints since which disks are copied.
+    /// Checks that any disk is copied. libvirt does so after the disks of a checkpoint that is made with the backup,
+    /// and before it looks for the checkpoints since which disks are copied.
     ///
     /// # Errors
     ///

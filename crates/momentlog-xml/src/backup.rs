@@ -121,9 +121,8 @@ fn read_disk(source: &Source<'_>, disk: Element<'_>) -> Result<BackupDisk, XmlEr
         Some(other) => return Err(no_word(source, disk, "disk", "backupmode", other)),
     };
     let kind = match disk.attribute("type") {
-        None => None,
-        Some("file") => Some(SourceKind::File),
-        Some("block") => Some(SourceKind::Block),
+        None | Some("file") => SourceKind::File,
+        Some("block") => SourceKind::Block,
         Some(other) => return wrong(BackupRule::DestinationKind(other.to_owned())),
     };
     let driver = disk.child("driver");
@@ -149,7 +148,7 @@ fn read_disk(source: &Source<'_>, disk: Element<'_>) -> Result<BackupDisk, XmlEr
     Ok(BackupDisk {
         name,
         backup: true,
-        kind,
+        kind: Some(kind),
         extent,
         incremental: text("incremental"),
         export_name: text("exportname"),

@@ -117,7 +117,8 @@ pub fn checkpoint_fits(name: &MomentName, def: &CheckpointDef) -> Result<(), Mom
     around.fits()
 }
 
-/// Checks that a backup can be read again as it is written. One that was aligned has longer texts than the one that was read.
+/// Checks that a backup can be read again as it is written. One that was aligned has longer texts than the one that
+/// was read.
 ///
 /// # Errors
 ///

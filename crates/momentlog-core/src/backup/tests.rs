@@ -150,7 +150,7 @@ fn a_pull_backup_exports_each_disk_and_a_push_backup_none() {
         export_bitmap: Some("b".into()),
         ..yes("vda")
     };
-    let names = |mode| {
+    let exports = |mode| {
         let aligned = backup(mode, Some("c"), &[named.clone(), yes("vdb")]).align(&domain, "5");
         let disks = aligned.unwrap().disks.into_iter();
         disks
@@ -159,8 +159,8 @@ fn a_pull_backup_exports_each_disk_and_a_push_backup_none() {
     };
     let some = |text: &str| Some(Arc::from(text));
     let expected = [(some("e"), some("b")), (some("vdb"), some("backup-vdb"))];
-    assert_eq!(names(BackupMode::Pull), expected);
-    assert_eq!(names(BackupMode::Push), [(None, None), (None, None)]);
+    assert_eq!(exports(BackupMode::Pull), expected);
+    assert_eq!(exports(BackupMode::Push), [(None, None), (None, None)]);
 }
 
 #[test]
