@@ -20,7 +20,7 @@ use crate::sim_disk::SimDisk;
 use crate::suite::{UUID, connection};
 
 pub use facts::{MadeUpEvent, MadeUpFacts, costly_log, facts};
-pub use xml::{checkpoint_xml, domain_xml, snapshot_xml};
+pub use xml::{backup_xml, checkpoint_xml, domain_xml, snapshot_xml};
 
 const LOG: LogId = LogId(*b"a log of a suite");
 

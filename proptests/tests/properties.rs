@@ -77,6 +77,11 @@ proptest! {
         untrusted::checkpoint_xml(&text);
         untrusted::domain_xml(&text);
     }
+
+    #[test]
+    fn a_backup_of_any_parts_is_read_aligned_and_written_without_harm(text in backup_text()) {
+        untrusted::backup_xml(&text);
+    }
 }
 
 /// What a fuzz target makes of random bytes.
@@ -118,6 +123,52 @@ fn xml_text() -> impl Strategy<Value = String> {
         "<p:q xmlns:p='u'/>",
     ]);
     prop::collection::vec(pieces, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+/// A backup made of the parts that backups are made of, mostly one that the schema takes.
+fn backup_text() -> impl Strategy<Value = String> {
+    let server = prop::sample::select(vec![
+        "<server name='h' port='1' tls='yes'/>",
+        "<server name='::1'/>",
+        "<server transport='unix' socket='/s&#9;&apos;'/>",
+    ]);
+    let attribute = |words: &'static [&'static str]| prop::sample::select(words);
+    let attributes = (
+        attribute(&["vda", "vdb", "sda", "vdz"]),
+        attribute(&["", " backup='yes'", " backup='no'"]),
+        attribute(&["", " type='file'", " type='block'"]),
+        attribute(&["", " backupmode='full'", " backupmode='incremental'"]),
+        attribute(&["", " incremental='c'", " incremental=' &lt;'"]),
+        attribute(&["", " exportname='e&#10;'", " exportbitmap=''"]),
+    );
+    let destination = attribute(&[
+        "",
+        "<PLACE file='/t'/>",
+        "<PLACE dev='/d&quot;'/>",
+        "<PLACE file='/t'><seclabel relabel='no'/><seclabel model='m'><label>&#13;l</label></seclabel></PLACE>",
+        "<PLACE file='/t'><seclabel model='m'><label/></seclabel></PLACE>",
+    ]);
+    let driver = attribute(&["", "<driver type='qcow2'/>", "<driver type='raw'/>"]);
+    let disk = (attributes, destination, driver).prop_map(|(attributes, destination, driver)| {
+        let (name, backup, kind, extent, since, export) = attributes;
+        format!(
+            "<disk name='{name}'{backup}{kind}{extent}{since}{export}>{destination}{driver}</disk>"
+        )
+    });
+    let since = attribute(&["", "<incremental>a &amp; b</incremental>"]);
+    let disks = prop::collection::vec(disk, 0..4).prop_map(|disks| match disks.concat() {
+        none if none.is_empty() => none,
+        some => format!("<disks>{some}</disks>"),
+    });
+    (prop::option::of(server), since, disks).prop_map(|(server, since, disks)| {
+        let (mode, place) = match server {
+            Some(_) => ("pull", "scratch"),
+            None => ("push", "target"),
+        };
+        let server = server.unwrap_or_default();
+        let disks = disks.replace("PLACE", place);
+        format!("<domainbackup mode='{mode}'>{since}{server}{disks}</domainbackup>")
+    })
 }
 
 #[test]

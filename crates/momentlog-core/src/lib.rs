@@ -37,6 +37,7 @@
 //! the words.
 
 mod apply;
+mod backup;
 mod budget;
 mod built_in;
 mod checkpoint;
@@ -59,6 +60,10 @@ mod snapshot;
 mod state;
 
 pub use apply::Misfit;
+pub use backup::{
+    BackupDef, BackupDisk, BackupExtent, BackupMode, BackupRefused, BackupServer, Relabel,
+    SecurityLabel,
+};
 pub use budget::Budget;
 pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking, align_disks};
 pub use command::{

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    DomainUuid, JobId, JobLength, MomentKind, MomentName, ParentRefused, PolicyBreach, SourceKind,
+    BackupRefused, DomainUuid, JobId, JobLength, MomentKind, MomentName, ParentRefused,
+    PolicyBreach, SourceKind,
 };
 
 /// Why a command was not accepted; nothing changed.
@@ -178,6 +179,9 @@ pub enum Refusal {
     /// Disks do not fit the domain.
     #[error(transparent)]
     Disks(#[from] DiskRefused),
+    /// A backup does not fit the domain.
+    #[error(transparent)]
+    Backup(#[from] BackupRefused),
     /// A transient domain cannot be left shut off.
     #[error("transient domain needs to request run or pause to revert to inactive snapshot")]
     RevertTransient,

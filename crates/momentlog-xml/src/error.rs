@@ -13,6 +13,8 @@ pub enum DocumentKind {
     Checkpoint,
     /// `<domain>`.
     Domain,
+    /// `<domainbackup>`.
+    Backup,
 }
 
 impl DocumentKind {
@@ -22,6 +24,7 @@ impl DocumentKind {
             DocumentKind::Snapshot => "domainsnapshot",
             DocumentKind::Checkpoint => "domaincheckpoint",
             DocumentKind::Domain => "domain",
+            DocumentKind::Backup => "domainbackup",
         }
     }
 
@@ -31,6 +34,7 @@ impl DocumentKind {
             DocumentKind::Snapshot => "domain_snapshot",
             DocumentKind::Checkpoint => "domain_checkpoint",
             DocumentKind::Domain => "domain_definition",
+            DocumentKind::Backup => "domain_backup",
         }
     }
 }
@@ -120,6 +124,9 @@ pub enum Rule {
     /// What a domain says makes no sense.
     #[error(transparent)]
     Domain(#[from] DomainRule),
+    /// What a backup says makes no sense.
+    #[error(transparent)]
+    Backup(#[from] BackupRule),
 }
 
 /// Rules of snapshots and checkpoints.
@@ -269,6 +276,32 @@ pub enum DomainRule {
         /// Source of the second.
         second: Box<str>,
     },
+}
+
+/// Rules of backups.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackupRule {
+    /// The mode is none that libvirt knows.
+    #[error("unknown backup mode '{0}'")]
+    Mode(String),
+    /// The path of the server's socket is relative.
+    #[error("backup socket path '{0}' must be absolute")]
+    SocketPath(String),
+    /// A type that no target and no scratch space can have.
+    #[error("unknown storage source type '{0}'")]
+    DestinationKind(String),
+    /// An image format that libvirt does not know.
+    #[error("unknown storage source format '{0}'")]
+    DestinationFormat(String),
+    /// What is written cannot be encrypted here: there are no secrets.
+    #[error("encryption of what is copied from disk '{0}' is not supported")]
+    Encryption(String),
+    /// A security model has two labels.
+    #[error("seclabel for model {0} is already provided")]
+    LabelTwice(String),
+    /// The backup is too long as it is written, or has too many elements.
+    #[error("the backup takes more than {} bytes", crate::XML_AROUND_LEN_MAX)]
+    TooLarge,
 }
 
 impl fmt::Display for XmlError {

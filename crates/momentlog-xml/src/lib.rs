@@ -1,4 +1,4 @@
-//! libvirt's XML of domains, snapshots and checkpoints, to and from the types of `momentlog-core`.
+//! libvirt's XML of domains, snapshots, checkpoints and backups, to and from the types of `momentlog-core`.
 //!
 //! Input is untrusted: its size, depth, elements and attributes are bounded, a document type is refused, and every error
 //! says where it is and which rule is broken. Output is byte for byte what libvirt 9.0.0 writes, but for the embedded
@@ -23,6 +23,7 @@
 //! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, `durability.md`, and `glossary.md` for
 //! the words.
 
+mod backup;
 mod checkpoint;
 mod disk_list;
 mod disk_source;
@@ -38,15 +39,18 @@ mod schema;
 mod snapshot;
 mod write;
 
+pub use backup::{read_backup, write_backup};
 pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
 };
 pub use disk_list::{disk_details, domain_title};
 pub use domain::{DISKS_MAX, read_domain, write_domain};
-pub use error::{DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError};
+pub use error::{
+    BackupRule, DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError,
+};
 pub use limits::{
     XML_AROUND_LEN_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,
-    XML_MOMENT_LEN_MAX, checkpoint_fits, names_fit, snapshot_fits,
+    XML_MOMENT_LEN_MAX, backup_fits, checkpoint_fits, names_fit, snapshot_fits,
 };
 pub use recent::RecentDomain;
 pub use saved::{SavedMoment, read_saved_moment};

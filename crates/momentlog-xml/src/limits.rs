@@ -3,14 +3,18 @@
 //! Whatever is accepted can be written, and what is written can be read again: the limits of a moment are those of its two
 //! domains and of what goes around them, and all of them hold for the text as it is written.
 
-use momentlog_core::{CheckpointDef, DiskTracking, DomainDef, MomentName, SnapshotDef};
+use momentlog_core::{
+    BackupDef, BackupServer, CheckpointDef, DiskTracking, DomainDef, MomentName, Relabel,
+    SnapshotDef,
+};
 
-use crate::error::{DocumentKind, MomentRule};
+use crate::error::{BackupRule, DocumentKind, MomentRule};
 
 /// Longest domain, in bytes, as it stands in a moment's document.
 pub const XML_LEN_MAX: usize = 16 << 20;
 
-/// Most of what goes around the domains of a moment, in bytes. The name of its parent counts for the parent.
+/// Most of what goes around the domains of a moment, in bytes, and longest document of a backup. The name of its parent
+/// counts for the parent.
 pub const XML_AROUND_LEN_MAX: usize = 4 << 20;
 
 /// Longest document of a moment, in bytes: two domains, what goes around them, and the name of its parent.
@@ -25,7 +29,7 @@ pub const XML_ATTRIBUTES_MAX: usize = 256;
 /// Most elements of one domain.
 pub const XML_ELEMENTS_MAX: usize = 1 << 18;
 
-/// Most elements around the domains of a moment.
+/// Most elements around the domains of a moment, and of a backup.
 const AROUND_ELEMENTS_MAX: usize = 1 << 17;
 
 /// Elements that are written though they were not given.
@@ -36,6 +40,7 @@ impl DocumentKind {
     pub(crate) fn len_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_LEN_MAX,
+            DocumentKind::Backup => XML_AROUND_LEN_MAX,
             DocumentKind::Snapshot | DocumentKind::Checkpoint => XML_MOMENT_LEN_MAX,
         }
     }
@@ -44,6 +49,7 @@ impl DocumentKind {
     pub(crate) fn elements_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_ELEMENTS_MAX,
+            DocumentKind::Backup => AROUND_ELEMENTS_MAX,
             DocumentKind::Snapshot | DocumentKind::Checkpoint => {
                 2 * XML_ELEMENTS_MAX + AROUND_ELEMENTS_MAX + ADDED_ELEMENTS
             }
@@ -54,7 +60,9 @@ impl DocumentKind {
     pub(crate) fn depth_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_DEPTH_MAX - 1,
-            DocumentKind::Snapshot | DocumentKind::Checkpoint => XML_DEPTH_MAX,
+            DocumentKind::Snapshot | DocumentKind::Checkpoint | DocumentKind::Backup => {
+                XML_DEPTH_MAX
+            }
         }
     }
 }
@@ -109,6 +117,43 @@ pub fn checkpoint_fits(name: &MomentName, def: &CheckpointDef) -> Result<(), Mom
     around.fits()
 }
 
+/// Checks that a backup can be read again as it is written. One that was aligned has longer texts than the one that
+/// was read.
+///
+/// # Errors
+///
+/// [`BackupRule::TooLarge`].
+pub fn backup_fits(def: &BackupDef) -> Result<(), BackupRule> {
+    let mut around = Around {
+        len: Around::MOMENT_LEN,
+        elements: Around::BACKUP_ELEMENTS,
+    };
+    around.optional(def.incremental.as_deref());
+    match &def.server {
+        None => {}
+        Some(BackupServer::Tcp { name, .. }) => around.text(name),
+        Some(BackupServer::Unix { socket, .. }) => around.text(socket),
+    }
+    for disk in &def.disks {
+        around.disk(&disk.name);
+        around.len += Around::BACKUP_DISK_LEN;
+        around.optional(disk.incremental.as_deref());
+        around.optional(disk.export_name.as_deref());
+        around.optional(disk.export_bitmap.as_deref());
+        around.optional(disk.format.as_deref());
+        around.optional(disk.destination.as_deref());
+        for label in &disk.labels {
+            around.len += Around::LABEL_LEN;
+            around.elements += Around::LABEL_ELEMENTS;
+            around.optional(label.model.as_deref());
+            if let Relabel::To(text) = &label.relabel {
+                around.text(text);
+            }
+        }
+    }
+    around.fits().map_err(|_| BackupRule::TooLarge)
+}
+
 /// Checks a moment of a domain before it is made: its name may be written once for each disk.
 ///
 /// # Errors
@@ -135,6 +180,14 @@ impl Around {
     const DISK_LEN: usize = 160;
     /// Its own element, its driver and its source.
     const DISK_ELEMENTS: usize = 3;
+    /// The root, what it is incremental since, the server and the disks.
+    const BACKUP_ELEMENTS: usize = 4;
+    /// What is written of a backup's disk besides.
+    const BACKUP_DISK_LEN: usize = 160;
+    /// What is written of any security label.
+    const LABEL_LEN: usize = 128;
+    /// Its own element and its text.
+    const LABEL_ELEMENTS: usize = 2;
 
     fn new(name: &MomentName, description: Option<&str>) -> Around {
         let mut around = Around {
@@ -148,6 +201,10 @@ impl Around {
 
     fn text(&mut self, text: &str) {
         self.len = self.len.saturating_add(escaped_len(text));
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        self.text(text.unwrap_or_default());
     }
 
     /// Counts canonical XML, which is indented by at most three levels where it is printed.

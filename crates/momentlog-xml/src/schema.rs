@@ -1,11 +1,15 @@
 //! What libvirt's schemas take, as far as they reach: rules of structure, each with the place where it is broken.
 
+mod backup;
+
 use momentlog_core::{DomainUuid, MomentName};
 
 use crate::disk_source::NETWORK_PARTS;
 use crate::document::{Child, Element, Source, is_blank};
 use crate::domain::DOMAIN_TYPES;
 use crate::error::{Rule, XmlError};
+
+pub(crate) use backup::backup;
 
 /// Image formats that a backing image may have.
 const BACKING_FORMATS: [&str; 5] = ["cow", "qcow", "qcow2", "qed", "vmdk"];

@@ -17,7 +17,7 @@ use crate::schema;
 use crate::write::{Changes, Writer, canonical};
 
 /// Image formats that libvirt's parser knows.
-const IMAGE_FORMATS: [&str; 16] = [
+pub(crate) const IMAGE_FORMATS: [&str; 16] = [
     "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow",
     "qcow", "qcow2", "qed", "vmdk",
 ];

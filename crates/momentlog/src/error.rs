@@ -4,10 +4,10 @@ use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 
-use momentlog_core::{DiskRefused, MomentKind, Refusal};
+use momentlog_core::{BackupRefused, DiskRefused, MomentKind, Refusal};
 use momentlog_engine::{BadProvenance, EngineError, Revision};
 use momentlog_store::{Seq, StoreError, Written};
-use momentlog_xml::{DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
+use momentlog_xml::{BackupRule, DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
 
 /// What went wrong, numbered as `virErrorNumber`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -362,6 +362,7 @@ impl From<Refusal> for Error {
             }
             Refusal::MemoryChange { .. } => (ErrorCode::ConfigUnsupported, ErrorDomain::Domain),
             Refusal::Disks(refused) => disks(refused),
+            Refusal::Backup(refused) => backup(refused),
             Refusal::NoRollback { .. } => (ErrorCode::SnapshotRevertRisky, ErrorDomain::Test),
         };
         Error::new(code, domain, &refusal).caused(Cause::Refusal(refusal))
@@ -393,12 +394,26 @@ fn disks(refused: &DiskRefused) -> (ErrorCode, ErrorDomain) {
     }
 }
 
+/// What the qemu driver finds itself is of its domain.
+fn backup(refused: &BackupRefused) -> (ErrorCode, ErrorDomain) {
+    match refused {
+        BackupRefused::PortMissing => (ErrorCode::OperationUnsupported, ErrorDomain::Qemu),
+        BackupRefused::NoneSelected => (ErrorCode::ConfigUnsupported, ErrorDomain::Qemu),
+        BackupRefused::NoDisks
+        | BackupRefused::Unknown { .. }
+        | BackupRefused::Twice { .. }
+        | BackupRefused::SinceWhat { .. }
+        | BackupRefused::NoMedia { .. }
+        | BackupRefused::Destination { .. } => (ErrorCode::ConfigUnsupported, ErrorDomain::Domain),
+    }
+}
+
 impl From<XmlError> for Error {
     fn from(error: XmlError) -> Error {
         let own = match error.document {
             DocumentKind::Snapshot => ErrorDomain::DomainSnapshot,
             DocumentKind::Checkpoint => ErrorDomain::DomainCheckpoint,
-            DocumentKind::Domain => ErrorDomain::Domain,
+            DocumentKind::Domain | DocumentKind::Backup => ErrorDomain::Domain,
         };
         let (code, domain) = match &error.rule {
             Rule::WellFormed(_) => (ErrorCode::XmlDetail, own),
@@ -409,6 +424,7 @@ impl From<XmlError> for Error {
             Rule::Moment(rule) => (moment_rule(rule), own),
             Rule::Domain(rule) => (domain_rule(rule), ErrorDomain::Domain),
             Rule::Source(rule) => source_rule(rule),
+            Rule::Backup(rule) => (backup_rule(rule), own),
         };
         Error::new(code, domain, &error).caused(Cause::Xml(error))
     }
@@ -448,6 +464,17 @@ fn domain_rule(rule: &DomainRule) -> ErrorCode {
         DomainRule::Uuid => ErrorCode::InternalError,
         DomainRule::Type(_) => ErrorCode::ConfigUnsupported,
         _ => ErrorCode::XmlError,
+    }
+}
+
+fn backup_rule(rule: &BackupRule) -> ErrorCode {
+    match rule {
+        BackupRule::Mode(_) | BackupRule::Encryption(_) => ErrorCode::ConfigUnsupported,
+        BackupRule::LabelTwice(_) => ErrorCode::XmlDetail,
+        BackupRule::SocketPath(_)
+        | BackupRule::DestinationKind(_)
+        | BackupRule::DestinationFormat(_)
+        | BackupRule::TooLarge => ErrorCode::XmlError,
     }
 }
 

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod accepted;
+mod backup;
+mod backup_schema;
 mod canonical;
 mod carried;
 mod checkpoint;
