@@ -216,3 +216,25 @@ fn address(socket: &Path) -> io::Result<SocketAddrUnix> {
 fn is_other_file(socket: &Path) -> bool {
     fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_not_read_for_ever_even_if_more_are_always_there() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{1}\n{2}\n{3}\n").unwrap();
+        let mut connection = Connection {
+            stream: BufReader::new(ours),
+            line_len_max: 100,
+        };
+        let deadline = Deadline::after(Duration::MAX);
+        assert_eq!(connection.line(deadline).unwrap(), b"{1}");
+        let over = Deadline::after(Duration::ZERO);
+        assert!(matches!(connection.line(over), Err(Fault::Late)));
+        assert_eq!(connection.line(deadline).unwrap(), b"{2}");
+    }
+}

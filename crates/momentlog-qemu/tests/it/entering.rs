@@ -257,7 +257,7 @@ fn a_guest_that_ends_before_it_greets_is_missing_or_dead() {
 fn programs_that_are_started_do_not_inherit_a_monitor() {
     let server = Server::greeting(Client::until_gone);
     let monitor = server.enter(patient());
-    let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut program = Command::new("sleep").arg("60").spawn().unwrap();
     drop(monitor);
     server.end();
     assert!(program.try_wait().unwrap().is_none());
