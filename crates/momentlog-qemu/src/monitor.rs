@@ -34,6 +34,11 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         sync_parent(path)
     }
 
+    /// Whether something is at this path, of whatever kind.
+    fn is_there(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
     /// Makes a file and its name durable.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Names of nodes have at most 31 bytes, so that of the log only the front is in them.
 
 use momentlog::core::JobId;
+use momentlog::driver::temporary_prefix;
 use momentlog::store::LogId;
 
 /// Begins the name of a node that a copy is written to. Such a node goes with its job.
@@ -11,49 +12,46 @@ pub(crate) const TARGET: &str = "ml-";
 /// Begins the name of a node of an overlay. It stays.
 const OVERLAY: &str = "mo-";
 
-/// Begins the name of everything else.
-const FRONT: &str = "momentlog-";
-
 /// The names of what one log makes.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     log: String,
+    prefix: String,
 }
 
 impl Names {
     pub(crate) fn new(log: LogId) -> Names {
         Names {
             log: log.to_string(),
+            prefix: temporary_prefix(log),
         }
     }
 
     /// The witness of a job.
     pub(crate) fn witness(&self, job: JobId) -> String {
-        format!("{FRONT}{}-{job}", self.log)
-    }
-
-    /// The copy of one disk: the hypervisor's job, and the bitmap that says what is copied.
-    pub(crate) fn copy(&self, job: JobId, disk: &str) -> String {
-        format!("{FRONT}{}-{job}-{disk}", self.log)
+        format!("{}{job}", self.prefix)
     }
 
     /// A bitmap that measures.
     pub(crate) fn measure(&self) -> String {
-        format!("{FRONT}{}-measure", self.log)
+        format!("{}measure", self.prefix)
     }
 
-    /// Whether something of this name is this log's and goes with a job.
+    /// Whether a bitmap or a job of this name is this log's, and goes when its job is settled.
     pub(crate) fn is_ours(&self, name: &str) -> bool {
-        name.strip_prefix(FRONT)
-            .and_then(|rest| rest.strip_prefix(&*self.log))
-            .is_some_and(|rest| rest.starts_with('-'))
-            || name.starts_with(&format!("{TARGET}{}-", self.front()))
+        name.starts_with(&self.prefix)
     }
 
     /// The job that a witness belongs to.
     pub(crate) fn job_of_witness(&self, name: &str) -> Option<JobId> {
-        let rest = name.strip_prefix(FRONT)?.strip_prefix(&*self.log)?;
-        JobId::new(rest.strip_prefix('-')?.parse().ok()?)
+        JobId::new(name.strip_prefix(&self.prefix)?.parse().ok()?)
+    }
+
+    /// The job that began the copy which is written to the node of this name.
+    pub(crate) fn job_of_target(&self, node: &str) -> Option<JobId> {
+        let rest = node.strip_prefix(TARGET)?.strip_prefix(self.front())?;
+        let (job, _) = rest.strip_prefix('-')?.split_once('-')?;
+        JobId::new(job.parse().ok()?)
     }
 
     /// The node that the copy of the disk of this number is written to: of the format, and of the file.
@@ -85,14 +83,16 @@ mod tests {
         let witness = names.witness(job);
         assert_eq!(names.job_of_witness(&witness), Some(job));
         assert_eq!(other.job_of_witness(&witness), None);
-        assert_eq!(names.job_of_witness(&names.copy(job, "vda")), None);
         let [format, storage] = names.target(job, 999);
-        let copy = names.copy(job, "vda");
-        for name in [&witness, &copy, &format, &storage, &names.measure()] {
+        for name in [&witness, &names.measure()] {
             assert!(names.is_ours(name) && !other.is_ours(name), "{name}");
         }
+        for node in [&format, &storage] {
+            assert_eq!(names.job_of_target(node), Some(job));
+            assert_eq!(other.job_of_target(node), None);
+        }
         let [overlay, file] = names.overlay(job, 999);
-        assert!(!names.is_ours(&overlay));
+        assert!(!names.is_ours(&overlay) && names.job_of_target(&overlay).is_none());
         for node in [format, storage, overlay, file] {
             assert!(node.len() <= 31, "{node}");
         }

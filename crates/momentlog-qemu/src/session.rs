@@ -242,6 +242,13 @@ impl Session for QemuSession {
         }
     }
 
+    fn complete(&mut self, job: &Job) -> Result<(), Fault> {
+        match job.kind {
+            JobKind::Backup => self.complete_backup(job),
+            _ => Ok(()),
+        }
+    }
+
     fn finish(&mut self, job: &Job) -> Result<(), Fault> {
         self.close_targets(job)
     }

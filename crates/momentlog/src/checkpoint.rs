@@ -131,7 +131,8 @@ impl Checkpoint {
     pub(crate) fn parent_unless_root(&self) -> Result<Checkpoint> {
         self.parent()?.ok_or_else(|| {
             let detail = format!("checkpoint '{}' does not have a parent", self.name);
-            Error::new(ErrorCode::NoDomainCheckpoint, ErrorDomain::Test, detail)
+            let error = Error::new(ErrorCode::NoDomainCheckpoint, ErrorDomain::Test, detail);
+            self.connection().told(error)
         })
     }
 

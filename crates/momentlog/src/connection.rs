@@ -177,6 +177,15 @@ impl Connection {
         })
     }
 
+    /// Returns an error as the drivers of this connection report it.
+    pub(crate) fn told(&self, error: Error) -> Error {
+        if self.drivers.is_empty() {
+            error
+        } else {
+            error.by(ErrorDomain::Qemu)
+        }
+    }
+
     /// How long a change waits for another one.
     pub(crate) fn lock_wait(&self) -> Duration {
         self.log.lock_wait()

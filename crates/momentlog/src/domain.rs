@@ -1,6 +1,7 @@
 //! Domain handles, and the calls of a domain.
 
 mod attach;
+mod backup;
 mod driven;
 mod moments;
 mod restore;
@@ -20,6 +21,7 @@ use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::recordable;
 use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
+pub use backup::{JobEnd, JobInfo};
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.
@@ -237,7 +239,9 @@ impl Domain {
     /// Calls `read` with the domain as it is now.
     pub(crate) fn with<T>(&self, read: impl FnOnce(&DomainState) -> Result<T>) -> Result<T> {
         let view = self.connection.read()?;
-        read(self.of(&view)?)
+        self.of(&view)
+            .and_then(read)
+            .map_err(|error| self.connection.told(error))
     }
 
     /// As [`with`](Self::with), for a lookup: what a call has removed is found when it is asked again.
@@ -274,10 +278,11 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
-        self.connection.log.decide(request, &mut |decision| {
+        let decided = self.connection.log.decide(request, &mut |decision| {
             let action = action(self.of(decision.view())?)?;
             recordable::decide(decision, &self.command(action))
-        })
+        });
+        decided.map_err(|error: Error| self.connection.told(error))
     }
 
     /// Decides and records a command whose content is known.

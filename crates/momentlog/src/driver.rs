@@ -130,6 +130,13 @@ pub trait Session: fmt::Debug + Send {
     /// A [`Fault`]; unless it is unknown what was done, nothing was.
     fn perform(&mut self, id: JobId, job: &Job) -> Result<(), Fault>;
 
+    /// Does what was left to do after the effect of a job whose witness is there, such as offering its copies.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if the hypervisor refuses it.
+    fn complete(&mut self, job: &Job) -> Result<(), Fault>;
+
     /// Finishes the copies of a long job that have ended: closes and syncs what they were written to. The copies
     /// themselves stay, as the witness, until the sweep.
     ///
@@ -242,6 +249,24 @@ pub struct Copy {
     pub error: Option<Arc<str>>,
     /// Bytes that are copied, and bytes in all.
     pub progress: (u64, u64),
+}
+
+/// The front of the names of what a log makes in a hypervisor and takes away again.
+pub fn temporary_prefix(log: LogId) -> String {
+    format!("momentlog-{log}-")
+}
+
+/// The name of the copy of one disk: of the hypervisor's job, and of the bitmap that says what is copied. `job` is the
+/// one that begins it.
+pub fn copy_name(log: LogId, job: JobId, disk: &str) -> String {
+    format!("{}{job}-{disk}", temporary_prefix(log))
+}
+
+/// Returns the job that began the copy of this name, if it is one of this log.
+pub fn copy_job(log: LogId, name: &str) -> Option<JobId> {
+    let rest = name.strip_prefix(&temporary_prefix(log))?;
+    let (job, _) = rest.split_once('-')?;
+    JobId::new(job.parse().ok()?)
 }
 
 impl Sight {

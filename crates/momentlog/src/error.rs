@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{BackupRefused, DiskRefused, MomentKind, Refusal};
-use momentlog_engine::{BadProvenance, EngineError, Revision};
+use momentlog_engine::{BadProvenance, Call, EngineError, Revision};
 use momentlog_store::{Seq, StoreError, Written};
 use momentlog_xml::{BackupRule, DocumentKind, DomainRule, MomentRule, Rule, SourceRule, XmlError};
 
@@ -18,6 +18,7 @@ use momentlog_xml::{BackupRule, DocumentKind, DomainRule, MomentRule, Rule, Sour
 )]
 pub enum ErrorCode {
     InternalError = 1,
+    NoSupport = 3,
     NoConnect = 5,
     InvalidArg = 8,
     OperationFailed = 9,
@@ -50,6 +51,7 @@ impl ErrorCode {
     fn prefix(self) -> &'static str {
         match self {
             ErrorCode::InternalError => "internal error: ",
+            ErrorCode::NoSupport => "this function is not supported by the connection driver",
             ErrorCode::NoConnect => "no connection driver available for ",
             ErrorCode::InvalidArg => "invalid argument: ",
             ErrorCode::OperationFailed => "operation failed: ",
@@ -264,6 +266,15 @@ impl Error {
         }
     }
 
+    /// Returns the error as the driver of this domain reports it.
+    pub(crate) fn by(self, driver: ErrorDomain) -> Error {
+        let domain = match self.domain {
+            ErrorDomain::Test => driver,
+            other => other,
+        };
+        Error { domain, ..self }
+    }
+
     pub(crate) fn set_message(&mut self, message: &str) {
         message.clone_into(&mut self.message);
     }
@@ -340,8 +351,7 @@ impl From<Refusal> for Error {
             | Refusal::RevertTransient
             | Refusal::RevertDuringJob
             | Refusal::JobNotOpen(_)
-            | Refusal::NotAttached { .. }
-            | Refusal::JobOpen { .. } => (ErrorCode::OperationInvalid, ErrorDomain::Test),
+            | Refusal::NotAttached { .. } => (ErrorCode::OperationInvalid, ErrorDomain::Test),
             Refusal::Excluded { .. }
             | Refusal::CheckpointInactive
             | Refusal::Fork { .. }
@@ -355,6 +365,7 @@ impl From<Refusal> for Error {
             Refusal::CheckpointName { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::DomainCheckpoint)
             }
+            Refusal::JobOpen { .. } => (ErrorCode::OperationTimeout, ErrorDomain::None),
             Refusal::Attachment { .. } => (ErrorCode::InvalidArg, ErrorDomain::Test),
             Refusal::WrongUuid { kind, .. } => (ErrorCode::InvalidArg, ErrorDomain::of(*kind)),
             Refusal::OnlineChange { .. } | Refusal::DiskOnlyChange { .. } => {
@@ -365,8 +376,19 @@ impl From<Refusal> for Error {
             Refusal::Backup(refused) => backup(refused),
             Refusal::NoRollback { .. } => (ErrorCode::SnapshotRevertRisky, ErrorDomain::Test),
         };
-        Error::new(code, domain, &refusal).caused(Cause::Refusal(refusal))
+        let error = match &refusal {
+            Refusal::JobOpen { call, .. } => Error::new(code, domain, held_by(Call(*call))),
+            refusal => Error::new(code, domain, refusal),
+        };
+        error.caused(Cause::Refusal(refusal))
     }
+}
+
+/// What libvirt says of a domain that another call has.
+fn held_by(call: Call) -> String {
+    let name = call.name().and_then(|name| name.strip_prefix("vir"));
+    let holder = name.unwrap_or("DomainGetJobInfo");
+    format!("cannot acquire state change lock (held by monitor=remoteDispatch{holder})")
 }
 
 fn disks(refused: &DiskRefused) -> (ErrorCode, ErrorDomain) {

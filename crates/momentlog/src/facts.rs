@@ -212,6 +212,19 @@ impl Facts {
         Ok(())
     }
 
+    /// Refuses what libvirt's test driver has not: backups.
+    pub(crate) fn vet_backup(&self, function: &str) -> Result<()> {
+        if self.makes_files {
+            return Ok(());
+        }
+        let detail = format!(": {function}");
+        Err(Error::new(
+            ErrorCode::NoSupport,
+            ErrorDomain::Domain,
+            detail,
+        ))
+    }
+
     /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
     pub(crate) fn vet_undefine(&self, flags: UndefineFlags) -> Result<()> {
         use UndefineFlags as Flags;

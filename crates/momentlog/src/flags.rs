@@ -235,6 +235,19 @@ flags! {
 }
 
 flags! {
+    /// `virDomainBackupBeginFlags`.
+    BackupBeginFlags {
+        /// The files that are written to are there already.
+        REUSE_EXTERNAL = 1,
+    }
+}
+
+flags! {
+    /// The flags of `virDomainBackupGetXMLDesc`, which has none.
+    BackupXmlFlags {}
+}
+
+flags! {
     /// `virDomainUndefineFlagsValues`. What concerns the host has no effect here, and the record keeps that it was asked.
     UndefineFlags {
         /// The guest's saved state goes, too.

@@ -132,12 +132,14 @@ pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Entries, History, Opener, Submitted, Subscription};
-pub use domain::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
+pub use domain::{
+    Domain, Fate, JobEnd, JobInfo, OnMissingParent, Restoration, RestoredMoment, Saved,
+};
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
-    CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags,
-    DomainListFlags, DomainXmlFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
-    SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
+    BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
+    CheckpointListFlags, CheckpointXmlFlags, DomainListFlags, DomainXmlFlags, RevertFlags,
+    SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
 };
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,

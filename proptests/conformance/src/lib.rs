@@ -12,12 +12,14 @@
 //! ```
 
 mod compare;
+mod qemu;
 mod session;
 mod trace;
 
 use std::collections::BTreeMap;
 
 pub use compare::{Divergence, Level};
+pub use qemu::play_qemu;
 pub use session::{Stage, play_on};
 pub use trace::TraceError;
 

@@ -1,10 +1,11 @@
-//! `momentlog-conformance [--level LEVEL] FILE…`: plays traces, and prints where momentlog differs from libvirt.
+//! `momentlog-conformance [--qemu] [--level LEVEL] FILE…`: plays traces, and prints where momentlog differs from libvirt.
+//! With `--qemu` they are recordings of its qemu driver, which are played on a real QEMU.
 #![expect(clippy::print_stderr, reason = "it is a program")]
 
 use std::io::{BufWriter, ErrorKind, Write as _};
 use std::process::ExitCode;
 
-use momentlog_conformance::{Level, Report, play};
+use momentlog_conformance::{Level, Report, play, play_qemu};
 
 /// Divergences that are printed in full.
 const SHOWN_MAX: usize = 20;
@@ -12,6 +13,7 @@ const SHOWN_MAX: usize = 20;
 fn main() -> ExitCode {
     let mut files = Vec::new();
     let mut only = None;
+    let mut qemu = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
                     return usage();
                 }
             }
+            "--qemu" => qemu = true,
             _ if argument.starts_with("--") => return usage(),
             _ => files.push(argument),
         }
@@ -38,7 +41,11 @@ fn main() -> ExitCode {
                     .file_stem()
                     .unwrap_or_default()
                     .to_string_lossy();
-                play(&name, &text).map_err(|error| error.to_string())
+                if qemu {
+                    play_on_qemu(&name, &text)
+                } else {
+                    play(&name, &text).map_err(|error| error.to_string())
+                }
             });
         match played {
             Ok(found) => report.add(found),
@@ -61,6 +68,12 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::from(u8::from(!report.divergences.is_empty()))
+}
+
+/// Plays a recording of the qemu driver in a directory of its own.
+fn play_on_qemu(name: &str, text: &str) -> Result<Report, String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    play_qemu(name, text, dir.path()).map_err(|error| error.to_string())
 }
 
 /// Prints the first divergences, and how much of each level agrees.
@@ -100,6 +113,6 @@ fn print(report: &Report, only: Option<Level>) -> std::io::Result<()> {
 
 fn usage() -> ExitCode {
     let levels = Level::ALL.map(Level::as_str).join("|");
-    eprintln!("usage: momentlog-conformance [--level {levels}] FILE…");
+    eprintln!("usage: momentlog-conformance [--qemu] [--level {levels}] FILE…");
     ExitCode::from(2)
 }

@@ -57,6 +57,7 @@ pub(crate) struct RecordedError {
     pub(crate) code: u32,
     pub(crate) domain: u32,
     pub(crate) message: String,
+    #[serde(default)]
     pub(crate) text: String,
 }
 

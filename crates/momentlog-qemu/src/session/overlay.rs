@@ -102,6 +102,11 @@ impl QemuSession {
                 Fault::refused(ErrorCode::SystemError, detail)
             })?;
         }
+        if !image.reuse && image.format == "raw" {
+            // The file is the image: it is made as long as it will be before it is opened.
+            let options = json!({ "driver": "file", "filename": image.path, "size": image.size });
+            self.create(format, &options)?;
+        }
         self.ask(
             "blockdev-add",
             json!({
@@ -109,23 +114,16 @@ impl QemuSession {
                 "auto-read-only": true, "discard": "unmap"
             }),
         )?;
-        if !image.reuse {
-            let mut options =
-                json!({ "driver": image.format, "file": storage, "size": image.size });
-            if image.format == "qcow2" {
-                options["cluster-size"] = image.cluster.into();
-                if let Some((file, format)) = image.backing {
-                    options["backing-file"] = file.into();
-                    options["backing-fmt"] = format.into();
-                }
+        if !image.reuse && image.format != "raw" {
+            let mut options = json!({
+                "driver": image.format, "file": storage, "size": image.size,
+                "cluster-size": image.cluster
+            });
+            if let Some((file, format)) = image.backing {
+                options["backing-file"] = file.into();
+                options["backing-fmt"] = format.into();
             }
-            if image.format == "raw" {
-                // Nothing is in a raw image before its first byte, so that its file is made as long as it will be.
-                options = json!({ "driver": "file", "filename": image.path, "size": image.size });
-            }
-            let id = format!("create-{format}");
-            let job = json!({ "job-id": id, "options": options });
-            self.run_job(&id, "blockdev-create", job)?;
+            self.create(format, &options)?;
         }
         let mut options = json!({
             "node-name": format, "read-only": false, "driver": image.format, "file": storage
@@ -134,6 +132,16 @@ impl QemuSession {
             options["backing"] = image.below.map_or(Value::Null, Value::from);
         }
         self.ask("blockdev-add", options).map(|_| ())
+    }
+
+    /// Has the hypervisor write an empty image.
+    fn create(&mut self, node: &str, options: &Value) -> Result<(), Fault> {
+        let id = format!("create-{node}");
+        self.run_job(
+            &id,
+            "blockdev-create",
+            json!({ "job-id": id, "options": options }),
+        )
     }
 
     /// Takes back what [`make_image`](Self::make_image) has made, as far as it came.

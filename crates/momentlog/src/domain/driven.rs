@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use momentlog_core::{
-    Action, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind, Event,
-    FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
-    MomentKind, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
+    Action, BeginJob, Change, Command, DiskEffect, DiskTracking, Domain as DomainState, EffectKind,
+    Event, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
+    MomentKind, OpenJob, Refusal, Report, RunState, Seen, SettledBy, align_disks,
 };
 use momentlog_engine::{Call, Decision, Outcome, Provenance, Request};
 
@@ -26,7 +26,7 @@ const SHUTOFF_SHUTDOWN: u8 = 1;
 const SHUTOFF_CRASHED: u8 = 3;
 
 /// How often it is tried again what an open job forbids.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// A guest that a call has entered.
 #[derive(Debug)]
@@ -73,6 +73,17 @@ impl Entered {
             entered.power = sight.power;
         }
         Ok(entered)
+    }
+
+    /// Takes away what belongs to no open job any more, now that the outcome is durable. If that fails, whoever enters next
+    /// does it.
+    pub(super) fn sweep_after(&mut self, domain: &Domain) -> Result<()> {
+        let view = domain.connection.log.view();
+        let open = open_jobs(view.state().domain(domain.uuid));
+        if let Some(session) = &mut self.session {
+            let _ = session.sweep(&borrowed(&open));
+        }
+        Ok(())
     }
 
     pub(super) fn run(&self) -> Option<HypervisorRun> {
@@ -122,6 +133,16 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
+        self.try_to_carry_out(call, request, action)
+            .map_err(|error| self.connection.told(error))
+    }
+
+    fn try_to_carry_out(
+        &self,
+        call: (Call, u32),
+        request: Request<'_>,
+        action: &mut dyn FnMut(&DomainState) -> Result<Action>,
+    ) -> Result<Outcome> {
         let Some(guest) = self.guest()? else {
             return self.decide(request, action);
         };
@@ -141,10 +162,10 @@ impl Domain {
             let is_open = |error: &Error| matches!(error.refusal(), Some(Refusal::JobOpen { .. }));
             match done {
                 Err(error) if is_open(&error) => {
-                    if begun.elapsed() >= wait {
+                    if begun.elapsed() + 2 * LOOK > wait {
                         return Err(error);
                     }
-                    std::thread::sleep(LOOK.min(wait.saturating_sub(begun.elapsed())));
+                    std::thread::sleep(LOOK);
                     // Whoever left it open may be gone, and its copies may have ended.
                     drop(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?);
                 }
@@ -197,11 +218,7 @@ impl Domain {
             Ok(()) => {
                 let seen = seen("hypervisor", "done");
                 self.report(Call::SETTLE, &[ended(id, job, seen, SettledBy::Beginner)])?;
-                let view = self.connection.log.view();
-                let open = open_jobs(view.state().domain(self.uuid));
-                // What is left of the witness is swept by whoever enters next.
-                let _ = session.sweep(&borrowed(&open));
-                Ok(())
+                entered.sweep_after(self)
             }
             Err(fault) if fault.leaves_unknown => {
                 // Whether it was done is seen by whoever has the guest next; it may be this call.
@@ -301,7 +318,7 @@ impl Domain {
         let verdict = settle(open, entered.run(), &sight);
         let report = match verdict {
             Verdict::Open => return Ok(()),
-            Verdict::Ended(seen) => ended(open.id, &open.job, seen, SettledBy::Later),
+            Verdict::Ended(found) => self.complete(entered, open, found)?,
             Verdict::RollForward(left, seen) => {
                 if let Some(session) = &mut entered.session {
                     for effect in &left {
@@ -327,7 +344,7 @@ impl Domain {
             },
             Verdict::Failed(seen) => {
                 if let Some(session) = &mut entered.session
-                    && open.job.length == JobLength::Long
+                    && open.job.kind == JobKind::Backup
                 {
                     session.abort(&open.job)?;
                 }
@@ -338,6 +355,25 @@ impl Domain {
             // Another process has settled it.
             Err(error) if matches!(error.refusal(), Some(Refusal::JobNotOpen(_))) => Ok(()),
             reported => reported.map(|_| ()),
+        }
+    }
+
+    /// Does what was left to do after the effect of a job that has ended, and returns the report of its end. If that
+    /// cannot be done, its copies are ended, and what it made besides stays.
+    fn complete(&self, entered: &mut Entered, open: &OpenJob, found: Seen) -> Result<Report> {
+        let Some(session) = &mut entered.session else {
+            return Ok(ended(open.id, &open.job, found, SettledBy::Later));
+        };
+        match session.complete(&open.job) {
+            Ok(()) => Ok(ended(open.id, &open.job, found, SettledBy::Later)),
+            Err(fault) if fault.leaves_unknown => Err(fault.into()),
+            Err(fault) => {
+                session.abort(&open.job)?;
+                Ok(Report::End {
+                    outcome: outcome_of(open.id, seen("copies", &fault.detail), SettledBy::Later),
+                    then: None,
+                })
+            }
         }
     }
 
@@ -389,6 +425,8 @@ impl Domain {
         match &command.action {
             Action::CreateCheckpoint(_) => {
                 let sight = sight.ok_or(Refusal::CheckpointInactive)?;
+                // The images are looked at before the name, as libvirt does.
+                plan::vet_tops(sight, &wanted(domain, command))?;
                 let tracked = created_checkpoint(&state.decide(command)?);
                 let effects = plan::additions(sight, &tracked)?;
                 // A checkpoint that tracks no disk is a record alone.
@@ -425,9 +463,19 @@ impl Domain {
                         "cannot delete checkpoint for inactive domain",
                     ));
                 }
-                let tracked = deleted_checkpoints(domain, &events);
                 let sight = sight.ok_or(Refusal::Inactive)?;
-                let effects = plan::removals(sight, &tracked)?;
+                let mut effects = Vec::new();
+                let mut refused = None;
+                // Of several that cannot be deleted, libvirt names the last.
+                for tracked in deleted_checkpoints(domain, &events) {
+                    match plan::removals(sight, &tracked) {
+                        Ok(removals) => effects.extend(removals),
+                        Err(fault) => refused = Some(fault),
+                    }
+                }
+                if let Some(fault) = refused {
+                    return Err(fault.into());
+                }
                 if effects.is_empty() {
                     return Ok(None);
                 }
@@ -542,8 +590,24 @@ pub(super) fn new_job(kind: JobKind, length: JobLength, (call, flags): (Call, u3
     }
 }
 
+/// What a new checkpoint is to track, if its disks are those of the domain.
+pub(super) fn wanted(domain: &DomainState, command: &Command) -> Vec<Tracked> {
+    let Action::CreateCheckpoint(create) = &command.action else {
+        return Vec::new();
+    };
+    let aligned = align_disks(&create.disks, domain.def()).unwrap_or_default();
+    let tracked = aligned
+        .into_iter()
+        .filter(|disk| disk.tracking != DiskTracking::No);
+    let tracked = tracked.map(|disk| Tracked {
+        disk: disk.name,
+        bitmap: "".into(),
+    });
+    tracked.collect()
+}
+
 /// What a new checkpoint tracks.
-fn created_checkpoint(events: &[Event]) -> Vec<Tracked> {
+pub(super) fn created_checkpoint(events: &[Event]) -> Vec<Tracked> {
     let tracked = events.iter().filter_map(|event| match &event.change {
         Change::Checkpoint(MomentChange::Created { name, def, .. }) => Some(Tracked::of(name, def)),
         _ => None,
@@ -551,15 +615,15 @@ fn created_checkpoint(events: &[Event]) -> Vec<Tracked> {
     tracked.flatten().collect()
 }
 
-/// What the checkpoints track that a deletion removes.
-fn deleted_checkpoints(domain: &DomainState, events: &[Event]) -> Vec<Tracked> {
+/// What each checkpoint tracks that a deletion removes.
+fn deleted_checkpoints(domain: &DomainState, events: &[Event]) -> Vec<Vec<Tracked>> {
     let list = domain.checkpoints();
     let mut tracked = Vec::new();
     for event in events {
         if let Change::Checkpoint(MomentChange::Deleted { removed, .. }) = &event.change {
             let gone = list.walk(momentlog_core::Scope::All);
             let gone = gone.filter(|moment| removed.contains(moment.id));
-            tracked.extend(gone.flat_map(|moment| Tracked::of(moment.name, moment.def)));
+            tracked.extend(gone.map(|moment| Tracked::of(moment.name, moment.def)));
         }
     }
     tracked

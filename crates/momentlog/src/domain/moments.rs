@@ -149,7 +149,10 @@ impl Domain {
             Ok(match read.clone()? {
                 Read::Redefine(redefine) => Action::RedefineCheckpoint(redefine),
                 Read::Create(request) => {
-                    facts.vet_new_checkpoint(domain, &request.disks)?;
+                    // Of an attached domain, the images themselves are looked at.
+                    if domain.attachment().is_none() {
+                        facts.vet_new_checkpoint(domain, &request.disks)?;
+                    }
                     Action::CreateCheckpoint(self.new_checkpoint(request))
                 }
             })
@@ -219,7 +222,7 @@ impl Domain {
         }
     }
 
-    fn new_checkpoint(&self, request: CheckpointRequest) -> CreateCheckpoint {
+    pub(super) fn new_checkpoint(&self, request: CheckpointRequest) -> CreateCheckpoint {
         let CheckpointRequest {
             name,
             description,
@@ -233,7 +236,7 @@ impl Domain {
         }
     }
 
-    fn second(&self) -> i64 {
+    pub(super) fn second(&self) -> i64 {
         self.connection.now().div_euclid(1_000_000)
     }
 
@@ -359,7 +362,7 @@ impl Domain {
         archived
             .filter(|uuid| *uuid == self.uuid)
             .and_then(|_| MomentName::new(name))
-            .ok_or_else(|| no_moment(kind, name))
+            .ok_or_else(|| self.connection.told(no_moment(kind, name)))
     }
 
     /// Returns a handle for a snapshot that may not be there; calls say so.

@@ -33,25 +33,30 @@ impl Tracked {
     }
 }
 
-/// The bitmaps that a new checkpoint adds, one on the top image of each disk that it tracks.
+/// Refuses disks whose top image cannot keep a bitmap.
 ///
 /// An image that would take a bitmap and lose it is refused here, because QEMU does not refuse it.
+pub(crate) fn vet_tops(sight: &Sight, tracked: &[Tracked]) -> Result<(), Fault> {
+    for Tracked { disk, .. } in tracked {
+        let top = top(sight, disk)?;
+        let detail = if !top.keeps_bitmaps {
+            let format = &top.format;
+            format!("checkpoint for disk {disk} unsupported for storage type {format}")
+        } else if top.read_only {
+            format!("disk '{disk}' is empty or readonly")
+        } else {
+            continue;
+        };
+        return Err(Fault::refused(ErrorCode::ConfigUnsupported, detail));
+    }
+    Ok(())
+}
+
+/// The bitmaps that a new checkpoint adds, one on the top image of each disk that it tracks.
 pub(crate) fn additions(sight: &Sight, tracked: &[Tracked]) -> Result<Vec<DiskEffect>, Fault> {
+    vet_tops(sight, tracked)?;
     let add = |Tracked { disk, bitmap }: &Tracked| {
         let top = top(sight, disk)?;
-        if !top.keeps_bitmaps {
-            let format = &top.format;
-            return Err(Fault::refused(
-                ErrorCode::ConfigUnsupported,
-                format!("checkpoint for disk {disk} unsupported for storage type {format}"),
-            ));
-        }
-        if top.read_only {
-            return Err(Fault::refused(
-                ErrorCode::ConfigUnsupported,
-                format!("disk '{disk}' is empty or readonly"),
-            ));
-        }
         Ok(DiskEffect {
             kind: EffectKind::BitmapAdded,
             bitmap: Some(bitmap.clone()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use momentlog_core::{Domain, JobId, MomentName, Scope};
 use momentlog_store::LogId;
 
-use super::{Bitmap, Layer, Sight, Tracked};
+use super::{Bitmap, Layer, Sight, Tracked, temporary_prefix};
 
 /// What was found of one domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,11 +159,6 @@ pub enum Step {
         /// What is wrong with it.
         why: DiskState,
     },
-}
-
-/// The front of the names of what this log makes in a hypervisor and takes away again.
-pub(crate) fn temporary_prefix(log: LogId) -> String {
-    format!("momentlog-{log}-")
 }
 
 /// Compares a domain with what was seen of it. `sight` is none if nothing can be seen now. `had` holds the bitmaps of the
