@@ -72,7 +72,7 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Opens `test:///default` (in memory, with libvirt's built-in domain), `momentlog:///absolute/dir` or
     /// `momentlog:relative/dir`; the last two take `?profile=libvirt-test` or `?profile=own` for a store that the first
-    /// change creates. Follows `virConnectOpen`.
+    /// change creates, and `&driver=NAME` with [`open_driven`](Self::open_driven). Follows `virConnectOpen`.
     ///
     /// # Errors
     ///
@@ -106,9 +106,42 @@ impl Connection {
             options.profile = Profile::LibvirtTest;
             return Ok(Connection::over(Box::new(MemoryStore::new()), options));
         }
-        let (path, profile) = parse_store_uri(uri)?;
-        options.profile = profile.unwrap_or(options.profile);
-        Connection::opened(Box::new(FileStore::new(RealDisk::new(path))), options)
+        let named = parse_store_uri(uri)?;
+        if let Some(driver) = named.driver {
+            let detail = format!("{uri} (this program brings no driver '{driver}')");
+            return Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail));
+        }
+        options.profile = named.profile.unwrap_or(options.profile);
+        let disk = RealDisk::new(named.path);
+        Connection::opened(Box::new(FileStore::new(disk)), options)
+    }
+
+    /// As [`open_with`](Self::open_with), with the drivers that the program brings: `?driver=NAME` names the one that asks the
+    /// hypervisors of attached domains.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::NoConnect`] also for a driver that is none of them.
+    pub fn open_driven(
+        uri: &str,
+        mut options: Options,
+        drivers: &[Arc<dyn Driver>],
+    ) -> Result<Connection> {
+        if uri == TEST_URI {
+            return Connection::open_with(uri, options);
+        }
+        let named = parse_store_uri(uri)?;
+        let Some(name) = named.driver else {
+            return Connection::open_with(uri, options);
+        };
+        let Some(driver) = drivers.iter().find(|driver| driver.name() == name) else {
+            let detail = format!("{uri} (this program brings no driver '{name}')");
+            return Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail));
+        };
+        options.profile = named.profile.unwrap_or(options.profile);
+        let disk = RealDisk::new(named.path);
+        let connection = Connection::opened(Box::new(FileStore::new(disk)), options)?;
+        Ok(connection.with_drivers([driver.clone()]))
     }
 
     /// As [`open_with`](Self::open_with), with the kinds of stores that the program brings: each opener opens the URIs of its

@@ -2,6 +2,7 @@
 
 mod attach;
 mod backup;
+mod backup_history;
 mod driven;
 mod moments;
 mod restore;
@@ -21,7 +22,8 @@ use crate::flags::{DomainXmlFlags, UndefineFlags};
 use crate::recordable;
 use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
-pub use backup::{JobEnd, JobInfo};
+pub use backup::JobInfo;
+pub use backup_history::{BackedUp, Backup, BackupEnd};
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.

@@ -133,7 +133,8 @@ pub use momentlog_xml as xml;
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Entries, History, Opener, Submitted, Subscription};
 pub use domain::{
-    Domain, Fate, JobEnd, JobInfo, OnMissingParent, Restoration, RestoredMoment, Saved,
+    BackedUp, Backup, BackupEnd, Domain, Fate, JobInfo, OnMissingParent, Restoration,
+    RestoredMoment, Saved,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{

@@ -51,6 +51,9 @@ fn decide_one<'d>(decision: &'d mut Decision<'_>, command: &Command) -> Result<&
 /// As [`decide`], for a command that was not made of XML: what it makes must be what XML can say.
 pub(crate) fn decide_typed(decision: &mut Decision<'_>, command: &Command) -> Result<()> {
     let domain = decision.view().state().domain(command.domain);
+    if let Some(domain) = domain.filter(|domain| domain.attachment().is_some()) {
+        refuse_effects(domain, &command.action)?;
+    }
     let events = decide_one(decision, command)?;
     match &command.action {
         Action::Define(def) | Action::CreateLive(def) => is_its_xml(def, domain)?,
@@ -71,6 +74,26 @@ pub(crate) fn decide_typed(decision: &mut Decision<'_>, command: &Command) -> Re
             Moment::Snapshot(name, created, def) => snapshot_reads_back(name, created, def)?,
             Moment::Checkpoint(name, created, def) => checkpoint_reads_back(name, created, def)?,
         }
+    }
+    Ok(())
+}
+
+/// Refuses what would record a change of a hypervisor without making it: the calls of an attached domain do both.
+fn refuse_effects(domain: &Domain, action: &Action) -> Result<()> {
+    let has_effect = matches!(
+        action,
+        Action::CreateCheckpoint(_)
+            | Action::CreateSnapshot(_)
+            | Action::Delete { .. }
+            | Action::Revert { .. }
+    );
+    if has_effect {
+        let detail = format!(
+            "domain '{}' is attached to its hypervisor: its own calls make and delete its moments",
+            domain.name()
+        );
+        let code = ErrorCode::OperationUnsupported;
+        return Err(Error::new(code, ErrorDomain::Test, detail));
     }
     Ok(())
 }

@@ -18,11 +18,21 @@ pub fn store_directory(uri: &str) -> Result<Option<PathBuf>> {
     if uri == TEST_URI {
         return Ok(None);
     }
-    parse_store_uri(uri).map(|(path, _)| Some(path.into()))
+    parse_store_uri(uri).map(|store| Some(store.path.into()))
 }
 
-/// Reads `momentlog:…` into a directory and the profile that it asks for.
-pub(crate) fn parse_store_uri(uri: &str) -> Result<(&str, Option<Profile>)> {
+/// What `momentlog:…` names.
+pub(crate) struct StoreUri<'a> {
+    /// The directory.
+    pub(crate) path: &'a str,
+    /// The profile that a new store is to have.
+    pub(crate) profile: Option<Profile>,
+    /// The driver that asks the hypervisors of attached domains.
+    pub(crate) driver: Option<&'a str>,
+}
+
+/// Reads `momentlog:…`.
+pub(crate) fn parse_store_uri(uri: &str) -> Result<StoreUri<'_>> {
     let unknown = |why: &str| {
         let detail = format!("{uri}{why}");
         Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail))
@@ -32,12 +42,18 @@ pub(crate) fn parse_store_uri(uri: &str) -> Result<(&str, Option<Profile>)> {
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut profile = None;
+    let mut driver = None;
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        profile = match parameter {
-            "profile=libvirt-test" => Some(Profile::LibvirtTest),
-            "profile=own" => Some(Profile::Own),
-            _ => return unknown(" (a store takes profile=libvirt-test or profile=own)"),
-        };
+        match parameter.split_once('=') {
+            Some(("profile", "libvirt-test")) => profile = Some(Profile::LibvirtTest),
+            Some(("profile", "own")) => profile = Some(Profile::Own),
+            Some(("driver", name)) if !name.is_empty() => driver = Some(name),
+            _ => {
+                return unknown(
+                    " (a store takes profile=libvirt-test, profile=own or driver=qemu)",
+                );
+            }
+        }
     }
     let path = match path.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
@@ -60,5 +76,9 @@ pub(crate) fn parse_store_uri(uri: &str) -> Result<(&str, Option<Profile>)> {
             " (`~` is not replaced here: write the directory, or ./~ for one of that name)",
         );
     }
-    Ok((path, profile))
+    Ok(StoreUri {
+        path,
+        profile,
+        driver,
+    })
 }

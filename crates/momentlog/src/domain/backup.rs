@@ -22,21 +22,12 @@ use crate::recordable;
 pub struct JobInfo {
     /// Whether the data is read by clients, rather than written.
     pub pull: bool,
-    /// When the copies began, in seconds since 1970.
-    pub begun: Option<i64>,
+    /// How long it has run, in milliseconds.
+    pub elapsed_ms: u64,
     /// Bytes that are copied, over all disks.
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
-}
-
-/// How the last job of a domain has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobEnd {
-    /// Whether it has done what it was begun for.
-    pub well: bool,
-    /// Why not, if it has not.
-    pub error: Option<String>,
 }
 
 impl Domain {
@@ -44,7 +35,7 @@ impl Domain {
     /// `virDomainBackupBegin`.
     ///
     /// It returns once the copies run. A push backup is done when [`job_info`](Self::job_info) finds no job any more, and was
-    /// done well if [`job_end`](Self::job_end) says so; a pull backup goes on until [`abort_job`](Self::abort_job).
+    /// done well if the last of [`backups`](Self::backups) says so; a pull backup goes on until [`abort_job`](Self::abort_job).
     ///
     /// # Errors
     ///
@@ -245,9 +236,16 @@ impl Domain {
                 (done + copy.progress.0, total + copy.progress.1)
             });
         }
-        Ok(self.with(long)?.map(|open| JobInfo {
+        let Some(open) = self.with(long)? else {
+            return Ok(None);
+        };
+        let backups = self.backups()?;
+        let begun = backups.iter().find(|backup| backup.job == open.id);
+        let now = self.connection.now();
+        let elapsed = begun.map_or(0, |backup| now.saturating_sub(backup.begun) / 1000);
+        Ok(Some(JobInfo {
             pull: is_pull(&open),
-            begun: None,
+            elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
             done: done.0,
             total: done.1,
         }))
