@@ -324,9 +324,7 @@ impl Process {
         }
         let node = self.node_mut(name).expect("the node was there");
         if node.read_only != read_only {
-            for bitmap in node.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
-                bitmap.read_only = read_only;
-            }
+            node.mark_bitmaps_read_only(read_only);
         }
         node.read_only = read_only;
         if let Some(file) = self.node_mut(&file) {
@@ -437,6 +435,9 @@ impl Process {
         if end > size || !(offset | length).is_multiple_of(SECTOR_LEN) {
             return Err(Trouble::refused("write failed: Input/output error"));
         }
+        if node.bitmaps.iter().any(|bitmap| bitmap.read_only) {
+            return Err(Trouble::refused("write failed: Operation not permitted"));
+        }
         for cluster in touched(offset, length, CLUSTER_LEN) {
             let mut data = self.read(images, &name, cluster).unwrap_or(ZEROS);
             for (sector, byte) in (cluster * data.len() as u64..).zip(&mut data) {
@@ -476,6 +477,17 @@ impl Process {
             && let Some(image) = images.get_mut(&node.path)
         {
             node.flush(image);
+        }
+    }
+
+    /// Stores what a node has in memory.
+    pub(super) fn store(&mut self, images: &mut Images, name: &str) {
+        if let Some(node) = self.node_mut(name)
+            && let Some(image) = images.get_mut(&node.path)
+        {
+            node.flush(image);
+            node.store_bitmaps(image);
+            node.mark_bitmaps_read_only(true);
         }
     }
 
@@ -529,6 +541,13 @@ impl Node {
 
     pub(super) fn flush(&mut self, image: &mut SimImage) {
         image.clusters.append(&mut self.pending);
+    }
+
+    /// Lets persistent bitmaps be changed or not.
+    fn mark_bitmaps_read_only(&mut self, read_only: bool) {
+        for bitmap in self.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
+            bitmap.read_only = read_only;
+        }
     }
 
     /// Stores every persistent bitmap. Those that are inconsistent stay in the image as they are.
