@@ -277,7 +277,7 @@ pub fn create(path: &str, size: u64, backing: Option<&str>) -> io::Result<()> {
     run("qemu-img", &arguments).map(|_| ())
 }
 
-/// What an image of this format and those below it hold, by way of a raw file.
+/// What an image of this format and those below it hold on the disk, by way of a raw file, even if they are open.
 ///
 /// # Errors
 ///
@@ -286,7 +286,7 @@ pub fn content(format: &str, image: &str, scratch: &Path) -> io::Result<Content>
     let path = scratch.to_string_lossy();
     run(
         "qemu-img",
-        &["convert", "-f", format, "-O", "raw", image, &path],
+        &["convert", "-U", "-f", format, "-O", "raw", image, &path],
     )?;
     let bytes = std::fs::read(scratch)?;
     std::fs::remove_file(scratch)?;

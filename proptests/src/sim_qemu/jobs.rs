@@ -284,6 +284,10 @@ impl Process {
                 }
             };
         };
+        let bitmap = self
+            .existing(source)?
+            .bitmap(name)
+            .ok_or_else(|| Trouble::refused(format!("Bitmap '{name}' could not be found")))?;
         let mode = options.bitmap_mode.as_deref();
         match (options.sync, mode) {
             (Sync::Incremental, None | Some("on-success")) => {}
@@ -298,13 +302,9 @@ impl Process {
                 ));
             }
         }
-        let bitmap = self
-            .existing(source)?
-            .bitmap(name)
-            .ok_or_else(|| Trouble::refused(format!("Bitmap '{name}' could not be found")))?;
         bitmap.check_free()?;
-        bitmap.check_writable()?;
         bitmap.check_consistent()?;
+        bitmap.check_writable()?;
         Ok(bitmap
             .granules
             .iter()
