@@ -12,6 +12,7 @@
 //! sector, time.
 
 mod bitmap;
+mod conflicts;
 mod image;
 mod jobs;
 mod monitor;

@@ -255,49 +255,6 @@ impl Process {
         Ok(node)
     }
 
-    /// Checks that no other image uses this file node.
-    pub(super) fn check_alone(&self, file: &str, node: &str) -> Result<(), Trouble> {
-        let uses =
-            |other: &&Node| matches!(&other.kind, NodeKind::Format { file: f, .. } if f == file);
-        match self.nodes.iter().find(uses) {
-            Some(other) => Err(Trouble::refused(format!(
-                "Permission conflict on node '{file}': permissions 'write, resize' are both required by node '{}' \
-                 (uses node '{file}' as 'file' child) and unshared by node '{node}' (uses node '{file}' as 'file' child).",
-                other.name
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks that the file is not written elsewhere, and not open elsewhere if it is to be written here.
-    fn check_locks(
-        &self,
-        world: &World<'_>,
-        path: &str,
-        format: ImageFormat,
-        read_only: bool,
-    ) -> Result<(), Trouble> {
-        let mut others = world.locked.iter().cloned().chain(self.locks());
-        let in_the_way = |writes: bool| match (read_only, format) {
-            (true, ImageFormat::Raw) => false,
-            (true, ImageFormat::Qcow2) => writes,
-            (false, _) => true,
-        };
-        match others.any(|(other, writes)| other == path && in_the_way(writes)) {
-            true if read_only => Err(Trouble::refused("Failed to get shared \"write\" lock")),
-            true => Err(Trouble::refused("Failed to get \"write\" lock")),
-            false => Ok(()),
-        }
-    }
-
-    /// The images that it has open, and whether it writes them.
-    pub(super) fn locks(&self) -> impl Iterator<Item = (String, bool)> + '_ {
-        self.nodes
-            .iter()
-            .filter(|node| matches!(node.kind, NodeKind::Format { .. }))
-            .map(|node| (node.path.clone(), !node.read_only))
-    }
-
     /// Opens a node read-only or read-write that is open already, and hangs it over another backing node.
     pub(super) fn reopen(
         &mut self,
@@ -318,13 +275,9 @@ impl Process {
             node.flush(image);
             match (node.read_only, read_only) {
                 (false, true) => node.store_bitmaps(image),
-                (true, false) => image.mark_in_use(),
+                (true, false) => node.take_bitmaps(image),
                 (true, true) | (false, false) => {}
             }
-        }
-        let node = self.node_mut(name).expect("the node was there");
-        if node.read_only != read_only {
-            node.mark_bitmaps_read_only(read_only);
         }
         node.read_only = read_only;
         if let Some(file) = self.node_mut(&file) {
@@ -487,7 +440,6 @@ impl Process {
         {
             node.flush(image);
             node.store_bitmaps(image);
-            node.mark_bitmaps_read_only(true);
         }
     }
 
@@ -543,18 +495,26 @@ impl Node {
         image.clusters.append(&mut self.pending);
     }
 
-    /// Lets persistent bitmaps be changed or not.
-    fn mark_bitmaps_read_only(&mut self, read_only: bool) {
-        for bitmap in self.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
-            bitmap.read_only = read_only;
+    /// Marks what is stored as in use again, and lets those bitmaps be changed.
+    fn take_bitmaps(&mut self, image: &mut SimImage) {
+        image.mark_in_use();
+        for bitmap in &mut self.bitmaps {
+            bitmap.read_only &= !image
+                .bitmaps
+                .iter()
+                .any(|stored| bitmap.is_named(&stored.name));
         }
     }
 
-    /// Stores every persistent bitmap. Those that are inconsistent stay in the image as they are.
-    pub(super) fn store_bitmaps(&self, image: &mut SimImage) {
-        for stored in self.bitmaps.iter().filter_map(Bitmap::stored) {
-            image.drop_bitmap(&stored.name);
-            image.bitmaps.push(stored);
+    /// Stores every persistent bitmap, and lets them no longer be changed. Those that are inconsistent stay in the image as
+    /// they are.
+    pub(super) fn store_bitmaps(&mut self, image: &mut SimImage) {
+        for bitmap in self.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
+            if let Some(stored) = bitmap.stored() {
+                image.drop_bitmap(&stored.name);
+                image.bitmaps.push(stored);
+            }
+            bitmap.read_only = true;
         }
     }
 }

@@ -304,14 +304,6 @@ impl Process {
         Ok(())
     }
 
-    fn is_written(&self, name: &str) -> bool {
-        let device = self
-            .devices
-            .iter()
-            .any(|device| self.below_filters(&device.root) == name);
-        device || self.is_job_target(name)
-    }
-
     fn block_export_add(&mut self, arguments: &Value) -> Result<(), Trouble> {
         let args = Args::new(
             arguments,

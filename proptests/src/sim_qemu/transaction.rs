@@ -419,6 +419,7 @@ impl Process {
         self.existing(base)?;
         self.check_base(base)?;
         let over = self.existing(overlay)?;
+        let overlay_path = over.path.clone();
         let in_use = self.devices.iter().any(|device| device.root == overlay)
             || self.exports.iter().any(|export| export.node == overlay)
             || self.users(overlay).next().is_some()
@@ -439,6 +440,7 @@ impl Process {
                 && below == base
             {
                 overlay.clone_into(below);
+                node.path.clone_from(&overlay_path);
             }
         }
         Ok(())
