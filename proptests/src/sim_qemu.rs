@@ -438,6 +438,15 @@ impl Guest {
 }
 
 impl Machine {
+    /// Whether whoever asks is there to do anything else.
+    fn asker_is_there(&self) -> std::io::Result<()> {
+        if self.asker_gone {
+            Err(std::io::Error::other("whoever asks is gone"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn boot(&mut self, config: &SimGuest) -> Result<Process, SimError> {
         self.processes += 1;
         let mut process = Process {
