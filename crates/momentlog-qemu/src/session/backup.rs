@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use momentlog::ErrorCode;
 use momentlog::core::{
@@ -23,6 +23,9 @@ use super::overlay::NewImage;
 
 /// Bytes of a cluster of a target whose disk has none.
 const CLUSTER_LEN: u64 = 65536;
+
+/// How long a copy that was cancelled may take to end.
+const CANCEL_WAIT: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether a copy that was cancelled has ended.
 const LOOK: Duration = Duration::from_millis(2);
@@ -290,17 +293,21 @@ impl QemuSession {
 
     /// Cancels one of the hypervisor's jobs, if it runs, and waits for its end; it is dismissed by the sweep.
     pub(super) fn cancel(&mut self, name: &str) -> Result<(), Fault> {
+        let begun = Instant::now();
         let mut asked = false;
         loop {
             let jobs = self.jobs()?;
             match jobs.iter().find(|job| job.id == name) {
                 None => return Ok(()),
                 Some(job) if job.status == "concluded" => return Ok(()),
+                Some(_) if begun.elapsed() > CANCEL_WAIT => {
+                    let detail = format!("the hypervisor's job '{name}' does not end");
+                    return Err(Fault::refused(ErrorCode::OperationTimeout, detail));
+                }
                 Some(_) if asked => std::thread::sleep(LOOK),
                 Some(_) => {
                     let arguments = json!({ "device": name, "force": true });
-                    self.try_ask("block-job-cancel", arguments)?;
-                    asked = true;
+                    asked = self.try_ask("block-job-cancel", arguments)?;
                 }
             }
         }
