@@ -57,5 +57,5 @@ pub use op::{Op, ops};
 pub use shared_store::{SharedStore, StoreFault};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
 pub use store_suite::{Breach, NewStore, check_store, store_suite};
-pub use suite::{connection, domain_def, run};
+pub use suite::{connection, domain_def, domain_def_of, run};
 pub use tamper::{Tampered, tamper_everywhere};

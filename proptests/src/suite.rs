@@ -19,7 +19,7 @@ pub fn domain_def() -> Arc<DomainDef> {
 }
 
 /// The definition of a domain: two disks, of which one is read-only.
-pub(crate) fn domain_def_of(name: &str, uuid: DomainUuid) -> Arc<DomainDef> {
+pub fn domain_def_of(name: &str, uuid: DomainUuid) -> Arc<DomainDef> {
     let disk = |target: &str, readonly: &str| {
         format!(
             "<disk type='file'><source file='/images/{target}.qcow2'/><target dev='{target}'/>{readonly}</disk>"

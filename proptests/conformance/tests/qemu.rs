@@ -1,5 +1,4 @@
 //! Every recording of libvirt's qemu driver, on a real QEMU.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "what is left out is said")]
 
 use std::path::Path;
