@@ -297,7 +297,8 @@ impl Domain {
         } else {
             Report::Fail(outcome)
         };
-        self.report(Call::ABORT_JOB, &[report])?;
+        let request = self.request((Call::ABORT_JOB, 0), &[]);
+        self.record(request, &[report])?;
         entered.sweep_after(self)
     }
 }

@@ -6,6 +6,23 @@ use momentlog_core::{DiskEffect, EffectKind, HypervisorRun, JobKind, JobLength, 
 
 use super::Sight;
 
+/// What was seen of a copy that has ended without error.
+pub(crate) const COPIED: &str = "copied";
+
+/// What was seen of all copies of a job together, and how it is told.
+pub(crate) const BYTES: &str = "bytes";
+
+/// Says how many bytes were copied, and how many there are in all.
+fn told_bytes((done, total): (u64, u64)) -> String {
+    format!("{done} of {total}")
+}
+
+/// Reads what [`told_bytes`] says.
+pub(crate) fn read_bytes(found: &str) -> Option<(u64, u64)> {
+    let (done, total) = found.split_once(" of ")?;
+    Some((done.parse().ok()?, total.parse().ok()?))
+}
+
 /// What is to be done about an open job.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
@@ -112,7 +129,12 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
     let mut pairs = Vec::new();
     let mut failed = false;
     let mut running = false;
+    let mut bytes = None;
     for name in copy_names(&open.job.effects) {
+        if let Some(copy) = sight.copies.get(name) {
+            let (done, total) = bytes.unwrap_or((0, 0));
+            bytes = Some((done + copy.progress.0, total + copy.progress.1));
+        }
         let found: Arc<str> = match sight.copies.get(name) {
             None => "gone".into(),
             Some(copy) if !copy.ended => {
@@ -120,13 +142,14 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
                 continue;
             }
             Some(copy) => match &copy.error {
-                None => "copied".into(),
+                None => COPIED.into(),
                 Some(error) => error.clone(),
             },
         };
-        failed |= &*found != "copied";
+        failed |= &*found != COPIED;
         pairs.push((name.clone(), found));
     }
+    pairs.extend(bytes.map(|bytes| (BYTES.into(), told_bytes(bytes).into())));
     let seen = Seen::new(pairs).unwrap_or_default();
     match (failed, running) {
         (true, _) => Verdict::Failed(seen),
