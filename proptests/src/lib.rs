@@ -36,12 +36,14 @@ pub mod kill;
 mod model;
 mod op;
 pub mod overtaken;
+pub mod real_qemu;
 mod shared_store;
 mod sim_disk;
 pub mod sim_qemu;
 mod store_suite;
 mod suite;
 mod tamper;
+pub mod twin_qemu;
 pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};

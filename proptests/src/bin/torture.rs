@@ -1,4 +1,4 @@
-//! The campaigns of `docs/durability.md` in full: `torture kill|crash|fault|tamper|all [--rounds N] [--cases N] [--seed N]`.
+//! The campaigns of `docs/durability.md` in full: `torture kill|crash|fault|tamper|qemu|all [--rounds N] [--cases N] [--seed N]`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use momentlog_proptests::twin_qemu::compare_with_real;
 use momentlog_proptests::{
     Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, steps, tamper_everywhere,
 };
@@ -15,7 +16,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 const USAGE: &str =
-    "usage: torture kill|crash|fault|tamper|all [--rounds N] [--cases N] [--seed N]";
+    "usage: torture kill|crash|fault|tamper|qemu|all [--rounds N] [--cases N] [--seed N]";
 
 /// Longest workload, in commands.
 const COMMANDS_MAX: usize = 12;
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let all = *what == "all";
-    if !all && !["kill", "crash", "fault", "tamper"].contains(what) {
+    if !all && !["kill", "crash", "fault", "tamper", "qemu"].contains(what) {
         return Err(USAGE.into());
     }
     println!("seed {seed}");
@@ -73,6 +74,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         campaign("fault", seed, cases, &|steps| {
             fail_everywhere(steps, effort)
         });
+    }
+    // It needs QEMU, which not every machine has, so it is not one of all.
+    if *what == "qemu" {
+        let dir = tempfile::tempdir()?;
+        let begun = Instant::now();
+        let agreed = compare_with_real(dir.path(), seed, rounds)?;
+        println!(
+            "{rounds} steps, 0 differences in {:.0?}\n{agreed:#?}",
+            begun.elapsed()
+        );
     }
     if all || *what == "tamper" {
         let begun = Instant::now();

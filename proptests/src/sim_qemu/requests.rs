@@ -281,6 +281,9 @@ impl Process {
             }
             let read_only = args.flag("read-only")?.unwrap_or(false);
             if read_only && self.is_written(&name) {
+                // By then the bitmaps are stored, no longer marked as in use although they are, and those in memory
+                // read-only: the guest's writes fail from now on.
+                self.store(world.images, &name);
                 return Err(Trouble::refused(format!(
                     "Read-only block node '{name}' cannot support read-write users"
                 )));
@@ -299,14 +302,6 @@ impl Process {
             self.reopen(world.images, &name, read_only, over);
         }
         Ok(())
-    }
-
-    fn is_written(&self, name: &str) -> bool {
-        let device = self
-            .devices
-            .iter()
-            .any(|device| self.below_filters(&device.root) == name);
-        device || self.is_job_target(name)
     }
 
     fn block_export_add(&mut self, arguments: &Value) -> Result<(), Trouble> {
