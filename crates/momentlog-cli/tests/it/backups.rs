@@ -106,31 +106,32 @@ fn since(report: &Value) -> Vec<(Option<&str>, &str)> {
         .collect()
 }
 
+/// Copies what was written since the newest backup that is done, and makes a checkpoint, if one is named.
+#[track_caller]
+fn night(guest: &Guest, dir: &str, checkpoint: Option<&str>) -> Value {
+    guest.make_dir(dir);
+    let mut words = vec![
+        "backup-begin",
+        "vm",
+        "--since-last-done",
+        "--wait",
+        "--to",
+        dir,
+    ];
+    words.extend(checkpoint.iter().flat_map(|name| ["--checkpoint", name]));
+    guest.json(&words)
+}
+
+const NEWEST: &str = "whose backup is done";
+
 #[test]
-fn an_incremental_goes_on_from_the_newest_backup_that_is_done() {
-    let Some(mut guest) = Guest::written() else {
+fn an_incremental_copies_what_was_written_since_the_newest_backup_that_is_done() {
+    let Some(guest) = Guest::written() else {
         return;
     };
     guest.does(&["checkpoint-create-as", "vm", "unused"]);
-    for night in 0..6 {
-        guest.make_dir(&format!("night{night}"));
-    }
-    let begin = |guest: &Guest, night: &str, checkpoint: &str| {
-        let mut words = vec![
-            "backup-begin",
-            "vm",
-            "--since-last-done",
-            "--wait",
-            "--to",
-            night,
-        ];
-        if !checkpoint.is_empty() {
-            words.extend(["--checkpoint", checkpoint]);
-        }
-        guest.json(&words)
-    };
     guest.write("write -P 5 0 64k");
-    let full = begin(&guest, "night0", "c0");
+    let full = night(&guest, "night0", Some("c0"));
     let none = (
         None,
         "no checkpoint that is there belongs to a backup of it",
@@ -142,18 +143,10 @@ fn an_incremental_goes_on_from_the_newest_backup_that_is_done() {
     assert_eq!(full["end"], end);
 
     guest.write("write -P 6 64k 64k");
-    let said = guest.says(&[
-        "backup-begin",
-        "vm",
-        "--since-last-done",
-        "--wait",
-        "--to",
-        "night1",
-        "--checkpoint",
-        "c1",
-    ]);
+    guest.make_dir("night1");
+    let words = "backup-begin vm --since-last-done --wait --to night1 --checkpoint c1";
     assert_eq!(
-        said,
+        guest.says(&[words]),
         "vda: since c0, whose backup is done\n\
          vdb: since c0, whose backup is done\n\
          Backup started\n\
@@ -162,62 +155,58 @@ fn an_incremental_goes_on_from_the_newest_backup_that_is_done() {
     let map = Command::new("qemu-img")
         .args(["map", "--output=json", "-U"])
         .arg(guest.path("night1/vda.qcow2"))
-        .output()
-        .unwrap();
-    let map: Value = serde_json::from_slice(&map.stdout).unwrap();
+        .output();
+    let map: Value = serde_json::from_slice(&map.unwrap().stdout).unwrap();
     let own = map.as_array().unwrap().iter();
     let own = own.filter(|range| range["depth"] == 0 && range["present"] == true);
     let own: Vec<(&Value, &Value)> = own
         .map(|range| (&range["start"], &range["length"]))
         .collect();
     assert_eq!(own, [(&json!(65536), &json!(65536))]);
+    let rows = guest.does(&["checkpoint-list", "vm", "--backups"]);
+    let ends = rows.lines().map(|row| {
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        [cells[0], cells[cells.len() - 1]]
+    });
+    let expected = [["c0", "done"], ["c1", "done"], ["unused", "-"]];
+    assert_eq!(ends.collect::<Vec<_>>(), expected);
+}
 
-    // A checkpoint whose backup has failed is there, and nothing goes on from it.
-    let only_vdb = "<domainbackup><disks><disk name='vdb' type='file'><target file='DIR/alone'/></disk></disks></domainbackup>";
-    guest
-        .program
-        .write("vdb.xml", &only_vdb.replace("DIR", &guest.path("")));
+#[test]
+fn each_disk_goes_on_from_a_checkpoint_of_its_own() {
+    let Some(mut guest) = Guest::attached() else {
+        return;
+    };
+    night(&guest, "night1", Some("c1"));
+    let alone = guest.path("alone");
+    guest.program.write(
+        "vdb.xml",
+        &format!(
+            "<domainbackup><disks><disk name='vdb' type='file'><target file='{alone}'/></disk></disks></domainbackup>"
+        ),
+    );
     guest.program.write(
         "c2.xml",
         "<domaincheckpoint><name>c2</name></domaincheckpoint>",
     );
     guest.does(&["backup-begin", "vm", "vdb.xml", "c2.xml", "--wait"]);
-    let apart = begin(&guest, "night2", "");
-    let newest = "whose backup is done";
-    assert_eq!(since(&apart), [(Some("c1"), newest), (Some("c2"), newest)]);
+    let apart = night(&guest, "night2", None);
+    assert_eq!(since(&apart), [(Some("c1"), NEWEST), (Some("c2"), NEWEST)]);
     assert_eq!(apart["checkpoint"], Value::Null);
 
     // One of the same name that was made later is another one.
     guest.does(&["checkpoint-delete vm c2; checkpoint-create-as vm c2"]);
-    let again = begin(&guest, "night3", "");
-    assert_eq!(since(&again), [(Some("c1"), newest); 2]);
-
-    let list = guest.does(&["checkpoint-list", "vm", "--backups"]);
-    let words: Vec<Vec<&str>> = list
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .map(|cells: Vec<&str>| vec![cells[0], cells[cells.len() - 1]])
-        .collect();
-    assert_eq!(
-        words,
-        [["c0", "done"], ["c1", "done"], ["c2", "-"], ["unused", "-"]]
-    );
+    let again = night(&guest, "night3", None);
+    assert_eq!(since(&again), [(Some("c1"), NEWEST); 2]);
 
     guest.kill();
     guest.start();
-    let lost = begin(&guest, "night4", "");
-    assert_eq!(since(&lost), [(None, "the bitmap of c1 is lost"); 2]);
-    let refused = guest.run(&["backup-begin", "vm", "--since-last-done", "--to", "night4"]);
+    let full = night(&guest, "night4", None);
+    assert_eq!(since(&full), [(None, "the bitmap of c1 is lost"); 2]);
+    let target = guest.path("night4/vda.qcow2");
     assert_eq!(
-        (refused.out.as_str(), refused.err, refused.status),
-        (
-            "",
-            format!(
-                "error: invalid argument: store '{}' for backup of 'vda' exists\n",
-                guest.path("night4/vda.qcow2")
-            ),
-            1
-        )
+        guest.refuses(&["backup-begin vm --since-last-done --to night4"]),
+        format!("error: invalid argument: store '{target}' for backup of 'vda' exists\n")
     );
 }
 
@@ -252,8 +241,8 @@ fn a_pull_goes_on_until_it_is_aborted() {
     ];
     assert_eq!(guest.says(&begin), "Backup started\n");
     assert_eq!(guest.says(&begin), "Backup started\n");
-    let begun = guest.json(&begin);
-    assert_eq!((&begun["job"], &begun["end"]), (&json!(2), &Value::Null));
+    let report = guest.json(&begin);
+    assert_eq!((&report["job"], &report["end"]), (&json!(2), &Value::Null));
     let running = guest.does(&["domjobinfo", "vm"]);
     assert!(
         running.starts_with(
@@ -292,7 +281,11 @@ fn a_pull_goes_on_until_it_is_aborted() {
         "{completed}"
     );
     assert!(
-        completed.ends_with("\nError message:    Operation canceled\n"),
+        completed.ends_with(
+            "\nTemporary disk space use: 0.000 B\n\
+             Temporary disk space total: 1.000 MiB\n\
+             Error message:    Operation canceled\n"
+        ),
         "{completed}"
     );
 }

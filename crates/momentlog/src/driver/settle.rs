@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use momentlog_core::{DiskEffect, EffectKind, HypervisorRun, JobKind, JobLength, OpenJob, Seen};
 
-use super::Sight;
+use super::{Copy, Sight};
 
 /// What was seen of a copy that has ended without error.
 pub(crate) const COPIED: &str = "copied";
@@ -12,12 +12,16 @@ pub(crate) const COPIED: &str = "copied";
 /// What was seen of all copies of a job together, and how it is told.
 pub(crate) const BYTES: &str = "bytes";
 
-/// Says how many bytes were copied, and how many there are in all.
-fn told_bytes((done, total): (u64, u64)) -> String {
-    format!("{done} of {total}")
+/// Says how many bytes were copied, and how many there are in all; `None` if no copy was seen.
+pub(crate) fn seen_bytes<'a>(
+    copies: impl Iterator<Item = &'a Copy>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    let progress = copies.map(|copy| copy.progress);
+    let (done, total) = progress.reduce(|(done, total), of| (done + of.0, total + of.1))?;
+    Some((BYTES.into(), format!("{done} of {total}").into()))
 }
 
-/// Reads what [`told_bytes`] says.
+/// Reads what [`seen_bytes`] says.
 pub(crate) fn read_bytes(found: &str) -> Option<(u64, u64)> {
     let (done, total) = found.split_once(" of ")?;
     Some((done.parse().ok()?, total.parse().ok()?))
@@ -142,12 +146,7 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
     let mut pairs = Vec::new();
     let mut failed = false;
     let mut running = false;
-    let mut bytes = None;
     for name in copy_names(&open.job.effects) {
-        if let Some(copy) = sight.copies.get(name) {
-            let (done, total) = bytes.unwrap_or((0, 0));
-            bytes = Some((done + copy.progress.0, total + copy.progress.1));
-        }
         let found: Arc<str> = match sight.copies.get(name) {
             None => "gone".into(),
             Some(copy) if !copy.ended => {
@@ -162,7 +161,8 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
         failed |= &*found != COPIED;
         pairs.push((name.clone(), found));
     }
-    pairs.extend(bytes.map(|bytes| (BYTES.into(), told_bytes(bytes).into())));
+    let copies = copy_names(&open.job.effects).filter_map(|name| sight.copies.get(name));
+    pairs.extend(seen_bytes(copies));
     let seen = Seen::new(pairs).unwrap_or_default();
     match (failed, running) {
         (true, _) => Verdict::Failed(seen),
