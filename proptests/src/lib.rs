@@ -30,6 +30,7 @@
 
 mod crash;
 mod disk_suite;
+mod driven;
 mod fleet;
 mod forged;
 pub mod kill;
@@ -48,6 +49,7 @@ pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
+pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven};
 pub use fleet::{Call, Expects, Fleet, Seen, Turn, Turns, Vm, fleet, run_fleet};
 pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};

@@ -6,10 +6,13 @@
 //!   read-only. From opening an image read-write on, what it has stored is marked as in use.
 //! * A killed hypervisor leaves what is on the disk: bitmaps that were stored are inconsistent from then on, others are gone,
 //!   and so are clusters of which the image's tables do not know yet, those of a concluded backup too.
+//! * A refused request does nothing, with one exception: an image that a guest writes stays open read-write when it is to be
+//!   reopened read-only, but its bitmaps are stored and may not be changed any more, so that the guest's writes fail until
+//!   it is reopened read-write.
 //! * A transaction does all of its actions or none, but removing a persistent bitmap takes it from the disk at once.
 //!
-//! Not in the model: events, internal snapshots, commit and mirror jobs, images of other formats, writes of less than a
-//! sector, time.
+//! Not in the model: events, internal snapshots, commit and mirror jobs, grouped jobs, images of other formats, writes of less
+//! than a sector, time.
 
 mod bitmap;
 mod conflicts;
@@ -438,6 +441,15 @@ impl Guest {
 }
 
 impl Machine {
+    /// Whether whoever asks is there to do anything else.
+    fn asker_is_there(&self) -> std::io::Result<()> {
+        if self.asker_gone {
+            Err(std::io::Error::other("whoever asks is gone"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn boot(&mut self, config: &SimGuest) -> Result<Process, SimError> {
         self.processes += 1;
         let mut process = Process {

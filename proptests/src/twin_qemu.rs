@@ -275,12 +275,17 @@ fn said(answer: &Result<Value, AskError>) -> String {
     }
 }
 
-/// A refusal's text without what differs from case to case.
+/// A refusal's text without the names, which differ from case to case.
 fn without_names(desc: &str) -> String {
     let mut kept = String::new();
     for (at, part) in desc.split('\'').enumerate() {
         kept.push_str(if at % 2 == 0 { part } else { "…" });
     }
-    kept.split_once(": c")
-        .map_or(kept.clone(), |(text, _)| text.to_owned())
+    let is_name = |word: &str| {
+        let number = word.strip_prefix(['n', 'c']).unwrap_or_default();
+        number.starts_with(|first: char| first.is_ascii_digit())
+    };
+    let words = kept.split(' ');
+    let words = words.map(|word| if is_name(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -384,16 +384,21 @@ fn two_guests_cannot_write_one_image() {
 }
 
 #[test]
-fn a_refused_reopening_of_a_disk_in_use_stops_the_guests_writes() {
+fn a_refused_reopening_of_a_disk_in_use_stops_the_guests_writes_until_it_is_reopened() {
     let host = host();
     let mut monitor = enter(&host);
     ask(&mut monitor, "transaction", add(&["c1"]));
-    let options =
-        json!({"driver": "qcow2", "node-name": "vda", "file": "vda-file", "read-only": true});
-    let answer = monitor.ask(&Request::new(
-        "blockdev-reopen",
-        json!({"options": [options]}),
-    ));
+    let reopen = |read_only: bool| {
+        let options = json!({
+            "driver": "qcow2", "node-name": "vda", "file": "vda-file", "read-only": read_only,
+        });
+        json!({"options": [options]})
+    };
+    let answer = monitor.ask(&Request::new("blockdev-reopen", reopen(true)));
     assert!(matches!(answer, Err(AskError::Refused { .. })));
+    assert_eq!(stored(&host), [("c1".to_owned(), false)]);
     assert!(host.write(SOCKET, QDEV, 5, 0, CLUSTER_LEN).is_err());
+    ask(&mut monitor, "blockdev-reopen", reopen(false));
+    assert_eq!(stored(&host), [("c1".to_owned(), true)]);
+    assert!(host.write(SOCKET, QDEV, 5, 0, CLUSTER_LEN).is_ok());
 }

@@ -1,5 +1,6 @@
 //! The monitors of the guests, and how requests to them fail.
 
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use momentlog::core::HypervisorRun;
 use momentlog_qemu::{AskError, EnterError, Hypervisor, Monitor, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::requests::Trouble;
-use super::{Machine, Power, QemuFault, Side, SimHost};
+use super::{Machine, Power, QemuFault, Side, SimHost, SimImage};
 
 impl Hypervisor for SimHost {
     /// Time is not simulated: a monitor that another has is waited for, a hypervisor that was stopped is not.
@@ -58,6 +59,69 @@ impl Hypervisor for SimHost {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        machine.asker_is_there()?;
+        match machine.images.entry(path.display().to_string()) {
+            Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Entry::Vacant(free) => {
+                free.insert(SimImage::raw(0));
+                Ok(())
+            }
+        }
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        self.image(&path.display().to_string()).is_some()
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let machine = self.machine();
+        machine.asker_is_there()?;
+        match machine.images.contains_key(&path.display().to_string()) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        machine.asker_is_there()?;
+        match machine.images.remove(&path.display().to_string()) {
+            Some(_) => Ok(()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn image_info(&self, path: &Path) -> Result<Value, String> {
+        let mut chain = Vec::new();
+        let mut next = Some(path.display().to_string());
+        while let Some(path) = next {
+            if self.is_open(&path) {
+                return Err(format!("{path} is in use"));
+            }
+            let image = self
+                .image(&path)
+                .ok_or_else(|| format!("{path} is not there"))?;
+            let bitmaps = image.bitmaps.iter().map(|bitmap| {
+                let auto = bitmap.auto.then_some("auto");
+                let flags: Vec<&str> = auto
+                    .into_iter()
+                    .chain(bitmap.in_use.then_some("in-use"))
+                    .collect();
+                json!({ "name": bitmap.name, "granularity": bitmap.granularity, "flags": flags })
+            });
+            let bitmaps: Vec<Value> = bitmaps.collect();
+            chain.push(json!({
+                "filename": path, "format": image.format.name(), "virtual-size": image.size,
+                "cluster-size": image.cluster_size,
+                "format-specific": { "data": { "compat": "1.1", "bitmaps": bitmaps } }
+            }));
+            next = image.backing;
+        }
+        Ok(chain.into())
     }
 }
 

@@ -275,8 +275,8 @@ impl Process {
             node.flush(image);
             match (node.read_only, read_only) {
                 (false, true) => node.store_bitmaps(image),
-                (true, false) => node.take_bitmaps(image),
-                (true, true) | (false, false) => {}
+                (_, false) => node.take_bitmaps(image),
+                (true, true) => {}
             }
         }
         node.read_only = read_only;

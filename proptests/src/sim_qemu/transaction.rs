@@ -122,7 +122,7 @@ impl Action {
 
     /// Understands the arguments of `transaction`.
     pub(super) fn parse_all(arguments: &Value) -> Result<Vec<Action>, Trouble> {
-        let args = Args::new(arguments, &["actions", "properties"])?;
+        let args = Args::new(arguments, &["actions"])?;
         args.list("actions")?
             .iter()
             .enumerate()

@@ -199,14 +199,15 @@ impl Twins {
         Ok(())
     }
 
-    /// Reopens an image, one below a top as a rule, the other way.
+    /// Reopens an image, the other way as a rule.
     pub(super) fn reopen(&mut self) -> Done {
         let disk = self.disk();
         let layers = self.disks[disk].clone();
         let at = self.random.below(layers.len() as u64);
         let at = usize::try_from(at).unwrap_or(0);
         let layer = &layers[at];
-        let read_only = self.node(&layer.node)["ro"] != json!(true);
+        let is_read_only = self.node(&layer.node)["ro"] == json!(true);
+        let read_only = is_read_only != self.chance(80);
         let below = layers.get(at + 1).map(|below| &below.node);
         self.ask(&Request::new(
             "blockdev-reopen",
