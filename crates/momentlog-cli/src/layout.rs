@@ -180,6 +180,18 @@ pub fn info(label: &str, value: impl std::fmt::Display) -> String {
     format!("{:<15} {value}\n", format!("{label}:"))
 }
 
+/// Returns a number of bytes in the largest unit of which there is one, as virsh does.
+pub fn capacity(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = bytes.checked_ilog2().unwrap_or(0) / 10;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "three digits are shown behind the point"
+    )]
+    let count = bytes as f64 / (1_u64 << (10 * unit)) as f64;
+    format!("{count:.3} {}", UNITS[unit as usize])
+}
+
 /// Returns a second since 1970 as local time, `YYYY-MM-DD HH:MM:SS +ZZZZ`; as a number if no calendar reaches it.
 pub fn time(second: i64) -> String {
     match jiff::Timestamp::from_second(second) {
@@ -288,6 +300,15 @@ mod tests {
             "r\n  |\n  +- a\n  |   |\n  |   +- a1\n  |     \n  +- b\n    \n"
         );
         assert_eq!(tree(&names[..1], &[None]), "r\n\n");
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_largest_unit_of_which_there_is_one() {
+        assert_eq!(capacity(0), "0.000 B");
+        assert_eq!(capacity(1023), "1023.000 B");
+        assert_eq!(capacity(1024), "1.000 KiB");
+        assert_eq!(capacity(82 << 20), "82.000 MiB");
+        assert_eq!(capacity(u64::MAX), "16.000 EiB");
     }
 
     #[test]

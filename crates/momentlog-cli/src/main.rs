@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use momentlog::{Connection, Options, Provenance};
+use momentlog_qemu::Qemu;
 use tracing_subscriber::filter::LevelFilter;
 
 use failure::{LOG, complain, reason};
@@ -98,7 +99,7 @@ fn run(arguments: Arguments) -> u8 {
         lock_wait_shared: true,
         ..Options::default()
     };
-    let connection = match Connection::open_with(&uri, options) {
+    let connection = match Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]) {
         Ok(connection) => connection,
         Err(error) => {
             let mut lines = vec![

@@ -23,8 +23,9 @@ use crate::session::Format;
     infer_long_args = true
 )]
 pub struct Arguments {
-    /// The store: `momentlog:DIR`, `momentlog:///DIR`, or `test:///default` (in memory). By default what
-    /// `MOMENTLOG_DEFAULT_URI` names; or `VIRSH_DEFAULT_CONNECT_URI` or `LIBVIRT_DEFAULT_URI`, if that is a store
+    /// The store: `momentlog:DIR`, `momentlog:///DIR`, or `test:///default` (in memory); with `?driver=qemu` the domains
+    /// that are attached to a QEMU are changed there as well. By default what `MOMENTLOG_DEFAULT_URI` names; or
+    /// `VIRSH_DEFAULT_CONNECT_URI` or `LIBVIRT_DEFAULT_URI`, if that is a store
     #[arg(short, long = "connect", value_name = "URI")]
     pub connect: Option<String>,
 

@@ -1,22 +1,30 @@
 //! All verbs.
 
+mod backup;
 mod checkpoint;
 mod domain;
 mod edit;
 mod host;
+mod hypervisor;
+mod job;
 mod list;
 mod log;
 mod moment;
 mod policy;
 mod program;
 mod restore;
+mod since;
 mod snapshot;
 mod store;
+mod told;
+
+use std::path::Path;
 
 use momentlog::Domain;
 
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::{Invocation, Spec};
+use crate::layout::escaped;
 use crate::session::Session;
 
 /// A verb: what is typed, and what it does.
@@ -29,12 +37,15 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 10] = [
+static TABLES: [&[Verb]; 13] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
     domain::VERBS,
     list::VERBS,
+    job::VERBS,
+    backup::VERBS,
+    hypervisor::VERBS,
     log::VERBS,
     restore::VERBS,
     policy::VERBS,
@@ -109,6 +120,16 @@ fn the_domain_by(
         })
 }
 
+/// Returns a path as it is from the root.
+fn absolute(path: &str) -> Result<String, Failure> {
+    let absolute = std::path::absolute(Path::new(path)).ok();
+    let text = absolute.and_then(|path| path.into_os_string().into_string().ok());
+    text.ok_or_else(|| {
+        let path = escaped(path);
+        Failure::new(format!("'{path}' cannot be made an absolute path in UTF-8"))
+    })
+}
+
 /// Longest file that virsh reads, in bytes.
 const FILE_LEN_MAX: u64 = 10 << 20;
 
@@ -177,10 +198,13 @@ mod tests {
     #[test]
     fn every_option_that_a_verb_asks_for_is_in_the_table() {
         let sources = [
+            include_str!("verbs/backup.rs"),
             include_str!("verbs/checkpoint.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
             include_str!("verbs/host.rs"),
+            include_str!("verbs/hypervisor.rs"),
+            include_str!("verbs/job.rs"),
             include_str!("verbs/list.rs"),
             include_str!("verbs/log.rs"),
             include_str!("verbs/moment.rs"),
@@ -188,6 +212,7 @@ mod tests {
             include_str!("verbs/program.rs"),
             include_str!("run.rs"),
             include_str!("verbs/restore.rs"),
+            include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),
             include_str!("verbs/store.rs"),
             include_str!("verbs.rs"),

@@ -204,7 +204,7 @@ impl Connection {
         let found = self.drivers.iter().find(|driver| driver.name() == name);
         found.cloned().ok_or_else(|| {
             let detail = format!(
-                "the domain is attached to {name}: open the store with driver={name}, or detach it"
+                "the hypervisor is asked by the driver '{name}': open the store with driver={name}"
             );
             Error::new(ErrorCode::OperationUnsupported, ErrorDomain::Test, detail)
         })

@@ -25,7 +25,7 @@ pub(crate) use reconcile::compare;
 pub use reconcile::{
     BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
 };
-pub(crate) use settle::{Verdict, settle};
+pub(crate) use settle::{BYTES, COPIED, Verdict, read_bytes, seen_bytes, settle};
 
 /// Asks the hypervisors of one kind.
 pub trait Driver: fmt::Debug + Send + Sync {

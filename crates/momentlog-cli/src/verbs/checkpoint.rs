@@ -1,17 +1,19 @@
 //! Verbs of checkpoints.
 
-use momentlog::core::MomentName;
+use momentlog::core::{MomentId, MomentName};
 use momentlog::{
     Checkpoint, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags,
     CheckpointXmlFlags, Domain,
 };
 
-use super::{Verb, moment};
+use serde_json::json;
+
+use super::{Verb, backup, exclusive, moment};
 use super::{read_moment_file, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word, words};
 use crate::layout::info as line;
-use crate::session::Session;
+use crate::session::{Format, Session};
 
 /// The verbs of checkpoints.
 pub static VERBS: &[Verb] = &[
@@ -117,8 +119,13 @@ pub static VERBS: &[Verb] = &[
                 flag("descendants", "with --from, list all descendants"),
                 flag("name", "list checkpoint names only"),
                 flag("topological", "sort list topologically rather than by name"),
+                flag(
+                    "backups",
+                    "add a column showing what became of the backup made with each checkpoint",
+                ),
             ],
-        ),
+        )
+        .with_json(),
         run: list,
     },
     Verb {
@@ -265,6 +272,8 @@ pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     use CheckpointListFlags as Flags;
     moment::check_listing(invocation, &["leaves", "no-leaves"])?;
+    exclusive(invocation, "backups", "tree")?;
+    exclusive(invocation, "backups", "name")?;
     let has = |name: &str| invocation.has(name);
     if has("descendants") && !has("from") {
         return Err(Failure::new("--descendants requires --from"));
@@ -298,12 +307,34 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     else {
         return Ok(0);
     };
-    moment::show(
-        session,
-        invocation,
-        list,
-        found,
-        &["Name", "Creation Time"],
-        |_| None,
-    )
+    let backups = if invocation.has("backups") {
+        Some(backup::words(&domain)?)
+    } else {
+        None
+    };
+    let word = |id: MomentId| {
+        let words = backups.as_ref()?;
+        Some(words.get(&id).copied().unwrap_or("-"))
+    };
+    if session.format == Format::Json {
+        moment::put_in_order(invocation, &mut found);
+        for checkpoint in found.iter().filter_map(|name| list.find(name.as_str())) {
+            let parent = list.parent(checkpoint.id);
+            let mut report = json!({
+                "name": checkpoint.name.as_str(),
+                "created": checkpoint.created,
+                "parent": parent.map(|parent| parent.name.as_str()),
+            });
+            if let Some(word) = word(checkpoint.id) {
+                report["backup"] = word.into();
+            }
+            session.print(&format!("{report}\n"));
+        }
+        return Ok(0);
+    }
+    let header = ["Name", "Creation Time", "Backup"];
+    let header = &header[..2 + usize::from(backups.is_some())];
+    moment::show(session, invocation, list, found, header, |checkpoint| {
+        word(checkpoint.id)
+    })
 }

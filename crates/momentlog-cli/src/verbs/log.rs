@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use momentlog::core::{
-    Change, Domain, DomainUuid, Event, Extent, IdRuns, JobOutcome, MomentChange, MomentId,
-    MomentName, Scope, SettledBy,
+    Change, DomainUuid, Event, IdRuns, MomentChange, MomentId, MomentName, Scope,
 };
 use momentlog::store::{Seq, StoreError};
 use momentlog::{Entry, View};
 use serde_json::json;
 
 use super::Verb;
-use super::policy::{rules, window_text};
+use super::told::{told, told_removal};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, word};
 use crate::layout::{GrowingTable, escaped};
@@ -34,9 +33,6 @@ pub static VERBS: &[Verb] = &[Verb {
     .with_json(),
     run: log,
 }];
-
-/// How many names of moments a row of the text shows; JSON shows all.
-const NAMES_SHOWN: usize = 16;
 
 pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
     let number = |option: &str| {
@@ -164,9 +160,10 @@ fn forget(names: &mut HashMap<MomentId, MomentName>, entry: &Entry) {
     }
 }
 
-/// The kinds of moments, as the log names them.
-const SNAPSHOT: &str = "snapshot";
-const CHECKPOINT: &str = "checkpoint";
+/// A kind of moments, as the log names it.
+pub const SNAPSHOT: &str = "snapshot";
+/// The other kind.
+pub const CHECKPOINT: &str = "checkpoint";
 
 /// The moments that an entry removed, with their kinds: those that were deleted, and those that went with their domain.
 fn gone(entry: &Entry) -> impl Iterator<Item = (&'static str, MomentId)> {
@@ -192,7 +189,8 @@ fn gone(entry: &Entry) -> impl Iterator<Item = (&'static str, MomentId)> {
     deleted.chain(with_domain)
 }
 
-fn ids(runs: &IdRuns) -> impl Iterator<Item = MomentId> {
+/// The ids of runs of them.
+pub fn ids(runs: &IdRuns) -> impl Iterator<Item = MomentId> {
     let of_run = |&(first, len): &(MomentId, u64)| {
         (first.get()..first.get() + len).filter_map(MomentId::new)
     };
@@ -331,189 +329,6 @@ fn what(row: &Row) -> Vec<String> {
         what.push(format!("takes back record {seq}"));
     }
     what
-}
-
-/// Says which moments went with a domain.
-fn told_removal(domain: Option<&Domain>) -> String {
-    let Some(domain) = domain else {
-        return "domain removed".to_owned();
-    };
-    let kinds = [
-        (
-            SNAPSHOT,
-            domain.snapshots().len(),
-            some_names(
-                domain
-                    .snapshots()
-                    .walk(Scope::All)
-                    .map(|moment| moment.name),
-            ),
-        ),
-        (
-            CHECKPOINT,
-            domain.checkpoints().len(),
-            some_names(
-                domain
-                    .checkpoints()
-                    .walk(Scope::All)
-                    .map(|moment| moment.name),
-            ),
-        ),
-    ];
-    let went: Vec<String> = kinds
-        .into_iter()
-        .filter(|(_, count, _)| *count > 0)
-        .map(|(kind, count, names)| {
-            let plural = if count == 1 { "" } else { "s" };
-            format!("{count} {kind}{plural} ({names})")
-        })
-        .collect();
-    if went.is_empty() {
-        "domain removed".to_owned()
-    } else {
-        format!("domain removed, with {}", went.join(" and "))
-    }
-}
-
-/// The first names of a list, and how many more there are.
-fn some_names<'a>(mut names: impl Iterator<Item = &'a MomentName>) -> String {
-    let shown: Vec<&str> = names
-        .by_ref()
-        .take(NAMES_SHOWN)
-        .map(MomentName::as_str)
-        .collect();
-    match names.count() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-/// Says an event in a few words.
-fn told(change: &Change, moments: &HashMap<MomentId, MomentName>) -> String {
-    let name = |id: MomentId| {
-        moments
-            .get(&id)
-            .map_or_else(|| format!("#{id}"), ToString::to_string)
-    };
-    let below = |parent: Option<MomentId>| {
-        parent.map_or("as a root".to_owned(), |parent| {
-            format!("below {}", name(parent))
-        })
-    };
-    match change {
-        Change::DomainDefined { live: false, .. } => "domain defined".to_owned(),
-        Change::DomainDefined { live: true, .. } => "domain created".to_owned(),
-        Change::StateChanged(power) => match power.state.number() {
-            1 => "now running".to_owned(),
-            3 => "now paused".to_owned(),
-            5 => "now shut off".to_owned(),
-            other => format!("now in state {other}"),
-        },
-        Change::MadeTransient => "made transient".to_owned(),
-        Change::DomainRemoved => "domain removed".to_owned(),
-        Change::PolicySet(policy) => format!("policy set: {}", rules(*policy)),
-        Change::Reverted { id, .. } => format!("reverted to snapshot {}", name(*id)),
-        Change::JobBegun { id, job } => {
-            format!(
-                "job {id} begun: {} ({})",
-                job.kind.as_str(),
-                job.length.as_str()
-            )
-        }
-        Change::JobEnded(outcome) => told_outcome("ended", outcome),
-        Change::JobFailed(outcome) => told_outcome("failed", outcome),
-        Change::HypervisorAttached(attachment) => {
-            let how = if attachment.look_only {
-                ", to look only"
-            } else {
-                ""
-            };
-            let (driver, socket) = (&attachment.driver, &attachment.socket);
-            format!("attached to {driver} at {socket}{how}")
-        }
-        Change::HypervisorDetached => "detached".to_owned(),
-        Change::HoldAdded { id, tag, .. } => format!("{} held, tag {tag}", name(*id)),
-        Change::HoldRemoved { id, tag } => format!("{} released, tag {tag}", name(*id)),
-        Change::SettingsSet(settings) => format!(
-            "store set: new domains {}; request ids remembered {}",
-            rules(settings.policy),
-            window_text(settings.request_window_s)
-        ),
-        Change::Snapshot(change) => told_moment(SNAPSHOT, change, &name, &below),
-        Change::Checkpoint(change) => told_moment(CHECKPOINT, change, &name, &below),
-    }
-}
-
-fn told_outcome(how: &str, outcome: &JobOutcome) -> String {
-    let by = match outcome.settled_by {
-        SettledBy::Beginner => String::new(),
-        SettledBy::Later => format!(", settled by {}", outcome.agent),
-    };
-    let seen: Vec<String> = outcome
-        .seen
-        .pairs()
-        .iter()
-        .map(|(thing, found)| format!("{thing}: {found}"))
-        .collect();
-    let seen = if seen.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", seen.join(", "))
-    };
-    format!("job {} {how}{by}{seen}", outcome.job)
-}
-
-fn told_moment<D>(
-    kind: &str,
-    change: &MomentChange<D>,
-    name: &dyn Fn(MomentId) -> String,
-    below: &dyn Fn(Option<MomentId>) -> String,
-) -> String {
-    match change {
-        MomentChange::Created { id, parent, .. } => {
-            format!("{kind} {} created {}", name(*id), below(*parent))
-        }
-        MomentChange::Redefined { id, parent, .. } => {
-            format!("{kind} {} redefined {}", name(*id), below(*parent))
-        }
-        MomentChange::Deleted {
-            id,
-            extent,
-            removed,
-            ..
-        } => {
-            let (id, count) = (name(*id), removed.len());
-            match extent {
-                Extent::One => format!("{kind} {id} deleted ({count} gone)"),
-                Extent::Subtree => format!(
-                    "{kind} {id} and its children deleted ({count} gone: {})",
-                    named_ids(removed, name)
-                ),
-                Extent::ChildrenOnly => format!(
-                    "children of {kind} {id} deleted ({count} gone: {})",
-                    named_ids(removed, name)
-                ),
-            }
-        }
-        MomentChange::Reparented { id, parent } => {
-            format!("{kind} {} moved {}", name(*id), below(*parent))
-        }
-        MomentChange::CurrentSet(current) => {
-            format!(
-                "current {kind} set to {}",
-                current.map_or("none".to_owned(), name)
-            )
-        }
-    }
-}
-
-/// The first names of what was removed, and how many more there are.
-fn named_ids(removed: &IdRuns, name: &dyn Fn(MomentId) -> String) -> String {
-    let shown: Vec<String> = ids(removed).take(NAMES_SHOWN).map(name).collect();
-    match removed.len() - shown.len() as u64 {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 /// One entry as a JSON document.

@@ -5,7 +5,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
-use momentlog::core::{MomentList, MomentName, Scope};
+use momentlog::core::{Moment, MomentList, MomentName, Scope};
 
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::Invocation;
@@ -38,6 +38,13 @@ pub fn check_listing(invocation: &Invocation, filters: &[&str]) -> Result<(), Fa
     Ok(())
 }
 
+/// Puts names in the order in which a listing has them.
+pub fn put_in_order(invocation: &Invocation, names: &mut [MomentName]) {
+    if !invocation.has("topological") {
+        names.sort_by_key(|name| name.as_str().to_ascii_lowercase());
+    }
+}
+
 /// Shows moments as the list verbs do: as a tree, as names, or as a table. `header` names the columns of the kind, and
 /// `state` gives a moment's state, where the kind has one.
 pub fn show<D>(
@@ -46,11 +53,9 @@ pub fn show<D>(
     list: &MomentList<D>,
     mut names: Vec<MomentName>,
     header: &[&'static str],
-    state: impl Fn(&D) -> Option<&'static str>,
+    state: impl Fn(&Moment<'_, D>) -> Option<&'static str>,
 ) -> Answer {
-    if !invocation.has("topological") {
-        names.sort_by_key(|name| name.as_str().to_ascii_lowercase());
-    }
+    put_in_order(invocation, &mut names);
     let moment = |name: &MomentName| list.find(name.as_str());
     let parent = |name: &MomentName| list.parent(moment(name)?.id).map(|parent| parent.name);
     if invocation.has("tree") {
@@ -80,7 +85,7 @@ pub fn show<D>(
         // virsh leaves out what its XML gives no time for.
         if moment.created != 0 {
             let mut cells = vec![name.to_string(), time(moment.created)];
-            cells.extend(state(moment.def).map(str::to_owned));
+            cells.extend(state(&moment).map(str::to_owned));
             if invocation.has("parent") {
                 cells.push(parent(name).map_or(String::new(), ToString::to_string));
             }

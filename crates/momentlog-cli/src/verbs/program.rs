@@ -101,9 +101,10 @@ const LOG: [&str; 7] = [
     "archive",
     "moments-restore",
 ];
+const HYPERVISOR: [&str; 3] = ["attach", "detach", "reconcile"];
 const VIRSH: [&str; 4] = ["echo", "exit", "help", "quit"];
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 8] = [
     Group {
         title: "Domain Management",
         keyword: "domain",
@@ -123,6 +124,16 @@ const GROUPS: [Group; 6] = [
         title: "Snapshot",
         keyword: "snapshot",
         holds: |name| name.starts_with("snapshot-"),
+    },
+    Group {
+        title: "Backup",
+        keyword: "backup",
+        holds: |name| name.starts_with("backup-"),
+    },
+    Group {
+        title: "Attached domains",
+        keyword: "hypervisor",
+        holds: |name| HYPERVISOR.contains(&name),
     },
     Group {
         title: "The log",

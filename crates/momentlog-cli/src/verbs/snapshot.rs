@@ -539,6 +539,6 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         list,
         found,
         &["Name", "Creation Time", "State"],
-        |def| Some(def.state.as_str()),
+        |snapshot| Some(snapshot.def.state.as_str()),
     )
 }

@@ -1,10 +1,12 @@
 //! The program, run as people run it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod backups;
 mod bad_input;
 mod domains;
 mod edit;
 mod format_one;
+mod hypervisor;
 mod kill;
 mod listing;
 mod options;

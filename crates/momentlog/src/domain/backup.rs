@@ -13,7 +13,7 @@ use momentlog_xml::{CheckpointRequest, backup_fits, read_backup, read_checkpoint
 use super::Domain;
 use super::driven::{LOOK, begun, new_job};
 use super::effects::{created_checkpoint, wanted};
-use crate::driver::{Sight, Tracked, copy_name, plan};
+use crate::driver::{Sight, Tracked, copy_name, plan, seen_bytes};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{BackupBeginFlags, BackupXmlFlags};
 use crate::recordable;
@@ -280,10 +280,13 @@ impl Domain {
                 "no job is active on the domain",
             ));
         };
+        let copies = entered.sight.iter().flat_map(|sight| sight.copies.values());
+        let mut seen = vec![("copies".into(), "canceled".into())];
+        seen.extend(seen_bytes(copies));
         session.abort(&open.job)?;
         let outcome = JobOutcome {
             job: open.id,
-            seen: Seen::new(vec![("copies".into(), "canceled".into())]).unwrap_or_default(),
+            seen: Seen::new(seen).unwrap_or_default(),
             settled_by: SettledBy::Beginner,
             agent: "".into(),
         };
@@ -296,7 +299,8 @@ impl Domain {
         } else {
             Report::Fail(outcome)
         };
-        self.report(Call::ABORT_JOB, &[report])?;
+        let request = self.request((Call::ABORT_JOB, 0), &[]);
+        self.record(request, &[report])?;
         entered.sweep_after(self);
         Ok(())
     }

@@ -1,12 +1,16 @@
 //! The backups of a domain that the log tells of.
 
+use std::sync::Arc;
+
 use momentlog_core::{
-    Change, EffectKind, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange, MomentName,
+    Change, EffectKind, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange, MomentId,
+    MomentName,
 };
 use momentlog_engine::Entry;
 use momentlog_xml::read_backup;
 
 use super::Domain;
+use crate::driver::{BYTES, COPIED, read_bytes};
 use crate::error::Result;
 
 /// A backup, from the record in which its copies began.
@@ -16,6 +20,10 @@ pub struct Backup {
     pub job: JobId,
     /// The checkpoint that was made at the same instant; `None` if none was.
     pub checkpoint: Option<MomentName>,
+    /// The id of that checkpoint, which no other checkpoint of this name has.
+    pub checkpoint_id: Option<MomentId>,
+    /// The request id under which it was begun, if it was under one.
+    pub request_id: Option<Arc<str>>,
     /// Whether clients read the data, rather than the hypervisor writing it.
     pub pull: bool,
     /// Its XML, as it was begun.
@@ -44,8 +52,10 @@ pub struct BackedUp {
 pub struct BackupEnd {
     /// Whether it has done what it was begun for: a push backup has copied all, and its targets are closed and synced.
     pub well: bool,
-    /// What was seen of it, for people.
+    /// What was seen of it, for people, each thing once. Of one that failed, why it did.
     pub seen: String,
+    /// Bytes that were copied, and bytes in all, over all disks; `None` if that was not seen.
+    pub bytes: Option<(u64, u64)>,
     /// When that was recorded, in microseconds since 1970.
     pub recorded: i64,
 }
@@ -65,12 +75,22 @@ impl Domain {
     /// [`ErrorCode::SystemError`](crate::ErrorCode::SystemError) if the log cannot be read.
     pub fn backups(&self) -> Result<Vec<Backup>> {
         let mut backups: Vec<Backup> = Vec::new();
+        // Of the call that began a backup: its copies go on in a job that another record begins.
+        let mut request_id = None;
         for step in self.connection().history_of(self.uuid())? {
             let entry = step?.entry;
             for event in &entry.events {
                 match &event.change {
+                    Change::JobBegun { job, .. } if job.length == JobLength::Short => {
+                        request_id.clone_from(&entry.request_id);
+                    }
                     Change::JobBegun { id, job } => {
-                        backups.extend(begun(*id, job, &entry));
+                        let backup = begun(*id, job, &entry);
+                        let request_id = request_id.clone();
+                        backups.extend(backup.map(|backup| Backup {
+                            request_id,
+                            ..backup
+                        }));
                     }
                     Change::JobEnded(outcome) => end(&mut backups, outcome, true, &entry),
                     Change::JobFailed(outcome) => end(&mut backups, outcome, false, &entry),
@@ -103,12 +123,15 @@ fn begun(id: JobId, job: &Job, entry: &Entry) -> Option<Backup> {
         }
     });
     let made = entry.events.iter().find_map(|event| match &event.change {
-        Change::Checkpoint(MomentChange::Created { name, .. }) => Some(name.clone()),
+        Change::Checkpoint(MomentChange::Created { id, name, .. }) => Some((*id, name.clone())),
         _ => None,
     });
+    let (checkpoint_id, checkpoint) = made.unzip();
     Some(Backup {
         job: id,
-        checkpoint: made,
+        checkpoint,
+        checkpoint_id,
+        request_id: None,
         pull: document.starts_with("<domainbackup mode='pull'"),
         document: document.to_owned(),
         disks: disks.collect(),
@@ -120,10 +143,17 @@ fn begun(id: JobId, job: &Job, entry: &Entry) -> Option<Backup> {
 fn end(backups: &mut [Backup], outcome: &JobOutcome, well: bool, entry: &Entry) {
     if let Some(backup) = backups.iter_mut().find(|backup| backup.job == outcome.job) {
         let pairs = outcome.seen.pairs().iter();
-        let seen: Vec<&str> = pairs.map(|(_, found)| &**found).collect();
+        let bytes = pairs.clone().find(|(thing, _)| &**thing == BYTES);
+        let mut seen: Vec<&str> = Vec::new();
+        for (_, found) in pairs.filter(|(thing, _)| &**thing != BYTES) {
+            if (well || &**found != COPIED) && !seen.contains(&&**found) {
+                seen.push(found);
+            }
+        }
         backup.end = Some(BackupEnd {
             well,
             seen: seen.join(", "),
+            bytes: bytes.and_then(|(_, found)| read_bytes(found)),
             recorded: entry.recorded,
         });
     }

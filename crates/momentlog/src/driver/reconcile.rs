@@ -42,7 +42,7 @@ pub struct DiskFinding {
     pub state: DiskState,
     /// Its name.
     pub bitmap: Arc<str>,
-    /// How many bytes it says are dirty, in all layers that have it; none if the guest is off.
+    /// How many bytes it says are dirty, in all layers that have it; none if none has it, or the guest is off.
     pub bytes: Option<u64>,
     /// The images of the disk that have it, from the top down.
     pub layers: Vec<Layered>,
@@ -266,7 +266,12 @@ fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
         worst.unwrap_or(DiskState::Lost)
     };
     let counts = having.iter().map(|(_, bitmap)| bitmap.count);
-    with(state, counts.sum(), layers)
+    let bytes = if having.is_empty() {
+        None
+    } else {
+        counts.sum()
+    };
+    with(state, bytes, layers)
 }
 
 fn unrecorded(

@@ -4,7 +4,28 @@ use std::sync::Arc;
 
 use momentlog_core::{DiskEffect, EffectKind, HypervisorRun, JobKind, JobLength, OpenJob, Seen};
 
-use super::Sight;
+use super::{Copy, Sight};
+
+/// What was seen of a copy that has ended without error.
+pub(crate) const COPIED: &str = "copied";
+
+/// What was seen of all copies of a job together, and how it is told.
+pub(crate) const BYTES: &str = "bytes";
+
+/// Says how many bytes were copied, and how many there are in all; `None` if no copy was seen.
+pub(crate) fn seen_bytes<'a>(
+    copies: impl Iterator<Item = &'a Copy>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    let progress = copies.map(|copy| copy.progress);
+    let (done, total) = progress.reduce(|(done, total), of| (done + of.0, total + of.1))?;
+    Some((BYTES.into(), format!("{done} of {total}").into()))
+}
+
+/// Reads what [`seen_bytes`] says.
+pub(crate) fn read_bytes(found: &str) -> Option<(u64, u64)> {
+    let (done, total) = found.split_once(" of ")?;
+    Some((done.parse().ok()?, total.parse().ok()?))
+}
 
 /// What is to be done about an open job.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,13 +154,15 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
                 continue;
             }
             Some(copy) => match &copy.error {
-                None => "copied".into(),
+                None => COPIED.into(),
                 Some(error) => error.clone(),
             },
         };
-        failed |= &*found != "copied";
+        failed |= &*found != COPIED;
         pairs.push((name.clone(), found));
     }
+    let copies = copy_names(&open.job.effects).filter_map(|name| sight.copies.get(name));
+    pairs.extend(seen_bytes(copies));
     let seen = Seen::new(pairs).unwrap_or_default();
     match (failed, running) {
         (true, _) => Verdict::Failed(seen),

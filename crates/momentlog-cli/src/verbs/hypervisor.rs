@@ -1,0 +1,381 @@
+//! Verbs that tie domains to their hypervisors: where one is asked, and what it and the log do not agree on.
+
+use momentlog::core::Attachment;
+use momentlog::driver::{DiskState, Reconciled, Step};
+use momentlog::{Domain, DomainListFlags};
+use momentlog_qemu::Qemu;
+use serde_json::{Value, json};
+
+use super::domain::state_word;
+use super::{Verb, absolute, the_domain};
+use crate::failure::{Answer, Failure, complain};
+use crate::grammar::{Invocation, Spec, flag, needed, word};
+use crate::layout::{Table, escaped, info as line};
+use crate::session::{Format, Session};
+
+/// The verbs of attached domains.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "attach",
+            "attach a domain to the QEMU that runs it: its checkpoints and backups are made there",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                needed(
+                    "socket",
+                    "QEMU's QMP socket, which only momentlog uses; a relative path is taken \
+                     from the working directory",
+                ),
+                flag("look-only", "change nothing in QEMU: another program manages it"),
+            ],
+        )
+        .changing()
+        .with_json(),
+        run: attach,
+    },
+    Verb {
+        spec: Spec::new(
+            "detach",
+            "detach a domain from its QEMU, where nothing is changed: its bitmaps stay",
+            &[needed("domain", "domain name, id or uuid")],
+        )
+        .changing()
+        .with_json(),
+        run: detach,
+    },
+    Verb {
+        spec: Spec::new(
+            "reconcile",
+            "show where log and QEMU differ: exit status 0 if nowhere, 3 if they do, 1 if one could \
+             not be looked at",
+            &[
+                word("domain", "domain name, id or uuid; by default all that are attached"),
+                flag("repair", "take the steps of the plan"),
+            ],
+        )
+        .changing()
+        .with_json(),
+        run: reconcile,
+    },
+];
+
+pub fn attach(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let socket = absolute(invocation.need("socket"))?;
+    let attachment = Attachment {
+        driver: Qemu::NAME.into(),
+        socket: socket.into(),
+        look_only: invocation.has("look-only"),
+    };
+    domain.attach(&attachment.driver, &attachment.socket, attachment.look_only)?;
+    let now = session
+        .connection
+        .domain_handle(domain.uuid(), domain.name());
+    let state = state_word(now.power()?.state);
+    match session.format {
+        Format::Json => {
+            let mut report = attached_json(&domain, &attachment);
+            report["state"] = state.into();
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => {
+            let how = if attachment.look_only {
+                " to look only"
+            } else {
+                ""
+            };
+            session.say(&format!(
+                "Domain '{}' attached to {} at {}{how}; it is {state}\n",
+                escaped(domain.name()),
+                attachment.driver,
+                escaped(&attachment.socket)
+            ));
+        }
+    }
+    Ok(0)
+}
+
+pub fn detach(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    let attachment = domain.attachment()?;
+    domain.detach()?;
+    let Some(attachment) = attachment else {
+        return Ok(0);
+    };
+    match session.format {
+        Format::Json => {
+            let report = attached_json(&domain, &attachment);
+            session.print(&format!("{report}\n"));
+        }
+        Format::Text => session.say(&format!(
+            "Domain '{}' detached from {} at {}\n",
+            escaped(domain.name()),
+            attachment.driver,
+            escaped(&attachment.socket)
+        )),
+    }
+    Ok(0)
+}
+
+fn attached_json(domain: &Domain, attachment: &Attachment) -> Value {
+    json!({
+        "domain": domain.name(),
+        "uuid": domain.uuid().to_string(),
+        "driver": &*attachment.driver,
+        "socket": &*attachment.socket,
+        "look_only": attachment.look_only,
+    })
+}
+
+/// What became of one domain.
+struct Looked {
+    domain: String,
+    /// The steps that were taken.
+    repaired: Vec<Step>,
+    /// What was found, at last; none if it could not be looked at.
+    found: Option<Reconciled>,
+    /// What went wrong.
+    faults: Vec<String>,
+}
+
+pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
+    if invocation.has("request-id") {
+        return Err(Failure::new(
+            "reconcile takes no request id: it is safe to ask again",
+        ));
+    }
+    let domains = match invocation.get("domain") {
+        Some(_) => vec![the_domain(session, invocation)?],
+        None => attached(session, invocation)?,
+    };
+    let repair = invocation.has("repair");
+    let looked: Vec<Looked> = domains.iter().map(|domain| look(domain, repair)).collect();
+    if session.format == Format::Json {
+        let domains: Vec<Value> = looked.iter().map(as_json).collect();
+        session.print(&format!("{}\n", json!({ "domains": domains })));
+    } else if looked.is_empty() {
+        session.say("No domain is attached\n");
+    } else {
+        for (place, domain) in looked.iter().enumerate() {
+            if place > 0 {
+                session.print("\n");
+            }
+            show(session, domain);
+        }
+    }
+    session.put("");
+    for domain in &looked {
+        let name = escaped(&domain.domain);
+        for fault in &domain.faults {
+            complain(&[format!("domain '{name}': {fault}")]);
+        }
+    }
+    Ok(status(&looked))
+}
+
+fn attached(session: &Session, invocation: &Invocation) -> Result<Vec<Domain>, Failure> {
+    let connection = session.connection_for(invocation)?;
+    let mut attached = Vec::new();
+    for domain in connection.list_all_domains(DomainListFlags::NONE)? {
+        if domain.attachment()?.is_some() {
+            attached.push(domain);
+        }
+    }
+    Ok(attached)
+}
+
+/// Looks at a domain, and takes the steps of the plan if it is to be repaired, up to the first that fails.
+fn look(domain: &Domain, repair: bool) -> Looked {
+    let mut looked = Looked {
+        domain: domain.name().to_owned(),
+        repaired: Vec::new(),
+        found: None,
+        faults: Vec::new(),
+    };
+    let plan = match domain.reconcile() {
+        Ok(found) => looked.found.insert(found).plan.clone(),
+        Err(error) => {
+            looked.faults.push(error.message().to_owned());
+            return looked;
+        }
+    };
+    if !repair || plan.is_empty() {
+        return looked;
+    }
+    for step in plan {
+        if let Err(error) = domain.repair(&step) {
+            looked.faults.push(format!(
+                "cannot {}: {}",
+                escaped(&in_words(&step)),
+                error.message()
+            ));
+            break;
+        }
+        looked.repaired.push(step);
+    }
+    looked.found = match domain.reconcile() {
+        Ok(found) => Some(found),
+        Err(error) => {
+            looked.faults.push(error.message().to_owned());
+            None
+        }
+    };
+    looked
+}
+
+/// 1 if a domain could not be looked at, else 3 if there are differences, else 0.
+fn status(looked: &[Looked]) -> u8 {
+    let seen = |found: &Reconciled| {
+        let mut disks = found.checkpoints.iter().flat_map(|finding| &finding.disks);
+        disks.all(|disk| disk.state != DiskState::Unknown)
+    };
+    let all_seen = looked
+        .iter()
+        .all(|domain| domain.found.as_ref().is_some_and(seen));
+    let agrees = looked
+        .iter()
+        .all(|domain| domain.found.as_ref().is_some_and(Reconciled::agrees));
+    match (all_seen, agrees) {
+        (false, _) => 1,
+        (true, false) => 3,
+        (true, true) => 0,
+    }
+}
+
+fn show(session: &mut Session, looked: &Looked) {
+    session.print(&line("Domain", escaped(&looked.domain)));
+    let Some(found) = &looked.found else {
+        session.print(&line("State", "cannot be looked at"));
+        return;
+    };
+    let state = if found.running { "running" } else { "shut off" };
+    session.print(&line("State", state));
+    for step in &looked.repaired {
+        session.print(&line("Repaired", escaped(&in_words(step))));
+    }
+    if !found.checkpoints.is_empty() {
+        session.print("\n");
+        let mut table = Table::new(&["Checkpoint", "Disk", "State", "Bitmap", "Bytes"]);
+        for finding in &found.checkpoints {
+            for disk in &finding.disks {
+                table.row(vec![
+                    finding.checkpoint.to_string(),
+                    disk.disk.to_string(),
+                    disk.state.as_str().to_owned(),
+                    disk.bitmap.to_string(),
+                    disk.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+                ]);
+            }
+        }
+        session.print_table(&table);
+    }
+    if !found.unrecorded.is_empty() {
+        session.print("\n");
+        let mut table = Table::new(&["Unrecorded bitmap", "Kind", "Disk", "Image"]);
+        for bitmap in &found.unrecorded {
+            table.row(vec![
+                bitmap.bitmap.to_string(),
+                bitmap.kind.as_str().to_owned(),
+                bitmap.disk.to_string(),
+                bitmap.image.to_string(),
+            ]);
+        }
+        session.print_table(&table);
+    }
+    if !found.jobs.is_empty() || !found.plan.is_empty() {
+        session.print("\n");
+    }
+    for job in &found.jobs {
+        session.print(&line("Open job", job));
+    }
+    for (number, step) in (1..).zip(&found.plan) {
+        let step = escaped(&in_words(step));
+        session.print(&line(&format!("Step {number}"), step));
+    }
+}
+
+/// A step, as what is to be done.
+fn in_words(step: &Step) -> String {
+    match step {
+        Step::RemoveBitmap(found) => format!(
+            "remove the {} bitmap {} of {} from {}",
+            found.kind.as_str(),
+            found.bitmap,
+            found.disk,
+            found.image
+        ),
+        Step::DropCheckpoint { checkpoint, why } => {
+            format!("drop checkpoint {checkpoint}, which is {why}")
+        }
+    }
+}
+
+fn as_json(looked: &Looked) -> Value {
+    let steps = |steps: &[Step]| {
+        let numbered = (1_usize..).zip(steps);
+        numbered
+            .map(|(number, step)| step_json(number, step))
+            .collect::<Vec<Value>>()
+    };
+    let mut report = json!({
+        "domain": looked.domain,
+        "repaired": steps(&looked.repaired),
+        "errors": looked.faults,
+    });
+    let Some(found) = &looked.found else {
+        return report;
+    };
+    let checkpoints = found.checkpoints.iter().map(|finding| {
+        let disks = finding.disks.iter().map(|disk| {
+            let layers = disk
+                .layers
+                .iter()
+                .map(|layer| json!({ "image": &*layer.image, "state": layer.state.as_str() }));
+            json!({
+                "disk": &*disk.disk,
+                "state": disk.state.as_str(),
+                "bitmap": &*disk.bitmap,
+                "bytes": disk.bytes,
+                "layers": layers.collect::<Vec<Value>>(),
+            })
+        });
+        json!({ "name": finding.checkpoint.as_str(), "disks": disks.collect::<Vec<Value>>() })
+    });
+    let unrecorded = found.unrecorded.iter().map(|bitmap| {
+        json!({
+            "disk": &*bitmap.disk,
+            "image": &*bitmap.image,
+            "bitmap": &*bitmap.bitmap,
+            "kind": bitmap.kind.as_str(),
+        })
+    });
+    report["running"] = found.running.into();
+    report["checkpoints"] = checkpoints.collect();
+    report["unrecorded"] = unrecorded.collect();
+    report["jobs"] = found.jobs.iter().map(|job| job.get()).collect();
+    report["plan"] = steps(&found.plan).into();
+    report
+}
+
+fn step_json(number: usize, step: &Step) -> Value {
+    match step {
+        Step::RemoveBitmap(found) => json!({
+            "step": number,
+            "do": "remove-bitmap",
+            "disk": &*found.disk,
+            "image": &*found.image,
+            "bitmap": &*found.bitmap,
+            "checkpoint": null,
+            "why": found.kind.as_str(),
+        }),
+        Step::DropCheckpoint { checkpoint, why } => json!({
+            "step": number,
+            "do": "drop-checkpoint",
+            "disk": null,
+            "image": null,
+            "bitmap": null,
+            "checkpoint": checkpoint.as_str(),
+            "why": why.as_str(),
+        }),
+    }
+}

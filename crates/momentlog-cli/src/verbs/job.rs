@@ -1,0 +1,305 @@
+//! Verbs of a domain's job: `domjobinfo` and `domjobabort`.
+
+use momentlog::{Backup, Domain};
+use serde_json::{Value, json};
+
+use super::{Verb, the_domain};
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec, flag, needed};
+use crate::layout::{capacity, escaped};
+use crate::session::{Format, Session};
+
+/// The verbs of jobs.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "domjobabort",
+            "abort the backup of a domain that runs",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("postcopy", "abort active migration to post-copy"),
+            ],
+        )
+        .changing()
+        .with_json(),
+        run: abort,
+    },
+    Verb {
+        spec: Spec::new(
+            "domjobinfo",
+            "show the backup of a domain that runs, or the one that ended last",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("completed", "return statistics of the last job that ended"),
+                flag(
+                    "keep-completed",
+                    "don't destroy statistics of the last job: they always stay",
+                ),
+                flag("anystats", "print statistics for any kind of job"),
+                flag("rawstats", "print the raw data returned by libvirt"),
+            ],
+        )
+        .with_json(),
+        run: info,
+    },
+];
+
+pub fn abort(session: &mut Session, invocation: &Invocation) -> Answer {
+    if invocation.has("postcopy") {
+        return Err(Failure::new(
+            "unsupported option --postcopy: a backup is no migration",
+        ));
+    }
+    let domain = the_domain(session, invocation)?;
+    domain.abort_job()?;
+    if session.format == Format::Json {
+        let report = json!({ "domain": domain.name(), "aborted": true });
+        session.print(&format!("{report}\n"));
+    }
+    Ok(0)
+}
+
+/// What is shown of a job, which is a backup.
+struct Shown {
+    state: JobState,
+    pull: bool,
+    elapsed_ms: u64,
+    /// Bytes that were copied, and bytes in all.
+    bytes: Option<(u64, u64)>,
+    error: Option<String>,
+}
+
+/// libvirt's types of jobs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum JobState {
+    Unbounded,
+    Completed,
+    Failed,
+}
+
+/// libvirt's number of an operation that is a backup.
+const OPERATION_BACKUP: u8 = 9;
+
+impl JobState {
+    fn number(self) -> u8 {
+        match self {
+            JobState::Unbounded => 2,
+            JobState::Completed => 3,
+            JobState::Failed => 4,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            JobState::Unbounded => "Unbounded",
+            JobState::Completed => "Completed",
+            JobState::Failed => "Failed",
+        }
+    }
+}
+
+pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    // What has ended is settled first, so that it counts as the last one.
+    let running = domain.job_info()?;
+    let shown = if invocation.has("completed") {
+        let backups = domain.backups()?;
+        backups.iter().rev().find_map(Shown::ended)
+    } else {
+        running.map(|job| Shown {
+            state: JobState::Unbounded,
+            pull: job.pull,
+            elapsed_ms: job.elapsed_ms,
+            bytes: Some((job.done, job.total)),
+            error: None,
+        })
+    };
+    let text = match (session.format, shown) {
+        (Format::Json, shown) => format!("{}\n", as_json(&domain, shown.as_ref())),
+        (Format::Text, None) if invocation.has("rawstats") => "Job type: 0\n\n".to_owned(),
+        (Format::Text, None) => told("Job type:", "None", ""),
+        (Format::Text, Some(shown)) if invocation.has("rawstats") => shown.raw(),
+        (Format::Text, Some(shown)) => shown.text(invocation.has("anystats")),
+    };
+    session.print(&text);
+    Ok(0)
+}
+
+/// A line of `domjobinfo`, padded as virsh does.
+fn told(label: &str, value: &str, unit: &str) -> String {
+    if unit.is_empty() {
+        format!("{label:<17} {value:<12}\n")
+    } else {
+        format!("{label:<17} {value:<12} {unit}\n")
+    }
+}
+
+impl Shown {
+    /// What is shown of a backup that has ended.
+    fn ended(backup: &Backup) -> Option<Shown> {
+        let end = backup.end.as_ref()?;
+        let elapsed = end.recorded.saturating_sub(backup.begun) / 1000;
+        let error = match end.seen.as_str() {
+            "canceled" => Some("Operation canceled".to_owned()),
+            seen => (!end.well).then(|| seen.to_owned()),
+        };
+        Some(Shown {
+            state: if end.well {
+                JobState::Completed
+            } else {
+                JobState::Failed
+            },
+            pull: backup.pull,
+            elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
+            bytes: end.bytes,
+            error,
+        })
+    }
+
+    fn text(&self, any: bool) -> String {
+        let mut text = told("Job type:", self.state.word(), "");
+        text += &told("Operation:", "Backup", "");
+        if self.state == JobState::Failed && !any {
+            return text;
+        }
+        text += &told("Time elapsed:", &self.elapsed_ms.to_string(), "ms");
+        let sizes = match (self.bytes, self.pull) {
+            (None, _) => Vec::new(),
+            (Some((used, total)), true) => vec![
+                ("Temporary disk space use:", used),
+                ("Temporary disk space total:", total),
+            ],
+            (Some((done, total)), false) => vec![
+                ("File processed:", done),
+                ("File remaining:", total.saturating_sub(done)),
+                ("File total:", total),
+            ],
+        };
+        for (label, bytes) in sizes {
+            text += &format!("{label:<17} {}\n", capacity(bytes));
+        }
+        if let Some(error) = &self.error {
+            text += &format!("{:<17} {}\n", "Error message:", escaped(error));
+        }
+        text
+    }
+
+    fn raw(&self) -> String {
+        let mut text = format!("Job type: {}\n\n", self.state.number());
+        text += &format!("operation: {OPERATION_BACKUP}\n");
+        text += &format!("time_elapsed: {}\n", self.elapsed_ms);
+        match (self.bytes, self.pull) {
+            (None, _) => {}
+            (Some((used, total)), true) => {
+                text += &format!("disk_temp_used: {used}\ndisk_temp_total: {total}\n");
+            }
+            (Some((done, total)), false) => {
+                let left = total.saturating_sub(done);
+                text += &format!(
+                    "disk_total: {total}\ndisk_processed: {done}\ndisk_remaining: {left}\n"
+                );
+            }
+        }
+        if self.state != JobState::Unbounded {
+            let success = u8::from(self.state == JobState::Completed);
+            text += &format!("success: {success}\n");
+        }
+        if let Some(error) = &self.error {
+            text += &format!("errmsg: {}\n", escaped(error));
+        }
+        text
+    }
+}
+
+fn as_json(domain: &Domain, shown: Option<&Shown>) -> Value {
+    let Some(shown) = shown else {
+        return json!({ "domain": domain.name(), "job": null });
+    };
+    json!({
+        "domain": domain.name(),
+        "job": {
+            "state": shown.state.word().to_ascii_lowercase(),
+            "operation": "backup",
+            "pull": shown.pull,
+            "elapsed_ms": shown.elapsed_ms,
+            "done": shown.bytes.map(|(done, _)| done),
+            "total": shown.bytes.map(|(_, total)| total),
+            "error": shown.error,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(state: JobState, pull: bool) -> Shown {
+        Shown {
+            state,
+            pull,
+            elapsed_ms: 400,
+            bytes: Some((82 << 20, 2 << 30)),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_running_push_is_laid_out_as_virsh_does() {
+        assert_eq!(
+            shown(JobState::Unbounded, false).text(false),
+            "Job type:         Unbounded   \n\
+             Operation:        Backup      \n\
+             Time elapsed:     400          ms\n\
+             File processed:   82.000 MiB\n\
+             File remaining:   1.920 GiB\n\
+             File total:       2.000 GiB\n"
+        );
+        assert_eq!(
+            told("Job type:", "None", ""),
+            "Job type:         None        \n"
+        );
+    }
+
+    #[test]
+    fn a_pull_shows_its_temporary_space() {
+        let running = Shown {
+            bytes: Some((0, 64 << 20)),
+            ..shown(JobState::Unbounded, true)
+        };
+        let text = running.text(false);
+        let end = "Temporary disk space use: 0.000 B\nTemporary disk space total: 64.000 MiB\n";
+        assert!(text.ends_with(end), "{text}");
+        let raw = running.raw();
+        let end = "disk_temp_used: 0\ndisk_temp_total: 67108864\n";
+        assert!(raw.ends_with(end), "{raw}");
+    }
+
+    #[test]
+    fn of_a_failed_job_the_rest_is_shown_on_request() {
+        let failed = Shown {
+            error: Some("No space left on device".to_owned()),
+            ..shown(JobState::Failed, false)
+        };
+        assert_eq!(
+            failed.text(false),
+            "Job type:         Failed      \nOperation:        Backup      \n"
+        );
+        let text = failed.text(true);
+        assert!(text.contains("\nTime elapsed:     400          ms\nFile processed: "));
+        assert!(
+            text.ends_with("\nError message:    No space left on device\n"),
+            "{text}"
+        );
+        assert_eq!(
+            failed.raw(),
+            "Job type: 4\n\n\
+             operation: 9\n\
+             time_elapsed: 400\n\
+             disk_total: 2147483648\n\
+             disk_processed: 85983232\n\
+             disk_remaining: 2061500416\n\
+             success: 0\n\
+             errmsg: No space left on device\n"
+        );
+    }
+}

@@ -1,0 +1,501 @@
+//! Verbs of attached domains, with a real storage daemon: its monitor and its bitmaps are QEMU's.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Whether tests that need a real QEMU can be run.
+fn qemu_is_there() -> bool {
+    let is_there = |program: &str| {
+        let version = Command::new(program).arg("--version").output();
+        version.is_ok()
+    };
+    let found = ["qemu-storage-daemon", "qemu-img", "qemu-io"]
+        .into_iter()
+        .all(is_there);
+    if !found {
+        assert!(
+            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
+            "QEMU's storage daemon and tools are not installed, and MOMENTLOG_NEED_QEMU is set"
+        );
+        eprintln!("left out: QEMU's storage daemon and tools are not installed");
+    }
+    found
+}
+
+/// A domain of two disks, and the daemon that has them, which is killed with the test.
+pub(crate) struct Guest {
+    pub(crate) program: Program,
+    daemon: Option<Child>,
+    /// Whether the first disk can be written to.
+    is_written: bool,
+}
+
+/// The disks.
+const DISKS: [&str; 2] = ["vda", "vdb"];
+
+/// The size of each, in bytes.
+pub(crate) const SIZE: u64 = 1 << 20;
+
+impl Guest {
+    /// Makes the disks, defines the domain, and starts the daemon. `None` where QEMU is not installed.
+    pub(crate) fn new() -> Option<Guest> {
+        if !qemu_is_there() {
+            return None;
+        }
+        let program = Program::new();
+        let mut disks = String::new();
+        for disk in DISKS {
+            let image = program.dir.path().join(format!("{disk}.qcow2"));
+            let made = Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2"])
+                .arg(&image)
+                .arg(SIZE.to_string())
+                .status();
+            assert!(made.unwrap().success());
+            disks += &format!(
+                "<disk type='file'><driver name='qemu' type='qcow2'/><source file='{}'/><target dev='{disk}'/></disk>",
+                image.display()
+            );
+        }
+        program.write(
+            "vm.xml",
+            &format!(
+                "<domain type='kvm'><name>vm</name><memory>1024</memory><os><type>hvm</type></os>\
+                 <devices>{disks}</devices></domain>"
+            ),
+        );
+        let mut guest = Guest {
+            program,
+            daemon: None,
+            is_written: false,
+        };
+        guest.does(&["define", "vm.xml"]);
+        guest.start();
+        Some(guest)
+    }
+
+    /// As [`new`](Self::new), attached.
+    pub(crate) fn attached() -> Option<Guest> {
+        let guest = Guest::new()?;
+        guest.does(&["attach", "vm", "qmp.sock"]);
+        Some(guest)
+    }
+
+    /// As [`attached`](Self::attached), with a first disk that can be [`written`](Self::write) to.
+    pub(crate) fn written() -> Option<Guest> {
+        let mut guest = Guest::attached()?;
+        guest.kill();
+        guest.is_written = true;
+        guest.start();
+        Some(guest)
+    }
+
+    /// Writes to the first disk, as the guest would.
+    pub(crate) fn write(&self, command: &str) {
+        let export = format!("nbd+unix:///vda?socket={}", self.path("write.sock"));
+        let wrote = Command::new("qemu-io")
+            .args(["-f", "raw", "-c", command, &export])
+            .output();
+        assert!(wrote.unwrap().status.success(), "{command}");
+    }
+
+    /// Starts the daemon, and waits until it listens.
+    pub(crate) fn start(&mut self) {
+        let dir = self.program.dir.path();
+        let socket = dir.join("qmp.sock");
+        let mut command = Command::new("qemu-storage-daemon");
+        command.arg("--chardev").arg(format!(
+            "socket,path={},server=on,wait=off,id=c",
+            socket.display()
+        ));
+        command.args(["--monitor", "chardev=c"]);
+        for disk in DISKS {
+            let image = dir.join(format!("{disk}.qcow2"));
+            command.arg("--blockdev").arg(format!(
+                "file,node-name={disk}-file,filename={}",
+                image.display()
+            ));
+            command
+                .arg("--blockdev")
+                .arg(format!("qcow2,node-name={disk},file={disk}-file"));
+        }
+        // A backup to be pulled is served by a server of its own, so that this one is on request.
+        if self.is_written {
+            let server = dir.join("write.sock");
+            command
+                .arg("--nbd-server")
+                .arg(format!("addr.type=unix,addr.path={}", server.display()));
+            command.args([
+                "--export",
+                "nbd,id=write,node-name=vda,name=vda,writable=on",
+            ]);
+        }
+        let mut daemon = command.stdin(Stdio::null()).spawn().unwrap();
+        while UnixStream::connect(&socket).is_err() {
+            assert_eq!(daemon.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.daemon = Some(daemon);
+    }
+
+    /// Kills the daemon: what it had in memory alone is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// The program with its store and driver, to be given words.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-c", "momentlog:store?driver=qemu", "--lock-wait", "60"])
+            .current_dir(self.program.dir.path())
+            .env("TZ", "UTC")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Prints data only.
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        ran(self.command().arg("-q").args(words).output().unwrap())
+    }
+
+    /// Runs what succeeds without a word on standard error, and returns what it prints.
+    #[track_caller]
+    pub(crate) fn does(&self, words: &[&str]) -> String {
+        let ran = self.run(words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    }
+
+    /// As [`does`](Self::does), with all that is said, but for the empty line at the end.
+    #[track_caller]
+    pub(crate) fn says(&self, words: &[&str]) -> String {
+        let ran = ran(self.command().args(words).output().unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out.strip_suffix('\n').unwrap().to_owned()
+    }
+
+    /// Runs what is refused, and returns what is said on standard error.
+    #[track_caller]
+    pub(crate) fn refuses(&self, words: &[&str]) -> String {
+        let ran = self.run(words);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 1), "{words:?}");
+        ran.err
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        let words = [&["--format", "json"], words].concat();
+        serde_json::from_str(&self.does(&words)).unwrap()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        let path = self.program.dir.path().join(name);
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn make_dir(&self, name: &str) {
+        std::fs::create_dir(self.program.dir.path().join(name)).unwrap();
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn attaching_and_detaching_say_where_and_are_safe_to_repeat() {
+    let Some(guest) = Guest::new() else {
+        return;
+    };
+    let socket = guest.path("qmp.sock");
+    let attach = ["attach", "vm", "qmp.sock", "--request-id", "r1"];
+    let attached = format!("Domain 'vm' attached to qemu at {socket}; it is running\n");
+    assert_eq!(guest.says(&attach), attached);
+    assert_eq!(guest.says(&attach), attached);
+    let detach = ["detach", "vm", "--request-id", "r2"];
+    let detached = format!("Domain 'vm' detached from qemu at {socket}\n");
+    assert_eq!(guest.says(&detach), detached);
+    assert_eq!(guest.says(&detach), detached);
+    let not_attached =
+        "error: Requested operation is not valid: domain 'vm' is not attached to a hypervisor\n";
+    assert_eq!(guest.refuses(&["detach", "vm"]), not_attached);
+
+    let report = guest.json(&["attach", "vm", "qmp.sock", "--look-only"]);
+    assert_eq!(report["driver"], "qemu");
+    assert_eq!(report["socket"], socket);
+    assert_eq!(report["look_only"], true);
+    assert_eq!(report["state"], "running");
+    let refused = guest.refuses(&["checkpoint-create-as", "vm", "a"]);
+    assert!(refused.contains("attached to look only"), "{refused}");
+    let report = guest.json(&["detach", "vm"]);
+    assert_eq!(
+        (&report["socket"], &report["domain"]),
+        (&json!(socket), &json!("vm"))
+    );
+
+    let log = guest.does(&["log", "vm", "--from", "3"]);
+    for told in [
+        format!("attached to qemu at {socket}; now running"),
+        format!("attached to qemu at {socket}, to look only"),
+        "   detached   ".to_owned(),
+    ] {
+        assert!(log.contains(&told), "{told} in {log}");
+    }
+}
+
+#[test]
+fn a_guest_that_is_not_there_is_off() {
+    let program = Program::with_domain();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    command
+        .args(["-c", "momentlog:store?driver=qemu", "--format", "json"])
+        .args(["attach", "web01", "nowhere/qmp.sock"])
+        .current_dir(program.dir.path());
+    let ran = ran(command.output().unwrap());
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["state"], "shut off");
+}
+
+#[test]
+fn what_cannot_be_attached_says_why() {
+    let program = Program::with_domain();
+    program.write("plain", "");
+    let listener = UnixListener::bind(program.dir.path().join("silent.sock")).unwrap();
+    let run = |uri: &str, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-q", "-c", uri, "--lock-wait", "0"])
+            .args(words)
+            .current_dir(program.dir.path());
+        let ran = ran(command.output().unwrap());
+        assert_eq!(ran.status, 1, "{words:?}");
+        ran.err
+    };
+    let plain = program.dir.path().join("plain");
+    assert_eq!(
+        run("momentlog:store?driver=qemu", &["attach", "web01", "plain"]),
+        format!(
+            "error: cannot connect to {}: it is no socket\n",
+            plain.display()
+        )
+    );
+    let held = run(
+        "momentlog:store?driver=qemu",
+        &["attach", "web01", "silent.sock"],
+    );
+    assert!(
+        held.starts_with("error: Timed out during operation: cannot acquire state change lock ("),
+        "{held}"
+    );
+    drop(listener);
+    assert_eq!(
+        run("momentlog:store", &["attach", "web01", "plain"]),
+        "error: Operation not supported: the hypervisor is asked by the driver 'qemu': open the store with driver=qemu\n"
+    );
+    assert_eq!(
+        run("momentlog:store?driver=xen", &["list"]),
+        "error: failed to connect to the store\n\
+         error: no connection driver available for momentlog:store?driver=xen (this program brings no driver 'xen')\n"
+    );
+    for verb in ["reconcile", "backup-begin", "domjobabort", "detach"] {
+        assert_eq!(
+            run(
+                "momentlog:store?driver=qemu",
+                &[verb, "web01", "--reason", "x"]
+            )
+            .lines()
+            .last()
+            .map(|line| line.ends_with("domain 'web01' is not attached to a hypervisor")),
+            Some(true),
+            "{verb}"
+        );
+    }
+}
+
+/// What `reconcile` finds of each disk of each checkpoint.
+#[track_caller]
+fn states(report: &Value) -> Vec<String> {
+    let mut states = Vec::new();
+    for checkpoint in report["domains"][0]["checkpoints"].as_array().unwrap() {
+        for disk in checkpoint["disks"].as_array().unwrap() {
+            let texts = [&checkpoint["name"], &disk["disk"], &disk["state"]];
+            states.push(texts.map(|text| text.as_str().unwrap()).join(" "));
+        }
+    }
+    states
+}
+
+#[test]
+fn what_a_kill_costs_is_said_and_repaired() {
+    let Some(mut guest) = Guest::attached() else {
+        return;
+    };
+    guest.does(&["checkpoint-create-as vm a; checkpoint-create-as vm b"]);
+    let found = guest.json(&["reconcile"]);
+    assert_eq!(
+        states(&found),
+        ["a vda ok", "a vdb ok", "b vda ok", "b vdb ok"]
+    );
+    let domain = &found["domains"][0];
+    assert_eq!(
+        (&domain["domain"], &domain["running"]),
+        (&json!("vm"), &json!(true))
+    );
+    let disk = &domain["checkpoints"][1]["disks"][0];
+    let layers = json!([{ "image": guest.path("vda.qcow2"), "state": "ok" }]);
+    assert_eq!(
+        (&disk["layers"], &disk["bitmap"], &disk["bytes"]),
+        (&layers, &json!("b"), &json!(0))
+    );
+    for list in ["unrecorded", "jobs", "plan", "repaired", "errors"] {
+        assert_eq!(domain[list], json!([]), "{list}");
+    }
+    assert_eq!(
+        guest.says(&["reconcile", "vm"]),
+        "Domain:         vm
+State:          running
+
+ Checkpoint   Disk   State   Bitmap   Bytes
+---------------------------------------------
+ a            vda    ok      a        0
+ a            vdb    ok      a        0
+ b            vda    ok      b        0
+ b            vdb    ok      b        0
+"
+    );
+
+    guest.kill();
+    let off = guest.run(&["reconcile"]);
+    assert_eq!((off.err.as_str(), off.status), ("", 3));
+    assert!(
+        off.out.contains("State:          shut off\n"),
+        "{}",
+        off.out
+    );
+    let refused = guest.run(&["reconcile", "--repair"]);
+    assert_eq!(
+        (refused.err.as_str(), refused.status),
+        (
+            "error: domain 'vm': cannot drop checkpoint b, which is lost: \
+             Requested operation is not valid: domain is not running\n",
+            3
+        )
+    );
+
+    guest.start();
+    let lost = guest.run(&["reconcile"]);
+    assert_eq!((lost.err.as_str(), lost.status), ("", 3));
+    for line in [
+        " a   vda   lost   a   -\n",
+        " b   vdb   lost   b   -\n",
+        "Step 1:         drop checkpoint b, which is lost\n",
+        "Step 2:         drop checkpoint a, which is lost\n",
+    ] {
+        assert!(lost.out.contains(line), "{line} in {}", lost.out);
+    }
+    let repaired = guest.json(&["reconcile", "--repair", "--reason", "a kill"]);
+    let domain = &repaired["domains"][0];
+    let step = |number: u8, checkpoint: &str| {
+        json!({
+            "step": number,
+            "do": "drop-checkpoint",
+            "disk": null,
+            "image": null,
+            "bitmap": null,
+            "checkpoint": checkpoint,
+            "why": "lost",
+        })
+    };
+    assert_eq!(domain["repaired"], json!([step(1, "b"), step(2, "a")]));
+    assert_eq!(
+        (&domain["checkpoints"], &domain["plan"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(guest.does(&["checkpoint-list", "vm"]), "");
+    assert_eq!(guest.json(&["reconcile"])["domains"][0]["plan"], json!([]));
+
+    guest.does(&["detach", "vm"]);
+    assert_eq!(guest.says(&["reconcile"]), "No domain is attached\n");
+    assert_eq!(guest.json(&["reconcile"]), json!({ "domains": [] }));
+}
+
+#[test]
+fn bitmaps_that_nobody_recorded_are_named_by_whose_they_are() {
+    let Some(mut guest) = Guest::attached() else {
+        return;
+    };
+    guest.does(&["checkpoint-create-as vm a; checkpoint-delete vm a --metadata"]);
+    let found = guest.run(&["--format", "json", "reconcile"]);
+    assert_eq!((found.err.as_str(), found.status), ("", 3));
+    let found: Value = serde_json::from_str(&found.out).unwrap();
+    let orphan = |disk: &str| {
+        let image = guest.path(&format!("{disk}.qcow2"));
+        json!({ "disk": disk, "image": image, "bitmap": "a", "kind": "orphan" })
+    };
+    let domain = &found["domains"][0];
+    assert_eq!(domain["unrecorded"], json!([orphan("vda"), orphan("vdb")]));
+    assert_eq!(domain["plan"][0]["do"], "remove-bitmap");
+    assert_eq!(domain["plan"][0]["why"], "orphan");
+    let said = guest.says(&["reconcile", "--repair"]);
+    let image = guest.path("vda.qcow2");
+    let step = format!("Repaired:       remove the orphan bitmap a of vda from {image}\n");
+    assert!(said.contains(&step), "{said}");
+
+    // Another program's bitmap is named, and stays.
+    guest.kill();
+    let added = Command::new("qemu-img")
+        .args(["bitmap", "--add", &image, "theirs"])
+        .status();
+    assert!(added.unwrap().success());
+    guest.start();
+    let repaired = guest.run(&["reconcile", "--repair"]);
+    assert_eq!((repaired.err.as_str(), repaired.status), ("", 3));
+    let row = format!(" theirs   foreign   vda   {image}\n");
+    assert!(repaired.out.contains(&row), "{}", repaired.out);
+}
+
+#[test]
+fn a_domain_that_cannot_be_looked_at_is_said_beside_those_that_can() {
+    let Some(guest) = Guest::attached() else {
+        return;
+    };
+    guest.program.write("plain", "");
+    guest.program.write(
+        "off.xml",
+        "<domain type='kvm'><name>off</name><memory>1024</memory><os><type>hvm</type></os></domain>",
+    );
+    guest.does(&["define off.xml; attach off plain.sock"]);
+    let off = guest.json(&["reconcile", "off"]);
+    assert_eq!(off["domains"][0]["running"], false);
+    guest.program.write("plain.sock", "");
+    let both = guest.run(&["reconcile"]);
+    assert_eq!(both.status, 1);
+    let socket = guest.path("plain.sock");
+    assert_eq!(
+        both.err,
+        format!("error: domain 'off': cannot connect to {socket}: it is no socket\n")
+    );
+    for line in [
+        "Domain:         vm\nState:          running\n",
+        "Domain:         off\nState:          cannot be looked at\n",
+    ] {
+        assert!(both.out.contains(line), "{line} in {}", both.out);
+    }
+    let refused = guest.refuses(&["reconcile", "--request-id", "r1"]);
+    assert_eq!(
+        refused,
+        "error: reconcile takes no request id: it is safe to ask again\n"
+    );
+}
