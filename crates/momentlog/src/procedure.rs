@@ -90,6 +90,8 @@ pub enum Takes {
     DomainFlags(fn(&Domain, u32) -> Result<Answer>),
     /// A domain, a moment's name or XML, and flags.
     DomainTextFlags(fn(&Domain, &str, u32) -> Result<Answer>),
+    /// A domain, XML, other XML or none, and flags.
+    DomainTextsFlags(fn(&Domain, &str, Option<&str>, u32) -> Result<Answer>),
     /// A domain and flags, for a list.
     DomainList(fn(&Domain, u32) -> Result<Answer>),
     /// A snapshot and flags.
@@ -187,6 +189,7 @@ table! {
     35  "virDomainUndefine" Domain |domain| domain.undefine(UndefineFlags::NONE);
     150 "virDomainIsActive" Domain |domain| domain.is_active();
     151 "virDomainIsPersistent" Domain |domain| domain.is_persistent();
+    164 "virDomainAbortJob" Domain |domain| domain.abort_job();
     185 "virDomainSnapshotCreateXML" DomainTextFlags |domain, xml, flags| domain.snapshot_create_xml(xml, typed(flags));
     186 "virDomainSnapshotGetXMLDesc" SnapshotFlags |snapshot, flags| snapshot.xml_desc(typed(flags));
     187 "virDomainSnapshotNum" DomainFlags |domain, flags| domain.snapshot_num(typed(flags));
@@ -213,6 +216,8 @@ table! {
     415 "virDomainCheckpointLookupByName" DomainTextFlags(no) |domain, name| domain.checkpoint_lookup_by_name(name);
     416 "virDomainCheckpointGetParent" CheckpointFlags(no) |checkpoint| checkpoint.parent_unless_root();
     417 "virDomainCheckpointDelete" CheckpointFlags |checkpoint, flags| checkpoint.delete(typed(flags));
+    421 "virDomainBackupBegin" DomainTextsFlags |domain, xml, checkpoint, flags| domain.backup_begin(xml, checkpoint, typed(flags));
+    422 "virDomainBackupGetXMLDesc" DomainFlags |domain, flags| domain.backup_xml_desc(typed(flags));
 }
 
 /// A word of flags as those of the call, unknown ones included.

@@ -40,7 +40,7 @@ fn assert_agrees(report: &Report) {
 }
 
 #[test]
-fn every_recorded_call_is_a_procedure_and_every_procedure_but_five_is_recorded() {
+fn every_recorded_call_is_a_procedure_and_every_procedure_but_eight_is_recorded() {
     let recorded: BTreeSet<String> = traces()
         .iter()
         .flat_map(|(_, text)| text.lines().skip(1))
@@ -60,6 +60,9 @@ fn every_recorded_call_is_a_procedure_and_every_procedure_but_five_is_recorded()
         procedures.difference(&recorded).collect::<Vec<_>>(),
         [
             "virConnectListAllDomains",
+            "virDomainAbortJob",
+            "virDomainBackupBegin",
+            "virDomainBackupGetXMLDesc",
             "virDomainGetXMLDesc",
             "virDomainLookupByID",
             "virDomainLookupByName",

@@ -135,7 +135,12 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
-        let Some(guest) = self.guest()? else {
+        // A domain that is gone is told of by the decision, which knows the request as well.
+        let guest = match self.guest() {
+            Err(error) if error.code() == ErrorCode::NoDomain => None,
+            found => found?,
+        };
+        let Some(guest) = guest else {
             return self.decide(request, action);
         };
         let begun = Instant::now();
