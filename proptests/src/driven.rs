@@ -178,14 +178,12 @@ impl World {
             files: 0,
         };
         let connection = world.connection();
-        let disks: String = DISKS
-            .iter()
-            .map(|target| {
-                format!(
-                    "<disk type='file'><driver type='qcow2'/><source file='/images/{target}.qcow2'/><target dev='{target}'/></disk>"
-                )
-            })
-            .collect();
+        let mut disks = String::new();
+        for target in DISKS {
+            disks += &format!(
+                "<disk type='file'><driver type='qcow2'/><source file='/images/{target}.qcow2'/><target dev='{target}'/></disk>"
+            );
+        }
         let xml = format!(
             "<domain type='qemu'><name>vm</name><memory>8192</memory><os><type>hvm</type></os><devices>{disks}</devices></domain>"
         );
@@ -261,14 +259,12 @@ impl World {
             }
             DrivenStep::Snapshot(number) => {
                 let name = named('s', number);
-                let disks: String = DISKS
-                    .iter()
-                    .map(|disk| {
-                        format!(
-                            "<disk name='{disk}' snapshot='external'><source file='/images/{name}-{disk}'/></disk>"
-                        )
-                    })
-                    .collect();
+                let mut disks = String::new();
+                for disk in DISKS {
+                    disks += &format!(
+                        "<disk name='{disk}' snapshot='external'><source file='/images/{name}-{disk}'/></disk>"
+                    );
+                }
                 let xml = format!(
                     "<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>"
                 );
@@ -296,7 +292,8 @@ impl World {
 
     fn push(&mut self, domain: &Domain, since: Option<u8>, checkpoint: Option<u8>) {
         let content = self.content();
-        let disks = self.disks_xml("target", content.clone().map(|now| (now, since)));
+        let held = content.clone().map(|now| (now, since));
+        let disks = self.disks_xml("target", held.as_ref());
         let xml = format!(
             "<domainbackup>{}<disks>{disks}</disks></domainbackup>",
             since_xml(since)
@@ -328,7 +325,7 @@ impl World {
     }
 
     /// The disks of a backup, each to a file of its own; `content` is what they hold, and since when it is copied.
-    fn disks_xml(&mut self, tag: &str, content: Option<([Content; 2], Option<u8>)>) -> String {
+    fn disks_xml(&mut self, tag: &str, content: Option<&([Content; 2], Option<u8>)>) -> String {
         self.files += 1;
         let mut xml = String::new();
         for (number, disk) in DISKS.iter().enumerate() {
@@ -336,7 +333,7 @@ impl World {
             xml += &format!(
                 "<disk name='{disk}' type='file'><{tag} file='{file}'/><driver type='qcow2'/></disk>"
             );
-            if let Some((now, since)) = &content {
+            if let Some((now, since)) = content {
                 let since = since.map(|since| {
                     let at = self.at.get(&named('c', since));
                     at.map(|at| at[number].clone()).unwrap_or_default()

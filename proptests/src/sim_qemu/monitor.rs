@@ -80,9 +80,10 @@ impl Hypervisor for SimHost {
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         let machine = self.machine();
         machine.asker_is_there()?;
-        match machine.images.contains_key(&path.display().to_string()) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::NotFound.into()),
+        if machine.images.contains_key(&path.display().to_string()) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::NotFound.into())
         }
     }
 
