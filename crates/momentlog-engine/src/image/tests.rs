@@ -8,9 +8,11 @@ use crate::codec::{Content, DecodeError, Dictionary, Facts, asked_by};
 use crate::image;
 use crate::ledger::Ledger;
 
-/// Reads the lines of one key of `docs/format/images.txt`.
-fn image_field(key: &str) -> Vec<u8> {
-    let text = include_str!("../../../../docs/format/images.txt");
+const IMAGES: &str = include_str!("../../../../docs/format/images.txt");
+const IMAGES_2: &str = include_str!("../../../../docs/format/images-2.txt");
+
+/// Reads the lines of one key of a page of vectors.
+fn image_field(text: &str, key: &str) -> Vec<u8> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     let hex = lines.filter(|(name, _)| *name == key);
     hex.flat_map(|(_, hex)| {
@@ -22,7 +24,7 @@ fn image_field(key: &str) -> Vec<u8> {
 
 #[test]
 fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
-    let body = &image_field("body")[..];
+    let body = &image_field(IMAGES, "body")[..];
     let head = Head {
         seq: Seq::new(4).unwrap(),
         digest: Digest(std::array::from_fn(|index| {
@@ -57,6 +59,26 @@ fn the_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
     let again = image::decode(head, &body).unwrap();
     assert!(again.agrees_with(&ledger));
     assert_eq!(image::encode(&again).unwrap(), body);
+}
+
+#[test]
+fn the_second_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same() {
+    let head = Head {
+        seq: Seq::new(4).unwrap(),
+        digest: Digest::ZERO,
+    };
+    let body = image_field(IMAGES_2, "body");
+    let ledger = image::decode(head, &body).unwrap();
+    let domain = ledger.view().state().domain_by_name("vm").unwrap();
+    let attachment = domain.attachment().unwrap();
+    assert_eq!(
+        (&*attachment.driver, &*attachment.socket),
+        ("qemu", "/run/vm.qmp")
+    );
+    assert!(!attachment.look_only);
+    let open: Vec<_> = ledger.requests.open().collect();
+    assert_eq!(open, [(momentlog_core::JobId::FIRST, "r1")]);
+    assert_eq!(image::encode(&ledger).unwrap(), body);
 }
 
 /// A domain that no record holds yet is held by the first that has it, also after an image was tried.
@@ -105,7 +127,7 @@ fn an_image_with_two_moments_of_one_name_is_refused() {
         seq: Seq::new(4).unwrap(),
         digest: Digest::ZERO,
     };
-    let mut body = image_field("body");
+    let mut body = image_field(IMAGES, "body");
     let names = body
         .windows(13)
         .position(|bytes| bytes == b"mondaytuesday")
@@ -126,7 +148,7 @@ fn an_image_whose_names_do_not_add_up_is_refused() {
         seq: Seq::new(4).unwrap(),
         digest: Digest::ZERO,
     };
-    let body = image_field("body");
+    let body = image_field(IMAGES, "body");
     let names = body
         .windows(13)
         .position(|bytes| bytes == b"mondaytuesday")
@@ -160,7 +182,7 @@ fn an_image_of_long_names_is_read() {
         seq: Seq::new(4).unwrap(),
         digest: Digest::ZERO,
     };
-    let mut ledger = image::decode(head, &image_field("body")).unwrap();
+    let mut ledger = image::decode(head, &image_field(IMAGES, "body")).unwrap();
     let def = {
         let state = ledger.view().state();
         let monday = state.domain(uuid()).unwrap().checkpoints().get(id(1));
@@ -189,7 +211,7 @@ fn an_image_of_long_names_is_read() {
 
 #[test]
 fn an_image_cut_anywhere_or_with_more_behind_it_is_refused() {
-    let body = &image_field("body")[..];
+    let body = &image_field(IMAGES, "body")[..];
     let head = Head {
         seq: Seq::new(4).unwrap(),
         digest: Digest::ZERO,
