@@ -1,6 +1,7 @@
 //! What must hold for any bytes and any text: no panic, and what was read can be written and read again.
 
 mod facts;
+mod monitor;
 mod xml;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::sim_disk::SimDisk;
 use crate::suite::{UUID, connection};
 
 pub use facts::{MadeUpEvent, MadeUpFacts, costly_log, facts};
+pub use monitor::monitor;
 pub use xml::{backup_xml, checkpoint_xml, domain_xml, snapshot_xml};
 
 const LOG: LogId = LogId(*b"a log of a suite");

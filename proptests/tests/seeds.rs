@@ -26,6 +26,7 @@ fn play(target: &str, bytes: &[u8]) -> bool {
         "checkpoint_xml" => given(bytes).into_iter().for_each(untrusted::checkpoint_xml),
         "domain_xml" => given(bytes).into_iter().for_each(untrusted::domain_xml),
         "backup_xml" => given(bytes).into_iter().for_each(untrusted::backup_xml),
+        "monitor" => given(bytes).into_iter().for_each(untrusted::monitor),
         "ops" => given::<Vec<Op>>(bytes)
             .iter()
             .for_each(|ops| run(ops, Box::new(MemoryStore::new()))),

@@ -36,6 +36,8 @@ pub struct Verification {
     pub images_ignored: usize,
     /// How many domains, snapshots and checkpoints the state has.
     pub counts: (usize, usize, usize),
+    /// How many jobs are open: a driver has begun them and not recorded what came of them. That is no fault.
+    pub jobs_open: usize,
 }
 
 /// What is wrong with an image, or with a bridge that names one.
@@ -182,6 +184,7 @@ fn verify_once(
     })??;
     let state = replayer.ledger.view().state();
     let domains: Vec<_> = state.domains().collect();
+    let jobs_open = state.open_jobs().count();
     let counts = (
         domains.len(),
         domains.iter().map(|domain| domain.snapshots().len()).sum(),
@@ -195,6 +198,7 @@ fn verify_once(
         broken: state.check().err(),
         breach: state.check_policy().err(),
         counts,
+        jobs_open,
         replay: replayer.replay,
         images: replayer.faults,
         images_sound: replayer.sound,

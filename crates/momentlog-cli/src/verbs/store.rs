@@ -173,6 +173,7 @@ fn json_report(
         "domains": domains,
         "snapshots": snapshots,
         "checkpoints": checkpoints,
+        "jobs_open": found.jobs_open,
         "anchored_to": log.anchored.map(|head| head.seq.get()),
         "unproven": unproven,
         "receipt_archived": log.receipt_archived,
@@ -213,6 +214,9 @@ fn text_report(found: &Verification, unproven: Option<u64>, faults: &[String]) -
         "State",
         format!("{domains} domains, {snapshots} snapshots, {checkpoints} checkpoints"),
     );
+    if found.jobs_open > 0 {
+        text += &line("Open jobs", found.jobs_open);
+    }
     if found.images_sound > 0 {
         text += &line(
             "Images",
