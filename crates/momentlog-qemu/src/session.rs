@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog::ErrorCode;
-use momentlog::core::{HypervisorRun, Job, JobId, JobKind, RunState};
+use momentlog::core::{DiskEffect, HypervisorRun, Job, JobId, JobKind, RunState};
 use momentlog::driver::{Copy, Fault, Guest, SeenDisk, Session, Sight};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -241,6 +241,10 @@ impl Session for QemuSession {
             JobKind::Backup => self.begin_backup(id, job),
             JobKind::DeleteSnapshot => self.merge_overlays(id, job),
         }
+    }
+
+    fn rehearse(&mut self, effects: &[DiskEffect]) -> Result<(), Fault> {
+        self.rehearse_bitmaps(effects)
     }
 
     fn complete(&mut self, job: &Job) -> Result<(), Fault> {

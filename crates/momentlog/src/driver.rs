@@ -15,7 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::{Attachment, DomainDef, DomainUuid, HypervisorRun, Job, JobId, RunState};
+use momentlog_core::{
+    Attachment, DiskEffect, DomainDef, DomainUuid, HypervisorRun, Job, JobId, RunState,
+};
 use momentlog_store::LogId;
 
 use crate::error::ErrorCode;
@@ -129,6 +131,13 @@ pub trait Session: fmt::Debug + Send {
     ///
     /// A [`Fault`]; unless it is unknown what was done, nothing was.
     fn perform(&mut self, id: JobId, job: &Job) -> Result<(), Fault>;
+
+    /// Asks the hypervisor whether it would add these bitmaps, and adds none.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] with the reason why not.
+    fn rehearse(&mut self, effects: &[DiskEffect]) -> Result<(), Fault>;
 
     /// Does what was left to do after the effect of a job whose witness is there, such as offering its copies.
     ///

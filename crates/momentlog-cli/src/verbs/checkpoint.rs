@@ -15,6 +15,8 @@ use crate::grammar::{Invocation, Spec, flag, needed, only_named, word, words};
 use crate::layout::info as line;
 use crate::session::{Format, Session};
 
+const PLAN_HELP: &str = "show what it would do to an attached guest's images, and do nothing";
+
 /// The verbs of checkpoints.
 pub static VERBS: &[Verb] = &[
     Verb {
@@ -27,6 +29,7 @@ pub static VERBS: &[Verb] = &[
                 flag("redefine", "redefine metadata for existing checkpoint"),
                 flag("redefine-validate", "validate the redefined checkpoint"),
                 flag("quiesce", "quiesce guest's file systems"),
+                flag("plan", PLAN_HELP),
             ],
         )
         .changing(),
@@ -46,6 +49,7 @@ pub static VERBS: &[Verb] = &[
                     "diskspec",
                     "disk attributes: disk[,checkpoint=type][,bitmap=name]",
                 ),
+                flag("plan", PLAN_HELP),
             ],
         )
         .changing(),
@@ -158,8 +162,35 @@ pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
             invocation.has("redefine-validate"),
         )
         .with(Flags::QUIESCE, invocation.has("quiesce"));
+    if invocation.has("plan") {
+        return plan(session, &domain, &xml);
+    }
     let checkpoint = domain.checkpoint_create_xml(&xml, flags)?;
     moment::say_created(session, "checkpoint", checkpoint.name(), file)
+}
+
+/// Says what making a checkpoint would do to the images of an attached guest.
+fn plan(session: &mut Session, domain: &Domain, xml: &str) -> Answer {
+    let effects = domain.checkpoint_plan(xml)?;
+    if session.format == Format::Json {
+        let bitmaps = effects.iter().map(|effect| {
+            json!({ "disk": &*effect.disk, "image": &*effect.image, "bitmap": effect.bitmap.as_deref() })
+        });
+        let bitmaps: Vec<serde_json::Value> = bitmaps.collect();
+        session.print(&format!("{}\n", json!({ "plan": bitmaps })));
+        return Ok(0);
+    }
+    for effect in &effects {
+        let bitmap = effect.bitmap.as_deref().unwrap_or_default();
+        session.print(&format!(
+            "{}: bitmap {bitmap} on {}\n",
+            effect.disk, effect.image
+        ));
+    }
+    if effects.is_empty() {
+        session.print("no image is changed\n");
+    }
+    Ok(0)
 }
 
 pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -191,6 +222,9 @@ pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
     if invocation.has("print-xml") {
         session.print(&format!("{xml}\n"));
         return Ok(0);
+    }
+    if invocation.has("plan") {
+        return plan(session, &domain, &xml);
     }
     let flags =
         CheckpointCreateFlags::NONE.with(CheckpointCreateFlags::QUIESCE, invocation.has("quiesce"));

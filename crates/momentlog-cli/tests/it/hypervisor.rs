@@ -499,3 +499,32 @@ fn a_domain_that_cannot_be_looked_at_is_said_beside_those_that_can() {
         "error: reconcile takes no request id: it is safe to ask again\n"
     );
 }
+
+#[test]
+fn a_plan_is_what_the_hypervisor_would_do_and_nothing_is_done() {
+    let Some(guest) = Guest::new() else {
+        return;
+    };
+    let image = guest.path("vda.qcow2");
+    let plan = [
+        "checkpoint-create-as",
+        "vm",
+        "c1",
+        "--diskspec",
+        "vda",
+        "--diskspec",
+        "vdb,checkpoint=no",
+        "--plan",
+    ];
+    assert!(guest.refuses(&plan).contains("not attached"));
+    guest.does(&["attach", "vm", "qmp.sock"]);
+    let planned = format!("vda: bitmap c1 on {image}\n");
+    assert_eq!(guest.does(&plan), planned);
+    assert_eq!(guest.does(&plan), planned);
+    assert_eq!(guest.does(&["checkpoint-list", "vm", "--name"]), "");
+    // What the hypervisor refuses, a plan says.
+    guest.does(&["checkpoint-create-as", "vm", "c1"]);
+    guest.does(&["checkpoint-delete", "vm", "c1", "--metadata"]);
+    let refused = guest.refuses(&plan);
+    assert!(refused.contains("Bitmap already exists: c1"), "{refused}");
+}

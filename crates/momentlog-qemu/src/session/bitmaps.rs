@@ -14,6 +14,9 @@ use crate::graph::Placed;
 /// Most actions of one transaction: longer ones take the hypervisor seconds.
 const ACTIONS_MAX: usize = 300;
 
+/// What the hypervisor says of a transaction that its action `abort` refuses.
+const ABORTED: &str = "Transaction aborted using Abort action";
+
 /// Granularity of a witness, in bytes: nothing is recorded in it.
 const COARSE: u64 = 1 << 20;
 
@@ -75,6 +78,24 @@ impl QemuSession {
             actions.push(self.witness(id, &first.node));
         }
         self.transaction(&actions)
+    }
+
+    /// Tries to add bitmaps in a transaction that does nothing, because its last action refuses it.
+    pub(super) fn rehearse_bitmaps(&mut self, effects: &[DiskEffect]) -> Result<(), Fault> {
+        let bitmaps = effects.iter().map(|effect| {
+            let name = effect.bitmap.as_deref().unwrap_or_default();
+            add(&effect.node, name, None)
+        });
+        let mut actions: Vec<Value> = bitmaps.collect();
+        actions.push(json!({ "type": "abort", "data": {} }));
+        match self.transaction(&actions) {
+            Err(fault) if fault.detail.ends_with(ABORTED) => Ok(()),
+            Err(fault) => Err(fault),
+            Ok(()) => Err(Fault::refused(
+                ErrorCode::InternalError,
+                "the hypervisor has done a transaction that was to be refused",
+            )),
+        }
     }
 
     pub(super) fn witness(&self, id: JobId, node: &str) -> Value {

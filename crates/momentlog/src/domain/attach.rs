@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Attachment, BeginJob, Change, Command, Domain as DomainState, EffectKind, Extent, Job,
-    JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report, RunState,
+    Action, Attachment, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind,
+    Extent, Job, JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report,
+    RunState,
 };
-use momentlog_engine::Call;
+use momentlog_engine::{Call, Decision};
+use momentlog_xml::read_checkpoint;
 
 use super::Domain;
 use super::driven::{Entered, new_job};
+use super::effects::Effects;
 use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, plan};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
+use crate::recordable;
 
 impl Domain {
     /// Attaches the domain to its hypervisor: from now on its checkpoints, backups and snapshots are made there as well.
@@ -95,6 +99,38 @@ impl Domain {
         let name = self.name.clone();
         let guest = guest.ok_or(Refusal::NotAttached { name })?;
         self.enter(&guest, self.connection.lock_wait())
+    }
+
+    /// Returns what making a checkpoint of this XML would do to the images of an attached domain, after the hypervisor was
+    /// asked whether it would; nothing is made and nothing recorded of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint_create_xml`](Self::checkpoint_create_xml), and as [`look`](Self::look).
+    pub fn checkpoint_plan(&self, xml: &str) -> Result<Vec<DiskEffect>> {
+        self.try_to_plan(xml)
+            .map_err(|error| self.connection.told(error))
+    }
+
+    fn try_to_plan(&self, xml: &str) -> Result<Vec<DiskEffect>> {
+        self.connection
+            .deny_read_only("plan", ErrorDomain::Domain)?;
+        let request = read_checkpoint(xml)?;
+        let mut entered = self.enter_attached()?;
+        let command = Command {
+            domain: self.uuid,
+            action: Action::CreateCheckpoint(self.new_checkpoint(request)),
+        };
+        let view = self.connection.log.view();
+        let mut decision = Decision::on(&view);
+        let call = (Call::CHECKPOINT_CREATE_XML, 0);
+        let effects = Effects::of(&mut decision, &command, call, entered.sight.as_ref())?;
+        recordable::check(&decision, &command)?;
+        let on_disks = effects.map_or_else(Vec::new, |effects| effects.on_disks);
+        if let Some(session) = &mut entered.session {
+            session.rehearse(&on_disks)?;
+        }
+        Ok(on_disks)
     }
 
     /// Compares the log with the hypervisor of an attached domain, or with its images if the guest is off.
