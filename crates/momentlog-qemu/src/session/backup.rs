@@ -89,11 +89,12 @@ impl QemuSession {
     pub(super) fn begin_backup(&mut self, _: JobId, job: &Job) -> Result<(), Fault> {
         let def = def_of(job)?;
         let planned = self.planned(job, &def);
-        let began = self.begin_copies(job, &def, &planned);
+        let mut serves = false;
+        let began = self.begin_copies(job, &def, &planned, &mut serves);
         if let Err(fault) = &began
             && !fault.leaves_unknown
         {
-            self.take_back(job, &def, &planned)?;
+            self.take_back(job, &def, &planned, serves)?;
         }
         began
     }
@@ -103,6 +104,7 @@ impl QemuSession {
         job: &Job,
         def: &BackupDef,
         planned: &[Planned<'_>],
+        serves: &mut bool,
     ) -> Result<(), Fault> {
         for copy in planned {
             let (path, disk) = (copy.path(), &copy.effect.disk);
@@ -154,6 +156,7 @@ impl QemuSession {
         }
         if let Some(server) = &def.server {
             self.ask("nbd-server-start", server_options(server))?;
+            *serves = true;
         }
         self.transaction(&actions)?;
         if def.mode == BackupMode::Pull {
@@ -170,6 +173,7 @@ impl QemuSession {
         job: &Job,
         def: &BackupDef,
         planned: &[Planned<'_>],
+        serves: bool,
     ) -> Result<(), Fault> {
         let names: BTreeSet<&str> = planned.iter().map(Planned::name).collect();
         let jobs = self.jobs()?;
@@ -180,7 +184,7 @@ impl QemuSession {
             .iter()
             .map(|node| node.name.clone())
             .collect();
-        self.end_copies(def, planned)?;
+        self.end_copies(def, planned, serves)?;
         for copy in planned {
             let [_, storage] = &copy.nodes;
             let path = copy.path();
@@ -258,14 +262,30 @@ impl QemuSession {
     pub(super) fn abort_copies(&mut self, job: &Job) -> Result<(), Fault> {
         let def = def_of(job)?;
         let planned = self.planned(job, &def);
-        self.end_copies(&def, &planned)?;
+        // The server is this job's if its copies have begun. Otherwise it may be somebody else's, who has another socket.
+        let jobs = self.jobs()?;
+        let has_begun = planned
+            .iter()
+            .any(|copy| jobs.iter().any(|job| job.id == copy.name()));
+        let is_at_its_place = match &def.server {
+            Some(BackupServer::Unix { socket, .. }) => {
+                self.hypervisor.is_there(Path::new(&**socket))
+            }
+            _ => false,
+        };
+        self.end_copies(&def, &planned, has_begun || is_at_its_place)?;
         for file in &job.files {
             let _ = self.hypervisor.remove_file(Path::new(&*file.path));
         }
         Ok(())
     }
 
-    fn end_copies(&mut self, def: &BackupDef, planned: &[Planned<'_>]) -> Result<(), Fault> {
+    fn end_copies(
+        &mut self,
+        def: &BackupDef,
+        planned: &[Planned<'_>],
+        serves: bool,
+    ) -> Result<(), Fault> {
         if def.mode == BackupMode::Pull {
             for copy in planned {
                 let arguments = json!({ "id": copy.export_id(), "mode": "hard" });
@@ -275,7 +295,7 @@ impl QemuSession {
         for copy in planned {
             self.cancel(copy.name())?;
         }
-        if def.server.is_some() && self.exports_left()? == 0 {
+        if serves && def.server.is_some() && self.exports_left()? == 0 {
             self.try_ask("nbd-server-stop", Value::Null)?;
         }
         for copy in planned {

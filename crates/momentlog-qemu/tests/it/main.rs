@@ -4,6 +4,7 @@
 mod asking;
 mod daemon;
 mod entering;
+mod faults;
 mod scripted;
 
 use std::env;

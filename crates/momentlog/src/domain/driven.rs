@@ -236,6 +236,7 @@ impl Domain {
                 let outcome =
                     outcome_of(id, seen("hypervisor", &fault.detail), SettledBy::Beginner);
                 self.report(Call::SETTLE, &[Report::Fail(outcome)])?;
+                entered.sweep_after(self);
                 Err(fault.into())
             }
         }
