@@ -142,12 +142,12 @@ fn qemu_img(arguments: &[&str]) {
 fn checkpoint(world: &World, name: &str, disks: &[&str]) -> Result<(), Error> {
     let mut listed = String::new();
     for disk in ["vda", "vdb", "vdc"] {
-        let word = if disks.contains(&disk) {
+        let wish = if disks.contains(&disk) {
             "bitmap"
         } else {
             "no"
         };
-        listed += &format!("<disk name='{disk}' checkpoint='{word}'/>");
+        listed += &format!("<disk name='{disk}' checkpoint='{wish}'/>");
     }
     let xml =
         format!("<domaincheckpoint><name>{name}</name><disks>{listed}</disks></domaincheckpoint>");
