@@ -319,3 +319,6 @@ impl SeenDisk {
                 .all(|layer| layer.bitmap(bitmap).is_none())
     }
 }
+
+#[cfg(test)]
+mod tests;
