@@ -151,13 +151,13 @@ fn a_bitmap_that_is_not_recorded_is_named_by_whose_it_is_and_foreign_ones_stay()
         true,
         &had,
     );
-    let named: Vec<_> = found
+    let whose: Vec<_> = found
         .unrecorded
         .iter()
         .map(|found| (&*found.bitmap, found.kind.as_str()))
         .collect();
     assert_eq!(
-        named,
+        whose,
         [
             (&*ours, "leftover"),
             ("once", "orphan"),
