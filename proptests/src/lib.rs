@@ -36,6 +36,7 @@ pub mod kill;
 mod model;
 mod op;
 pub mod overtaken;
+pub mod qemu_kill;
 mod shared_store;
 mod sim_disk;
 pub mod sim_qemu;
