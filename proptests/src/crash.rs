@@ -152,7 +152,7 @@ struct World {
 
 /// Bytes that are the same in every run.
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Entropy for Counter {
     fn fill(&self, bytes: &mut [u8]) -> std::io::Result<()> {

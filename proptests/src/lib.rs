@@ -30,6 +30,7 @@
 
 mod crash;
 mod disk_suite;
+mod driven;
 mod fleet;
 mod forged;
 pub mod kill;
@@ -37,16 +38,19 @@ mod model;
 mod op;
 pub mod overtaken;
 pub mod qemu_kill;
+pub mod real_qemu;
 mod shared_store;
 mod sim_disk;
 pub mod sim_qemu;
 mod store_suite;
 mod suite;
 mod tamper;
+pub mod twin_qemu;
 pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
+pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven};
 pub use fleet::{Call, Expects, Fleet, Seen, Turn, Turns, Vm, fleet, run_fleet};
 pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};

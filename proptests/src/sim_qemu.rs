@@ -6,14 +6,19 @@
 //!   read-only. From opening an image read-write on, what it has stored is marked as in use.
 //! * A killed hypervisor leaves what is on the disk: bitmaps that were stored are inconsistent from then on, others are gone,
 //!   and so are clusters of which the image's tables do not know yet, those of a concluded backup too.
+//! * A refused request does nothing, with one exception: an image that a guest writes stays open read-write when it is to be
+//!   reopened read-only, but its bitmaps are stored and may not be changed any more, so that the guest's writes fail until
+//!   it is reopened read-write.
 //! * A transaction does all of its actions or none, but removing a persistent bitmap takes it from the disk at once.
 //!
-//! Not in the model: events, internal snapshots, commit and mirror jobs, images of other formats, writes of less than a
-//! sector, time.
+//! Not in the model: events, internal snapshots, commit and mirror jobs, grouped jobs, images of other formats, writes of less
+//! than a sector, time.
 
 mod bitmap;
+mod conflicts;
 mod image;
 mod jobs;
+mod monitor;
 mod process;
 mod replies;
 mod requests;
@@ -21,14 +26,8 @@ mod transaction;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use momentlog::core::HypervisorRun;
-use momentlog_qemu::{AskError, EnterError, Hypervisor, Monitor, Request};
-use serde_json::Value;
 
 pub use image::{CLUSTER_LEN, Cluster, ImageFormat, SECTOR_LEN, SimImage, StoredBitmap};
 use image::{Images, ZEROS};
@@ -348,7 +347,7 @@ impl SimHost {
     /// Lets the jobs of a guest end that end by themselves.
     pub fn end_jobs(&self, socket: impl AsRef<Path>) {
         self.machine().with(socket.as_ref(), |process, world| {
-            process.end_all_jobs(world.images)
+            process.end_all_jobs(world.images);
         });
     }
 
@@ -442,6 +441,15 @@ impl Guest {
 }
 
 impl Machine {
+    /// Whether whoever asks is there to do anything else.
+    fn asker_is_there(&self) -> std::io::Result<()> {
+        if self.asker_gone {
+            Err(std::io::Error::other("whoever asks is gone"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn boot(&mut self, config: &SimGuest) -> Result<Process, SimError> {
         self.processes += 1;
         let mut process = Process {
@@ -568,198 +576,5 @@ impl Process {
                 Some((device.id.clone(), top.path.clone()))
             })
             .collect()
-    }
-}
-
-impl Hypervisor for SimHost {
-    /// Time is not simulated: a monitor that another has is waited for, a hypervisor that was stopped is not.
-    fn enter(&self, socket: &Path, wait: Duration) -> Result<Box<dyn Monitor>, EnterError> {
-        let begun = Instant::now();
-        let named = || socket.display().to_string();
-        let mut machine = self.machine();
-        loop {
-            if machine.asker_gone {
-                return Err(EnterError::Io {
-                    socket: named(),
-                    source: io::Error::other("whoever asks is gone"),
-                });
-            }
-            let Some(guest) = machine.guests.get_mut(socket) else {
-                return Err(EnterError::Missing { socket: named() });
-            };
-            let pid = match &guest.power {
-                Power::Off => return Err(EnterError::Missing { socket: named() }),
-                Power::Killed => return Err(EnterError::Dead { socket: named() }),
-                Power::Running(process) => process.pid,
-            };
-            if !guest.held && !guest.hung {
-                guest.held = true;
-                return Ok(Box::new(SimMonitor {
-                    host: self.clone(),
-                    socket: socket.to_owned(),
-                    pid,
-                    wait,
-                    broken: false,
-                }));
-            }
-            let left = wait.saturating_sub(begun.elapsed());
-            if left.is_zero() || guest.hung {
-                return Err(EnterError::Held {
-                    socket: named(),
-                    wait,
-                });
-            }
-            machine = self
-                .0
-                .changed
-                .wait_timeout(machine, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-}
-
-/// The monitor of one run of a guest.
-struct SimMonitor {
-    host: SimHost,
-    socket: PathBuf,
-    pid: u32,
-    wait: Duration,
-    broken: bool,
-}
-
-impl fmt::Debug for SimMonitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimMonitor")
-            .field("socket", &self.socket)
-            .field("pid", &self.pid)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Monitor for SimMonitor {
-    fn run(&self) -> Option<HypervisorRun> {
-        Some(HypervisorRun {
-            pid: self.pid,
-            start: u64::from(self.pid) * 100,
-            boot: [7; 16],
-        })
-    }
-
-    fn ask(&mut self, request: &Request) -> Result<Value, AskError> {
-        let answer = self.asked(request);
-        self.broken |= matches!(&answer, Err(error) if error.leaves_unknown());
-        answer
-    }
-}
-
-impl SimMonitor {
-    fn asked(&self, request: &Request) -> Result<Value, AskError> {
-        let execute = request.execute.as_ref();
-        let closed = || AskError::Closed {
-            execute: execute.to_owned(),
-        };
-        let silent = || AskError::Silent {
-            execute: execute.to_owned(),
-            wait: self.wait,
-        };
-        let mut machine = self.host.machine();
-        if self.broken || machine.asker_gone {
-            return Err(closed());
-        }
-        match machine.guests.get(&self.socket) {
-            Some(guest) if guest.hung => return Err(silent()),
-            Some(guest)
-                if guest
-                    .process()
-                    .is_some_and(|process| process.pid == self.pid) => {}
-            _ => return Err(closed()),
-        }
-        machine.requests += 1;
-        let number = machine.requests;
-        let fault = machine.faults.remove(&number);
-        let done = match fault {
-            Some(QemuFault::Refused) => {
-                return Err(AskError::Refused {
-                    class: "GenericError".to_owned(),
-                    desc: format!("request {number} was told to fail"),
-                });
-            }
-            Some(
-                QemuFault::Killed(Side::Before)
-                | QemuFault::Silent(Side::Before)
-                | QemuFault::Closed(Side::Before)
-                | QemuFault::Gone(Side::Before),
-            ) => Ok(Value::Null),
-            _ => self.done(&mut machine, execute, &request.arguments, fault),
-        };
-        let died = matches!(done, Err(Trouble::Died));
-        if died
-            || matches!(
-                fault,
-                Some(QemuFault::Killed(_) | QemuFault::KilledWithin(_))
-            )
-        {
-            machine.end(&self.socket, false);
-            self.host.0.changed.notify_all();
-            return Err(closed());
-        }
-        match fault {
-            Some(QemuFault::Silent(_)) => {
-                if let Some(guest) = machine.guests.get_mut(&self.socket) {
-                    guest.hung = true;
-                }
-                return Err(silent());
-            }
-            Some(QemuFault::Closed(_)) => return Err(closed()),
-            Some(QemuFault::Gone(_)) => {
-                machine.asker_gone = true;
-                return Err(closed());
-            }
-            _ => {}
-        }
-        if execute == "quit" {
-            machine.end(&self.socket, true);
-            self.host.0.changed.notify_all();
-        }
-        done.map_err(|trouble| match trouble {
-            Trouble::Refused { class, desc } => AskError::Refused {
-                class: class.to_owned(),
-                desc,
-            },
-            Trouble::Died => closed(),
-        })
-    }
-
-    fn done(
-        &self,
-        machine: &mut Machine,
-        execute: &str,
-        arguments: &Value,
-        fault: Option<QemuFault>,
-    ) -> Result<Value, Trouble> {
-        let dies_after = match fault {
-            Some(QemuFault::KilledWithin(actions)) => Some(actions),
-            _ => None,
-        };
-        machine
-            .with(&self.socket, |process, world| {
-                process.request(world, execute, arguments, dies_after)
-            })
-            .unwrap_or(Err(Trouble::Died))
-    }
-}
-
-impl Drop for SimMonitor {
-    fn drop(&mut self) {
-        let mut machine = self.host.machine();
-        if let Some(guest) = machine.guests.get_mut(&self.socket)
-            && guest
-                .process()
-                .is_some_and(|process| process.pid == self.pid)
-        {
-            guest.held = false;
-        }
-        self.host.0.changed.notify_all();
     }
 }

@@ -5,8 +5,8 @@ mod moments;
 use std::sync::Arc;
 
 use crate::{
-    Change, Domain, DomainUuid, Event, HoldTag, Holds, Job, JobId, MomentChange, MomentId,
-    MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, State,
+    Attachment, Change, Domain, DomainUuid, Event, Hold, HoldTag, Holds, Job, JobId, MomentChange,
+    MomentId, MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, State,
 };
 
 /// Why an event does not fit the state. A log that holds one is damaged or forged.
@@ -222,37 +222,47 @@ impl State {
                     return Err(Misfit::JobNotOpen(outcome.job));
                 }
             }
-            Change::HypervisorAttached(attachment) => {
-                if !attachment.is_recordable() {
-                    return Err(Misfit::Attachment(uuid));
-                }
-                self.domain_mut(uuid)?.attachment = Some(attachment.clone());
-            }
+            Change::HypervisorAttached(attachment) => self.attach(uuid, attachment)?,
             Change::HypervisorDetached => {
-                let domain = self.domain_mut(uuid)?;
-                if domain.attachment.take().is_none() {
-                    return Err(Misfit::NotAttached(uuid));
-                }
+                let detached = self.domain_mut(uuid)?.attachment.take();
+                detached.ok_or(Misfit::NotAttached(uuid))?;
             }
-            Change::HoldAdded { id, tag, hold } => {
-                if !hold.is_recordable() {
-                    return Err(Misfit::HoldBy(*id));
-                }
-                let domain = self.domain_mut(uuid)?;
-                if !domain.has_moment(*id) {
-                    return Err(Misfit::NoMoment(*id));
-                }
-                if !domain.holds.add(*id, tag.clone(), hold.clone()) {
-                    let (id, tag) = (*id, tag.clone());
-                    return Err(Misfit::Held { id, tag });
-                }
-            }
+            Change::HoldAdded { id, tag, hold } => self.hold(uuid, *id, tag, hold)?,
             Change::HoldRemoved { id, tag } => {
                 if !self.domain_mut(uuid)?.holds.remove(*id, tag) {
                     let (id, tag) = (*id, tag.clone());
                     return Err(Misfit::NotHeld { id, tag });
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, uuid: DomainUuid, attachment: &Arc<Attachment>) -> Result<(), Misfit> {
+        if !attachment.is_recordable() {
+            return Err(Misfit::Attachment(uuid));
+        }
+        self.domain_mut(uuid)?.attachment = Some(attachment.clone());
+        Ok(())
+    }
+
+    fn hold(
+        &mut self,
+        uuid: DomainUuid,
+        id: MomentId,
+        tag: &HoldTag,
+        hold: &Hold,
+    ) -> Result<(), Misfit> {
+        if !hold.is_recordable() {
+            return Err(Misfit::HoldBy(id));
+        }
+        let domain = self.domain_mut(uuid)?;
+        if !domain.has_moment(id) {
+            return Err(Misfit::NoMoment(id));
+        }
+        if !domain.holds.add(id, tag.clone(), hold.clone()) {
+            let tag = tag.clone();
+            return Err(Misfit::Held { id, tag });
         }
         Ok(())
     }

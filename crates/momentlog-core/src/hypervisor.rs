@@ -50,7 +50,7 @@ pub enum Report {
         reason: u8,
     },
     /// The hypervisor is about to be asked.
-    Begin(BeginJob),
+    Begin(Box<BeginJob>),
     /// An open job has done what it was begun for.
     End {
         /// The job, and what was seen of it.

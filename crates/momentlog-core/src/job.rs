@@ -219,15 +219,18 @@ pub enum EffectKind {
     OverlayAdded,
     /// It is copied, or offered to be copied.
     Copied,
+    /// It is an overlay, and merged into the image below.
+    OverlayMerged,
 }
 
 impl EffectKind {
     /// All kinds, by number.
-    pub const ALL: [EffectKind; 4] = [
+    pub const ALL: [EffectKind; 5] = [
         EffectKind::BitmapAdded,
         EffectKind::BitmapRemoved,
         EffectKind::OverlayAdded,
         EffectKind::Copied,
+        EffectKind::OverlayMerged,
     ];
 
     /// Its number in the log.
@@ -237,6 +240,7 @@ impl EffectKind {
             EffectKind::BitmapRemoved => 2,
             EffectKind::OverlayAdded => 3,
             EffectKind::Copied => 4,
+            EffectKind::OverlayMerged => 5,
         }
     }
 
@@ -415,7 +419,7 @@ mod tests {
             assert_eq!(SettledBy::from_number(by.number()), Some(by));
         }
         assert_eq!(JobKind::from_number(0), None);
-        assert_eq!(EffectKind::from_number(5), None);
+        assert_eq!(EffectKind::from_number(6), None);
     }
 
     #[test]

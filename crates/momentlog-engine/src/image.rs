@@ -156,35 +156,7 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         texts: Vec::new(),
     };
     for domain in state.domains() {
-        let (snapshots, current_snapshot) = domain.snapshots().to_rows();
-        let (checkpoints, current_checkpoint) = domain.checkpoints().to_rows();
-        out.extend(encode_body(&StoredDomain {
-            uuid: *domain.uuid().as_bytes(),
-            name: domain.name(),
-            def: encoder.domain(domain.def()),
-            next_def: domain.next_def().map(|def| encoder.domain(def)),
-            persistent: domain.is_persistent(),
-            power: domain.power().into(),
-            policy: domain.policy().into(),
-            current_snapshot: place(current_snapshot).into(),
-            snapshots: domain.snapshots().len() as u64,
-            current_checkpoint: place(current_checkpoint).into(),
-            checkpoints: domain.checkpoints().len() as u64,
-            jobs: domain.jobs().iter().count() as u64,
-            holds: domain.holds().len() as u64,
-        }));
-        put_list(snapshots, &mut out, |def| {
-            encode_body(&encoder.snapshot(def))
-        });
-        put_list(checkpoints, &mut out, |def| {
-            encode_body(&encoder.checkpoint(def))
-        });
-        for open in domain.jobs().iter() {
-            out.extend(encode_body(&encoder.job(open.id, &open.job)));
-        }
-        for (id, tag, hold) in domain.holds().iter() {
-            out.extend(encode_body(&(id.get(), stored_hold(tag, hold))));
-        }
+        put_domain(domain, &mut encoder, &mut out);
     }
     if !encoder.texts.is_empty() {
         return None;
@@ -221,6 +193,37 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         }
     }
     Some(out)
+}
+
+/// Writes a domain with its lists, open jobs and holds.
+fn put_domain(domain: &Domain, encoder: &mut Encoder<'_>, out: &mut Vec<u8>) {
+    let (snapshots, current_snapshot) = domain.snapshots().to_rows();
+    let (checkpoints, current_checkpoint) = domain.checkpoints().to_rows();
+    out.extend(encode_body(&StoredDomain {
+        uuid: *domain.uuid().as_bytes(),
+        name: domain.name(),
+        def: encoder.domain(domain.def()),
+        next_def: domain.next_def().map(|def| encoder.domain(def)),
+        persistent: domain.is_persistent(),
+        power: domain.power().into(),
+        policy: domain.policy().into(),
+        current_snapshot: place(current_snapshot).into(),
+        snapshots: domain.snapshots().len() as u64,
+        current_checkpoint: place(current_checkpoint).into(),
+        checkpoints: domain.checkpoints().len() as u64,
+        jobs: domain.jobs().iter().count() as u64,
+        holds: domain.holds().len() as u64,
+    }));
+    put_list(snapshots, out, |def| encode_body(&encoder.snapshot(def)));
+    put_list(checkpoints, out, |def| {
+        encode_body(&encoder.checkpoint(def))
+    });
+    for open in domain.jobs().iter() {
+        out.extend(encode_body(&encoder.job(open.id, &open.job)));
+    }
+    for (id, tag, hold) in domain.holds().iter() {
+        out.extend(encode_body(&(id.get(), stored_hold(tag, hold))));
+    }
 }
 
 /// A position in a list, counted from 1; 0 if there is none.
@@ -287,14 +290,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         let (place, text): (TextRef, &str) = decode_first(rest, "text")?;
         dictionary.learn(text.into(), place);
     }
-    let mut attachments = BTreeMap::new();
-    if version >= WITH_ATTACHMENTS {
-        let count: u64 = decode_first(rest, "attachments")?;
-        for _ in 0..count {
-            let (domain, attached): ([u8; 16], Attached<'_>) = decode_first(rest, "attachment")?;
-            attachments.insert(domain, attached.into_attachment()?);
-        }
-    }
+    let mut attachments = decode_attachments(version, rest)?;
     // No text is in a record after this one.
     let seq = Seq::after(Some(head.seq));
     let mut domains = Vec::new();
@@ -358,23 +354,50 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         let (at, facts): (u64, &[u8]) = decode_first(rest, "answer")?;
         ledger.answers.insert(seq_from(at)?, facts.into());
     }
-    if version >= WITH_ATTACHMENTS {
-        let count: u64 = decode_first(rest, "requests of jobs")?;
-        for _ in 0..count {
-            let (job, id): (u64, &str) = decode_first(rest, "request of a job")?;
-            let job = JobId::new(job).filter(|job| {
-                let mut open = ledger.view.state.open_jobs();
-                open.any(|(_, open)| open.id == *job)
-            });
-            let job = job.ok_or(DecodeError::Body("request of a job"))?;
-            ledger.requests.begin(job, id.into());
-        }
-    }
+    decode_open_requests(version, rest, &mut ledger)?;
     if rest.is_empty() {
         Ok(ledger)
     } else {
         Err(ImageError::Trailing)
     }
+}
+
+/// Reads where the hypervisors of domains are asked, by uuid.
+fn decode_attachments(
+    version: u32,
+    rest: &mut &[u8],
+) -> Result<BTreeMap<[u8; 16], Attachment>, ImageError> {
+    let mut attachments = BTreeMap::new();
+    if version >= WITH_ATTACHMENTS {
+        let count: u64 = decode_first(rest, "attachments")?;
+        for _ in 0..count {
+            let (domain, attached): ([u8; 16], Attached<'_>) = decode_first(rest, "attachment")?;
+            attachments.insert(domain, attached.into_attachment()?);
+        }
+    }
+    Ok(attachments)
+}
+
+/// Reads which requests began the open jobs.
+fn decode_open_requests(
+    version: u32,
+    rest: &mut &[u8],
+    ledger: &mut Ledger,
+) -> Result<(), ImageError> {
+    if version < WITH_ATTACHMENTS {
+        return Ok(());
+    }
+    let count: u64 = decode_first(rest, "requests of jobs")?;
+    for _ in 0..count {
+        let (job, id): (u64, &str) = decode_first(rest, "request of a job")?;
+        let job = JobId::new(job).filter(|job| {
+            let mut open = ledger.view.state.open_jobs();
+            open.any(|(_, open)| open.id == *job)
+        });
+        let job = job.ok_or(DecodeError::Body("request of a job"))?;
+        ledger.requests.begin(job, id.into());
+    }
+    Ok(())
 }
 
 fn decode_domain(

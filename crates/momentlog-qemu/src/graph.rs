@@ -48,6 +48,10 @@ pub(crate) struct Image {
 
 /// A bitmap of a node. One of a running job may have no name.
 #[derive(Debug, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is what the hypervisor says of a bitmap"
+)]
 pub(crate) struct NodeBitmap {
     #[serde(default)]
     pub(crate) name: Option<String>,

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bitmaps;
+mod commit;
 mod overlay;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub(crate) struct QemuSession {
     guest: Guest,
     names: Names,
 }
+
+/// The images of each disk, by its target, with the nodes that they are made of.
+type Disks = Vec<(Arc<str>, Vec<Placed>)>;
 
 /// One of the hypervisor's jobs, as `query-jobs` tells it.
 #[derive(Debug, Deserialize)]
@@ -121,7 +125,7 @@ impl QemuSession {
     }
 
     /// The images of each disk of the definition, with the nodes that they are made of.
-    fn placed(&self, graph: &Graph) -> Result<Vec<(Arc<str>, Vec<Placed>)>, Fault> {
+    fn placed(&self, graph: &Graph) -> Result<Disks, Fault> {
         let mut disks = Vec::new();
         for disk in &self.guest.def.disks {
             let placed = match &disk.source {
@@ -235,10 +239,7 @@ impl Session for QemuSession {
             }
             JobKind::CreateSnapshot => self.add_overlays(id, job),
             JobKind::Backup => self.begin_backup(id, job),
-            JobKind::DeleteSnapshot => Err(Fault::refused(
-                ErrorCode::OperationUnsupported,
-                "only the record of a snapshot is deleted",
-            )),
+            JobKind::DeleteSnapshot => self.merge_overlays(id, job),
         }
     }
 

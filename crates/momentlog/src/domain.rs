@@ -4,6 +4,7 @@ mod attach;
 mod backup;
 mod backup_history;
 mod driven;
+mod effects;
 mod moments;
 mod restore;
 

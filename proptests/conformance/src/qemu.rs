@@ -39,7 +39,8 @@ struct Header {
 #[derive(Debug, Deserialize)]
 struct Call {
     n: i64,
-    call: String,
+    #[serde(rename = "call")]
+    function: String,
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
@@ -83,7 +84,8 @@ const IMPROVED: [Improvement; 2] = [
     Improvement {
         rule: "a deletion that is refused because a bitmap is gone changes nothing; libvirt has moved children or deleted some",
         applies: |call, answer| {
-            let is_deletion = call.call == "Delete" && call.kind.as_deref() == Some("checkpoint");
+            let is_deletion =
+                call.function == "Delete" && call.kind.as_deref() == Some("checkpoint");
             let has_changed = call.state.as_ref().is_some_and(|state| state != "same");
             let is_missing = |error: &Error| error.message().contains("not found in backing chain");
             is_deletion
@@ -170,7 +172,7 @@ impl Session {
             ..Options::default()
         };
         let uri = format!("momentlog://{}", dir.join("store").display());
-        let connection = Connection::open_with(&uri, options).map_err(text)?;
+        let connection = Connection::open_with(&uri, options).map_err(said)?;
         let connection = connection.with_drivers([Arc::new(Qemu::default()) as Arc<_>]);
         // As libvirt has it: snapshots beside checkpoints, and any tree of checkpoints.
         let change = SettingsChange {
@@ -181,7 +183,7 @@ impl Session {
             }),
             ..SettingsChange::default()
         };
-        connection.set_settings(change).map_err(text)?;
+        connection.set_settings(change).map_err(said)?;
         Ok(Session {
             clock,
             connection,
@@ -208,11 +210,11 @@ impl Session {
     fn try_to_make(&mut self, call: &Call) -> Result<Result<Value, Error>, String> {
         let zero = |done: Result<(), Error>| Ok(done.map(|()| json!(0)));
         let xml = self.guest.here(call.xml.as_deref().unwrap_or_default());
-        match call.call.as_str() {
+        match call.function.as_str() {
             "DefineXML" => {
-                let defined = self.connection.define_domain_xml(&xml).map_err(text)?;
+                let defined = self.connection.define_domain_xml(&xml).map_err(said)?;
                 let socket = self.guest.socket();
-                defined.attach(Qemu::NAME, &socket, false).map_err(text)?;
+                defined.attach(Qemu::NAME, &socket, false).map_err(said)?;
                 self.domain = Some(defined);
                 Ok(Ok(json!(0)))
             }
@@ -284,7 +286,7 @@ impl Session {
         } else {
             "Checkpoint"
         };
-        let verb = match call.call.as_str() {
+        let verb = match call.function.as_str() {
             "Delete" => "Delete",
             "XMLDesc" => "GetXMLDesc",
             _ => "GetParent",
@@ -365,7 +367,7 @@ impl Session {
         if xml.contains("mode='pull'") {
             return Ok(Ok(json!(0)));
         }
-        while domain.job_info().map_err(text)?.is_some() {
+        while domain.job_info().map_err(said)?.is_some() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut copied = serde_json::Map::new();
@@ -423,7 +425,8 @@ impl Session {
     }
 }
 
-fn text(error: Error) -> String {
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn said(error: Error) -> String {
     error.to_string()
 }
 
@@ -440,7 +443,7 @@ fn compare(
             report.divergences.push(Divergence {
                 trace: trace.to_owned(),
                 call: call.n,
-                function: call.call.clone(),
+                function: call.function.clone(),
                 level,
                 wanted,
                 got,

@@ -1,5 +1,5 @@
-//! The campaigns of `docs/durability.md` in full: `torture kill|crash|fault|tamper|all [--rounds N] [--cases N] [--seed N]`.
-//! `torture qemu-kill`, which is not one of `all`, needs a real QEMU.
+//! The campaigns of `docs/durability.md` in full:
+//! `torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use momentlog_proptests::twin_qemu::compare_with_real;
 use momentlog_proptests::{
     Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, qemu_kill, steps,
     tamper_everywhere,
@@ -17,7 +18,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 const USAGE: &str =
-    "usage: torture kill|crash|fault|tamper|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
+    "usage: torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
 
 /// Longest workload, in commands.
 const COMMANDS_MAX: usize = 12;
@@ -46,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let all = *what == "all";
-    if !all && !["kill", "crash", "fault", "tamper", "qemu-kill"].contains(what) {
+    let known = ["kill", "crash", "fault", "tamper", "qemu", "qemu-kill"];
+    if !all && !known.contains(what) {
         return Err(USAGE.into());
     }
     println!("seed {seed}");
@@ -60,9 +62,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         })?;
         println!("{kills:?} in {:.0?}", begun.elapsed());
-    }
-    if *what == "qemu-kill" {
-        return kill_qemu(rounds, seed);
     }
     if all || *what == "crash" {
         let effort = Effort {
@@ -81,6 +80,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         campaign("fault", seed, cases, &|steps| {
             fail_everywhere(steps, effort)
         });
+    }
+    // These two need QEMU, which not every machine has, so they are not of all.
+    if *what == "qemu-kill" {
+        return kill_qemu(rounds, seed);
+    }
+    if *what == "qemu" {
+        let dir = tempfile::tempdir()?;
+        let begun = Instant::now();
+        let agreed = compare_with_real(dir.path(), seed, rounds)?;
+        println!(
+            "{rounds} steps, 0 differences in {:.0?}\n{agreed:#?}",
+            begun.elapsed()
+        );
     }
     if all || *what == "tamper" {
         let begun = Instant::now();

@@ -22,7 +22,7 @@ pub(super) struct Bitmap {
     pub(super) persistent: bool,
     /// A job, an export or an earlier action of the same transaction has it.
     pub(super) busy: bool,
-    /// It is stored in an image that was opened read-only.
+    /// It is stored and may not be changed, but for being disabled, which is not stored.
     pub(super) read_only: bool,
     /// A killed hypervisor left it: it misses writes, and can only be removed.
     pub(super) inconsistent: bool,
@@ -61,10 +61,10 @@ impl Bitmap {
         }
     }
 
-    /// Returns what is stored of it, if it is stored at all.
+    /// Returns what is to be stored of it, unless it cannot be stored or is stored already.
     pub(super) fn stored(&self) -> Option<StoredBitmap> {
         let name = self.name.clone()?;
-        (self.persistent && !self.inconsistent).then(|| StoredBitmap {
+        (self.persistent && !self.inconsistent && !self.read_only).then(|| StoredBitmap {
             name,
             granularity: self.granularity,
             auto: self.recording,

@@ -130,10 +130,8 @@ impl Job {
         matches!(self.work, Work::Backup { .. }).then_some(reply)
     }
 
-    /// Whether it works on this node.
-    fn holds(&self, node: &str) -> bool {
-        self.end.is_none()
-            && matches!(&self.work, Work::Backup { source, target, .. } if source == node || target == node)
+    pub(super) fn writes_to(&self, node: &str) -> bool {
+        self.end.is_none() && matches!(&self.work, Work::Backup { target, .. } if target == node)
     }
 }
 
@@ -258,16 +256,6 @@ impl Process {
         Ok(())
     }
 
-    fn check_no_job(&self, node: &str) -> Result<(), Trouble> {
-        match self.jobs.iter().find(|job| job.holds(node)) {
-            Some(job) => Err(Trouble::refused(format!(
-                "Node '{node}' is busy: block device is in use by block job: {}",
-                job.kind()
-            ))),
-            None => Ok(()),
-        }
-    }
-
     fn clusters_to_copy(
         &self,
         options: &BackupOptions,
@@ -284,6 +272,10 @@ impl Process {
                 }
             };
         };
+        let bitmap = self
+            .existing(source)?
+            .bitmap(name)
+            .ok_or_else(|| Trouble::refused(format!("Bitmap '{name}' could not be found")))?;
         let mode = options.bitmap_mode.as_deref();
         match (options.sync, mode) {
             (Sync::Incremental, None | Some("on-success")) => {}
@@ -298,13 +290,9 @@ impl Process {
                 ));
             }
         }
-        let bitmap = self
-            .existing(source)?
-            .bitmap(name)
-            .ok_or_else(|| Trouble::refused(format!("Bitmap '{name}' could not be found")))?;
         bitmap.check_free()?;
-        bitmap.check_writable()?;
         bitmap.check_consistent()?;
+        bitmap.check_writable()?;
         Ok(bitmap
             .granules
             .iter()
@@ -541,48 +529,6 @@ impl Process {
         }
         self.jobs.remove(at);
         Ok(())
-    }
-
-    /// Checks that no running job, device or export is in the way of deleting a node.
-    pub(super) fn check_unused(&self, name: &str) -> Result<(), Trouble> {
-        let rooted = self.devices.iter().any(|device| device.root == name)
-            || self.exports.iter().any(|export| export.node == name);
-        if rooted {
-            return Err(Trouble::refused(format!("Node {name} is in use")));
-        }
-        if let Some(user) = self.users(name).find(|user| user.backing() == Some(name)) {
-            return Err(Trouble::refused(format!(
-                "Node '{name}' is busy: node is used as backing hd of '{}'",
-                user.name
-            )));
-        }
-        self.check_no_job(name)?;
-        if self.node(name).is_some_and(|node| !node.owned) {
-            return Err(Trouble::refused(format!(
-                "Node {name} is not owned by the monitor"
-            )));
-        }
-        match self.users(name).next() {
-            Some(_) => Err(Trouble::refused(format!("Block device {name} is in use"))),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn is_job_target(&self, name: &str) -> bool {
-        self.jobs.iter().any(|job| {
-            job.end.is_none() && matches!(&job.work, Work::Backup { target, .. } if target == name)
-        })
-    }
-
-    /// Checks that a node can become the base of an overlay.
-    pub(super) fn check_base(&self, name: &str) -> Result<(), Trouble> {
-        match self.users(name).find(|user| user.backing() == Some(name)) {
-            Some(user) => Err(Trouble::refused(format!(
-                "Node '{name}' is busy: node is used as backing hd of '{}'",
-                user.name
-            ))),
-            None => Ok(()),
-        }
     }
 }
 

@@ -255,49 +255,6 @@ impl Process {
         Ok(node)
     }
 
-    /// Checks that no other image uses this file node.
-    pub(super) fn check_alone(&self, file: &str, node: &str) -> Result<(), Trouble> {
-        let uses =
-            |other: &&Node| matches!(&other.kind, NodeKind::Format { file: f, .. } if f == file);
-        match self.nodes.iter().find(uses) {
-            Some(other) => Err(Trouble::refused(format!(
-                "Permission conflict on node '{file}': permissions 'write, resize' are both required by node '{}' \
-                 (uses node '{file}' as 'file' child) and unshared by node '{node}' (uses node '{file}' as 'file' child).",
-                other.name
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks that the file is not written elsewhere, and not open elsewhere if it is to be written here.
-    fn check_locks(
-        &self,
-        world: &World<'_>,
-        path: &str,
-        format: ImageFormat,
-        read_only: bool,
-    ) -> Result<(), Trouble> {
-        let mut others = world.locked.iter().cloned().chain(self.locks());
-        let in_the_way = |writes: bool| match (read_only, format) {
-            (true, ImageFormat::Raw) => false,
-            (true, ImageFormat::Qcow2) => writes,
-            (false, _) => true,
-        };
-        match others.any(|(other, writes)| other == path && in_the_way(writes)) {
-            true if read_only => Err(Trouble::refused("Failed to get shared \"write\" lock")),
-            true => Err(Trouble::refused("Failed to get \"write\" lock")),
-            false => Ok(()),
-        }
-    }
-
-    /// The images that it has open, and whether it writes them.
-    pub(super) fn locks(&self) -> impl Iterator<Item = (String, bool)> + '_ {
-        self.nodes
-            .iter()
-            .filter(|node| matches!(node.kind, NodeKind::Format { .. }))
-            .map(|node| (node.path.clone(), !node.read_only))
-    }
-
     /// Opens a node read-only or read-write that is open already, and hangs it over another backing node.
     pub(super) fn reopen(
         &mut self,
@@ -318,14 +275,8 @@ impl Process {
             node.flush(image);
             match (node.read_only, read_only) {
                 (false, true) => node.store_bitmaps(image),
-                (true, false) => image.mark_in_use(),
-                (true, true) | (false, false) => {}
-            }
-        }
-        let node = self.node_mut(name).expect("the node was there");
-        if node.read_only != read_only {
-            for bitmap in node.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
-                bitmap.read_only = read_only;
+                (_, false) => node.take_bitmaps(image),
+                (true, true) => {}
             }
         }
         node.read_only = read_only;
@@ -437,6 +388,9 @@ impl Process {
         if end > size || !(offset | length).is_multiple_of(SECTOR_LEN) {
             return Err(Trouble::refused("write failed: Input/output error"));
         }
+        if node.bitmaps.iter().any(|bitmap| bitmap.read_only) {
+            return Err(Trouble::refused("write failed: Operation not permitted"));
+        }
         for cluster in touched(offset, length, CLUSTER_LEN) {
             let mut data = self.read(images, &name, cluster).unwrap_or(ZEROS);
             for (sector, byte) in (cluster * data.len() as u64..).zip(&mut data) {
@@ -476,6 +430,16 @@ impl Process {
             && let Some(image) = images.get_mut(&node.path)
         {
             node.flush(image);
+        }
+    }
+
+    /// Stores what a node has in memory.
+    pub(super) fn store(&mut self, images: &mut Images, name: &str) {
+        if let Some(node) = self.node_mut(name)
+            && let Some(image) = images.get_mut(&node.path)
+        {
+            node.flush(image);
+            node.store_bitmaps(image);
         }
     }
 
@@ -531,11 +495,26 @@ impl Node {
         image.clusters.append(&mut self.pending);
     }
 
-    /// Stores every persistent bitmap. Those that are inconsistent stay in the image as they are.
-    pub(super) fn store_bitmaps(&self, image: &mut SimImage) {
-        for stored in self.bitmaps.iter().filter_map(Bitmap::stored) {
-            image.drop_bitmap(&stored.name);
-            image.bitmaps.push(stored);
+    /// Marks what is stored as in use again, and lets those bitmaps be changed.
+    fn take_bitmaps(&mut self, image: &mut SimImage) {
+        image.mark_in_use();
+        for bitmap in &mut self.bitmaps {
+            bitmap.read_only &= !image
+                .bitmaps
+                .iter()
+                .any(|stored| bitmap.is_named(&stored.name));
+        }
+    }
+
+    /// Stores every persistent bitmap, and lets them no longer be changed. Those that are inconsistent stay in the image as
+    /// they are.
+    pub(super) fn store_bitmaps(&mut self, image: &mut SimImage) {
+        for bitmap in self.bitmaps.iter_mut().filter(|bitmap| bitmap.persistent) {
+            if let Some(stored) = bitmap.stored() {
+                image.drop_bitmap(&stored.name);
+                image.bitmaps.push(stored);
+            }
+            bitmap.read_only = true;
         }
     }
 }

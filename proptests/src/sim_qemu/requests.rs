@@ -281,9 +281,16 @@ impl Process {
             }
             let read_only = args.flag("read-only")?.unwrap_or(false);
             if read_only && self.is_written(&name) {
+                // By then the bitmaps are stored, no longer marked as in use although they are, and those in memory
+                // read-only: the guest's writes fail until the node is reopened read-write.
+                self.store(world.images, &name);
                 return Err(Trouble::refused(format!(
                     "Read-only block node '{name}' cannot support read-write users"
                 )));
+            }
+            let unstored = node.bitmaps.iter().any(|bitmap| bitmap.stored().is_some());
+            if read_only && node.read_only && unstored {
+                return Err(Trouble::refused("No write access"));
             }
             let over = match backing(&args)? {
                 BackingNode::Image => node.backing().map(str::to_owned),
@@ -299,14 +306,6 @@ impl Process {
             self.reopen(world.images, &name, read_only, over);
         }
         Ok(())
-    }
-
-    fn is_written(&self, name: &str) -> bool {
-        let device = self
-            .devices
-            .iter()
-            .any(|device| self.below_filters(&device.root) == name);
-        device || self.is_job_target(name)
     }
 
     fn block_export_add(&mut self, arguments: &Value) -> Result<(), Trouble> {
@@ -413,10 +412,9 @@ impl Process {
         let Some(((pattern, offset), length)) = parsed else {
             return format!("command \"{command}\" not found\r\n");
         };
-        match self.write(world.images, &root, pattern, offset, length) {
-            Ok(()) => String::new(),
-            Err(trouble) => format!("{trouble}\r\n"),
-        }
+        // A failure is printed on the process's own output, and not told here.
+        let _ = self.write(world.images, &root, pattern, offset, length);
+        String::new()
     }
 
     /// The node to which a device writes.

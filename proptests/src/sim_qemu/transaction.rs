@@ -122,7 +122,7 @@ impl Action {
 
     /// Understands the arguments of `transaction`.
     pub(super) fn parse_all(arguments: &Value) -> Result<Vec<Action>, Trouble> {
-        let args = Args::new(arguments, &["actions", "properties"])?;
+        let args = Args::new(arguments, &["actions"])?;
         args.list("actions")?
             .iter()
             .enumerate()
@@ -189,8 +189,8 @@ impl Process {
 
     /// Does actions together. With `dies_after` the process dies when it has prepared that many of them.
     ///
-    /// What a refused transaction leaves all the same: persistent bitmaps that it was to remove are gone from the disk, and
-    /// bitmaps that it was to enable do not record.
+    /// What a refused transaction leaves all the same: persistent bitmaps that it was to remove are gone from the disk, and a
+    /// bitmap that it could not enable does not record. One that is not there to be enabled kills the process.
     ///
     /// # Errors
     ///
@@ -211,12 +211,10 @@ impl Process {
                 Err(Trouble::Died) => return Err(Trouble::Died),
                 Err(refused) => {
                     *self = before;
-                    for enabled in &actions[..at] {
-                        if let Action::Enable { node, name } = enabled
-                            && let Ok(bitmap) = self.named(node, name)
-                        {
-                            bitmap.recording = false;
-                        }
+                    if let Action::Enable { node, name } = action
+                        && let Ok(bitmap) = self.named(node, name)
+                    {
+                        bitmap.recording = false;
                     }
                     return Err(refused);
                 }
@@ -257,7 +255,7 @@ impl Process {
                 bitmap.check_free()?;
                 bitmap.check_writable()?;
                 bitmap.busy = true;
-                let persistent = bitmap.persistent;
+                let persistent = std::mem::take(&mut bitmap.persistent);
                 if let Some(image) = self
                     .node(node)
                     .and_then(|node| world.images.get_mut(&node.path))
@@ -339,10 +337,10 @@ impl Process {
         granularity: Option<u64>,
         persistent: bool,
     ) -> Result<u64, Trouble> {
-        let node = self.existing(name)?;
         if bitmap.is_empty() {
             return Err(Trouble::refused("Bitmap name cannot be empty"));
         }
+        let node = self.existing(name)?;
         let image = world.images.get(&node.path);
         let granularity = granularity
             .unwrap_or_else(|| image.map_or(65536, |image| image.cluster_size.clamp(4096, 65536)));
@@ -421,6 +419,7 @@ impl Process {
         self.existing(base)?;
         self.check_base(base)?;
         let over = self.existing(overlay)?;
+        let overlay_path = over.path.clone();
         let in_use = self.devices.iter().any(|device| device.root == overlay)
             || self.exports.iter().any(|export| export.node == overlay)
             || self.users(overlay).next().is_some()
@@ -441,6 +440,7 @@ impl Process {
                 && below == base
             {
                 overlay.clone_into(below);
+                node.path.clone_from(&overlay_path);
             }
         }
         Ok(())

@@ -289,7 +289,7 @@ impl QemuSession {
     }
 
     /// Cancels one of the hypervisor's jobs, if it runs, and waits for its end; it is dismissed by the sweep.
-    fn cancel(&mut self, name: &str) -> Result<(), Fault> {
+    pub(super) fn cancel(&mut self, name: &str) -> Result<(), Fault> {
         let mut asked = false;
         loop {
             let jobs = self.jobs()?;

@@ -91,6 +91,8 @@ impl QemuSession {
         let graph = self.graph()?;
         let disks = self.placed(&graph)?;
         let mut frozen = Vec::new();
+        let mut actions = Vec::new();
+        let mut witness = None;
         for effect in effects {
             let (_, layers) = disks
                 .iter()
@@ -100,6 +102,10 @@ impl QemuSession {
                 .iter()
                 .position(|found| found.layer.is(&effect.image));
             let place = place.ok_or_else(|| no_image(effect))?;
+            // The effect may have been planned for another run, which called the image otherwise.
+            let node = &layers[place].layer.node;
+            actions.push(remove(node, effect.bitmap.as_deref().unwrap_or_default()));
+            witness = witness.or_else(|| id.map(|id| self.witness(id, node)));
             if layers[place].layer.read_only {
                 let options = [reopen(layers, place, false), reopen(layers, place, true)];
                 if !frozen.contains(&options) {
@@ -110,13 +116,7 @@ impl QemuSession {
         for [writable, _] in &frozen {
             self.ask("blockdev-reopen", writable.clone())?;
         }
-        let mut actions: Vec<Value> = effects
-            .iter()
-            .map(|effect| remove(&effect.node, effect.bitmap.as_deref().unwrap_or_default()))
-            .collect();
-        if let Some((first, id)) = effects.first().zip(id) {
-            actions.push(self.witness(id, &first.node));
-        }
+        actions.extend(witness);
         let mut done = Ok(());
         for actions in actions.chunks(ACTIONS_MAX) {
             done = self.transaction(actions);

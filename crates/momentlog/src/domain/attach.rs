@@ -210,7 +210,7 @@ impl Domain {
             run: entered.run(),
             ..new_job(JobKind::Repair, JobLength::Short, (Call::RECONCILE, 0))
         };
-        let begin = Report::Begin(BeginJob { job, action });
+        let begin = Report::Begin(Box::new(BeginJob { job, action }));
         let outcome = self.record(request, &[begin])?;
         match super::driven::begun(&outcome.events) {
             Some((id, job)) => self.perform(entered, id, &job),

@@ -11,7 +11,8 @@ use momentlog_engine::{Call, Decision};
 use momentlog_xml::{CheckpointRequest, backup_fits, read_backup, read_checkpoint, write_backup};
 
 use super::Domain;
-use super::driven::{LOOK, begun, created_checkpoint, new_job, wanted};
+use super::driven::{LOOK, begun, new_job};
+use super::effects::{created_checkpoint, wanted};
 use crate::driver::{Sight, Tracked, copy_name, plan};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{BackupBeginFlags, BackupXmlFlags};
@@ -67,11 +68,9 @@ impl Domain {
         let name = self.name.clone();
         let guest = self.guest()?.ok_or(Refusal::NotAttached { name })?;
         let call = (Call::BACKUP_BEGIN, flags.bits());
-        let arguments = [xml, checkpoint_xml.unwrap_or_default()];
-        let request = self.request(
-            call,
-            &arguments[..1 + usize::from(checkpoint_xml.is_some())],
-        );
+        let mut arguments = vec![xml];
+        arguments.extend(checkpoint_xml);
+        let request = self.request(call, &arguments);
         let since = Instant::now();
         let wait = self.connection.lock_wait();
         loop {
@@ -84,7 +83,7 @@ impl Domain {
                     job: Job { run, ..begin.job },
                     ..begin
                 };
-                decision.decide_report(self.uuid, &Report::Begin(begin))?;
+                decision.decide_report(self.uuid, &Report::Begin(Box::new(begin)))?;
                 Ok(())
             });
             match decided {
@@ -298,7 +297,8 @@ impl Domain {
             Report::Fail(outcome)
         };
         self.report(Call::ABORT_JOB, &[report])?;
-        entered.sweep_after(self)
+        entered.sweep_after(self);
+        Ok(())
     }
 }
 

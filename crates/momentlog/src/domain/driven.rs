@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use momentlog_core::{
-    Action, BeginJob, Change, Command, DiskEffect, DiskTracking, Domain as DomainState, EffectKind,
-    Event, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
-    MomentKind, OpenJob, Refusal, Report, RunState, Seen, SettledBy, align_disks,
+    Action, BeginJob, Change, Domain as DomainState, EffectKind, Event, HypervisorRun, Job, JobId,
+    JobKind, JobLength, JobOutcome, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
 };
-use momentlog_engine::{Call, Decision, Outcome, Provenance, Request};
+use momentlog_engine::{Call, Outcome, Provenance, Request};
 
 use super::Domain;
-use crate::driver::{Absent, Driver, Fault, Guest, Session, Sight, Tracked, Verdict, plan, settle};
+use super::effects::Effects;
+use crate::driver::{Absent, Driver, Fault, Guest, Session, Sight, Tracked, Verdict, settle};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{CheckpointCreateFlags, CheckpointDeleteFlags, SnapshotCreateFlags};
 use crate::recordable;
@@ -77,13 +77,12 @@ impl Entered {
 
     /// Takes away what belongs to no open job any more, now that the outcome is durable. If that fails, whoever enters next
     /// does it.
-    pub(super) fn sweep_after(&mut self, domain: &Domain) -> Result<()> {
+    pub(super) fn sweep_after(&mut self, domain: &Domain) {
         let view = domain.connection.log.view();
         let open = open_jobs(view.state().domain(domain.uuid));
         if let Some(session) = &mut self.session {
             let _ = session.sweep(&borrowed(&open));
         }
-        Ok(())
     }
 
     pub(super) fn run(&self) -> Option<HypervisorRun> {
@@ -115,13 +114,6 @@ impl From<Fault> for Error {
         };
         Error::new(fault.code, domain, fault.detail)
     }
-}
-
-/// What a decided action does to the hypervisor.
-struct Plan {
-    kind: JobKind,
-    effects: Vec<DiskEffect>,
-    files: Vec<FileToMake>,
 }
 
 impl Domain {
@@ -186,18 +178,18 @@ impl Domain {
         let outcome = self.connection.log.decide(request, &mut |decision| {
             let action = action(self.of(decision.view())?)?;
             let command = self.command(action.clone());
-            let Some(plan) = self.plan(decision, &command, call, sight.as_ref())? else {
+            let Some(effects) = Effects::of(decision, &command, call, sight.as_ref())? else {
                 return recordable::decide(decision, &command);
             };
             recordable::check(decision, &command)?;
             let job = Job {
-                effects: plan.effects,
-                files: plan.files,
+                effects: effects.on_disks,
+                files: effects.files,
                 run,
-                ..new_job(plan.kind, JobLength::Short, call)
+                ..new_job(effects.kind, JobLength::Short, call)
             };
             let action = Some(action);
-            let begin = Report::Begin(BeginJob { job, action });
+            let begin = Report::Begin(Box::new(BeginJob { job, action }));
             decision.decide_report(self.uuid, &begin)?;
             Ok(())
         })?;
@@ -218,7 +210,8 @@ impl Domain {
             Ok(()) => {
                 let seen = seen("hypervisor", "done");
                 self.report(Call::SETTLE, &[ended(id, job, seen, SettledBy::Beginner)])?;
-                entered.sweep_after(self)
+                entered.sweep_after(self);
+                Ok(())
             }
             Err(fault) if fault.leaves_unknown => {
                 // Whether it was done is seen by whoever has the guest next; it may be this call.
@@ -318,13 +311,14 @@ impl Domain {
         let verdict = settle(open, entered.run(), &sight);
         let report = match verdict {
             Verdict::Open => return Ok(()),
-            Verdict::Ended(found) => self.complete(entered, open, found)?,
+            Verdict::Ended(found) => complete(entered, open, found)?,
             Verdict::RollForward(left, seen) => {
                 if let Some(session) = &mut entered.session {
-                    for effect in &left {
-                        let bitmap = effect.bitmap.as_deref().unwrap_or_default();
-                        session.remove_bitmap(&effect.disk, &effect.image, bitmap)?;
-                    }
+                    let rest = Job {
+                        effects: left,
+                        ..(*open.job).clone()
+                    };
+                    session.perform(open.id, &rest)?;
                 }
                 ended(open.id, &open.job, seen, SettledBy::Later)
             }
@@ -358,25 +352,6 @@ impl Domain {
         }
     }
 
-    /// Does what was left to do after the effect of a job that has ended, and returns the report of its end. If that
-    /// cannot be done, its copies are ended, and what it made besides stays.
-    fn complete(&self, entered: &mut Entered, open: &OpenJob, found: Seen) -> Result<Report> {
-        let Some(session) = &mut entered.session else {
-            return Ok(ended(open.id, &open.job, found, SettledBy::Later));
-        };
-        match session.complete(&open.job) {
-            Ok(()) => Ok(ended(open.id, &open.job, found, SettledBy::Later)),
-            Err(fault) if fault.leaves_unknown => Err(fault.into()),
-            Err(fault) => {
-                session.abort(&open.job)?;
-                Ok(Report::End {
-                    outcome: outcome_of(open.id, seen("copies", &fault.detail), SettledBy::Later),
-                    then: None,
-                })
-            }
-        }
-    }
-
     /// Records what a driver reports, under no condition of the caller's.
     pub(super) fn report(&self, call: Call, reports: &[Report]) -> Result<Outcome> {
         let provenance = Provenance {
@@ -404,127 +379,6 @@ impl Domain {
         })
     }
 
-    /// Returns what a command does to the hypervisor; none if it is about records alone.
-    fn plan(
-        &self,
-        decision: &mut Decision<'_>,
-        command: &Command,
-        (_, flags): (Call, u32),
-        sight: Option<&Sight>,
-    ) -> Result<Option<Plan>> {
-        let plan = |kind, effects| {
-            Ok(Some(Plan {
-                kind,
-                effects,
-                files: Vec::new(),
-            }))
-        };
-        let state = decision.state();
-        let domain = state.domain(self.uuid);
-        let domain = domain.ok_or(Refusal::NoDomain { uuid: self.uuid })?;
-        match &command.action {
-            Action::CreateCheckpoint(_) => {
-                let sight = sight.ok_or(Refusal::CheckpointInactive)?;
-                // The images are looked at before the name, as libvirt does.
-                plan::vet_tops(sight, &wanted(domain, command))?;
-                let tracked = created_checkpoint(&state.decide(command)?);
-                let effects = plan::additions(sight, &tracked)?;
-                // A checkpoint that tracks no disk is a record alone.
-                if effects.is_empty() {
-                    return Ok(None);
-                }
-                plan(JobKind::CreateCheckpoint, effects)
-            }
-            Action::RedefineCheckpoint(redefine) => {
-                let flags = CheckpointCreateFlags::from_bits_retain(flags);
-                if flags.contains(CheckpointCreateFlags::REDEFINE_VALIDATE) {
-                    let sight = sight.ok_or(Refusal::Inactive)?;
-                    let _ = state.decide(command)?;
-                    let mut tracked = Tracked::of(&redefine.name, &redefine.def);
-                    // A disk that the domain no longer has is tolerated.
-                    tracked.retain(|tracked| sight.disk(&tracked.disk).is_some());
-                    plan::validate(sight, &tracked)?;
-                }
-                Ok(None)
-            }
-            Action::Delete {
-                kind: MomentKind::Checkpoint,
-                ..
-            } => {
-                let flags = CheckpointDeleteFlags::from_bits_retain(flags);
-                if flags.contains(CheckpointDeleteFlags::METADATA_ONLY) {
-                    return Ok(None);
-                }
-                let events = state.decide(command)?;
-                if sight.is_none() {
-                    return Err(Error::new(
-                        ErrorCode::OperationUnsupported,
-                        ErrorDomain::Test,
-                        "cannot delete checkpoint for inactive domain",
-                    ));
-                }
-                let sight = sight.ok_or(Refusal::Inactive)?;
-                let mut effects = Vec::new();
-                let mut refused = None;
-                // Of several that cannot be deleted, libvirt names the last.
-                for tracked in deleted_checkpoints(domain, &events) {
-                    match plan::removals(sight, &tracked) {
-                        Ok(removals) => effects.extend(removals),
-                        Err(fault) => refused = Some(fault),
-                    }
-                }
-                if let Some(fault) = refused {
-                    return Err(fault.into());
-                }
-                if effects.is_empty() {
-                    return Ok(None);
-                }
-                plan(JobKind::DeleteCheckpoint, effects)
-            }
-            Action::CreateSnapshot(create) => {
-                let Some(sight) = sight else {
-                    if !domain.checkpoints().is_empty() {
-                        return Err(Error::new(
-                            ErrorCode::OperationUnsupported,
-                            ErrorDomain::Test,
-                            "cannot perform block operations while checkpoint exists",
-                        ));
-                    }
-                    return Err(unsupported(
-                        "a snapshot of an attached guest that is off is not made",
-                    ));
-                };
-                if !create.disk_only {
-                    return Err(unsupported(
-                        "of an attached guest, only snapshots of its disks are made (DISK_ONLY)",
-                    ));
-                }
-                let flags = SnapshotCreateFlags::from_bits_retain(flags);
-                let reuse = flags.contains(SnapshotCreateFlags::REUSE_EXT);
-                let events = state.decide(command)?;
-                let mut planned = Plan {
-                    kind: JobKind::CreateSnapshot,
-                    effects: Vec::new(),
-                    files: Vec::new(),
-                };
-                for event in &events {
-                    if let Change::Snapshot(MomentChange::Created { def, .. }) = &event.change {
-                        (planned.effects, planned.files) = plan::overlays(sight, def, reuse)?;
-                    }
-                }
-                Ok(Some(planned))
-            }
-            Action::Revert { .. } => Err(unsupported("an attached guest is not reverted")),
-            Action::Delete {
-                kind: MomentKind::Snapshot,
-                ..
-            } if flags & 2 == 0 => Err(unsupported(
-                "of an attached guest, only the record of a snapshot is deleted (METADATA_ONLY)",
-            )),
-            _ => Ok(None),
-        }
-    }
-
     /// Returns how many bytes of each disk were written since a checkpoint was made, by target; a disk whose bitmap is lost has
     /// none.
     pub(crate) fn measure(&self, tracked: &[Tracked]) -> Result<Option<BTreeMap<Arc<str>, u64>>> {
@@ -545,6 +399,25 @@ impl Domain {
             sizes.extend(size.map(|size| (disk.clone(), *size)));
         }
         Ok(Some(sizes))
+    }
+}
+
+/// Does what was left to do after the effect of a job that has ended, and returns the report of its end. If that
+/// cannot be done, its copies are ended, and what it made besides stays.
+fn complete(entered: &mut Entered, open: &OpenJob, found: Seen) -> Result<Report> {
+    let Some(session) = &mut entered.session else {
+        return Ok(ended(open.id, &open.job, found, SettledBy::Later));
+    };
+    match session.complete(&open.job) {
+        Ok(()) => Ok(ended(open.id, &open.job, found, SettledBy::Later)),
+        Err(fault) if fault.leaves_unknown => Err(fault.into()),
+        Err(fault) => {
+            session.abort(&open.job)?;
+            Ok(Report::End {
+                outcome: outcome_of(open.id, seen("copies", &fault.detail), SettledBy::Later),
+                then: None,
+            })
+        }
     }
 }
 
@@ -569,10 +442,6 @@ fn needs_guest((call, flags): (Call, u32)) -> bool {
     }
 }
 
-fn unsupported(why: &str) -> Error {
-    Error::new(ErrorCode::OperationUnsupported, ErrorDomain::Test, why)
-}
-
 /// A job of this kind that does nothing yet.
 pub(super) fn new_job(kind: JobKind, length: JobLength, (call, flags): (Call, u32)) -> Job {
     Job {
@@ -588,45 +457,6 @@ pub(super) fn new_job(kind: JobKind, length: JobLength, (call, flags): (Call, u3
         files: Vec::new(),
         run: None,
     }
-}
-
-/// What a new checkpoint is to track, if its disks are those of the domain.
-pub(super) fn wanted(domain: &DomainState, command: &Command) -> Vec<Tracked> {
-    let Action::CreateCheckpoint(create) = &command.action else {
-        return Vec::new();
-    };
-    let aligned = align_disks(&create.disks, domain.def()).unwrap_or_default();
-    let tracked = aligned
-        .into_iter()
-        .filter(|disk| disk.tracking != DiskTracking::No);
-    let tracked = tracked.map(|disk| Tracked {
-        disk: disk.name,
-        bitmap: "".into(),
-    });
-    tracked.collect()
-}
-
-/// What a new checkpoint tracks.
-pub(super) fn created_checkpoint(events: &[Event]) -> Vec<Tracked> {
-    let tracked = events.iter().filter_map(|event| match &event.change {
-        Change::Checkpoint(MomentChange::Created { name, def, .. }) => Some(Tracked::of(name, def)),
-        _ => None,
-    });
-    tracked.flatten().collect()
-}
-
-/// What each checkpoint tracks that a deletion removes.
-fn deleted_checkpoints(domain: &DomainState, events: &[Event]) -> Vec<Vec<Tracked>> {
-    let list = domain.checkpoints();
-    let mut tracked = Vec::new();
-    for event in events {
-        if let Change::Checkpoint(MomentChange::Deleted { removed, .. }) = &event.change {
-            let gone = list.walk(momentlog_core::Scope::All);
-            let gone = gone.filter(|moment| removed.contains(moment.id));
-            tracked.extend(gone.map(|moment| Tracked::of(moment.name, moment.def)));
-        }
-    }
-    tracked
 }
 
 /// The job that a record begins.

@@ -181,7 +181,7 @@ impl Domain {
         })?;
         let create = self.new_snapshot(request, flags);
         let call = (Call::EXECUTE, flags.bits());
-        let outcome = self.execute_typed(call, Action::CreateSnapshot(create))?;
+        let outcome = self.execute_typed(call, &Action::CreateSnapshot(create))?;
         Ok(self.snapshot_handle(name_of(&outcome, None)))
     }
 
@@ -200,12 +200,12 @@ impl Domain {
             }
         })?;
         let create = self.new_checkpoint(request);
-        let outcome = self.execute_typed((Call::EXECUTE, 0), Action::CreateCheckpoint(create))?;
+        let outcome = self.execute_typed((Call::EXECUTE, 0), &Action::CreateCheckpoint(create))?;
         Ok(self.checkpoint_handle(name_of(&outcome, None)))
     }
 
     /// Executes a typed command about this domain; what it does to the hypervisor of an attached domain is done, too.
-    fn execute_typed(&self, call: (Call, u32), action: Action) -> Result<Outcome> {
+    fn execute_typed(&self, call: (Call, u32), action: &Action) -> Result<Outcome> {
         let command = self.command(action.clone());
         if self.guest()?.is_none() {
             return self.connection.execute_as(call, &command);

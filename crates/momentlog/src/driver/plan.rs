@@ -141,6 +141,34 @@ pub(crate) fn overlays(
     Ok((effects, files))
 }
 
+/// The overlays that the deletion of a snapshot merges into the images below: those that the disks write to now. One that is
+/// merged already is passed over.
+pub(crate) fn merges(sight: &Sight, def: &SnapshotDef) -> Result<Vec<DiskEffect>, Fault> {
+    let mut effects = Vec::new();
+    for disk in &def.disks {
+        let (Some(DiskLocation::External), Some(file)) = (disk.location, &disk.source) else {
+            continue;
+        };
+        let layers = sight.disk(&disk.name).map_or(&[][..], |disk| &disk.layers);
+        match layers.iter().position(|layer| layer.is(file)) {
+            None => {}
+            Some(0) if layers.len() > 1 => effects.push(DiskEffect {
+                kind: EffectKind::OverlayMerged,
+                file: Some(layers[1].image.clone()),
+                ..on(&disk.name, &layers[0])
+            }),
+            Some(_) => {
+                let name = &disk.name;
+                let detail = format!(
+                    "disk '{name}' does not write to '{file}': only the newest overlay is merged"
+                );
+                return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
+            }
+        }
+    }
+    Ok(effects)
+}
+
 /// The top image of a disk.
 pub(crate) fn top<'a>(sight: &'a Sight, disk: &str) -> Result<&'a Layer, Fault> {
     let found = sight.disk(disk).and_then(|disk| disk.layers.first());

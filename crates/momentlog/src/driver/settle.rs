@@ -35,11 +35,16 @@ pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) 
         let witnessed = sight.witnesses.contains(&open.id)
             || copy_names(&job.effects).any(|name| sight.copies.contains_key(name));
         let seen = seen([("witness", if witnessed { "there" } else { "not there" })]);
-        return if witnessed {
-            Verdict::Ended(seen)
-        } else {
-            Verdict::Failed(seen)
-        };
+        if witnessed {
+            return Verdict::Ended(seen);
+        }
+        // Deletions that take several steps may have come half way.
+        if !matches!(
+            job.kind,
+            JobKind::DeleteCheckpoint | JobKind::DeleteSnapshot | JobKind::Repair
+        ) {
+            return Verdict::Failed(seen);
+        }
     }
     match job.kind {
         JobKind::CreateCheckpoint => {
@@ -71,36 +76,44 @@ pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) 
                 Verdict::RollForward(left, seen)
             }
         }
-        JobKind::CreateSnapshot | JobKind::DeleteSnapshot => {
-            let overlays: Vec<&DiskEffect> = of(&job.effects, EffectKind::OverlayAdded).collect();
-            let on_top = |effect: &&DiskEffect| {
-                let layers = sight
-                    .disk(&effect.disk)
-                    .map_or(&[][..], |disk| &disk.layers);
-                let is_file = |file: &Arc<str>| layers.iter().any(|layer| layer.is(file));
-                effect.file.as_ref().is_some_and(is_file)
-            };
-            let pairs = overlays.iter().map(|effect| {
-                let found = if on_top(effect) {
-                    "has the overlay"
-                } else {
-                    "has no overlay"
-                };
-                (&*effect.disk, found)
-            });
-            let seen = seen(pairs);
-            if !overlays.is_empty() && overlays.iter().all(on_top) {
-                Verdict::Ended(seen)
-            } else {
-                Verdict::Failed(seen)
-            }
-        }
+        JobKind::CreateSnapshot => overlays(&job.effects, EffectKind::OverlayAdded, sight),
+        JobKind::DeleteSnapshot => overlays(&job.effects, EffectKind::OverlayMerged, sight),
         JobKind::Backup => {
             let added: Vec<&DiskEffect> = of(&job.effects, EffectKind::BitmapAdded).collect();
             // The copies died with the hypervisor; its checkpoint may have come through.
             let seen = bitmaps(added.into_iter(), sight);
             Verdict::Failed(seen)
         }
+    }
+}
+
+/// What has become of overlays that were to be added, or merged: all are, or the job has failed. Each that is merged is
+/// passed over when it is tried once more.
+fn overlays(effects: &[DiskEffect], kind: EffectKind, sight: &Sight) -> Verdict {
+    let overlays: Vec<&DiskEffect> = of(effects, kind).collect();
+    let is_there = |effect: &DiskEffect| {
+        let file = match kind {
+            EffectKind::OverlayAdded => effect.file.as_deref(),
+            _ => Some(&*effect.image),
+        };
+        let layers = sight.disk(&effect.disk);
+        let layers = layers.map_or(&[][..], |disk| &disk.layers);
+        file.is_some_and(|file| layers.iter().any(|layer| layer.is(file)))
+    };
+    let is_done = |effect: &&DiskEffect| is_there(effect) == (kind == EffectKind::OverlayAdded);
+    let pairs = overlays.iter().map(|effect| {
+        let found = if is_there(effect) {
+            "has the overlay"
+        } else {
+            "has no overlay"
+        };
+        (&*effect.disk, found)
+    });
+    let seen = seen(pairs);
+    if !overlays.is_empty() && overlays.iter().all(is_done) {
+        Verdict::Ended(seen)
+    } else {
+        Verdict::Failed(seen)
     }
 }
 

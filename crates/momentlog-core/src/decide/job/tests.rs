@@ -111,10 +111,10 @@ fn job(kind: JobKind, length: JobLength) -> Job {
 }
 
 fn begin(kind: JobKind, length: JobLength, action: Option<Action>) -> Report {
-    Report::Begin(BeginJob {
+    Report::Begin(Box::new(BeginJob {
         job: job(kind, length),
         action,
-    })
+    }))
 }
 
 fn outcome(number: u64) -> JobOutcome {

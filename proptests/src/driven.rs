@@ -1,0 +1,546 @@
+//! Crashes between the log and the hypervisor: every request and every change of the log, on either side.
+//!
+//! A workload of checkpoints, backups and snapshots is played on a simulated disk and a simulated host. It is played once
+//! more for each request to the hypervisor, and for each change of the log, with a fault there: this process is gone, the
+//! hypervisor is, or both. Then the store is opened again, the guest is entered, and log and hypervisor must agree, or every
+//! difference be named, and ended by the steps that are proposed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use momentlog::driver::{DiskState, Reconciled, Step as Repair};
+use momentlog::store::FileStore;
+use momentlog::{
+    BackupBeginFlags, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags,
+    Connection, Domain, ManualClock, Options, SnapshotCreateFlags, SnapshotDeleteFlags,
+};
+use momentlog_qemu::Qemu;
+
+use crate::crash::Counter;
+use crate::sim_disk::SimDisk;
+use crate::sim_qemu::{
+    CLUSTER_LEN, Content, QemuFault, Side, SimGuest, SimGuestDisk, SimHost, SimImage, Tops,
+};
+
+const SOCKET: &str = "/run/vm.qmp";
+const DISKS: [&str; 2] = ["vda", "vdb"];
+const SIZE: u64 = 1 << 20;
+
+/// How often a job that has ended is asked for before it must be settled.
+const LOOKS_MAX: usize = 50;
+
+/// One step of a workload. Moments are named by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrivenStep {
+    /// The guest writes to a cluster of a disk.
+    Write {
+        /// The disk, 0 or 1.
+        disk: usize,
+        /// The cluster.
+        cluster: u64,
+    },
+    /// A checkpoint is made.
+    Checkpoint(u8),
+    /// A checkpoint is deleted.
+    Delete(u8),
+    /// An external snapshot is made.
+    Snapshot(u8),
+    /// The record of a snapshot is deleted.
+    Forget(u8),
+    /// A push backup is made, and waited for.
+    Push {
+        /// The checkpoint since which is copied; all is without one.
+        since: Option<u8>,
+        /// The checkpoint that is made with it.
+        checkpoint: Option<u8>,
+    },
+    /// A pull backup is begun.
+    Pull {
+        /// The checkpoint since which is offered.
+        since: Option<u8>,
+    },
+    /// The job is aborted.
+    Abort,
+}
+
+/// What a run of the suite has tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Driven {
+    /// Points at which something failed.
+    pub points: u64,
+    /// Checkpoints that were acknowledged, and were found.
+    pub kept: u64,
+    /// Differences that were named, and ended.
+    pub repaired: u64,
+    /// Backups that were recorded as done, and compared.
+    pub backups: u64,
+}
+
+impl std::ops::AddAssign for Driven {
+    fn add_assign(&mut self, other: Driven) {
+        self.points += other.points;
+        self.kept += other.kept;
+        self.repaired += other.repaired;
+        self.backups += other.backups;
+    }
+}
+
+/// A workload of one of everything.
+pub fn one_of_each_driven() -> Vec<DrivenStep> {
+    use DrivenStep::{Abort, Checkpoint, Delete, Forget, Pull, Push, Snapshot, Write};
+    vec![
+        Write {
+            disk: 0,
+            cluster: 1,
+        },
+        Checkpoint(1),
+        Push {
+            since: None,
+            checkpoint: Some(2),
+        },
+        Write {
+            disk: 1,
+            cluster: 3,
+        },
+        Push {
+            since: Some(2),
+            checkpoint: Some(3),
+        },
+        Snapshot(1),
+        Write {
+            disk: 0,
+            cluster: 4,
+        },
+        Checkpoint(4),
+        Delete(1),
+        Pull { since: Some(3) },
+        Checkpoint(5),
+        Abort,
+        Forget(1),
+        Push {
+            since: Some(4),
+            checkpoint: None,
+        },
+        Delete(4),
+    ]
+}
+
+/// The log, the host, and what is known of what was asked.
+struct World {
+    log: SimDisk,
+    host: SimHost,
+    /// Checkpoints that were acknowledged, and those of which it is not known.
+    made: BTreeSet<String>,
+    doubtful: BTreeSet<String>,
+    /// What the guest had on its disks when a backup began, by target.
+    copied: BTreeMap<String, Copied>,
+    /// What it had when a checkpoint was made.
+    at: BTreeMap<String, [Content; 2]>,
+    files: u32,
+}
+
+#[derive(Clone)]
+struct Copied {
+    now: Content,
+    since: Option<Content>,
+}
+
+fn device(disk: usize) -> String {
+    format!("/machine/peripheral/{}/virtio-backend", DISKS[disk])
+}
+
+fn named(kind: char, number: u8) -> String {
+    format!("{kind}{number}")
+}
+
+impl World {
+    fn new() -> World {
+        let host = SimHost::new();
+        let mut disks = Vec::new();
+        for (number, target) in DISKS.iter().enumerate() {
+            let image = format!("/images/{target}.qcow2");
+            host.put_image(&image, SimImage::qcow2(SIZE));
+            disks.push(SimGuestDisk::new(device(number), *target, image));
+        }
+        let config = SimGuest {
+            disks,
+            ..SimGuest::default()
+        };
+        host.start(SOCKET, config).expect("a guest starts");
+        let world = World {
+            log: SimDisk::new("store"),
+            host,
+            made: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            copied: BTreeMap::new(),
+            at: BTreeMap::new(),
+            files: 0,
+        };
+        let connection = world.connection();
+        let disks: String = DISKS
+            .iter()
+            .map(|target| {
+                format!(
+                    "<disk type='file'><driver type='qcow2'/><source file='/images/{target}.qcow2'/><target dev='{target}'/></disk>"
+                )
+            })
+            .collect();
+        let xml = format!(
+            "<domain type='qemu'><name>vm</name><memory>8192</memory><os><type>hvm</type></os><devices>{disks}</devices></domain>"
+        );
+        let domain = connection
+            .define_domain_xml(&xml)
+            .expect("a domain is defined");
+        let policy = momentlog::core::Policy::NONE;
+        connection
+            .set_policy(domain.uuid(), policy)
+            .expect("rules are set");
+        domain
+            .attach(Qemu::NAME, SOCKET, false)
+            .expect("a guest is attached");
+        world
+    }
+
+    /// Opens the log as it is, and asks the hypervisors of this host.
+    fn connection(&self) -> Connection {
+        let store = FileStore::over(Arc::new(self.log.clone()));
+        let options = Options {
+            clock: Arc::new(ManualClock::at_second(1_000)),
+            entropy: Arc::new(Counter::default()),
+            lock_wait: Duration::from_millis(100),
+            ..Options::default()
+        };
+        let qemu = Qemu::over(Arc::new(self.host.clone()));
+        Connection::over(Box::new(store), options).with_drivers([Arc::new(qemu) as Arc<_>])
+    }
+
+    fn content(&self) -> Option<[Content; 2]> {
+        let first = self.host.read(SOCKET, &device(0))?;
+        Some([first, self.host.read(SOCKET, &device(1))?])
+    }
+
+    fn play(&mut self, steps: &[DrivenStep]) {
+        let connection = self.connection();
+        let Ok(domain) = connection.lookup_domain_by_name("vm") else {
+            return;
+        };
+        for (number, step) in steps.iter().enumerate() {
+            self.step(&domain, number, *step);
+        }
+    }
+
+    fn step(&mut self, domain: &Domain, number: usize, step: DrivenStep) {
+        match step {
+            DrivenStep::Write { disk, cluster } => {
+                let pattern = u8::try_from(number + 1).unwrap_or(u8::MAX);
+                let at = cluster * CLUSTER_LEN;
+                // A guest whose hypervisor is dead writes nothing.
+                let _ = self
+                    .host
+                    .write(SOCKET, &device(disk), pattern, at, CLUSTER_LEN);
+            }
+            DrivenStep::Checkpoint(number) => {
+                let name = named('c', number);
+                let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
+                let content = self.content();
+                let made = domain.checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE);
+                self.at
+                    .extend(content.map(|content| (name.clone(), content)));
+                self.note(name, made.is_ok());
+            }
+            DrivenStep::Delete(number) => {
+                let name = named('c', number);
+                if let Ok(found) = domain.checkpoint_lookup_by_name(&name) {
+                    let deleted = found.delete(CheckpointDeleteFlags::NONE);
+                    self.made.remove(&name);
+                    if deleted.is_err() {
+                        self.doubtful.insert(name);
+                    }
+                }
+            }
+            DrivenStep::Snapshot(number) => {
+                let name = named('s', number);
+                let disks: String = DISKS
+                    .iter()
+                    .map(|disk| {
+                        format!(
+                            "<disk name='{disk}' snapshot='external'><source file='/images/{name}-{disk}'/></disk>"
+                        )
+                    })
+                    .collect();
+                let xml = format!(
+                    "<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>"
+                );
+                let _ = domain.snapshot_create_xml(&xml, SnapshotCreateFlags::DISK_ONLY);
+            }
+            DrivenStep::Forget(number) => {
+                if let Ok(found) = domain.snapshot_lookup_by_name(&named('s', number)) {
+                    let _ = found.delete(SnapshotDeleteFlags::METADATA_ONLY);
+                }
+            }
+            DrivenStep::Push { since, checkpoint } => self.push(domain, since, checkpoint),
+            DrivenStep::Pull { since } => {
+                let since = since_xml(since);
+                let disks = self.disks_xml("scratch", None);
+                let xml = format!(
+                    "<domainbackup mode='pull'>{since}<server transport='unix' socket='/run/nbd'/><disks>{disks}</disks></domainbackup>"
+                );
+                let _ = domain.backup_begin(&xml, None, BackupBeginFlags::NONE);
+            }
+            DrivenStep::Abort => {
+                let _ = domain.abort_job();
+            }
+        }
+    }
+
+    fn push(&mut self, domain: &Domain, since: Option<u8>, checkpoint: Option<u8>) {
+        let content = self.content();
+        let disks = self.disks_xml("target", content.clone().map(|now| (now, since)));
+        let xml = format!(
+            "<domainbackup>{}<disks>{disks}</disks></domainbackup>",
+            since_xml(since)
+        );
+        let name = checkpoint.map(|number| named('c', number));
+        let made = name
+            .as_ref()
+            .map(|name| format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>"));
+        let begun = domain.backup_begin(&xml, made.as_deref(), BackupBeginFlags::NONE);
+        if let Some(name) = name {
+            self.at
+                .extend(content.map(|content| (name.clone(), content)));
+            self.note(name, begun.is_ok());
+        }
+        for _ in 0..LOOKS_MAX {
+            match domain.job_info() {
+                Ok(Some(_)) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn note(&mut self, name: String, is_made: bool) {
+        if is_made {
+            self.made.insert(name);
+        } else {
+            self.doubtful.insert(name);
+        }
+    }
+
+    /// The disks of a backup, each to a file of its own; `content` is what they hold, and since when it is copied.
+    fn disks_xml(&mut self, tag: &str, content: Option<([Content; 2], Option<u8>)>) -> String {
+        self.files += 1;
+        let mut xml = String::new();
+        for (number, disk) in DISKS.iter().enumerate() {
+            let file = format!("/images/{tag}{}-{disk}", self.files);
+            xml += &format!(
+                "<disk name='{disk}' type='file'><{tag} file='{file}'/><driver type='qcow2'/></disk>"
+            );
+            if let Some((now, since)) = &content {
+                let since = since.map(|since| {
+                    let at = self.at.get(&named('c', since));
+                    at.map(|at| at[number].clone()).unwrap_or_default()
+                });
+                let now = now[number].clone();
+                self.copied.insert(file, Copied { now, since });
+            }
+        }
+        xml
+    }
+
+    /// Opens the store again, brings back what is dead, and checks what log and hypervisor say of each other.
+    fn recover(&self, hypervisor_died: bool, tally: &mut Driven) {
+        self.host.come_back();
+        self.host.thaw(SOCKET);
+        let died = hypervisor_died || !self.host.runs(SOCKET);
+        if died {
+            self.host.kill(SOCKET);
+            self.host
+                .restart(SOCKET, Tops::Newest)
+                .expect("the guest starts again");
+        }
+        let world = World {
+            log: self.log.killed(),
+            host: self.host.clone(),
+            made: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            copied: BTreeMap::new(),
+            at: BTreeMap::new(),
+            files: 0,
+        };
+        let connection = world.connection();
+        let domain = connection
+            .lookup_domain_by_name("vm")
+            .expect("the domain is there");
+        domain.look().expect("the guest is entered");
+        for looks in 0.. {
+            match domain.job_info().expect("jobs are told") {
+                Some(info) if info.pull => domain.abort_job().expect("a pull backup is ended"),
+                Some(_) => assert!(looks < LOOKS_MAX, "a push backup goes on for ever"),
+                None => break,
+            }
+        }
+        let found = domain.reconcile().expect("they are compared");
+        assert!(found.jobs.is_empty(), "{found:?}");
+        let listed = domain
+            .list_all_checkpoints(CheckpointListFlags::NONE)
+            .expect("they are listed");
+        let listed: BTreeSet<String> = listed
+            .iter()
+            .map(|found| found.name().to_string())
+            .collect();
+        for name in self.made.difference(&self.doubtful) {
+            assert!(
+                listed.contains(name),
+                "{name} was acknowledged, and is lost"
+            );
+            tally.kept += 1;
+        }
+        for name in &listed {
+            let known = self.made.contains(name) || self.doubtful.contains(name);
+            assert!(known, "{name} was never asked for");
+        }
+        self.compare_backups(&domain, tally);
+        if !died {
+            assert!(found.agrees(), "nothing died but a caller: {found:?}");
+        }
+        repair(&domain, found, tally);
+    }
+
+    /// Compares what is recorded as copied with what the guest had then.
+    fn compare_backups(&self, domain: &Domain, tally: &mut Driven) {
+        for backup in domain.backups().expect("they are read") {
+            if !backup.is_done() {
+                continue;
+            }
+            for disk in &backup.disks {
+                let copied = &self.copied[&disk.file];
+                let image = self.host.image(&disk.file).expect("a target is there");
+                match &copied.since {
+                    None => assert_eq!(self.host.read_disk(&disk.file), copied.now, "{backup:?}"),
+                    Some(since) => {
+                        for (at, data) in &copied.now {
+                            if since.get(at) != Some(data) {
+                                assert_eq!(image.clusters.get(at), Some(data), "{backup:?}");
+                            }
+                        }
+                        for (at, data) in &image.clusters {
+                            assert_eq!(copied.now.get(at), Some(data), "{backup:?}");
+                        }
+                    }
+                }
+            }
+            tally.backups += 1;
+        }
+    }
+}
+
+/// Takes the steps that are proposed, each after a new look, until nothing differs.
+fn repair(domain: &Domain, mut found: Reconciled, tally: &mut Driven) {
+    for _ in 0..LOOKS_MAX {
+        let Some(step) = found.plan.first().cloned() else {
+            break;
+        };
+        domain
+            .repair(&step)
+            .unwrap_or_else(|error| panic!("{step:?}: {error}"));
+        if !matches!(
+            step,
+            Repair::DropCheckpoint {
+                why: DiskState::Lost,
+                ..
+            }
+        ) {
+            tally.repaired += 1;
+        }
+        found = domain.reconcile().expect("they are compared");
+    }
+    assert!(found.agrees(), "{found:?}");
+}
+
+fn since_xml(since: Option<u8>) -> String {
+    since.map_or_else(String::new, |since| {
+        format!("<incremental>{}</incremental>", named('c', since))
+    })
+}
+
+/// How one run ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// A request to the hypervisor fails so.
+    Request(u64, QemuFault),
+    /// As before, and the hypervisor dies with the caller.
+    Both(u64, Side),
+    /// The machine of the log stops before this change of it.
+    Log(u64),
+    /// As before, and the hypervisor dies with it.
+    LogAndHypervisor(u64),
+}
+
+/// Plays a workload again and again, and lets something fail at each request and at each change of the log.
+///
+/// # Panics
+///
+/// If log and hypervisor do not agree afterwards, and what differs is not named or cannot be ended.
+pub fn drive_everywhere(steps: &[DrivenStep]) -> Driven {
+    let mut world = World::new();
+    let (first, changes) = (world.host.requests() + 1, world.log.changes());
+    world.play(steps);
+    let mut tally = Driven::default();
+    world.recover(false, &mut tally);
+    let mut whole = World::new();
+    whole.play(steps);
+    let (last, all) = (whole.host.requests(), whole.log.changes());
+    let mut endings = Vec::new();
+    for request in first..=last {
+        let faults = [
+            QemuFault::Refused,
+            QemuFault::Killed(Side::Before),
+            QemuFault::Killed(Side::After),
+            QemuFault::KilledWithin(1),
+            QemuFault::Closed(Side::Before),
+            QemuFault::Closed(Side::After),
+            QemuFault::Silent(Side::Before),
+            QemuFault::Silent(Side::After),
+            QemuFault::Gone(Side::Before),
+            QemuFault::Gone(Side::After),
+        ];
+        endings.extend(faults.map(|fault| Ending::Request(request, fault)));
+        endings.extend([Side::Before, Side::After].map(|side| Ending::Both(request, side)));
+    }
+    for change in changes..all {
+        endings.push(Ending::Log(change));
+        endings.push(Ending::LogAndHypervisor(change));
+    }
+    for ending in endings {
+        let _context = Context(|| format!("{ending:?} of {steps:?}"));
+        let mut world = World::new();
+        match ending {
+            Ending::Request(request, fault) => world.host.fault_at(request, fault),
+            Ending::Both(request, side) => {
+                world.host.fault_at(request, QemuFault::Gone(side));
+            }
+            Ending::Log(change) | Ending::LogAndHypervisor(change) => world.log.stop_at(change),
+        }
+        world.play(steps);
+        let both = matches!(ending, Ending::Both(..) | Ending::LogAndHypervisor(_));
+        world.recover(both, &mut tally);
+        tally.points += 1;
+    }
+    tally
+}
+
+/// Says where it happened, if a check fails.
+struct Context<F: Fn() -> String>(F);
+
+impl<F: Fn() -> String> Drop for Context<F> {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a check that fails is told on the way out"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", (self.0)());
+        }
+    }
+}

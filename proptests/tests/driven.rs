@@ -1,0 +1,14 @@
+//! Crashes between the log and the hypervisor, at every request and at every change of the log.
+#![expect(clippy::print_stdout, reason = "the counts are the result")]
+
+use momentlog_proptests::{drive_everywhere, one_of_each_driven};
+
+#[test]
+fn log_and_hypervisor_agree_or_what_differs_is_named_wherever_one_of_them_dies() {
+    let tally = drive_everywhere(&one_of_each_driven());
+    assert!(
+        tally.points > 1000 && tally.kept > 1000 && tally.backups > 500 && tally.repaired > 50,
+        "{tally:?}"
+    );
+    println!("{tally:?}");
+}
