@@ -34,6 +34,9 @@ const CLOSED_MAX: usize = 10;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The id of the first request, which negotiates.
+const FIRST_ID: u64 = 1;
+
 /// Leads to the monitors of running QEMUs by their sockets, with the bounds that hold for what they answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QmpSockets {
@@ -118,7 +121,7 @@ impl QmpSockets {
             connection,
             version,
             bounds: *self,
-            next_id: 1,
+            next_id: FIRST_ID,
             given_up: None,
         };
         match monitor.ask_until(deadline, &Request::bare("qmp_capabilities")) {
@@ -227,11 +230,16 @@ impl QmpMonitor {
             let (id, outcome) = match Message::parse(&line).map_err(garbage)? {
                 Message::Answer { id, outcome } => (id, outcome),
                 Message::Greeting(_) => return Err(garbage("it is a second greeting".into())),
+                Message::Stray(_) if due == FIRST_ID => continue,
+                Message::Stray(why) => return Err(garbage(why)),
                 Message::Other => continue,
             };
             // The rest of requests sent together of which one was refused.
-            let late = 1..due;
-            if late.contains(&id) {
+            let late = FIRST_ID..due;
+            // A client before this one may have gone without its answer: QEMU does what it was asked for, and answers the
+            // client that is there by then. All this client's answers come behind that.
+            let is_of_another = due == FIRST_ID && id != due;
+            if late.contains(&id) || is_of_another {
                 continue;
             }
             if id != due {

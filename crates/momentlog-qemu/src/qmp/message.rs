@@ -42,6 +42,8 @@ pub(super) enum Message {
         id: u64,
         outcome: Result<Value, ErrorAnswer>,
     },
+    /// An answer that is not to a request of this client, and what is wrong with it as one.
+    Stray(String),
     /// An event, or what later versions may say.
     Other,
 }
@@ -64,15 +66,16 @@ impl Message {
             (None, None, None) => return Ok(Message::Other),
             _ => return Err("it is more than one of greeting, result and error".into()),
         };
-        match (line.id, outcome) {
+        let stray = match (line.id, outcome) {
             (Some(id), outcome) => match id.as_u64() {
-                Some(id) => Ok(Message::Answer { id, outcome }),
-                None => Err("its id is no number of a request".into()),
+                Some(id) => return Ok(Message::Answer { id, outcome }),
+                None => "its id is no number of a request".into(),
             },
-            (None, Ok(_)) => Err("it has no id".into()),
+            (None, Ok(_)) => "it has no id".into(),
             // The request could not be read, so its id could not either.
-            (None, Err(error)) => Err(format!("it is an error without an id: {}", error.desc)),
-        }
+            (None, Err(error)) => format!("it is an error without an id: {}", error.desc),
+        };
+        Ok(Message::Stray(stray))
     }
 }
 
@@ -189,20 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_a_number_is_stray() {
+        for (line, why) in [
+            (r#"{"return": {}}"#, "it has no id"),
+            (
+                r#"{"return": {}, "id": -1}"#,
+                "its id is no number of a request",
+            ),
+            (
+                r#"{"return": {}, "id": "1"}"#,
+                "its id is no number of a request",
+            ),
+            (
+                r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#,
+                "it is an error without an id: JSON parse error",
+            ),
+        ] {
+            assert_eq!(parse(line), Message::Stray(why.into()));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
-        refuses(r#"{"return": {}}"#, "it has no id");
-        refuses(
-            r#"{"return": {}, "id": -1}"#,
-            "its id is no number of a request",
-        );
-        refuses(
-            r#"{"return": {}, "id": "1"}"#,
-            "its id is no number of a request",
-        );
-        refuses(
-            r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#,
-            "it is an error without an id: JSON parse error",
-        );
         refuses(
             r#"{"return": {}, "error": {"class": "", "desc": ""}, "id": 1}"#,
             "it is more than one of greeting, result and error",

@@ -7,7 +7,7 @@ use std::process::{self, Command};
 use std::sync::mpsc;
 use std::thread;
 
-use momentlog_qemu::{EnterError, Hypervisor, Monitor, QmpSockets};
+use momentlog_qemu::{EnterError, Hypervisor, Monitor, QmpSockets, Request};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 use serde_json::json;
 
@@ -203,6 +203,26 @@ fn a_monitor_that_refuses_to_negotiate_is_no_qmp() {
         matches!(&error, EnterError::NotQmp { why, .. } if why == "it refuses to negotiate: never"),
         "{error:?}"
     );
+    server.end();
+}
+
+#[test]
+fn answers_to_a_client_that_has_gone_are_passed_over() {
+    let server = Server::silent(|mut client| {
+        client.say(GREETING);
+        let negotiates = client.request();
+        client.say(r#"{"return": {"of": "another"}, "id": 29}"#);
+        client.say(r#"{"return": {"of": "another"}, "id": "libvirt-7"}"#);
+        client.say(r#"{"error": {"class": "GenericError", "desc": "no"}}"#);
+        client.answer(&negotiates, json!({}));
+        let request = client.request();
+        client.answer(&request, json!("its own"));
+        client.until_gone();
+    });
+    let mut monitor = server.enter(patient());
+    let answer = monitor.ask(&Request::bare("query-name")).unwrap();
+    assert_eq!(answer, "its own");
+    drop(monitor);
     server.end();
 }
 
