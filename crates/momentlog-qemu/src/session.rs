@@ -6,6 +6,7 @@ mod commit;
 mod overlay;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use momentlog::ErrorCode;
@@ -191,6 +192,10 @@ impl QemuSession {
 impl Session for QemuSession {
     fn run(&self) -> Option<HypervisorRun> {
         self.monitor.run()
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        self.hypervisor.is_there(path)
     }
 
     fn see(&mut self) -> Result<Sight, Fault> {
