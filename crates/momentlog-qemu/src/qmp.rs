@@ -93,28 +93,37 @@ impl QmpSockets {
             socket: shown(socket),
             wait: deadline.wait,
         };
-        let line = match connection.line(deadline) {
-            Ok(line) => line,
-            Err(Fault::Closed) => return Ok(None),
-            Err(Fault::Late) => return Err(held()),
-            Err(Fault::TooLong) => {
-                return Err(not_qmp(format!(
-                    "its greeting is longer than {} bytes",
-                    self.message_len_max
-                )));
+        let version = loop {
+            let line = match connection.line(deadline) {
+                Ok(line) => line,
+                Err(Fault::Closed) => return Ok(None),
+                Err(Fault::Late) => return Err(held()),
+                Err(Fault::TooLong) => {
+                    return Err(not_qmp(format!(
+                        "its greeting is longer than {} bytes",
+                        self.message_len_max
+                    )));
+                }
+                Err(Fault::NoObject(why)) => return Err(not_qmp(why)),
+                Err(Fault::Io(source)) => {
+                    return Err(EnterError::Io {
+                        socket: shown(socket),
+                        source,
+                    });
+                }
+            };
+            match Message::parse(&line) {
+                Ok(Message::Greeting(version)) => break version,
+                // It was meant for the client before this one.
+                Ok(Message::Answer { .. } | Message::Stray(_) | Message::Event) => {}
+                Ok(Message::Other) => {
+                    return Err(not_qmp("its first message is no greeting".into()));
+                }
+                Err(why) => {
+                    let why = format!("its first message is no greeting: {why}");
+                    return Err(not_qmp(why));
+                }
             }
-            Err(Fault::NoObject(why)) => return Err(not_qmp(why)),
-            Err(Fault::Io(source)) => {
-                return Err(EnterError::Io {
-                    socket: shown(socket),
-                    source,
-                });
-            }
-        };
-        let version = match Message::parse(&line) {
-            Ok(Message::Greeting(version)) => version,
-            Ok(_) => return Err(not_qmp("its first message is no greeting".into())),
-            Err(why) => return Err(not_qmp(format!("its first message is no greeting: {why}"))),
         };
         let mut monitor = QmpMonitor {
             run: run::of_peer(connection.stream()),
@@ -232,7 +241,7 @@ impl QmpMonitor {
                 Message::Greeting(_) => return Err(garbage("it is a second greeting".into())),
                 Message::Stray(_) if due == FIRST_ID => continue,
                 Message::Stray(why) => return Err(garbage(why)),
-                Message::Other => continue,
+                Message::Event | Message::Other => continue,
             };
             // The rest of requests sent together of which one was refused.
             let late = FIRST_ID..due;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -44,7 +45,8 @@ pub(super) enum Message {
     },
     /// An answer that is not to a request of this client, and what is wrong with it as one.
     Stray(String),
-    /// An event, or what later versions may say.
+    Event,
+    /// What later versions may say.
     Other,
 }
 
@@ -63,6 +65,7 @@ impl Message {
             (Some(greeting), None, None) => return Ok(Message::Greeting(greeting.version.into())),
             (None, Some(returned), None) => Ok(returned),
             (None, None, Some(error)) => Err(error),
+            (None, None, None) if line.event.is_some() => return Ok(Message::Event),
             (None, None, None) => return Ok(Message::Other),
             _ => return Err("it is more than one of greeting, result and error".into()),
         };
@@ -86,6 +89,7 @@ struct Line {
     #[serde(rename = "return", default, deserialize_with = "there")]
     returned: Option<Value>,
     error: Option<ErrorAnswer>,
+    event: Option<IgnoredAny>,
     id: Option<Value>,
 }
 
@@ -186,7 +190,7 @@ mod tests {
     fn what_is_neither_is_passed_over() {
         assert_eq!(
             parse(r#"{"event": "STOP", "data": {"id": "x"}, "id": "y"}"#),
-            Message::Other
+            Message::Event
         );
         assert_eq!(parse("{}"), Message::Other);
     }
