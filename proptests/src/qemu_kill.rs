@@ -51,6 +51,8 @@ pub struct QemuKills {
     pub both: u64,
     /// Rounds in which QEMU was ended in order while the process worked.
     pub quits: u64,
+    /// Rounds in which QEMU was to end in order and crashed.
+    pub crashes: u64,
     /// Checkpoints whose making was answered.
     pub made: u64,
     /// Checkpoints whose deletion was answered.
@@ -71,15 +73,15 @@ pub struct QemuKills {
     pub failures: Vec<String>,
 }
 
-/// Which programs are missing that this needs.
-pub fn missing_programs() -> Vec<&'static str> {
+/// The first of the needed programs that is not installed.
+pub fn missing_program() -> Option<&'static str> {
     let is_missing = |program: &&str| {
         let mut command = Command::new(program);
         let asked = command.arg("--version").stdout(Stdio::null()).status();
         asked.is_err()
     };
-    let needed = ["qemu-system-x86_64", "qemu-img"].into_iter();
-    needed.filter(is_missing).collect()
+    let needed = ["qemu-system-x86_64", "qemu-img"];
+    needed.into_iter().find(is_missing)
 }
 
 /// The work of the process that is killed.
@@ -98,6 +100,8 @@ enum Victim {
     Both,
     /// None is killed: QEMU is ended in order.
     Quit,
+    /// As before, but QEMU crashed instead.
+    Crash,
 }
 
 /// Kills `rounds` times, in `dir`. `program` is run with the words `qemu-work DIR ROUND SEED`, and must then call
@@ -189,12 +193,13 @@ impl Bench {
             5 | 6 => Victim::Both,
             _ => Victim::Quit,
         };
-        let lines = self.kill_one(program, round, victim, random)?;
+        let (lines, victim) = self.kill_one(program, round, victim, random)?;
         match victim {
             Victim::Worker => kills.workers += 1,
             Victim::Hypervisor => kills.hypervisors += 1,
             Victim::Both => kills.both += 1,
             Victim::Quit => kills.quits += 1,
+            Victim::Crash => kills.crashes += 1,
         }
         let answers = Answers::read(&lines)?;
         if self.guest.is_none() {
@@ -204,14 +209,14 @@ impl Bench {
         checked.map_err(|error| format!("{victim:?}: {error}; it had said {lines:?}").into())
     }
 
-    /// Has a process work, kills, and returns what the process has said.
+    /// Has a process work, kills, and returns what the process has said, and what has died.
     fn kill_one(
         &mut self,
         program: &Path,
         round: u64,
-        victim: Victim,
+        mut victim: Victim,
         random: &mut Random,
-    ) -> Result<Vec<String>, Box<dyn Error>> {
+    ) -> Result<(Vec<String>, Victim), Box<dyn Error>> {
         let mut worker = Command::new(program)
             .arg("qemu-work")
             .arg(&self.dir)
@@ -223,7 +228,12 @@ impl Bench {
         let mut lines = Vec::new();
         for _ in 0..=random.below(6) {
             let mut line = String::new();
-            answers.read_line(&mut line)?;
+            if answers.read_line(&mut line)? == 0 {
+                kill(&mut worker)?;
+                return Err(
+                    format!("the process has ended by itself; it had said {lines:?}").into(),
+                );
+            }
             lines.push(line.trim_end().to_owned());
         }
         thread::sleep(Duration::from_micros(random.below(KILL_AFTER_MAX)));
@@ -243,20 +253,21 @@ impl Bench {
                 thread::sleep(Duration::from_micros(random.below(KILL_AFTER_MAX / 10)));
                 self.kill_guest()?;
             }
-            Victim::Quit => {
-                if let Some(guest) = self.guest.take() {
-                    guest.quit()?;
+            Victim::Quit | Victim::Crash => {
+                let guest = self.guest.take().ok_or("QEMU runs")?;
+                if !guest.quit()? {
+                    victim = Victim::Crash;
                 }
             }
         }
         match victim {
             Victim::Worker | Victim::Both => kill(&mut worker)?,
-            Victim::Hypervisor | Victim::Quit => wait(&mut worker)?,
+            Victim::Hypervisor | Victim::Quit | Victim::Crash => wait(&mut worker)?,
         }
         for line in answers.lines() {
             lines.push(line?);
         }
-        Ok(lines)
+        Ok((lines, victim))
     }
 
     fn kill_guest(&mut self) -> Result<(), Box<dyn Error>> {

@@ -102,9 +102,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn kill_qemu(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {
-    let missing = qemu_kill::missing_programs();
-    if !missing.is_empty() {
-        return Err(format!("not installed: {}", missing.join(", ")).into());
+    if let Some(program) = qemu_kill::missing_program() {
+        return Err(format!("{program} is not installed").into());
     }
     let dir = tempfile::tempdir()?;
     let begun = Instant::now();
