@@ -27,6 +27,9 @@ const SOCKET: &str = "/run/vm.qmp";
 const DISKS: [&str; 2] = ["vda", "vdb"];
 const SIZE: u64 = 1 << 20;
 
+/// A file that is there, and no backup may write to.
+const TAKEN: &str = "/images/taken";
+
 /// How often a job that has ended is asked for before it must be settled.
 const LOOKS_MAX: usize = 50;
 
@@ -55,6 +58,8 @@ pub enum DrivenStep {
         /// The checkpoint that is made with it.
         checkpoint: Option<u8>,
     },
+    /// A push backup is asked for over a file that is there.
+    Over,
     /// A pull backup is begun.
     Pull {
         /// The checkpoint since which is offered.
@@ -88,7 +93,7 @@ impl std::ops::AddAssign for Driven {
 
 /// A workload of one of everything.
 pub fn one_of_each_driven() -> Vec<DrivenStep> {
-    use DrivenStep::{Abort, Checkpoint, Delete, Forget, Pull, Push, Snapshot, Write};
+    use DrivenStep::{Abort, Checkpoint, Delete, Forget, Over, Pull, Push, Snapshot, Write};
     vec![
         Write {
             disk: 0,
@@ -114,6 +119,7 @@ pub fn one_of_each_driven() -> Vec<DrivenStep> {
         },
         Checkpoint(4),
         Delete(1),
+        Over,
         Pull { since: Some(3) },
         Checkpoint(5),
         Abort,
@@ -138,6 +144,8 @@ struct World {
     /// What it had when a checkpoint was made.
     at: BTreeMap<String, [Content; 2]>,
     files: u32,
+    /// A file of each backup whose beginning was acknowledged.
+    begun: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -163,6 +171,7 @@ impl World {
             host.put_image(&image, SimImage::qcow2(SIZE));
             disks.push(SimGuestDisk::new(device(number), *target, image));
         }
+        host.put_image(TAKEN, SimImage::qcow2(SIZE));
         let config = SimGuest {
             disks,
             ..SimGuest::default()
@@ -176,6 +185,7 @@ impl World {
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
             files: 0,
+            begun: BTreeSet::new(),
         };
         let connection = world.connection();
         let mut disks = String::new();
@@ -276,6 +286,14 @@ impl World {
                 }
             }
             DrivenStep::Push { since, checkpoint } => self.push(domain, since, checkpoint),
+            DrivenStep::Over => {
+                let xml = format!(
+                    "<domainbackup><disks><disk name='vda' type='file'><target file='{TAKEN}'/></disk>\
+                     <disk name='vdb' backup='no'/></disks></domainbackup>"
+                );
+                let begun = domain.backup_begin(&xml, None, BackupBeginFlags::NONE);
+                assert!(begun.is_err(), "{begun:?}");
+            }
             DrivenStep::Pull { since } => {
                 let since = since_xml(since);
                 let disks = self.disks_xml("scratch", None);
@@ -307,6 +325,10 @@ impl World {
             self.at
                 .extend(content.map(|content| (name.clone(), content)));
             self.note(name, begun.is_ok());
+        }
+        if begun.is_ok() {
+            self.begun
+                .insert(format!("/images/target{}-vda", self.files));
         }
         for _ in 0..LOOKS_MAX {
             match domain.job_info() {
@@ -364,6 +386,7 @@ impl World {
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
             files: 0,
+            begun: BTreeSet::new(),
         };
         let connection = world.connection();
         let domain = connection
@@ -398,6 +421,7 @@ impl World {
             assert!(known, "{name} was never asked for");
         }
         self.compare_backups(&domain, tally);
+        self.compare_files(&domain);
         if !died {
             assert!(found.agrees(), "nothing died but a caller: {found:?}");
         }
@@ -429,6 +453,26 @@ impl World {
             }
             tally.backups += 1;
         }
+    }
+
+    /// Checks that each backup that was begun is told of, and that files are those of what is done, and no others.
+    fn compare_files(&self, domain: &Domain) {
+        let backups = domain.backups().expect("they are read");
+        let files = |done: bool| -> BTreeSet<String> {
+            let backups = backups.iter().filter(|backup| !done || backup.is_done());
+            let disks = backups.flat_map(|backup| &backup.disks);
+            disks.map(|disk| disk.file.clone()).collect()
+        };
+        let (all, done) = (files(false), files(true));
+        let untold = self.begun.difference(&all).next();
+        assert_eq!(untold, None, "it was begun, and no backup tells of it");
+        assert!(self.host.image(TAKEN).is_some(), "a file of others is gone");
+        let there = self.host.image_paths().into_iter();
+        let made = ["/images/target", "/images/scratch"];
+        let there: BTreeSet<String> = there
+            .filter(|path| made.iter().any(|made| path.starts_with(made)))
+            .collect();
+        assert_eq!(there, done, "files are left, or gone");
     }
 }
 

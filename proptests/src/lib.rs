@@ -37,6 +37,7 @@ pub mod kill;
 mod model;
 mod op;
 pub mod overtaken;
+pub mod qemu_kill;
 pub mod real_qemu;
 mod shared_store;
 mod sim_disk;

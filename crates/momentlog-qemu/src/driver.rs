@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog::ErrorCode;
+use momentlog::core::Job;
 use momentlog::driver::{Absent, Driver, Fault, Guest, Session, Sight};
 
 use crate::monitor::{EnterError, Hypervisor};
@@ -59,5 +60,11 @@ impl Driver for Qemu {
 
     fn look_off(&self, guest: &Guest) -> Result<Sight, Fault> {
         crate::off::look(self.hypervisor.as_ref(), guest)
+    }
+
+    fn remove_files(&self, job: &Job) {
+        for file in &job.files {
+            let _ = self.hypervisor.remove_file(Path::new(&*file.path));
+        }
     }
 }

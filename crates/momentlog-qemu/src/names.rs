@@ -12,6 +12,9 @@ pub(crate) const TARGET: &str = "ml-";
 /// Begins the name of a node of an overlay. It stays.
 const OVERLAY: &str = "mo-";
 
+/// Begins the name of a job that writes an empty image.
+const IMAGE_JOB: &str = "create-";
+
 /// The names of what one log makes.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -66,6 +69,19 @@ impl Names {
         [format!("{name}f"), format!("{name}s")]
     }
 
+    /// The hypervisor's job that writes the empty image of a node.
+    pub(crate) fn image_job(node: &str) -> String {
+        format!("{IMAGE_JOB}{node}")
+    }
+
+    /// Whether a job of this name writes an image of this log.
+    pub(crate) fn makes_image(&self, job: &str) -> bool {
+        let node = job.strip_prefix(IMAGE_JOB).unwrap_or_default();
+        let kinds = [TARGET, OVERLAY].into_iter();
+        let mut rests = kinds.filter_map(|kind| node.strip_prefix(kind));
+        rests.any(|rest| rest.starts_with(&format!("{}-", self.front())))
+    }
+
     fn front(&self) -> &str {
         &self.log[..8.min(self.log.len())]
     }
@@ -97,5 +113,10 @@ mod tests {
             assert!(node.len() <= 31, "{node}");
         }
         assert!(!names.is_ours("c1"));
+        for node in [&names.target(job, 0)[0], &names.overlay(job, 0)[0]] {
+            let image = Names::image_job(node);
+            assert!(names.makes_image(&image) && !other.makes_image(&image));
+            assert!(!names.makes_image(node));
+        }
     }
 }

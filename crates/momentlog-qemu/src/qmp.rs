@@ -34,6 +34,9 @@ const CLOSED_MAX: usize = 10;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The id of the first request, which negotiates.
+const FIRST_ID: u64 = 1;
+
 /// Leads to the monitors of running QEMUs by their sockets, with the bounds that hold for what they answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QmpSockets {
@@ -90,35 +93,44 @@ impl QmpSockets {
             socket: shown(socket),
             wait: deadline.wait,
         };
-        let line = match connection.line(deadline) {
-            Ok(line) => line,
-            Err(Fault::Closed) => return Ok(None),
-            Err(Fault::Late) => return Err(held()),
-            Err(Fault::TooLong) => {
-                return Err(not_qmp(format!(
-                    "its greeting is longer than {} bytes",
-                    self.message_len_max
-                )));
+        let version = loop {
+            let line = match connection.line(deadline) {
+                Ok(line) => line,
+                Err(Fault::Closed) => return Ok(None),
+                Err(Fault::Late) => return Err(held()),
+                Err(Fault::TooLong) => {
+                    return Err(not_qmp(format!(
+                        "its greeting is longer than {} bytes",
+                        self.message_len_max
+                    )));
+                }
+                Err(Fault::NoObject(why)) => return Err(not_qmp(why)),
+                Err(Fault::Io(source)) => {
+                    return Err(EnterError::Io {
+                        socket: shown(socket),
+                        source,
+                    });
+                }
+            };
+            match Message::parse(&line) {
+                Ok(Message::Greeting(version)) => break version,
+                // It was meant for the client before this one.
+                Ok(Message::Answer { .. } | Message::Stray(_) | Message::Event) => {}
+                Ok(Message::Other) => {
+                    return Err(not_qmp("its first message is no greeting".into()));
+                }
+                Err(why) => {
+                    let why = format!("its first message is no greeting: {why}");
+                    return Err(not_qmp(why));
+                }
             }
-            Err(Fault::NoObject(why)) => return Err(not_qmp(why)),
-            Err(Fault::Io(source)) => {
-                return Err(EnterError::Io {
-                    socket: shown(socket),
-                    source,
-                });
-            }
-        };
-        let version = match Message::parse(&line) {
-            Ok(Message::Greeting(version)) => version,
-            Ok(_) => return Err(not_qmp("its first message is no greeting".into())),
-            Err(why) => return Err(not_qmp(format!("its first message is no greeting: {why}"))),
         };
         let mut monitor = QmpMonitor {
             run: run::of_peer(connection.stream()),
             connection,
             version,
             bounds: *self,
-            next_id: 1,
+            next_id: FIRST_ID,
             given_up: None,
         };
         match monitor.ask_until(deadline, &Request::bare("qmp_capabilities")) {
@@ -227,11 +239,16 @@ impl QmpMonitor {
             let (id, outcome) = match Message::parse(&line).map_err(garbage)? {
                 Message::Answer { id, outcome } => (id, outcome),
                 Message::Greeting(_) => return Err(garbage("it is a second greeting".into())),
-                Message::Other => continue,
+                Message::Stray(_) if due == FIRST_ID => continue,
+                Message::Stray(why) => return Err(garbage(why)),
+                Message::Event | Message::Other => continue,
             };
             // The rest of requests sent together of which one was refused.
-            let late = 1..due;
-            if late.contains(&id) {
+            let late = FIRST_ID..due;
+            // A client before this one may have gone without its answer: QEMU does what it was asked for, and answers the
+            // client that is there by then. All this client's answers come behind that.
+            let is_of_another = due == FIRST_ID && id != due;
+            if late.contains(&id) || is_of_another {
                 continue;
             }
             if id != due {

@@ -6,7 +6,10 @@ mod commit;
 mod overlay;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use momentlog::ErrorCode;
 use momentlog::core::{DiskEffect, HypervisorRun, Job, JobId, JobKind, RunState};
@@ -17,6 +20,12 @@ use serde_json::{Value, json};
 use crate::graph::{Graph, Placed};
 use crate::monitor::{AskError, Hypervisor, Monitor, Request};
 use crate::names::Names;
+
+/// How often it is asked whether one of the hypervisor's own jobs has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// How long the making of an image is waited for that another client has asked for.
+const MAKING_MAX: Duration = Duration::from_secs(30);
 
 /// A guest that this process has alone.
 #[derive(Debug)]
@@ -77,6 +86,7 @@ impl QemuSession {
             let detail = format!("the hypervisor's guest has uuid {found}, not {expected}");
             return Err(Fault::refused(ErrorCode::OperationInvalid, detail));
         }
+        self.wait_for_images()?;
         let graph = self.graph()?;
         let managed = graph.nodes().iter().find(|node| is_of_libvirt(&node.name));
         if let Some(node) = managed
@@ -89,6 +99,33 @@ impl QemuSession {
             return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
         }
         Ok(())
+    }
+
+    /// Waits until no image is being made any more that a client before this one has asked for, and takes away such jobs.
+    ///
+    /// Meanwhile a node is half open, and QEMU 7.2 dies of being asked for its nodes then.
+    fn wait_for_images(&mut self) -> Result<(), Fault> {
+        let begun = Instant::now();
+        loop {
+            let jobs = self.jobs()?.into_iter();
+            let making = jobs.filter(|job| job.kind == "create");
+            let (ended, running): (Vec<_>, Vec<_>) =
+                making.partition(|job| job.status == "concluded");
+            let Some(job) = running.first() else {
+                let may_change = !self.guest.attachment.look_only;
+                for job in ended.iter().filter(|_| may_change) {
+                    if self.names.makes_image(&job.id) {
+                        self.try_ask("job-dismiss", json!({ "id": job.id }))?;
+                    }
+                }
+                return Ok(());
+            };
+            if begun.elapsed() > MAKING_MAX {
+                let detail = format!("the hypervisor is still making an image (job '{}')", job.id);
+                return Err(Fault::refused(ErrorCode::OperationTimeout, detail));
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     fn ask(&mut self, execute: &'static str, arguments: Value) -> Result<Value, Fault> {
@@ -183,7 +220,7 @@ impl QemuSession {
                     )),
                 };
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(LOOK);
         }
     }
 }
@@ -191,6 +228,10 @@ impl QemuSession {
 impl Session for QemuSession {
     fn run(&self) -> Option<HypervisorRun> {
         self.monitor.run()
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        self.hypervisor.is_there(path)
     }
 
     fn see(&mut self) -> Result<Sight, Fault> {

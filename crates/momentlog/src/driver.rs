@@ -47,6 +47,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
     ///
     /// A [`Fault`] if they cannot be looked at now.
     fn look_off(&self, guest: &Guest) -> Result<Sight, Fault>;
+
+    /// Removes the files that were made for a job, of a guest that is off. One that cannot be removed costs space alone.
+    fn remove_files(&self, job: &Job);
 }
 
 /// A guest, as far as a driver needs to know it.
@@ -117,6 +120,9 @@ impl Fault {
 pub trait Session: fmt::Debug + Send {
     /// Which run of the hypervisor it is.
     fn run(&self) -> Option<HypervisorRun>;
+
+    /// Whether something is at this path, of whatever kind, where the hypervisor would make a file.
+    fn is_there(&self, path: &Path) -> bool;
 
     /// Looks at everything.
     ///

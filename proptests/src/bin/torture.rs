@@ -1,4 +1,5 @@
-//! The campaigns of `docs/durability.md` in full: `torture kill|crash|fault|tamper|qemu|all [--rounds N] [--cases N] [--seed N]`.
+//! The campaigns of `docs/durability.md` in full:
+//! `torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,13 +11,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use momentlog_proptests::twin_qemu::compare_with_real;
 use momentlog_proptests::{
-    Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, steps, tamper_everywhere,
+    Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, qemu_kill, steps,
+    tamper_everywhere,
 };
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 const USAGE: &str =
-    "usage: torture kill|crash|fault|tamper|qemu|all [--rounds N] [--cases N] [--seed N]";
+    "usage: torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
 
 /// Longest workload, in commands.
 const COMMANDS_MAX: usize = 12;
@@ -31,6 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => kill::read_until_killed(uri),
         };
     }
+    if let ("qemu-work", [dir, round, seed]) = (*what, rest) {
+        return qemu_kill::work_until_killed(dir, round, seed);
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let (mut rounds, mut cases, mut seed) = (1000, 200, now);
     for pair in rest.chunks(2) {
@@ -42,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let all = *what == "all";
-    if !all && !["kill", "crash", "fault", "tamper", "qemu"].contains(what) {
+    let known = ["kill", "crash", "fault", "tamper", "qemu", "qemu-kill"];
+    if !all && !known.contains(what) {
         return Err(USAGE.into());
     }
     println!("seed {seed}");
@@ -75,7 +81,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             fail_everywhere(steps, effort)
         });
     }
-    // It needs QEMU, which not every machine has, so it is not one of all.
+    // These two need QEMU, which not every machine has, so they are not of all.
+    if *what == "qemu-kill" {
+        return kill_qemu(rounds, seed);
+    }
     if *what == "qemu" {
         let dir = tempfile::tempdir()?;
         let begun = Instant::now();
@@ -90,6 +99,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{:?} in {:.0?}", tamper_everywhere(), begun.elapsed());
     }
     Ok(())
+}
+
+fn kill_qemu(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {
+    if let Some(program) = qemu_kill::missing_program() {
+        return Err(format!("{program} is not installed").into());
+    }
+    let dir = tempfile::tempdir()?;
+    let begun = Instant::now();
+    let program = std::env::current_exe()?;
+    let found = qemu_kill::kill_qemu(&program, dir.path(), rounds, seed, &mut |round, found| {
+        if round % 20 == 0 {
+            eprintln!(
+                "{round} of {rounds} rounds, {} failures",
+                found.failures.len()
+            );
+        }
+    })?;
+    for failure in &found.failures {
+        println!("{failure}");
+    }
+    let failures = found.failures.len();
+    println!("{found:?} in {:.0?}", begun.elapsed());
+    match failures {
+        0 => Ok(()),
+        _ => Err(format!("{failures} failures; see {}", dir.keep().display()).into()),
+    }
 }
 
 /// Runs a check over generated workloads, and adds up what it counted.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -42,7 +43,10 @@ pub(super) enum Message {
         id: u64,
         outcome: Result<Value, ErrorAnswer>,
     },
-    /// An event, or what later versions may say.
+    /// An answer that is not to a request of this client, and what is wrong with it as one.
+    Stray(String),
+    Event,
+    /// What later versions may say.
     Other,
 }
 
@@ -61,18 +65,20 @@ impl Message {
             (Some(greeting), None, None) => return Ok(Message::Greeting(greeting.version.into())),
             (None, Some(returned), None) => Ok(returned),
             (None, None, Some(error)) => Err(error),
+            (None, None, None) if line.event.is_some() => return Ok(Message::Event),
             (None, None, None) => return Ok(Message::Other),
             _ => return Err("it is more than one of greeting, result and error".into()),
         };
-        match (line.id, outcome) {
+        let stray = match (line.id, outcome) {
             (Some(id), outcome) => match id.as_u64() {
-                Some(id) => Ok(Message::Answer { id, outcome }),
-                None => Err("its id is no number of a request".into()),
+                Some(id) => return Ok(Message::Answer { id, outcome }),
+                None => "its id is no number of a request".into(),
             },
-            (None, Ok(_)) => Err("it has no id".into()),
+            (None, Ok(_)) => "it has no id".into(),
             // The request could not be read, so its id could not either.
-            (None, Err(error)) => Err(format!("it is an error without an id: {}", error.desc)),
-        }
+            (None, Err(error)) => format!("it is an error without an id: {}", error.desc),
+        };
+        Ok(Message::Stray(stray))
     }
 }
 
@@ -83,6 +89,7 @@ struct Line {
     #[serde(rename = "return", default, deserialize_with = "there")]
     returned: Option<Value>,
     error: Option<ErrorAnswer>,
+    event: Option<IgnoredAny>,
     id: Option<Value>,
 }
 
@@ -183,26 +190,34 @@ mod tests {
     fn what_is_neither_is_passed_over() {
         assert_eq!(
             parse(r#"{"event": "STOP", "data": {"id": "x"}, "id": "y"}"#),
-            Message::Other
+            Message::Event
         );
         assert_eq!(parse("{}"), Message::Other);
     }
 
     #[test]
+    fn an_answer_without_a_number_is_stray() {
+        for (line, why) in [
+            (r#"{"return": {}}"#, "it has no id"),
+            (
+                r#"{"return": {}, "id": -1}"#,
+                "its id is no number of a request",
+            ),
+            (
+                r#"{"return": {}, "id": "1"}"#,
+                "its id is no number of a request",
+            ),
+            (
+                r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#,
+                "it is an error without an id: JSON parse error",
+            ),
+        ] {
+            assert_eq!(parse(line), Message::Stray(why.into()));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
-        refuses(r#"{"return": {}}"#, "it has no id");
-        refuses(
-            r#"{"return": {}, "id": -1}"#,
-            "its id is no number of a request",
-        );
-        refuses(
-            r#"{"return": {}, "id": "1"}"#,
-            "its id is no number of a request",
-        );
-        refuses(
-            r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#,
-            "it is an error without an id: JSON parse error",
-        );
         refuses(
             r#"{"return": {}, "error": {"class": "", "desc": ""}, "id": 1}"#,
             "it is more than one of greeting, result and error",

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use momentlog::ErrorCode;
 use momentlog::core::{
-    BackupDef, BackupDisk, BackupExtent, BackupMode, BackupServer, DiskEffect, EffectKind, Job,
-    JobId,
+    BackupDef, BackupDisk, BackupExtent, BackupMode, BackupServer, DiskEffect, EffectKind,
+    FileToMake, Job, JobId,
 };
 use momentlog::driver::{Fault, Layer, copy_job};
 use momentlog::xml::read_backup;
@@ -90,6 +90,7 @@ impl QemuSession {
         let def = def_of(job)?;
         let planned = self.planned(job, &def);
         let mut serves = false;
+        self.check_free(job)?;
         let began = self.begin_copies(job, &def, &planned, &mut serves);
         if let Err(fault) = &began
             && !fault.leaves_unknown
@@ -99,6 +100,18 @@ impl QemuSession {
         began
     }
 
+    /// Refuses files that are there. The job was begun when they were not, so that what is there later is its own.
+    fn check_free(&self, job: &Job) -> Result<(), Fault> {
+        let is_there = |file: &&FileToMake| self.hypervisor.is_there(Path::new(&*file.path));
+        match job.files.iter().find(is_there) {
+            None => Ok(()),
+            Some(FileToMake { disk, path }) => {
+                let detail = format!("store '{path}' for backup of '{disk}' exists");
+                Err(Fault::refused(ErrorCode::InvalidArg, detail))
+            }
+        }
+    }
+
     fn begin_copies(
         &mut self,
         job: &Job,
@@ -106,14 +119,6 @@ impl QemuSession {
         planned: &[Planned<'_>],
         serves: &mut bool,
     ) -> Result<(), Fault> {
-        for copy in planned {
-            let (path, disk) = (copy.path(), &copy.effect.disk);
-            let reuse = !job.files.iter().any(|made| &*made.path == path);
-            if !reuse && self.hypervisor.is_there(Path::new(path)) {
-                let detail = format!("store '{path}' for backup of '{disk}' exists");
-                return Err(Fault::refused(ErrorCode::InvalidArg, detail));
-            }
-        }
         let graph = self.graph()?;
         let disks = self.placed(&graph)?;
         let mut actions: Vec<Value> = job
@@ -274,10 +279,16 @@ impl QemuSession {
             _ => false,
         };
         self.end_copies(&def, &planned, has_begun || is_at_its_place)?;
+        self.remove_files(job);
+        Ok(())
+    }
+
+    /// Removes the files that were made for a job.
+    fn remove_files(&self, job: &Job) {
         for file in &job.files {
+            // Whether it can be removed changes nothing but space.
             let _ = self.hypervisor.remove_file(Path::new(&*file.path));
         }
-        Ok(())
     }
 
     fn end_copies(
@@ -314,20 +325,27 @@ impl QemuSession {
     /// Cancels one of the hypervisor's jobs, if it runs, and waits for its end; it is dismissed by the sweep.
     pub(super) fn cancel(&mut self, name: &str) -> Result<(), Fault> {
         let begun = Instant::now();
+        let mut refused = None;
         let mut asked = false;
         loop {
             let jobs = self.jobs()?;
-            match jobs.iter().find(|job| job.id == name) {
-                None => return Ok(()),
-                Some(job) if job.status == "concluded" => return Ok(()),
-                Some(_) if begun.elapsed() > CANCEL_WAIT => {
+            match (jobs.iter().find(|job| job.id == name), refused.take()) {
+                (None, _) => return Ok(()),
+                (Some(job), _) if job.status == "concluded" => return Ok(()),
+                (Some(_), Some(fault)) => return Err(fault),
+                (Some(_), None) if begun.elapsed() > CANCEL_WAIT => {
                     let detail = format!("the hypervisor's job '{name}' does not end");
                     return Err(Fault::refused(ErrorCode::OperationTimeout, detail));
                 }
-                Some(_) if asked => std::thread::sleep(LOOK),
-                Some(_) => {
+                (Some(_), None) if asked => std::thread::sleep(LOOK),
+                (Some(_), None) => {
+                    asked = true;
                     let arguments = json!({ "device": name, "force": true });
-                    asked = self.try_ask("block-job-cancel", arguments)?;
+                    match self.ask("block-job-cancel", arguments) {
+                        // It may have ended meanwhile.
+                        Err(fault) if !fault.leaves_unknown => refused = Some(fault),
+                        asked => drop(asked?),
+                    }
                 }
             }
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::QemuSession;
 use super::bitmaps::add;
+use crate::names::Names;
 
 /// Bytes of a cluster of a new image, as QEMU has it by default.
 const CLUSTER_LEN: u64 = 65536;
@@ -136,7 +137,7 @@ impl QemuSession {
 
     /// Has the hypervisor write an empty image.
     fn create(&mut self, node: &str, options: &Value) -> Result<(), Fault> {
-        let id = format!("create-{node}");
+        let id = Names::image_job(node);
         self.run_job(
             &id,
             "blockdev-create",

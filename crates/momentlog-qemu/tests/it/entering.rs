@@ -7,7 +7,7 @@ use std::process::{self, Command};
 use std::sync::mpsc;
 use std::thread;
 
-use momentlog_qemu::{EnterError, Hypervisor, Monitor, QmpSockets};
+use momentlog_qemu::{EnterError, Hypervisor, Monitor, QmpSockets, Request};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 use serde_json::json;
 
@@ -152,10 +152,6 @@ fn what_does_not_speak_qmp_is_said_to_be_none() {
             "its first message is no greeting: invalid type: integer `1`, expected struct GreetingLine \
              at line 1 column 9",
         ),
-        (
-            "{\"event\": \"STOP\"}\n",
-            "its first message is no greeting",
-        ),
         ("{}\n", "its first message is no greeting"),
     ] {
         let server = Server::silent(move |mut client| {
@@ -203,6 +199,28 @@ fn a_monitor_that_refuses_to_negotiate_is_no_qmp() {
         matches!(&error, EnterError::NotQmp { why, .. } if why == "it refuses to negotiate: never"),
         "{error:?}"
     );
+    server.end();
+}
+
+#[test]
+fn what_was_meant_for_a_client_that_has_gone_is_passed_over() {
+    let server = Server::silent(|mut client| {
+        client.say(r#"{"event": "JOB_STATUS_CHANGE", "data": {"status": "null", "id": "j"}}"#);
+        client.say(r#"{"return": {"of": "another"}, "id": 28}"#);
+        client.say(GREETING);
+        let negotiates = client.request();
+        client.say(r#"{"return": {"of": "another"}, "id": 29}"#);
+        client.say(r#"{"return": {"of": "another"}, "id": "libvirt-7"}"#);
+        client.say(r#"{"error": {"class": "GenericError", "desc": "no"}}"#);
+        client.answer(&negotiates, json!({}));
+        let request = client.request();
+        client.answer(&request, json!("its own"));
+        client.until_gone();
+    });
+    let mut monitor = server.enter(patient());
+    let answer = monitor.ask(&Request::bare("query-name")).unwrap();
+    assert_eq!(answer, "its own");
+    drop(monitor);
     server.end();
 }
 

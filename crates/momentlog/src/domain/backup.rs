@@ -1,5 +1,6 @@
 //! The calls of a domain that begin, tell and end its backups.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use momentlog_xml::{CheckpointRequest, backup_fits, read_backup, read_checkpoint
 use super::Domain;
 use super::driven::{LOOK, begun, new_job};
 use super::effects::{created_checkpoint, wanted};
-use crate::driver::{Sight, Tracked, copy_name, plan, seen_bytes};
+use crate::driver::{Session, Sight, Tracked, copy_name, plan, seen_bytes};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{BackupBeginFlags, BackupXmlFlags};
 use crate::recordable;
@@ -76,9 +77,9 @@ impl Domain {
         loop {
             let mut entered = self.enter(&guest, wait.saturating_sub(since.elapsed()))?;
             let run = entered.run();
-            let sight = entered.sight.as_ref();
+            let seen = (entered.sight.as_ref(), entered.session.as_deref());
             let decided = self.connection.log.decide(request, &mut |decision| {
-                let begin = self.plan_backup(decision, sight, &def, checkpoint.as_ref(), call)?;
+                let begin = self.plan_backup(decision, seen, &def, checkpoint.as_ref(), call)?;
                 let begin = BeginJob {
                     job: Job { run, ..begin.job },
                     ..begin
@@ -107,7 +108,7 @@ impl Domain {
     fn plan_backup(
         &self,
         decision: &mut Decision<'_>,
-        sight: Option<&Sight>,
+        (sight, session): (Option<&Sight>, Option<&dyn Session>),
         def: &BackupDef,
         checkpoint: Option<&CheckpointRequest>,
         call: (Call, u32),
@@ -177,6 +178,15 @@ impl Domain {
                 action: action.clone(),
             };
             recordable::check(decision, &command)?;
+        }
+        // A job owns the files that it names: whoever settles it after a failure removes them.
+        let is_there = |file: &&FileToMake| {
+            session.is_some_and(|session| session.is_there(Path::new(&*file.path)))
+        };
+        if let Some(FileToMake { disk, path }) = files.iter().find(is_there) {
+            let detail = format!("store '{path}' for backup of '{disk}' exists");
+            let code = ErrorCode::InvalidArg;
+            return Err(Error::new(code, ErrorDomain::Test, detail));
         }
         let job = Job {
             document: Some(write_backup(&def).into()),

@@ -13,6 +13,7 @@ use momentlog_core::{
     JobKind, JobLength, JobOutcome, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
 };
 use momentlog_engine::{Call, Outcome, Provenance, Request};
+use momentlog_store::Head;
 
 use super::Domain;
 use super::effects::Effects;
@@ -221,11 +222,11 @@ impl Domain {
             Err(fault) if fault.leaves_unknown => {
                 // Whether it was done is seen by whoever has the guest next; it may be this call.
                 let guest = entered.guest.clone();
+                let begun = self.connection.log.view().head();
                 entered.session = None;
                 let settled = self.enter(&guest, self.connection.lock_wait());
-                let ended = self.ended_well(id, job);
                 match settled {
-                    Ok(again) if ended => {
+                    Ok(again) if self.has_ended_well(id, begun)? => {
                         *entered = again;
                         Ok(())
                     }
@@ -242,23 +243,13 @@ impl Domain {
         }
     }
 
-    /// Whether a job that is not open any more has made or deleted what it was begun for.
-    fn ended_well(&self, id: JobId, job: &Job) -> bool {
-        let view = self.connection.log.view();
-        let Some(domain) = view.state().domain(self.uuid) else {
-            return false;
-        };
-        let is_open = domain.jobs().iter().any(|open| open.id == id);
-        let made = job.checkpoints.iter().map(|made| &made.name);
-        let mut made = made.map(|name| domain.checkpoints().find(name.as_str()).is_some());
-        let taken = job.snapshots.iter().map(|made| &made.name);
-        let mut taken = taken.map(|name| domain.snapshots().find(name.as_str()).is_some());
-        let deleted = job
-            .deletions
-            .iter()
-            .flat_map(|deletion| deletion.removed.runs());
-        let mut deleted = deleted.map(|(first, _)| domain.checkpoints().get(*first).is_none());
-        !is_open && made.all(|made| made) && taken.all(|taken| taken) && deleted.all(|gone| gone)
+    /// Whether a record behind `begun` says that a job has done what it was begun for.
+    fn has_ended_well(&self, id: JobId, begun: Option<Head>) -> Result<bool> {
+        let entries = self.connection.entries(begun)?;
+        let mut events = entries.iter().flat_map(|entry| &entry.events);
+        let is_its_end =
+            |change: &Change| matches!(change, Change::JobEnded(outcome) if outcome.job == id);
+        Ok(events.any(|event| is_its_end(&event.change)))
     }
 
     /// The hypervisor of this domain, if it is attached to one.
@@ -343,10 +334,10 @@ impl Domain {
                 },
             },
             Verdict::Failed(seen) => {
-                if let Some(session) = &mut entered.session
-                    && open.job.kind == JobKind::Backup
-                {
-                    session.abort(&open.job)?;
+                match &mut entered.session {
+                    _ if open.job.kind != JobKind::Backup => {}
+                    Some(session) => session.abort(&open.job)?,
+                    None => entered.driver.remove_files(&open.job),
                 }
                 Report::Fail(outcome_of(open.id, seen, SettledBy::Later))
             }

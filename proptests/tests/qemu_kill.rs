@@ -1,0 +1,32 @@
+//! `kill -9` of a real QEMU, of a process that works on it, or of both, some times.
+#![expect(
+    clippy::print_stdout,
+    reason = "the seed and the counts are the result"
+)]
+
+use std::path::Path;
+
+use momentlog_proptests::qemu_kill::{kill_qemu, missing_program};
+
+const ROUNDS: u64 = 12;
+
+#[test]
+fn what_was_answered_is_there_and_what_a_kill_of_qemu_costs_is_named() {
+    if let Some(program) = missing_program() {
+        assert!(
+            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
+            "{program} is not installed"
+        );
+        println!("left out: {program} is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a scratch directory can be made");
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let program = Path::new(env!("CARGO_BIN_EXE_torture"));
+    let kills = kill_qemu(program, dir.path(), ROUNDS, seed, &mut |_, _| {})
+        .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    println!("{kills:?}");
+    assert!(kills.failures.is_empty(), "{:#?}", kills.failures);
+    assert!(kills.made > 0, "{kills:?}");
+}
