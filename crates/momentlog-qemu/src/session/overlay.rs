@@ -67,11 +67,11 @@ impl QemuSession {
                 backing: Some((&top.image, &top.format)),
                 below: None,
             };
-            made.push((nodes.clone(), (!image.reuse).then(|| file.to_owned())));
             outcome = self.make_image(&image);
             if outcome.is_err() {
                 break;
             }
+            made.push((nodes.clone(), (!image.reuse).then(|| file.to_owned())));
             let carried = top.bitmaps.iter().filter(|bitmap| bitmap.is_sound());
             let [node, _] = &nodes;
             actions.extend(carried.map(|found| add(node, &found.name, Some(found.granularity))));
@@ -93,9 +93,8 @@ impl QemuSession {
         outcome
     }
 
-    /// Makes an image, unless it is there, and opens it.
+    /// Makes an image, unless it is there, and opens it. If that is refused, nothing is left of it.
     pub(super) fn make_image(&mut self, image: &NewImage<'_>) -> Result<(), Fault> {
-        let [format, storage] = &image.nodes;
         if !image.reuse {
             let made = self.hypervisor.create_file(Path::new(image.path));
             made.map_err(|error| {
@@ -103,6 +102,19 @@ impl QemuSession {
                 Fault::refused(ErrorCode::SystemError, detail)
             })?;
         }
+        let opened = self.write_and_open(image);
+        if let Err(fault) = &opened
+            && !fault.leaves_unknown
+        {
+            let file = (!image.reuse).then_some(image.path);
+            self.unmake(&image.nodes, file)?;
+        }
+        opened
+    }
+
+    /// Has the hypervisor write an empty image into a file that was made, unless it is there, and open it.
+    fn write_and_open(&mut self, image: &NewImage<'_>) -> Result<(), Fault> {
+        let [format, storage] = &image.nodes;
         if !image.reuse && image.format == "raw" {
             // The file is the image: it is made as long as it will be before it is opened.
             let options = json!({ "driver": "file", "filename": image.path, "size": image.size });
