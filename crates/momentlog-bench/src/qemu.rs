@@ -510,7 +510,7 @@ impl Monitor for CountingMonitor {
         self.monitor.ask(request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Value>, AskError> {
+    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         self.asked.count(requests.len());
         self.monitor.look(requests)
     }

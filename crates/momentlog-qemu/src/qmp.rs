@@ -23,6 +23,7 @@ use momentlog_core::HypervisorRun;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::monitor::known;
 use crate::{AskError, EnterError, Hypervisor, Monitor, Request};
 use connection::{Connection, Deadline, Fault};
 use message::Message;
@@ -229,7 +230,7 @@ impl QmpMonitor {
                 Message::Greeting(_) => return Err(garbage("it is a second greeting".into())),
                 Message::Other => continue,
             };
-            // The rest of requests sent together of which one was refused.
+            // What comes once more for a request that has its answer is passed over.
             let late = 1..due;
             if late.contains(&id) {
                 continue;
@@ -279,11 +280,11 @@ impl Monitor for QmpMonitor {
         self.ask_until(Deadline::after(self.bounds.answer_wait), request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Value>, AskError> {
+    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         let deadline = Deadline::after(self.bounds.answer_wait);
         let first_id = self.send(requests, deadline)?;
         zip(first_id.., requests)
-            .map(|(id, request)| self.answer(request, id, deadline))
+            .map(|(id, request)| known(self.answer(request, id, deadline)))
             .collect()
     }
 }
