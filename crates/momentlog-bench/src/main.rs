@@ -14,6 +14,7 @@ mod hot;
 mod libvirt;
 mod measure;
 mod peers;
+mod qemu;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -24,17 +25,18 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|libvirt] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|libvirt|qemu] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 5] = [
+const PARTS: [(&str, Rows); 6] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
     ("beside", beside::rows),
     ("libvirt", libvirt::rows),
+    ("qemu", qemu::rows),
 ];
 
 fn main() -> Result<(), Failed> {
@@ -72,6 +74,13 @@ fn main() -> Result<(), Failed> {
             "--fleet-memory" => {
                 let domains = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
                 println!("{}", beside::fleet_memory(domains)?);
+                return Ok(());
+            }
+            "--checkpoints" => {
+                let mut word = || words.next().ok_or(USAGE);
+                let (store, name) = (PathBuf::from(word()?), word()?);
+                let time = Duration::from_millis(word()?.parse().map_err(|_| USAGE)?);
+                println!("{}", qemu::checkpoints(&store, &name, time)?);
                 return Ok(());
             }
             "--instructions" => instructions = true,

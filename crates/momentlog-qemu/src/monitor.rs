@@ -91,13 +91,23 @@ pub trait Monitor: fmt::Debug + Send {
     /// error it is unknown whether the request was done, and every later request fails.
     fn ask(&mut self, request: &Request) -> Result<Value, AskError>;
 
-    /// Sends requests that only look, all in one write, and returns what they return, in order.
+    /// Sends requests that only look, all in one write. Returns for each of them, in order, what it returns, or that it is
+    /// [refused](AskError::Refused).
     ///
     /// # Errors
     ///
-    /// As [`ask`](Self::ask), of the first one that fails.
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Value>, AskError> {
-        requests.iter().map(|request| self.ask(request)).collect()
+    /// As [`ask`](Self::ask), of the first one after which all is unknown.
+    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
+        let answers = requests.iter().map(|request| known(self.ask(request)));
+        answers.collect()
+    }
+}
+
+/// Tells an answer, which may be a refusal, from an error after which all is unknown.
+pub(crate) fn known(asked: Result<Value, AskError>) -> Result<Result<Value, AskError>, AskError> {
+    match asked {
+        Err(error) if error.leaves_unknown() => Err(error),
+        answer => Ok(answer),
     }
 }
 

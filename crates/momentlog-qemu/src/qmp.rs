@@ -23,6 +23,7 @@ use momentlog_core::HypervisorRun;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::monitor::known;
 use crate::{AskError, EnterError, Hypervisor, Monitor, Request};
 use connection::{Connection, Deadline, Fault};
 use message::Message;
@@ -243,7 +244,7 @@ impl QmpMonitor {
                 Message::Stray(why) => return Err(garbage(why)),
                 Message::Event | Message::Other => continue,
             };
-            // The rest of requests sent together of which one was refused.
+            // What comes once more for a request that has its answer is passed over.
             let late = FIRST_ID..due;
             // A client before this one may have gone without its answer: QEMU does what it was asked for, and answers the
             // client that is there by then. All this client's answers come behind that.
@@ -296,11 +297,11 @@ impl Monitor for QmpMonitor {
         self.ask_until(Deadline::after(self.bounds.answer_wait), request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Value>, AskError> {
+    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         let deadline = Deadline::after(self.bounds.answer_wait);
         let first_id = self.send(requests, deadline)?;
         zip(first_id.., requests)
-            .map(|(id, request)| self.answer(request, id, deadline))
+            .map(|(id, request)| known(self.answer(request, id, deadline)))
             .collect()
     }
 }

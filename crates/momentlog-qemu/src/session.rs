@@ -34,6 +34,21 @@ pub(crate) struct QemuSession {
     monitor: Box<dyn Monitor>,
     guest: Guest,
     names: Names,
+    /// What was seen last. As this process has the guest alone, it holds until it asks for a change.
+    looked: Option<Arc<Looked>>,
+    /// The witness that was left, with its node.
+    witness: Option<[String; 2]>,
+}
+
+/// What the hypervisor says of all of it.
+#[derive(Debug)]
+struct Looked {
+    /// None if it is a storage daemon.
+    uuid: Option<String>,
+    /// The guest's run state, with libvirt's number of a reason.
+    power: (RunState, u8),
+    graph: Graph,
+    jobs: Vec<QemuJob>,
 }
 
 /// The images of each disk, by its target, with the nodes that they are made of.
@@ -66,29 +81,29 @@ impl QemuSession {
             monitor,
             names: Names::new(guest.log),
             guest: guest.clone(),
+            looked: None,
+            witness: None,
         }
     }
 
     /// Refuses a guest that is another than the domain's, or that another program manages.
     pub(crate) fn check_guest(&mut self) -> Result<(), Fault> {
-        let uuid = match self.monitor.ask(&Request::bare("query-uuid")) {
-            Ok(found) => found["UUID"].as_str().map(str::to_owned),
-            // A storage daemon has none.
-            Err(AskError::Refused { .. }) => None,
-            Err(error) => return Err(fault("query-uuid", error)),
-        };
+        self.wait_for_images()?;
+        let looked = self.look()?;
         let expected = self.guest.uuid.to_string();
         let none = "00000000-0000-0000-0000-000000000000";
-        if let Some(found) = uuid
+        if let Some(found) = &looked.uuid
             && found != none
-            && found != expected
+            && *found != expected
         {
             let detail = format!("the hypervisor's guest has uuid {found}, not {expected}");
             return Err(Fault::refused(ErrorCode::OperationInvalid, detail));
         }
-        self.wait_for_images()?;
-        let graph = self.graph()?;
-        let managed = graph.nodes().iter().find(|node| is_of_libvirt(&node.name));
+        let managed = looked
+            .graph
+            .nodes()
+            .iter()
+            .find(|node| is_of_libvirt(&node.name));
         if let Some(node) = managed
             && !self.guest.attachment.look_only
         {
@@ -129,12 +144,14 @@ impl QemuSession {
     }
 
     fn ask(&mut self, execute: &'static str, arguments: Value) -> Result<Value, Fault> {
+        self.looked = None;
         let asked = self.monitor.ask(&Request::new(execute, arguments));
         asked.map_err(|error| fault(execute, error))
     }
 
     /// As [`ask`](Self::ask), for what cleans up: that there is nothing to clean up is no fault.
     fn try_ask(&mut self, execute: &'static str, arguments: Value) -> Result<bool, Fault> {
+        self.looked = None;
         match self.monitor.ask(&Request::new(execute, arguments)) {
             Ok(_) => Ok(true),
             Err(AskError::Refused { .. }) => Ok(false),
@@ -149,16 +166,33 @@ impl QemuSession {
         Ok(())
     }
 
-    fn graph(&mut self) -> Result<Graph, Fault> {
+    /// Looks at everything, unless that is known.
+    fn look(&mut self) -> Result<Arc<Looked>, Fault> {
+        if let Some(looked) = &self.looked {
+            return Ok(looked.clone());
+        }
         let looks = [
+            Request::bare("query-uuid"),
+            Request::bare("query-status"),
             Request::new("query-named-block-nodes", json!({ "flat": true })),
             Request::bare("query-block"),
+            Request::bare("query-jobs"),
         ];
-        let found = self.monitor.look(&looks);
-        let mut found = found.map_err(|error| fault("query-named-block-nodes", error))?;
-        let devices = found.pop().unwrap_or_default();
-        let nodes = found.pop().unwrap_or_default();
-        Graph::read(nodes, devices)
+        let answers = self.monitor.look(&looks);
+        let answers = answers.map_err(|error| Fault::unknown(error.to_string()))?;
+        let mut answers = std::iter::zip(&looks, answers)
+            .map(|(look, answer)| answer.map_err(|error| fault(&look.execute, error)));
+        let mut next = || answers.next().unwrap_or(Ok(Value::Null));
+        // A storage daemon knows neither of the first two.
+        let (uuid, status) = (next().ok(), next().ok());
+        let looked = Arc::new(Looked {
+            uuid: uuid.and_then(|found| found["UUID"].as_str().map(str::to_owned)),
+            power: power(status.as_ref()),
+            graph: Graph::read(next()?, next()?)?,
+            jobs: read_jobs(next()?)?,
+        });
+        self.looked = Some(looked.clone());
+        Ok(looked)
     }
 
     /// The images of each disk of the definition, with the nodes that they are made of.
@@ -174,32 +208,9 @@ impl QemuSession {
         Ok(disks)
     }
 
+    /// Looks how far the hypervisor's jobs are by now.
     fn jobs(&mut self) -> Result<Vec<QemuJob>, Fault> {
-        let found = self.ask("query-jobs", Value::Null)?;
-        serde_json::from_value(found).map_err(|error| {
-            let detail = format!("the hypervisor's answer to `query-jobs` makes no sense: {error}");
-            Fault::refused(ErrorCode::InternalError, detail)
-        })
-    }
-
-    fn power(&mut self) -> Result<(RunState, u8), Fault> {
-        const RUNNING_BOOTED: u8 = 1;
-        const PAUSED_USER: u8 = 1;
-        let status = match self.monitor.ask(&Request::bare("query-status")) {
-            Ok(found) => found["status"].as_str().unwrap_or_default().to_owned(),
-            // A storage daemon is there, and that is all.
-            Err(AskError::Refused { .. }) => return Ok((RunState::Running, RUNNING_BOOTED)),
-            Err(error) => return Err(fault("query-status", error)),
-        };
-        Ok(match &*status {
-            "paused" => (RunState::Paused, PAUSED_USER),
-            "shutdown" => (RunState::Shutdown, 0),
-            "guest-panicked" | "internal-error" => (RunState::Crashed, 0),
-            "suspended" => (RunState::PmSuspended, 0),
-            "io-error" => (RunState::Paused, 5),
-            // A guest that was never started is one that its user keeps waiting, as far as a log is concerned.
-            _ => (RunState::Running, RUNNING_BOOTED),
-        })
+        read_jobs(self.ask("query-jobs", Value::Null)?)
     }
 
     /// Runs one of the hypervisor's own jobs to its end.
@@ -235,14 +246,13 @@ impl Session for QemuSession {
     }
 
     fn see(&mut self) -> Result<Sight, Fault> {
-        let power = self.power()?;
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let disks = disks.into_iter().map(|(target, placed)| SeenDisk {
             target,
             layers: placed.into_iter().map(|placed| placed.layer).collect(),
         });
-        let bitmaps = graph.nodes().iter().flat_map(|node| &node.bitmaps);
+        let bitmaps = looked.graph.nodes().iter().flat_map(|node| &node.bitmaps);
         let named = bitmaps.filter_map(|bitmap| bitmap.name.as_deref());
         let mut witnesses: Vec<JobId> = named
             .filter_map(|name| self.names.job_of_witness(name))
@@ -250,18 +260,18 @@ impl Session for QemuSession {
         witnesses.sort_unstable();
         witnesses.dedup();
         let mut copies = BTreeMap::new();
-        for job in self.jobs()? {
+        for job in &looked.jobs {
             if job.kind == "backup" && self.names.is_ours(&job.id) {
                 let copy = Copy {
                     ended: job.status == "concluded",
                     error: job.error.as_deref().map(Into::into),
                     progress: (job.done, job.total),
                 };
-                copies.insert(Arc::from(job.id), copy);
+                copies.insert(Arc::from(&*job.id), copy);
             }
         }
         Ok(Sight {
-            power,
+            power: looked.power,
             disks: disks.collect(),
             witnesses,
             copies,
@@ -311,12 +321,43 @@ impl Session for QemuSession {
         self.sweep_bitmaps(open)
     }
 
+    fn take_witness(&mut self) -> Result<(), Fault> {
+        if let Some([node, name]) = self.witness.take() {
+            let arguments = json!({ "node": node, "name": name });
+            self.ask("block-dirty-bitmap-remove", arguments)?;
+        }
+        Ok(())
+    }
+
     fn measure(&mut self, bitmap: &str) -> Result<BTreeMap<Arc<str>, u64>, Fault> {
         self.measure_bitmap(bitmap)
     }
 
     fn remove_bitmap(&mut self, disk: &str, image: &str, bitmap: &str) -> Result<(), Fault> {
         self.remove_one_bitmap(disk, image, bitmap)
+    }
+}
+
+fn read_jobs(found: Value) -> Result<Vec<QemuJob>, Fault> {
+    serde_json::from_value(found).map_err(|error| {
+        let detail = format!("the hypervisor's answer to `query-jobs` makes no sense: {error}");
+        Fault::refused(ErrorCode::InternalError, detail)
+    })
+}
+
+/// The run state, from the reply of `query-status`.
+fn power(status: Option<&Value>) -> (RunState, u8) {
+    const RUNNING_BOOTED: u8 = 1;
+    const PAUSED_USER: u8 = 1;
+    match status.and_then(|status| status["status"].as_str()) {
+        Some("paused") => (RunState::Paused, PAUSED_USER),
+        Some("shutdown") => (RunState::Shutdown, 0),
+        Some("guest-panicked" | "internal-error") => (RunState::Crashed, 0),
+        Some("suspended") => (RunState::PmSuspended, 0),
+        Some("io-error") => (RunState::Paused, 5),
+        // A guest that was never started is one that its user keeps waiting, as far as a log is concerned. A storage daemon
+        // is there, and that is all.
+        _ => (RunState::Running, RUNNING_BOOTED),
     }
 }
 

@@ -124,7 +124,7 @@ pub trait Session: fmt::Debug + Send {
     /// Whether something is at this path, of whatever kind, where the hypervisor would make a file.
     fn is_there(&self, path: &Path) -> bool;
 
-    /// Looks at everything.
+    /// Looks at everything. What was seen may be told again as long as this session has asked for no change.
     ///
     /// # Errors
     ///
@@ -173,6 +173,13 @@ pub trait Session: fmt::Debug + Send {
     ///
     /// A [`Fault`] if the hypervisor does not answer.
     fn sweep(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault>;
+
+    /// Takes away the witness that [`perform`](Self::perform) has left in this session, if it has.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if the hypervisor refuses it, or does not answer.
+    fn take_witness(&mut self) -> Result<(), Fault>;
 
     /// Returns how many bytes the bitmap of this name holds in each disk, by target, if its chain is whole there.
     ///

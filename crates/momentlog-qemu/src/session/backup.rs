@@ -119,8 +119,8 @@ impl QemuSession {
         planned: &[Planned<'_>],
         serves: &mut bool,
     ) -> Result<(), Fault> {
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let mut actions: Vec<Value> = job
             .effects
             .iter()
@@ -181,10 +181,10 @@ impl QemuSession {
         serves: bool,
     ) -> Result<(), Fault> {
         let names: BTreeSet<&str> = planned.iter().map(Planned::name).collect();
-        let jobs = self.jobs()?;
-        let has_begun = jobs.iter().any(|job| names.contains(&*job.id));
-        let made: BTreeSet<String> = self
-            .graph()?
+        let looked = self.look()?;
+        let has_begun = looked.jobs.iter().any(|job| names.contains(&*job.id));
+        let made: BTreeSet<String> = looked
+            .graph
             .nodes()
             .iter()
             .map(|node| node.name.clone())
@@ -235,9 +235,10 @@ impl QemuSession {
     /// Closes the targets of copies that have ended well, and syncs them.
     pub(super) fn close_targets(&mut self, job: &Job) -> Result<(), Fault> {
         let def = def_of(job)?;
+        let looked = self.look()?;
+        let graph = &looked.graph;
         for copy in self.planned(job, &def) {
             let [format, storage] = &copy.nodes;
-            let graph = self.graph()?;
             if graph.named(format).is_some() {
                 let over_the_disk = copy.disk.extent == Some(BackupExtent::Incremental);
                 let mut options = json!({
@@ -362,9 +363,10 @@ impl QemuSession {
             kept.extend(names.filter_map(|name| copy_job(self.guest.log, name)));
         }
         let is_kept = |job: Option<JobId>| job.is_some_and(|job| kept.contains(&job));
-        let jobs = self.jobs()?;
         let log = self.guest.log;
-        let left = jobs
+        let looked = self.look()?;
+        let left = looked
+            .jobs
             .iter()
             .filter(|job| self.names.is_ours(&job.id) && !is_kept(copy_job(log, &job.id)));
         for name in left.map(|job| job.id.clone()).collect::<Vec<_>>() {
@@ -372,7 +374,8 @@ impl QemuSession {
             self.try_ask("job-dismiss", json!({ "id": name }))?;
         }
         let nodes: Vec<String> = self
-            .graph()?
+            .look()?
+            .graph
             .nodes()
             .iter()
             .filter(|node| {

@@ -98,8 +98,12 @@ impl QemuSession {
         }
     }
 
-    pub(super) fn witness(&self, id: JobId, node: &str) -> Value {
-        add_temporary(node, &self.names.witness(id), COARSE)
+    /// The action that adds the witness of a job.
+    pub(super) fn witness(&mut self, id: JobId, node: &str) -> Value {
+        let name = self.names.witness(id);
+        let action = add_temporary(node, &name, COARSE);
+        self.witness = Some([node.to_owned(), name]);
+        action
     }
 
     /// Removes bitmaps from all images that have them, and adds the witness of the job with the last of them. An image that may only be
@@ -109,8 +113,8 @@ impl QemuSession {
         id: Option<JobId>,
         effects: &[DiskEffect],
     ) -> Result<(), Fault> {
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let mut frozen = Vec::new();
         let mut actions = Vec::new();
         let mut witness = None;
@@ -126,7 +130,9 @@ impl QemuSession {
             // The effect may have been planned for another run, which called the image otherwise.
             let node = &layers[place].layer.node;
             actions.push(remove(node, effect.bitmap.as_deref().unwrap_or_default()));
-            witness = witness.or_else(|| id.map(|id| self.witness(id, node)));
+            if witness.is_none() {
+                witness = id.map(|id| self.witness(id, node));
+            }
             if layers[place].layer.read_only {
                 let options = [reopen(layers, place, false), reopen(layers, place, true)];
                 if !frozen.contains(&options) {
@@ -161,8 +167,8 @@ impl QemuSession {
         image: &str,
         bitmap: &str,
     ) -> Result<(), Fault> {
-        let graph = self.graph()?;
-        let placed = self.placed(&graph)?.into_iter();
+        let looked = self.look()?;
+        let placed = self.placed(&looked.graph)?.into_iter();
         let mut layers = placed
             .filter(|(target, _)| &**target == disk)
             .flat_map(|(_, found)| found);
@@ -186,9 +192,9 @@ impl QemuSession {
 
     /// Removes the temporary bitmaps of this log that belong to no open job.
     pub(super) fn sweep_bitmaps(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault> {
-        let graph = self.graph()?;
+        let looked = self.look()?;
         let mut left: Vec<(String, String)> = Vec::new();
-        for node in graph.nodes() {
+        for node in looked.graph.nodes() {
             let names = node
                 .bitmaps
                 .iter()
@@ -220,8 +226,8 @@ impl QemuSession {
         &mut self,
         bitmap: &str,
     ) -> Result<BTreeMap<Arc<str>, u64>, Fault> {
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let mut sizes = BTreeMap::new();
         let mut actions = Vec::new();
         let mut measured = Vec::new();
@@ -257,9 +263,9 @@ impl QemuSession {
             return Ok(sizes);
         }
         self.transaction(&actions)?;
-        let graph = self.graph()?;
+        let looked = self.look()?;
         for (target, top) in &measured {
-            let node = graph.named(top);
+            let node = looked.graph.named(top);
             let found = node.and_then(|node| node.count_of(&temporary));
             sizes.insert(target.clone(), found.unwrap_or(0));
         }

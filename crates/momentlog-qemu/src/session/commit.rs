@@ -43,8 +43,8 @@ impl QemuSession {
         effect: &DiskEffect,
         is_last: bool,
     ) -> Result<(), Fault> {
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let layers = disks.iter().find(|(target, _)| *target == effect.disk);
         let layers = layers.map_or(&[][..], |(_, layers)| layers);
         let [top, below, ..] = layers else {

@@ -37,8 +37,8 @@ pub(super) struct NewImage<'a> {
 impl QemuSession {
     /// Puts an overlay above each disk, with the bitmaps that go on in it and the witness, in one transaction.
     pub(super) fn add_overlays(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
-        let graph = self.graph()?;
-        let disks = self.placed(&graph)?;
+        let looked = self.look()?;
+        let disks = self.placed(&looked.graph)?;
         let effects = job
             .effects
             .iter()

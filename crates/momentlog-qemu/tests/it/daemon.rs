@@ -95,7 +95,7 @@ fn it_answers_and_refuses() {
         .unwrap();
     assert_eq!(seen.len(), 50);
     for nodes in seen {
-        assert_eq!(nodes[0]["node-name"], "disk");
+        assert_eq!(nodes.unwrap()[0]["node-name"], "disk");
     }
     drop(daemon);
 }
