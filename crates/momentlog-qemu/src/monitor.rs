@@ -22,7 +22,7 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// See [`EnterError`].
     fn enter(&self, socket: &Path, wait: Duration) -> Result<Box<dyn Monitor>, EnterError>;
 
-    /// Makes an empty file that only its owner may use, for an image that the hypervisor will write.
+    /// Makes an empty file that only its owner may use, for an image that the hypervisor will write. It is not durable yet.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         let options = &mut std::fs::OpenOptions::new();
         let options = options.write(true).create_new(true);
         std::os::unix::fs::OpenOptionsExt::mode(options, 0o600).open(path)?;
-        sync_parent(path)
+        Ok(())
     }
 
     /// Whether something is at this path, of whatever kind.
@@ -46,7 +46,11 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// What the operating system says.
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_all()?;
-        sync_parent(path)
+        let parent = path.parent();
+        match parent.filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => std::fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
     }
 
     /// Removes a file.
@@ -65,16 +69,6 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// Why it cannot be told; a hypervisor may be using it.
     fn image_info(&self, path: &Path) -> Result<Value, String> {
         crate::off::image_info(path)
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }
 

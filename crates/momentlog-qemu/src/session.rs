@@ -213,6 +213,15 @@ impl QemuSession {
         read_jobs(self.ask("query-jobs", Value::Null)?)
     }
 
+    /// Makes an image and its name durable.
+    fn sync(&self, path: &str) -> Result<(), Fault> {
+        let synced = self.hypervisor.sync_file(Path::new(path));
+        synced.map_err(|error| {
+            let detail = format!("cannot sync '{path}': {error}");
+            Fault::refused(ErrorCode::SystemError, detail)
+        })
+    }
+
     /// Runs one of the hypervisor's own jobs to its end.
     fn run_job(&mut self, id: &str, execute: &'static str, arguments: Value) -> Result<(), Fault> {
         self.ask(execute, arguments)?;

@@ -70,7 +70,7 @@ impl Guest {
             images.push(image);
         }
         let mut guest = Guest {
-            process: command.stdin(Stdio::null()).spawn()?,
+            process: command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?,
             sockets,
             images,
         };
@@ -109,7 +109,8 @@ impl Guest {
     pub(super) fn bare(&self) -> Result<Bare, Failed> {
         let stream = UnixStream::connect(self.sockets.path().join(BARE))?;
         let mut bare = Bare(BufReader::new(stream));
-        bare.line()?;
+        // An event may come before the greeting.
+        while bare.line()?.get("QMP").is_none() {}
         bare.ask("qmp_capabilities", Value::Null)?;
         Ok(bare)
     }

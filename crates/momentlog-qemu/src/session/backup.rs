@@ -255,11 +255,7 @@ impl QemuSession {
             if graph.named(storage).is_some() {
                 self.ask("blockdev-del", json!({ "node-name": storage }))?;
             }
-            let synced = self.hypervisor.sync_file(Path::new(copy.path()));
-            synced.map_err(|error| {
-                let detail = format!("cannot sync '{}': {error}", copy.path());
-                Fault::refused(ErrorCode::SystemError, detail)
-            })?;
+            self.sync(copy.path())?;
         }
         Ok(())
     }
@@ -365,13 +361,14 @@ impl QemuSession {
         let is_kept = |job: Option<JobId>| job.is_some_and(|job| kept.contains(&job));
         let log = self.guest.log;
         let looked = self.look()?;
-        let left = looked
-            .jobs
-            .iter()
-            .filter(|job| self.names.is_ours(&job.id) && !is_kept(copy_job(log, &job.id)));
-        for name in left.map(|job| job.id.clone()).collect::<Vec<_>>() {
-            self.cancel(&name)?;
-            self.try_ask("job-dismiss", json!({ "id": name }))?;
+        let left = looked.jobs.iter();
+        let left = left.filter(|job| !is_kept(copy_job(log, &job.id)));
+        let names = self.names.clone();
+        for job in left.filter(|job| names.is_ours(&job.id)) {
+            if job.status != "concluded" {
+                self.cancel(&job.id)?;
+            }
+            self.try_ask("job-dismiss", json!({ "id": job.id }))?;
         }
         let nodes: Vec<String> = self
             .look()?

@@ -72,6 +72,11 @@ impl QemuSession {
                 break;
             }
             made.push((nodes.clone(), (!image.reuse).then(|| file.to_owned())));
+            // The guest will write to it: it must not be lost.
+            outcome = self.sync(file);
+            if outcome.is_err() {
+                break;
+            }
             let carried = top.bitmaps.iter().filter(|bitmap| bitmap.is_sound());
             let [node, _] = &nodes;
             actions.extend(carried.map(|found| add(node, &found.name, Some(found.granularity))));

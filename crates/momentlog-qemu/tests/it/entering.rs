@@ -168,6 +168,27 @@ fn what_does_not_speak_qmp_is_said_to_be_none() {
 }
 
 #[test]
+fn an_event_may_come_before_the_greeting() {
+    let server = Server::silent(|mut client| {
+        client.say(
+            r#"{"event": "JOB_STATUS_CHANGE", "data": {"status": "concluded", "id": "copy"}}"#,
+        );
+        client.greet();
+        client.until_gone();
+    });
+    drop(server.enter(patient()));
+    server.end();
+}
+
+#[test]
+fn a_monitor_that_tells_events_for_ever_is_held() {
+    let server = Server::silent(|mut client| client.repeat(b"{\"event\": \"STOP\"}\r\n"));
+    let error = patient().enter(&server.socket, SHORT).unwrap_err();
+    assert!(matches!(error, EnterError::Held { .. }), "{error:?}");
+    server.end();
+}
+
+#[test]
 fn a_greeting_may_not_be_longer_than_a_message() {
     let server = Server::silent(|mut client| {
         client.say_bytes(b"{\"QMP\": \"").unwrap();
