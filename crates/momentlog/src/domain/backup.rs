@@ -239,7 +239,11 @@ impl Domain {
         if !self.connection.is_read_only()
             && let Some(guest) = self.guest()?
         {
-            let entered = self.enter(&guest, self.connection.lock_wait())?;
+            let mut entered = self.enter_swept(&guest, self.connection.lock_wait())?;
+            if self.with(long)?.is_none() {
+                return Ok(None);
+            }
+            entered.look_again()?;
             let copies = entered.sight.iter().flat_map(|sight| sight.copies.values());
             done = copies.fold((0, 0), |(done, total), copy| {
                 (done + copy.progress.0, total + copy.progress.1)

@@ -99,7 +99,7 @@ impl Entered {
     }
 
     /// Looks once more.
-    fn look_again(&mut self) -> std::result::Result<(), Fault> {
+    pub(super) fn look_again(&mut self) -> std::result::Result<(), Fault> {
         if let Some(session) = &mut self.session {
             self.sight = Some(session.see()?);
         }
@@ -270,8 +270,15 @@ impl Domain {
         }))
     }
 
-    /// Has the guest alone, settles what was left open, takes note of whether it runs, and sweeps.
+    /// As [`enter_swept`](Self::enter_swept), and looks at the guest as it is then.
     pub(super) fn enter(&self, guest: &Guest, wait: Duration) -> Result<Entered> {
+        let mut entered = self.enter_swept(guest, wait)?;
+        entered.look_again()?;
+        Ok(entered)
+    }
+
+    /// Has the guest alone, settles what was left open, takes note of whether it runs, and sweeps.
+    pub(super) fn enter_swept(&self, guest: &Guest, wait: Duration) -> Result<Entered> {
         let driver = self.connection.driver_of(&guest.attachment)?;
         let mut entered = Entered::enter(&driver, guest, wait)?;
         // Who has the guest has the newest log: the outcome of the call before is durable by then.
@@ -286,7 +293,6 @@ impl Domain {
             let view = self.connection.log.view();
             let open = open_jobs(view.state().domain(self.uuid));
             session.sweep(&borrowed(&open))?;
-            entered.look_again()?;
         }
         Ok(entered)
     }
