@@ -18,7 +18,7 @@ use momentlog::{
 use momentlog_qemu::Qemu;
 
 use crate::crash::Counter;
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Random, SimDisk};
 use crate::sim_qemu::{
     CLUSTER_LEN, Content, QemuFault, Side, SimGuest, SimGuestDisk, SimHost, SimImage, Tops,
 };
@@ -29,6 +29,9 @@ const SIZE: u64 = 1 << 20;
 
 /// A file that is there, and no backup may write to.
 const TAKEN: &str = "/images/taken";
+
+/// Requests that slow copies take.
+const SLOW_REQUESTS: u32 = 60;
 
 /// How often a job that has ended is asked for before it must be settled.
 const LOOKS_MAX: usize = 50;
@@ -49,8 +52,28 @@ pub enum DrivenStep {
     Delete(u8),
     /// An external snapshot is made.
     Snapshot(u8),
+    /// An external snapshot is made onto overlays that are there.
+    Reuse(u8),
     /// The record of a snapshot is deleted.
     Forget(u8),
+    /// The record of a checkpoint is deleted, and its bitmaps stay.
+    ForgetCheckpoint(u8),
+    /// A push backup is begun that takes some requests, and is not waited for.
+    SlowPush {
+        /// The checkpoint since which is copied; all is without one.
+        since: Option<u8>,
+        /// The checkpoint that is made with it.
+        checkpoint: Option<u8>,
+    },
+    /// A push backup is begun whose copies fail.
+    FailingPush {
+        /// The checkpoint that is made with it.
+        checkpoint: Option<u8>,
+    },
+    /// The guest is ended in order, and started again.
+    Restart,
+    /// The domain is detached and attached once more.
+    Reattach,
     /// A push backup is made, and waited for.
     Push {
         /// The checkpoint since which is copied; all is without one.
@@ -139,6 +162,10 @@ struct World {
     /// Checkpoints that were acknowledged, and those of which it is not known.
     made: BTreeSet<String>,
     doubtful: BTreeSet<String>,
+    /// Checkpoints whose records went without their bitmaps.
+    forgotten: BTreeSet<String>,
+    /// Overlays that were there before the snapshot that uses them.
+    reused: Vec<String>,
     /// What the guest had on its disks when a backup began, by target.
     copied: BTreeMap<String, Copied>,
     /// What it had when a checkpoint was made.
@@ -182,6 +209,8 @@ impl World {
             host,
             made: BTreeSet::new(),
             doubtful: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            reused: Vec::new(),
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
             files: 0,
@@ -216,7 +245,8 @@ impl World {
         let options = Options {
             clock: Arc::new(ManualClock::at_second(1_000)),
             entropy: Arc::new(Counter::default()),
-            lock_wait: Duration::from_millis(100),
+            // What an open job forbids is not waited for.
+            lock_wait: Duration::from_millis(10),
             ..Options::default()
         };
         let qemu = Qemu::over(Arc::new(self.host.clone()));
@@ -258,34 +288,56 @@ impl World {
                 self.note(name, made.is_ok());
             }
             DrivenStep::Delete(number) => {
-                let name = named('c', number);
-                if let Ok(found) = domain.checkpoint_lookup_by_name(&name) {
-                    let deleted = found.delete(CheckpointDeleteFlags::NONE);
-                    self.made.remove(&name);
-                    if deleted.is_err() {
-                        self.doubtful.insert(name);
-                    }
-                }
+                self.delete(domain, number, CheckpointDeleteFlags::NONE);
+            }
+            DrivenStep::ForgetCheckpoint(number) => {
+                self.forgotten.insert(named('c', number));
+                self.delete(domain, number, CheckpointDeleteFlags::METADATA_ONLY);
             }
             DrivenStep::Snapshot(number) => {
-                let name = named('s', number);
-                let mut disks = String::new();
-                for disk in DISKS {
-                    disks += &format!(
-                        "<disk name='{disk}' snapshot='external'><source file='/images/{name}-{disk}'/></disk>"
-                    );
-                }
-                let xml = format!(
-                    "<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>"
-                );
+                let xml = snapshot_xml(number);
                 let _ = domain.snapshot_create_xml(&xml, SnapshotCreateFlags::DISK_ONLY);
+            }
+            DrivenStep::Reuse(number) => {
+                for disk in DISKS {
+                    let overlay = overlay_path(number, disk);
+                    let below = format!("/images/{disk}.qcow2");
+                    self.host
+                        .put_image(&overlay, SimImage::qcow2(SIZE).over(&below));
+                    self.reused.push(overlay);
+                }
+                let flags = SnapshotCreateFlags::DISK_ONLY | SnapshotCreateFlags::REUSE_EXT;
+                let _ = domain.snapshot_create_xml(&snapshot_xml(number), flags);
             }
             DrivenStep::Forget(number) => {
                 if let Ok(found) = domain.snapshot_lookup_by_name(&named('s', number)) {
                     let _ = found.delete(SnapshotDeleteFlags::METADATA_ONLY);
                 }
             }
-            DrivenStep::Push { since, checkpoint } => self.push(domain, since, checkpoint),
+            DrivenStep::Push { since, checkpoint } => {
+                self.push(domain, since, checkpoint);
+                wait_for_copies(domain);
+            }
+            DrivenStep::SlowPush { since, checkpoint } => {
+                self.host.set_job_requests(SLOW_REQUESTS);
+                self.push(domain, since, checkpoint);
+                self.host.set_job_requests(0);
+            }
+            DrivenStep::FailingPush { checkpoint } => {
+                self.host.set_job_error(Some("No space left on device"));
+                self.push(domain, None, checkpoint);
+                self.host.set_job_error(None);
+            }
+            DrivenStep::Restart => {
+                if self.host.runs(SOCKET) {
+                    let restarted = self.host.restart(SOCKET, Tops::Newest);
+                    restarted.expect("the guest starts again");
+                }
+            }
+            DrivenStep::Reattach => {
+                let _ = domain.detach();
+                let _ = domain.attach(Qemu::NAME, SOCKET, false);
+            }
             DrivenStep::Over => {
                 let xml = format!(
                     "<domainbackup><disks><disk name='vda' type='file'><target file='{TAKEN}'/></disk>\
@@ -330,10 +382,15 @@ impl World {
             self.begun
                 .insert(format!("/images/target{}-vda", self.files));
         }
-        for _ in 0..LOOKS_MAX {
-            match domain.job_info() {
-                Ok(Some(_)) => {}
-                _ => return,
+    }
+
+    fn delete(&mut self, domain: &Domain, number: u8, flags: CheckpointDeleteFlags) {
+        let name = named('c', number);
+        if let Ok(found) = domain.checkpoint_lookup_by_name(&name) {
+            let deleted = found.delete(flags);
+            self.made.remove(&name);
+            if deleted.is_err() {
+                self.doubtful.insert(name);
             }
         }
     }
@@ -383,6 +440,8 @@ impl World {
             host: self.host.clone(),
             made: BTreeSet::new(),
             doubtful: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            reused: Vec::new(),
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
             files: 0,
@@ -392,6 +451,10 @@ impl World {
         let domain = connection
             .lookup_domain_by_name("vm")
             .expect("the domain is there");
+        if domain.attachment().expect("it is told").is_none() {
+            let attached = domain.attach(Qemu::NAME, SOCKET, false);
+            attached.expect("the guest is attached once more");
+        }
         domain.look().expect("the guest is entered");
         for looks in 0.. {
             match domain.job_info().expect("jobs are told") {
@@ -423,7 +486,14 @@ impl World {
         self.compare_backups(&domain, tally);
         self.compare_files(&domain);
         if !died {
-            assert!(found.agrees(), "nothing died but a caller: {found:?}");
+            let mut disks = found.checkpoints.iter().flat_map(|found| &found.disks);
+            let mut unrecorded = found.unrecorded.iter();
+            let agrees = disks.all(|disk| disk.state == DiskState::Ok)
+                && unrecorded.all(|found| self.forgotten.contains(&*found.bitmap));
+            assert!(agrees, "nothing died but a caller: {found:?}");
+        }
+        for overlay in &self.reused {
+            assert!(self.host.image(overlay).is_some(), "{overlay} was there");
         }
         repair(&domain, found, tally);
     }
@@ -503,6 +573,82 @@ fn since_xml(since: Option<u8>) -> String {
     since.map_or_else(String::new, |since| {
         format!("<incremental>{}</incremental>", named('c', since))
     })
+}
+
+fn overlay_path(number: u8, disk: &str) -> String {
+    format!("/images/{}-{disk}", named('s', number))
+}
+
+fn snapshot_xml(number: u8) -> String {
+    let name = named('s', number);
+    let disks = DISKS.map(|disk| {
+        let overlay = overlay_path(number, disk);
+        format!("<disk name='{disk}' snapshot='external'><source file='{overlay}'/></disk>")
+    });
+    let disks = disks.concat();
+    format!("<domainsnapshot><name>{name}</name><disks>{disks}</disks></domainsnapshot>")
+}
+
+fn wait_for_copies(domain: &Domain) {
+    for _ in 0..LOOKS_MAX {
+        match domain.job_info() {
+            Ok(Some(_)) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Returns a workload of this many steps; each seed has its own.
+pub fn some_driven(seed: u64, steps: usize) -> Vec<DrivenStep> {
+    let mut random = Random(seed);
+    let mut workload = vec![DrivenStep::Checkpoint(1)];
+    let mut next = 2;
+    let mut snapshots = 0;
+    while workload.len() < steps {
+        let is_odd = random.below(2) == 1;
+        let old = u8::try_from(1 + random.below(u64::from(next - 1))).unwrap_or(1);
+        let mut fresh = || {
+            next += 1;
+            next - 1
+        };
+        workload.push(match random.below(14) {
+            0 => DrivenStep::Checkpoint(fresh()),
+            1 => DrivenStep::Delete(old),
+            2 => DrivenStep::ForgetCheckpoint(old),
+            3 => {
+                snapshots += 1;
+                // Only the first knows what is below it.
+                if snapshots == 1 && is_odd {
+                    DrivenStep::Reuse(snapshots)
+                } else {
+                    DrivenStep::Snapshot(snapshots)
+                }
+            }
+            4 if snapshots > 0 => DrivenStep::Forget(snapshots),
+            5 | 6 => DrivenStep::Push {
+                since: is_odd.then_some(old),
+                checkpoint: Some(fresh()),
+            },
+            7 => DrivenStep::SlowPush {
+                since: is_odd.then_some(old),
+                checkpoint: None,
+            },
+            8 => DrivenStep::FailingPush {
+                checkpoint: is_odd.then(fresh),
+            },
+            9 => DrivenStep::Pull {
+                since: is_odd.then_some(old),
+            },
+            10 => DrivenStep::Abort,
+            11 => DrivenStep::Restart,
+            12 => DrivenStep::Reattach,
+            _ => DrivenStep::Write {
+                disk: usize::from(is_odd),
+                cluster: random.below(SIZE / CLUSTER_LEN),
+            },
+        });
+    }
+    workload
 }
 
 /// How one run ends.

@@ -50,7 +50,7 @@ pub mod untrusted;
 
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
-pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven};
+pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven, some_driven};
 pub use fleet::{Call, Expects, Fleet, Seen, Turn, Turns, Vm, fleet, run_fleet};
 pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};

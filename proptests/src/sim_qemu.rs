@@ -66,6 +66,7 @@ struct Machine {
     asker_gone: bool,
     job_requests: u32,
     job_error: Option<String>,
+    runs_unknown: bool,
     processes: u32,
 }
 
@@ -342,6 +343,11 @@ impl SimHost {
     /// Lets jobs that begin from now on end with this error.
     pub fn set_job_error(&self, error: Option<&str>) {
         self.machine().job_error = error.map(str::to_owned);
+    }
+
+    /// Whether monitors tell which run of the hypervisor they are of. At first they do.
+    pub fn set_run_known(&self, is_known: bool) {
+        self.machine().runs_unknown = !is_known;
     }
 
     /// Lets the jobs of a guest end that end by themselves.

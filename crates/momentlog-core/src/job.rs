@@ -86,6 +86,13 @@ pub enum JobKind {
     Repair,
 }
 
+impl Job {
+    /// Whether the file at this path is one that the job makes.
+    pub fn makes(&self, path: &str) -> bool {
+        self.files.iter().any(|file| &*file.path == path)
+    }
+}
+
 impl JobKind {
     /// All kinds, by number.
     pub const ALL: [JobKind; 6] = [

@@ -310,6 +310,7 @@ impl Session for QemuSession {
     fn complete(&mut self, job: &Job) -> Result<(), Fault> {
         match job.kind {
             JobKind::Backup => self.complete_backup(job),
+            JobKind::DeleteSnapshot => self.complete_merges(job),
             _ => Ok(()),
         }
     }
@@ -318,8 +319,18 @@ impl Session for QemuSession {
         self.close_targets(job)
     }
 
-    fn abort(&mut self, job: &Job) -> Result<(), Fault> {
-        self.abort_copies(job)
+    fn abort(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
+        if self.guest.attachment.look_only {
+            return Ok(());
+        }
+        match job.kind {
+            JobKind::Backup => self.abort_copies(job),
+            JobKind::CreateSnapshot => self.take_overlays_back(id, job),
+            JobKind::CreateCheckpoint
+            | JobKind::DeleteCheckpoint
+            | JobKind::DeleteSnapshot
+            | JobKind::Repair => Ok(()),
+        }
     }
 
     fn sweep(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault> {

@@ -27,7 +27,7 @@ pub(crate) use reconcile::compare;
 pub use reconcile::{
     BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
 };
-pub(crate) use settle::{BYTES, COPIED, Verdict, read_bytes, seen_bytes, settle};
+pub(crate) use settle::{BYTES, COPIED, Verdict, add_progress, read_bytes, seen_bytes, settle};
 
 /// Asks the hypervisors of one kind.
 pub trait Driver: fmt::Debug + Send + Sync {
@@ -145,7 +145,7 @@ pub trait Session: fmt::Debug + Send {
     /// A [`Fault`] with the reason why not.
     fn rehearse(&mut self, effects: &[DiskEffect]) -> Result<(), Fault>;
 
-    /// Does what was left to do after the effect of a job whose witness is there, such as offering its copies.
+    /// Does what was left to do after the effect of a job in this run of the hypervisor, such as offering its copies.
     ///
     /// # Errors
     ///
@@ -160,12 +160,13 @@ pub trait Session: fmt::Debug + Send {
     /// A [`Fault`] if a copy cannot be finished.
     fn finish(&mut self, job: &Job) -> Result<(), Fault>;
 
-    /// Ends the copies of a long job before their time, and takes away what they were written to.
+    /// Ends what a job has begun, before its time, and takes away what was made for it: the copies of a backup with what
+    /// they were written to, the overlays of a snapshot that was not made. What it may not have made stays.
     ///
     /// # Errors
     ///
     /// A [`Fault`] if the hypervisor refuses it.
-    fn abort(&mut self, job: &Job) -> Result<(), Fault>;
+    fn abort(&mut self, id: JobId, job: &Job) -> Result<(), Fault>;
 
     /// Takes away what carries the log's name and belongs to no job of `open`.
     ///

@@ -1,5 +1,5 @@
 //! The campaigns of `docs/durability.md` in full:
-//! `torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]`.
+//! `torture kill|crash|fault|tamper|driven|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,17 +11,19 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use momentlog_proptests::twin_qemu::compare_with_real;
 use momentlog_proptests::{
-    Effort, Step, Tally, crash_everywhere, fail_everywhere, kill, qemu_kill, steps,
-    tamper_everywhere,
+    Driven, Effort, Step, Tally, crash_everywhere, drive_everywhere, fail_everywhere, kill,
+    qemu_kill, some_driven, steps, tamper_everywhere,
 };
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-const USAGE: &str =
-    "usage: torture kill|crash|fault|tamper|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
+const USAGE: &str = "usage: torture kill|crash|fault|tamper|driven|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
 
 /// Longest workload, in commands.
 const COMMANDS_MAX: usize = 12;
+
+/// Length of a workload on a hypervisor, in steps.
+const STEPS_MAX: usize = 7;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +49,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let all = *what == "all";
-    let known = ["kill", "crash", "fault", "tamper", "qemu", "qemu-kill"];
+    let known = [
+        "kill",
+        "crash",
+        "fault",
+        "tamper",
+        "driven",
+        "qemu",
+        "qemu-kill",
+    ];
     if !all && !known.contains(what) {
         return Err(USAGE.into());
     }
@@ -81,6 +91,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             fail_everywhere(steps, effort)
         });
     }
+    // Its cases are longer than those of the others, so it is not of all.
+    if *what == "driven" {
+        drive(seed, cases);
+    }
     // These two need QEMU, which not every machine has, so they are not of all.
     if *what == "qemu-kill" {
         return kill_qemu(rounds, seed);
@@ -99,6 +113,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{:?} in {:.0?}", tamper_everywhere(), begun.elapsed());
     }
     Ok(())
+}
+
+/// Lets caller and hypervisor die everywhere, in workloads whose seeds follow from this one.
+fn drive(seed: u64, cases: usize) {
+    let begun = Instant::now();
+    let mut tally = Driven::default();
+    for (case, seed) in (1..=cases).zip(seed..) {
+        tally += drive_everywhere(&some_driven(seed, STEPS_MAX));
+        eprintln!("{case} of {cases} workloads: {tally:?}");
+    }
+    println!(
+        "driven: {cases} workloads, {tally:?} in {:.0?}",
+        begun.elapsed()
+    );
 }
 
 fn kill_qemu(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {

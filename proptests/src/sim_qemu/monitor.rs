@@ -146,7 +146,8 @@ impl fmt::Debug for SimMonitor {
 
 impl Monitor for SimMonitor {
     fn run(&self) -> Option<HypervisorRun> {
-        Some(HypervisorRun {
+        let is_known = !self.host.machine().runs_unknown;
+        is_known.then(|| HypervisorRun {
             pid: self.pid,
             start: u64::from(self.pid) * 100,
             boot: [7; 16],

@@ -16,13 +16,17 @@ impl State {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`] of the action that a job is begun for; [`Refusal::JobOpen`] if an open job forbids it;
+    /// The [`Refusal`] of the action that a job is begun for; [`Refusal::JobOpen`] if an open job forbids it, as it forbids to
+    /// detach, or to attach to look only;
     /// [`Refusal::JobNotOpen`] if the job to be ended is not open.
     pub fn decide_report(&self, uuid: DomainUuid, report: &Report) -> Result<Vec<Event>, Refusal> {
         let domain = self.known(uuid)?;
         let changes = match report {
             Report::Attach(attachment) => {
-                domain.admits_no_job()?;
+                // A guest that was started anew may have its monitor at another place: an open job is settled there.
+                if domain.attachment.is_none() || attachment.look_only {
+                    domain.admits_no_job()?;
+                }
                 if !attachment.is_recordable() {
                     let socket = attachment.socket.clone();
                     return Err(Refusal::Attachment { socket });

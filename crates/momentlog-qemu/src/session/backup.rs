@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use momentlog::ErrorCode;
 use momentlog::core::{
     BackupDef, BackupDisk, BackupExtent, BackupMode, BackupServer, DiskEffect, EffectKind,
-    FileToMake, Job, JobId,
+    FileToMake, Job, JobId, JobLength,
 };
 use momentlog::driver::{Fault, Layer, copy_job};
 use momentlog::xml::read_backup;
@@ -149,7 +149,7 @@ impl QemuSession {
             let path = copy.path();
             self.make_image(&NewImage {
                 path,
-                reuse: !job.files.iter().any(|made| &*made.path == path),
+                reuse: !job.makes(path),
                 format: copy.format(),
                 nodes: copy.nodes.clone(),
                 size: top.size,
@@ -189,13 +189,12 @@ impl QemuSession {
             .iter()
             .map(|node| node.name.clone())
             .collect();
-        self.end_copies(def, planned, serves)?;
+        self.end_copies(planned, def.server.is_some() && serves)?;
         for copy in planned {
             let [_, storage] = &copy.nodes;
             let path = copy.path();
-            let ours = job.files.iter().any(|file| &*file.path == path);
             // A file is removed only if it is known that this job has made it.
-            if ours && made.contains(storage) {
+            if job.makes(path) && made.contains(storage) {
                 let _ = self.hypervisor.remove_file(Path::new(path));
             }
         }
@@ -219,11 +218,7 @@ impl QemuSession {
         if def.mode == BackupMode::Push {
             return Ok(());
         }
-        let exports = self.ask("query-block-exports", Value::Null)?;
-        let ids = exports.as_array().into_iter().flatten();
-        let ids: BTreeSet<String> = ids
-            .filter_map(|export| export["id"].as_str().map(str::to_owned))
-            .collect();
+        let ids = self.exports()?;
         for copy in self.planned(job, &def) {
             if !ids.contains(copy.export_id()) {
                 self.ask("block-export-add", export(&copy))?;
@@ -266,16 +261,16 @@ impl QemuSession {
         let planned = self.planned(job, &def);
         // The server is this job's if its copies have begun. Otherwise it may be somebody else's, who has another socket.
         let jobs = self.jobs()?;
-        let has_begun = planned
-            .iter()
-            .any(|copy| jobs.iter().any(|job| job.id == copy.name()));
+        let is_there = |copy: &Planned<'_>| jobs.iter().any(|job| job.id == copy.name());
+        let has_begun = job.length == JobLength::Long || planned.iter().any(is_there);
         let is_at_its_place = match &def.server {
             Some(BackupServer::Unix { socket, .. }) => {
                 self.hypervisor.is_there(Path::new(&**socket))
             }
             _ => false,
         };
-        self.end_copies(&def, &planned, has_begun || is_at_its_place)?;
+        let is_ours = has_begun || is_at_its_place;
+        self.end_copies(&planned, def.server.is_some() && is_ours)?;
         self.remove_files(job);
         Ok(())
     }
@@ -288,22 +283,12 @@ impl QemuSession {
         }
     }
 
-    fn end_copies(
-        &mut self,
-        def: &BackupDef,
-        planned: &[Planned<'_>],
-        serves: bool,
-    ) -> Result<(), Fault> {
-        if def.mode == BackupMode::Pull {
-            for copy in planned {
-                let arguments = json!({ "id": copy.export_id(), "mode": "hard" });
-                self.try_ask("block-export-del", arguments)?;
-            }
-        }
+    fn end_copies(&mut self, planned: &[Planned<'_>], with_server: bool) -> Result<(), Fault> {
+        self.end_exports(planned)?;
         for copy in planned {
             self.cancel(copy.name())?;
         }
-        if serves && def.server.is_some() && self.exports_left()? == 0 {
+        if with_server && self.exports()?.is_empty() {
             self.try_ask("nbd-server-stop", Value::Null)?;
         }
         for copy in planned {
@@ -314,9 +299,40 @@ impl QemuSession {
         Ok(())
     }
 
-    fn exports_left(&mut self) -> Result<usize, Fault> {
+    /// Takes away the exports of these copies, whose clients lose their connections, and waits until they are gone.
+    fn end_exports(&mut self, planned: &[Planned<'_>]) -> Result<(), Fault> {
+        let begun = Instant::now();
+        let ours: BTreeSet<&str> = planned.iter().map(Planned::export_id).collect();
+        let mut asked = false;
+        loop {
+            let left = self.exports()?;
+            let left = left.iter().filter(|id| ours.contains(&***id));
+            let left: Vec<&String> = left.collect();
+            let Some(first) = left.first() else {
+                return Ok(());
+            };
+            if begun.elapsed() > CANCEL_WAIT {
+                let detail = format!("the hypervisor's export '{first}' does not end");
+                return Err(Fault::refused(ErrorCode::OperationTimeout, detail));
+            }
+            if asked {
+                std::thread::sleep(LOOK);
+            }
+            for id in left {
+                // One that is going already is refused.
+                let arguments = json!({ "id": id, "mode": "hard" });
+                self.try_ask("block-export-del", arguments)?;
+            }
+            asked = true;
+        }
+    }
+
+    /// The ids of all exports.
+    fn exports(&mut self) -> Result<BTreeSet<String>, Fault> {
         let exports = self.ask("query-block-exports", Value::Null)?;
-        Ok(exports.as_array().map_or(0, Vec::len))
+        let exports = exports.as_array().into_iter().flatten();
+        let ids = exports.filter_map(|export| export["id"].as_str().map(str::to_owned));
+        Ok(ids.collect())
     }
 
     /// Cancels one of the hypervisor's jobs, if it runs, and waits for its end; it is dismissed by the sweep.

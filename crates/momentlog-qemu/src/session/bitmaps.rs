@@ -262,6 +262,10 @@ impl QemuSession {
         if actions.is_empty() {
             return Ok(sizes);
         }
+        if self.guest.attachment.look_only {
+            let detail = "the guest is attached to look only, and to measure what is in several images changes it";
+            return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
+        }
         self.transaction(&actions)?;
         let looked = self.look()?;
         for (target, top) in &measured {

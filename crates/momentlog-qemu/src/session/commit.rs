@@ -15,14 +15,13 @@ use super::bitmaps::{add, merge};
 const LOOK: Duration = Duration::from_millis(2);
 
 impl QemuSession {
-    /// Merges one overlay after the other. The witness comes with the last.
+    /// Merges one overlay after the other. It has no witness: a disk that does not use an overlay any more says it.
     pub(super) fn merge_overlays(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
         let effects = job.effects.iter();
         let effects = effects.filter(|effect| effect.kind == EffectKind::OverlayMerged);
         let effects: Vec<&DiskEffect> = effects.collect();
         for (number, effect) in effects.iter().enumerate() {
-            let is_last = number + 1 == effects.len();
-            let merged = self.merge_overlay(id, effect, is_last);
+            let merged = self.merge_overlay(id, effect);
             merged.map_err(|fault| {
                 let done: Vec<&str> = effects[..number].iter().map(|done| &*done.disk).collect();
                 let done = if done.is_empty() {
@@ -37,12 +36,7 @@ impl QemuSession {
         Ok(())
     }
 
-    fn merge_overlay(
-        &mut self,
-        id: JobId,
-        effect: &DiskEffect,
-        is_last: bool,
-    ) -> Result<(), Fault> {
+    fn merge_overlay(&mut self, id: JobId, effect: &DiskEffect) -> Result<(), Fault> {
         let looked = self.look()?;
         let disks = self.placed(&looked.graph)?;
         let layers = disks.iter().find(|(target, _)| *target == effect.disk);
@@ -60,7 +54,7 @@ impl QemuSession {
                 "auto-finalize": true, "auto-dismiss": false
             }),
         )?;
-        let completed = self.complete_merge(id, &name, base, is_last, layers);
+        let completed = self.complete_merge(&name, base, layers);
         if let Err(fault) = completed {
             if !fault.leaves_unknown {
                 self.cancel(&name)?;
@@ -76,13 +70,37 @@ impl QemuSession {
         Ok(())
     }
 
+    /// Closes and removes overlays that are merged, if the process that merged them died before it did.
+    pub(super) fn complete_merges(&mut self, job: &Job) -> Result<(), Fault> {
+        let effects = job.effects.iter();
+        for effect in effects.filter(|effect| effect.kind == EffectKind::OverlayMerged) {
+            let looked = self.look()?;
+            let uses = looked
+                .graph
+                .nodes()
+                .iter()
+                .filter(|node| node.file == *effect.image);
+            // That of the format is before that of the file, which it uses.
+            let (formats, files): (Vec<_>, Vec<_>) =
+                uses.partition(|node| node.name == *effect.node);
+            let mut is_closed = true;
+            for node in formats.iter().chain(&files) {
+                let arguments = json!({ "node-name": &node.name });
+                is_closed &= self.try_ask("blockdev-del", arguments)?;
+            }
+            if is_closed {
+                // What was in it is below now. Whether it can be removed changes nothing but space.
+                let _ = self.hypervisor.remove_file(Path::new(&*effect.image));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until all is copied, hands the bitmaps down, and lets the disk write to the image below from then on.
     fn complete_merge(
         &mut self,
-        id: JobId,
         name: &str,
         base: &str,
-        is_last: bool,
         layers: &[crate::graph::Placed],
     ) -> Result<(), Fault> {
         self.wait_for(name, "ready")?;
@@ -97,9 +115,6 @@ impl QemuSession {
             }
             let from = [(&*top.layer.node, &*bitmap.name)];
             actions.push(merge(base, &bitmap.name, &from));
-        }
-        if is_last {
-            actions.push(self.witness(id, base));
         }
         self.transaction(&actions)?;
         self.ask("job-complete", json!({ "id": name }))?;

@@ -57,9 +57,18 @@ impl QemuSession {
             };
             let nodes = self.names.overlay(id, number);
             let file = effect.file.as_deref().unwrap_or_default();
+            let reuse = !job.makes(file);
+            if !reuse && self.hypervisor.is_there(Path::new(file)) {
+                let detail = format!(
+                    "external snapshot file for disk {} already exists and is not a block device: {file}",
+                    effect.disk
+                );
+                outcome = Err(Fault::refused(ErrorCode::ConfigUnsupported, detail));
+                break;
+            }
             let image = NewImage {
                 path: file,
-                reuse: !job.files.iter().any(|made| &*made.path == file),
+                reuse,
                 format: "qcow2",
                 nodes: nodes.clone(),
                 size: top.size,
@@ -98,7 +107,26 @@ impl QemuSession {
         outcome
     }
 
-    /// Makes an image, unless it is there, and opens it. If that is refused, nothing is left of it.
+    /// Takes away the overlays that a job made and has put above no disk. A file goes only if the hypervisor has it open
+    /// under the name that this job gave it, which says that the job made it.
+    pub(super) fn take_overlays_back(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
+        let effects = job.effects.iter();
+        let effects = effects.filter(|effect| effect.kind == EffectKind::OverlayAdded);
+        for (number, effect) in effects.enumerate() {
+            let [format, storage] = self.names.overlay(id, number);
+            self.try_ask("blockdev-del", json!({ "node-name": format }))?;
+            let closed = self.try_ask("blockdev-del", json!({ "node-name": storage }))?;
+            let file = effect.file.as_deref().unwrap_or_default();
+            if closed && job.makes(file) {
+                // Whether it can be removed changes nothing but space.
+                let _ = self.hypervisor.remove_file(Path::new(file));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an image, unless it is there, and opens it. If that is refused, nothing is left of it; a file that was there
+    /// before is.
     pub(super) fn make_image(&mut self, image: &NewImage<'_>) -> Result<(), Fault> {
         if !image.reuse {
             let made = self.hypervisor.create_file(Path::new(image.path));
@@ -162,7 +190,7 @@ impl QemuSession {
         )
     }
 
-    /// Takes back what [`make_image`](Self::make_image) has made, as far as it came.
+    /// Takes back what [`make_image`](Self::make_image) has made.
     pub(super) fn unmake(&mut self, nodes: &[String; 2], file: Option<&str>) -> Result<(), Fault> {
         for node in nodes {
             self.try_ask("blockdev-del", json!({ "node-name": node }))?;

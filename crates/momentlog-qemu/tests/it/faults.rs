@@ -18,15 +18,15 @@ use crate::{LONG, qemu_is_there};
 const SIZE: u64 = 1 << 20;
 
 /// A domain of two disks, the second one raw, and the daemon that has them.
-struct World {
+pub(crate) struct World {
     dir: TempDir,
     daemon: Child,
-    domain: Domain,
+    pub(crate) domain: Domain,
 }
 
 impl World {
     /// `None` where QEMU is not installed.
-    fn new() -> Option<World> {
+    pub(crate) fn new() -> Option<World> {
         if !qemu_is_there() {
             return None;
         }
@@ -74,12 +74,12 @@ impl World {
         })
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
     /// Asks the daemon itself.
-    fn ask(&self, execute: &'static str, arguments: Value) -> Value {
+    pub(crate) fn ask(&self, execute: &'static str, arguments: Value) -> Value {
         let socket = self.path("qmp.sock");
         let mut monitor = QmpSockets::default()
             .connect(Path::new(&socket), LONG)
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Nodes, bitmaps, jobs and exports, as the daemon lists them.
-    fn everything(&self) -> Vec<Value> {
+    pub(crate) fn everything(&self) -> Vec<Value> {
         let nodes = json!({ "flat": true });
         vec![
             self.ask("query-named-block-nodes", nodes),
@@ -97,7 +97,7 @@ impl World {
         ]
     }
 
-    fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())

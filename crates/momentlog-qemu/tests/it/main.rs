@@ -4,6 +4,7 @@
 mod asking;
 mod attaching;
 mod daemon;
+mod dying;
 mod entering;
 mod faults;
 mod scripted;

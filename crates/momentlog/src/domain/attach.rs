@@ -12,7 +12,7 @@ use momentlog_engine::{Call, Decision};
 use momentlog_xml::read_checkpoint;
 
 use super::Domain;
-use super::driven::{Entered, new_job};
+use super::driven::{Entered, begun, new_job, refuse_look_only};
 use super::effects::Effects;
 use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, plan};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -48,7 +48,8 @@ impl Domain {
             attachment: Arc::new(attachment.clone()),
         };
         let mut reports = vec![Report::Attach(attachment)];
-        let entered = Entered::enter(&driver, &guest, self.connection.lock_wait())?;
+        let wait = self.connection.lock_wait();
+        let entered = Entered::enter(&driver, &guest, wait, &|| self.connection.log.release())?;
         let (state, reason) = entered.power;
         if self.with(|domain| Ok(domain.power().state))? != state {
             reports.push(Report::Observe { state, reason });
@@ -217,16 +218,23 @@ impl Domain {
                 (effects, Some(action))
             }
         };
-        self.repair_in(&mut entered, effects, action)
+        refuse_look_only(&entered.guest)?;
+        self.repair_in(&mut entered, step, effects, action)
     }
 
     fn repair_in(
         &self,
         entered: &mut Entered,
+        step: &Step,
         effects: Vec<momentlog_core::DiskEffect>,
         action: Option<Action>,
     ) -> Result<()> {
-        let request = self.request((Call::RECONCILE, 0), &[]);
+        // Each step of a plan is a request of its own.
+        let (image, what) = match step {
+            Step::RemoveBitmap(found) => (&*found.image, &*found.bitmap),
+            Step::DropCheckpoint { checkpoint, .. } => ("", checkpoint.as_str()),
+        };
+        let request = self.request((Call::RECONCILE, 0), &[image, what]);
         if effects.is_empty()
             && let Some(action) = action
         {
@@ -248,9 +256,9 @@ impl Domain {
         };
         let begin = Report::Begin(Box::new(BeginJob { job, action }));
         let outcome = self.record(request, &[begin])?;
-        match super::driven::begun(&outcome.events) {
-            Some((id, job)) => self.perform(entered, id, &job),
-            None => Ok(()),
+        match begun(&outcome.events) {
+            Some((id, job)) if !outcome.repeated => self.perform(entered, id, &job),
+            _ => Ok(()),
         }
     }
 }

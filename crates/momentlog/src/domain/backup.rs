@@ -12,9 +12,9 @@ use momentlog_engine::{Call, Decision};
 use momentlog_xml::{CheckpointRequest, backup_fits, read_backup, read_checkpoint, write_backup};
 
 use super::Domain;
-use super::driven::{LOOK, begun, new_job};
+use super::driven::{LOOK, begun, new_job, refuse_look_only};
 use super::effects::{created_checkpoint, wanted};
-use crate::driver::{Session, Sight, Tracked, copy_name, plan, seen_bytes};
+use crate::driver::{Session, Sight, Tracked, add_progress, copy_name, plan, seen_bytes};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{BackupBeginFlags, BackupXmlFlags};
 use crate::recordable;
@@ -66,12 +66,15 @@ impl Domain {
         flags.refuse_all_but(BackupBeginFlags::ALL, "qemuBackupBegin")?;
         let def = read_backup(xml)?;
         let checkpoint = checkpoint_xml.map(read_checkpoint).transpose()?;
-        let name = self.name.clone();
-        let guest = self.guest()?.ok_or(Refusal::NotAttached { name })?;
         let call = (Call::BACKUP_BEGIN, flags.bits());
         let mut arguments = vec![xml];
         arguments.extend(checkpoint_xml);
         let request = self.request(call, &arguments);
+        if self.answered(request)?.is_some() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        let guest = self.guest()?.ok_or(Refusal::NotAttached { name })?;
         let since = Instant::now();
         let wait = self.connection.lock_wait();
         loop {
@@ -80,6 +83,7 @@ impl Domain {
             let seen = (entered.sight.as_ref(), entered.session.as_deref());
             let decided = self.connection.log.decide(request, &mut |decision| {
                 let begin = self.plan_backup(decision, seen, &def, checkpoint.as_ref(), call)?;
+                refuse_look_only(&entered.guest)?;
                 let begin = BeginJob {
                     job: Job { run, ..begin.job },
                     ..begin
@@ -245,9 +249,7 @@ impl Domain {
             }
             entered.look_again()?;
             let copies = entered.sight.iter().flat_map(|sight| sight.copies.values());
-            done = copies.fold((0, 0), |(done, total), copy| {
-                (done + copy.progress.0, total + copy.progress.1)
-            });
+            done = copies.fold((0, 0), |sum, copy| add_progress(sum, copy.progress));
         }
         let Some(open) = self.with(long)? else {
             return Ok(None);
@@ -280,6 +282,11 @@ impl Domain {
         self.connection
             .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
         self.connection.facts().vet_backup(FUNCTION)?;
+        // What is asked again must not end a backup that was begun since.
+        let request = self.request((Call::ABORT_JOB, 0), &[]);
+        if self.answered(request)?.is_some() {
+            return Ok(());
+        }
         let name = self.name.clone();
         let guest = self.guest()?.ok_or(Refusal::NotAttached { name })?;
         let mut entered = self.enter(&guest, self.connection.lock_wait())?;
@@ -297,7 +304,7 @@ impl Domain {
         let copies = entered.sight.iter().flat_map(|sight| sight.copies.values());
         let mut seen = vec![("copies".into(), "canceled".into())];
         seen.extend(seen_bytes(copies));
-        session.abort(&open.job)?;
+        session.abort(open.id, &open.job)?;
         let outcome = JobOutcome {
             job: open.id,
             seen: Seen::new(seen).unwrap_or_default(),
@@ -313,7 +320,6 @@ impl Domain {
         } else {
             Report::Fail(outcome)
         };
-        let request = self.request((Call::ABORT_JOB, 0), &[]);
         self.record(request, &[report])?;
         entered.sweep_after(self);
         Ok(())

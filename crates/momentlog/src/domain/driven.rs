@@ -12,7 +12,7 @@ use momentlog_core::{
     Action, BeginJob, Change, Domain as DomainState, EffectKind, Event, HypervisorRun, Job, JobId,
     JobKind, JobLength, JobOutcome, OpenJob, Refusal, Report, RunState, Seen, SettledBy,
 };
-use momentlog_engine::{Call, Outcome, Provenance, Request};
+use momentlog_engine::{Call, EngineError, Outcome, Provenance, Request, View};
 use momentlog_store::Head;
 
 use super::Domain;
@@ -43,14 +43,22 @@ pub(super) struct Entered {
 }
 
 impl Entered {
-    /// Has the guest alone, or finds that it is off.
+    /// Has the guest alone, or finds that it is off. `before_waiting` is called before it is waited for long.
     pub(super) fn enter(
         driver: &Arc<dyn Driver>,
         guest: &Guest,
         wait: Duration,
+        before_waiting: &dyn Fn(),
     ) -> Result<Entered> {
         let off = |reason| Ok((None, (RunState::Shutoff, reason)));
-        let entered = match driver.enter(guest, wait) {
+        let mut found = driver.enter(guest, wait.min(LOOK));
+        if let Err(Absent::Held(_)) = found
+            && wait > LOOK
+        {
+            before_waiting();
+            found = driver.enter(guest, wait.saturating_sub(LOOK));
+        }
+        let entered = match found {
             Ok(session) => Ok((Some(session), (RunState::Running, 0))),
             Err(Absent::Ended(_)) => off(SHUTOFF_SHUTDOWN),
             Err(Absent::Killed(_)) => off(SHUTOFF_CRASHED),
@@ -136,36 +144,53 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
-        // A domain that is gone is told of by the decision, which knows the request as well.
-        let guest = match self.guest() {
-            Err(error) if error.code() == ErrorCode::NoDomain => None,
-            found => found?,
-        };
-        let Some(guest) = guest else {
-            return self.decide(request, action);
-        };
         let begun = Instant::now();
         let wait = self.connection.lock_wait();
         loop {
+            // A domain that is gone is told of by the decision, which knows the request as well.
+            let guest = self.guest_if_there()?;
+            if guest.is_some()
+                && let Some(answered) = self.answered(request)?
+            {
+                return Ok(answered);
+            }
             // Only what touches the hypervisor, or waits for one of its jobs, needs to have the guest alone.
-            let entered = if needs_guest(call) {
-                Some(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?)
-            } else {
-                None
+            let entered = match &guest {
+                Some(guest) if needs_guest(call) => {
+                    Some(self.enter(guest, wait.saturating_sub(begun.elapsed()))?)
+                }
+                _ => None,
             };
             let done = match entered {
-                None => self.decide(request, action),
                 Some(entered) => self.carry_out_in(entered, call, request, action),
+                None if guest.is_some() => self.decide(request, action),
+                None => {
+                    // Another process may attach it in this moment.
+                    let mut is_attached = false;
+                    let done = self.decide(request, &mut |domain| {
+                        is_attached = needs_guest(call) && domain.attachment().is_some();
+                        if is_attached {
+                            return Err(Refusal::Inactive.into());
+                        }
+                        action(domain)
+                    });
+                    if is_attached && done.is_err() {
+                        continue;
+                    }
+                    done
+                }
             };
             let is_open = |error: &Error| matches!(error.refusal(), Some(Refusal::JobOpen { .. }));
             match done {
-                Err(error) if is_open(&error) => {
+                Err(error) if is_open(&error) && guest.is_some() => {
                     if begun.elapsed() + 2 * LOOK > wait {
                         return Err(error);
                     }
                     std::thread::sleep(LOOK);
                     // Whoever left it open may be gone, and its copies may have ended.
-                    drop(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?);
+                    if let Some(guest) = guest {
+                        drop(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?);
+                    }
                 }
                 done => return done,
             }
@@ -188,6 +213,7 @@ impl Domain {
                 return recordable::decide(decision, &command);
             };
             recordable::check(decision, &command)?;
+            refuse_look_only(&entered.guest)?;
             let job = Job {
                 effects: effects.on_disks,
                 files: effects.files,
@@ -253,21 +279,49 @@ impl Domain {
         Ok(events.any(|event| is_its_end(&event.change)))
     }
 
-    /// The hypervisor of this domain, if it is attached to one.
+    /// The hypervisor of this domain, if it is attached to one now.
     pub(super) fn guest(&self) -> Result<Option<Guest>> {
-        let attached = self.with(|domain| {
-            let def = domain.def().clone();
-            Ok(domain
-                .attachment()
-                .map(|attachment| (attachment.clone(), def)))
-        })?;
+        let view = self.connection.log.refresh()?;
+        self.guest_in(&view)
+            .map_err(|error| self.connection.told(error))
+    }
+
+    /// As [`guest`](Self::guest); a domain that is gone has none.
+    pub(super) fn guest_if_there(&self) -> Result<Option<Guest>> {
+        match self.guest() {
+            Err(error) if error.code() == ErrorCode::NoDomain => Ok(None),
+            found => found,
+        }
+    }
+
+    fn guest_in(&self, view: &View) -> Result<Option<Guest>> {
+        let domain = self.of(view)?;
+        let attached = domain.attachment().cloned();
         let log = self.connection.log.log_id();
-        Ok(attached.zip(log).map(|((attachment, def), log)| Guest {
+        Ok(attached.zip(log).map(|(attachment, log)| Guest {
             log,
             uuid: self.uuid,
-            def,
+            def: domain.def().clone(),
             attachment,
         }))
+    }
+
+    /// Returns the answer to a request that was asked before, unless its job is still open: then it is settled first.
+    pub(super) fn answered(&self, request: Request<'_>) -> Result<Option<Outcome>> {
+        let answer = self
+            .connection
+            .log
+            .decide(request, &mut |_| Err(Asked::New));
+        let outcome = match answer {
+            Ok(outcome) => outcome,
+            Err(Asked::New) => return Ok(None),
+            Err(Asked::Failed(error)) => return Err(error),
+        };
+        let view = self.connection.log.view();
+        let open = open_jobs(view.state().domain(self.uuid));
+        let is_open =
+            begun(&outcome.events).is_some_and(|(id, _)| open.iter().any(|open| open.id == id));
+        Ok((!is_open).then_some(outcome))
     }
 
     /// As [`enter_swept`](Self::enter_swept), and looks at the guest as it is then.
@@ -279,10 +333,28 @@ impl Domain {
 
     /// Has the guest alone, settles what was left open, takes note of whether it runs, and sweeps.
     pub(super) fn enter_swept(&self, guest: &Guest, wait: Duration) -> Result<Entered> {
-        let driver = self.connection.driver_of(&guest.attachment)?;
-        let mut entered = Entered::enter(&driver, guest, wait)?;
-        // Who has the guest has the newest log: the outcome of the call before is durable by then.
-        let view = self.connection.log.refresh()?;
+        let begun = Instant::now();
+        let mut guest = guest.clone();
+        let (mut entered, view) = loop {
+            let driver = self.connection.driver_of(&guest.attachment)?;
+            let left = wait.saturating_sub(begun.elapsed());
+            // Whoever has the guest may need to write the log to leave it.
+            let release = || self.connection.log.release();
+            let entered = Entered::enter(&driver, &guest, left, &release)?;
+            // Who has the guest has the newest log: the outcome of the call before is durable by then.
+            let view = self.connection.log.refresh()?;
+            // Another process may have attached it elsewhere meanwhile, or changed its disks.
+            match self.guest_in(&view)? {
+                Some(now) if now.attachment == guest.attachment && now.def == guest.def => {
+                    break (entered, view);
+                }
+                Some(now) => guest = now,
+                None => {
+                    let name = self.name.clone();
+                    return Err(Refusal::NotAttached { name }.into());
+                }
+            }
+        };
         let open = open_jobs(view.state().domain(self.uuid));
         for open in &open {
             self.settle(&mut entered, open)?;
@@ -308,6 +380,9 @@ impl Domain {
 
     /// Settles an open job by what is seen, if it does not go on.
     fn settle(&self, entered: &mut Entered, open: &OpenJob) -> Result<()> {
+        if open.job.kind == JobKind::DeleteSnapshot {
+            self.stop_merging(entered, open.id)?;
+        }
         let Ok(sight) = entered.look() else {
             // It stays open as long as nothing can be seen of it.
             return Ok(());
@@ -316,22 +391,29 @@ impl Domain {
         let report = match verdict {
             Verdict::Open => return Ok(()),
             Verdict::Ended(found) => complete(entered, open, found)?,
-            Verdict::RollForward(left, seen) => {
-                if let Some(session) = &mut entered.session {
-                    let rest = Job {
-                        effects: left,
-                        ..(*open.job).clone()
-                    };
-                    session.perform(open.id, &rest)?;
+            Verdict::RollForward(left, found) => {
+                let rest = Job {
+                    effects: left,
+                    ..(*open.job).clone()
+                };
+                let session = entered.session.as_mut();
+                match session.map_or(Ok(()), |session| session.perform(open.id, &rest)) {
+                    Ok(()) => ended(open.id, &open.job, found, SettledBy::Later),
+                    Err(fault) if fault.leaves_unknown => return Err(fault.into()),
+                    // What is left of it is named by whoever compares.
+                    Err(fault) => Report::Fail(outcome_of(
+                        open.id,
+                        seen("hypervisor", &fault.detail),
+                        SettledBy::Later,
+                    )),
                 }
-                ended(open.id, &open.job, seen, SettledBy::Later)
             }
             Verdict::Finish(found) => match &mut entered.session {
                 None => return Ok(()),
                 Some(session) => match session.finish(&open.job) {
                     Ok(()) => ended(open.id, &open.job, found, SettledBy::Later),
                     Err(fault) => {
-                        session.abort(&open.job)?;
+                        session.abort(open.id, &open.job)?;
                         Report::Fail(outcome_of(
                             open.id,
                             seen("target", &fault.detail),
@@ -342,8 +424,8 @@ impl Domain {
             },
             Verdict::Failed(seen) => {
                 match &mut entered.session {
-                    _ if open.job.kind != JobKind::Backup => {}
-                    Some(session) => session.abort(&open.job)?,
+                    Some(session) => session.abort(open.id, &open.job)?,
+                    None if open.job.kind != JobKind::Backup => {}
                     None => entered.driver.remove_files(&open.job),
                 }
                 Report::Fail(outcome_of(open.id, seen, SettledBy::Later))
@@ -354,6 +436,17 @@ impl Domain {
             Err(error) if matches!(error.refusal(), Some(Refusal::JobNotOpen(_))) => Ok(()),
             reported => reported.map(|_| ()),
         }
+    }
+
+    /// Ends the merging of overlays that a process has left, so that what is seen of it does not change any more.
+    fn stop_merging(&self, entered: &mut Entered, id: JobId) -> Result<()> {
+        let view = self.connection.log.view();
+        let mut open = open_jobs(view.state().domain(self.uuid));
+        open.retain(|open| open.id != id);
+        if let Some(session) = &mut entered.session {
+            session.sweep(&borrowed(&open))?;
+        }
+        Ok(entered.look_again()?)
     }
 
     /// Records what a driver reports, under no condition of the caller's.
@@ -389,7 +482,14 @@ impl Domain {
         let Some(guest) = self.guest()? else {
             return Ok(None);
         };
-        let mut entered = self.enter(&guest, self.connection.lock_wait())?;
+        let wait = self.connection.lock_wait();
+        let mut entered = if self.connection.is_read_only() {
+            // What is left open is settled by whoever may write.
+            let driver = self.connection.driver_of(&guest.attachment)?;
+            Entered::enter(&driver, &guest, wait, &|| ())?
+        } else {
+            self.enter(&guest, wait)?
+        };
         let Some(session) = &mut entered.session else {
             return Err(Refusal::Inactive.into());
         };
@@ -412,16 +512,44 @@ fn complete(entered: &mut Entered, open: &OpenJob, found: Seen) -> Result<Report
     let Some(session) = &mut entered.session else {
         return Ok(ended(open.id, &open.job, found, SettledBy::Later));
     };
+    let same_run = session.run().is_some() && session.run() == open.job.run;
+    if open.job.kind == JobKind::DeleteSnapshot && !same_run {
+        // In another run, the overlay may be what the guest was not started with.
+        return Ok(ended(open.id, &open.job, found, SettledBy::Later));
+    }
     match session.complete(&open.job) {
         Ok(()) => Ok(ended(open.id, &open.job, found, SettledBy::Later)),
         Err(fault) if fault.leaves_unknown => Err(fault.into()),
         Err(fault) => {
-            session.abort(&open.job)?;
+            session.abort(open.id, &open.job)?;
             Ok(Report::End {
                 outcome: outcome_of(open.id, seen("copies", &fault.detail), SettledBy::Later),
                 then: None,
             })
         }
+    }
+}
+
+/// Refuses to change a guest that another program manages.
+pub(super) fn refuse_look_only(guest: &Guest) -> Result<()> {
+    if guest.attachment.look_only {
+        let detail = "the guest is attached to look only";
+        let code = ErrorCode::OperationUnsupported;
+        return Err(Error::new(code, ErrorDomain::Test, detail));
+    }
+    Ok(())
+}
+
+/// What became of asking whether a request was asked before.
+enum Asked {
+    /// It was not.
+    New,
+    Failed(Error),
+}
+
+impl From<EngineError> for Asked {
+    fn from(error: EngineError) -> Asked {
+        Asked::Failed(error.into())
     }
 }
 

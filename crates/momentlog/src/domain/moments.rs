@@ -207,7 +207,7 @@ impl Domain {
     /// Executes a typed command about this domain; what it does to the hypervisor of an attached domain is done, too.
     fn execute_typed(&self, call: (Call, u32), action: &Action) -> Result<Outcome> {
         let command = self.command(action.clone());
-        if self.guest()?.is_none() {
+        if self.guest_if_there()?.is_none() {
             return self.connection.execute_as(call, &command);
         }
         self.connection

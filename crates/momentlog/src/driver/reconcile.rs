@@ -266,11 +266,8 @@ fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
         worst.unwrap_or(DiskState::Lost)
     };
     let counts = having.iter().map(|(_, bitmap)| bitmap.count);
-    let bytes = if having.is_empty() {
-        None
-    } else {
-        counts.sum()
-    };
+    let add = |sum: Option<u64>, count: Option<u64>| Some(sum?.saturating_add(count?));
+    let bytes = counts.reduce(add).flatten();
     with(state, bytes, layers)
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{DiskEffect, EffectKind, HypervisorRun, JobKind, JobLength, OpenJob, Seen};
+use momentlog_core::{
+    DiskEffect, EffectKind, HypervisorRun, Job, JobKind, JobLength, OpenJob, Seen,
+};
 
 use super::{Copy, Sight};
 
@@ -17,8 +19,16 @@ pub(crate) fn seen_bytes<'a>(
     copies: impl Iterator<Item = &'a Copy>,
 ) -> Option<(Arc<str>, Arc<str>)> {
     let progress = copies.map(|copy| copy.progress);
-    let (done, total) = progress.reduce(|(done, total), of| (done + of.0, total + of.1))?;
+    let (done, total) = progress.reduce(add_progress)?;
     Some((BYTES.into(), format!("{done} of {total}").into()))
+}
+
+/// What is said of a bitmap of a disk that cannot be seen.
+const UNSEEN: &str = "disk not there";
+
+/// Adds what two copies say of themselves, which is not trusted to be small.
+pub(crate) fn add_progress(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
 }
 
 /// Reads what [`seen_bytes`] says.
@@ -44,21 +54,25 @@ pub(crate) enum Verdict {
 
 /// Returns what has become of an open job. `run` is the run of the hypervisor that was seen; none if the guest is off.
 ///
-/// In the run that was asked, the job's witness tells. In another one, what it was to make has come through the hypervisor's
-/// orderly end, or is lost.
+/// In the run that was asked, the job's witness tells; if it is unknown which run this is, the witness tells that as well. In
+/// another one, what it was to make has come through the hypervisor's orderly end, or is lost.
 pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) -> Verdict {
     let job = &*open.job;
     let same_run = run.is_some() && run == job.run;
+    let may_be_same = run.zip(job.run).is_none_or(|(seen, asked)| seen == asked);
     if job.length == JobLength::Long {
-        return copies(open, same_run, sight);
+        return copies(
+            open,
+            same_run || may_be_same && has_copies(job, sight),
+            sight,
+        );
+    }
+    let has_witness = sight.witnesses.contains(&open.id) || has_copies(job, sight);
+    if may_be_same && has_witness && job.kind != JobKind::DeleteSnapshot {
+        return Verdict::Ended(seen([("witness", "there")]));
     }
     if same_run {
-        let witnessed = sight.witnesses.contains(&open.id)
-            || copy_names(&job.effects).any(|name| sight.copies.contains_key(name));
-        let seen = seen([("witness", if witnessed { "there" } else { "not there" })]);
-        if witnessed {
-            return Verdict::Ended(seen);
-        }
+        let seen = seen([("witness", "not there")]);
         // Deletions that take several steps may have come half way.
         if !matches!(
             job.kind,
@@ -84,12 +98,13 @@ pub(crate) fn settle(open: &OpenJob, run: Option<HypervisorRun>, sight: &Sight) 
             let removed: Vec<&DiskEffect> = of(&job.effects, EffectKind::BitmapRemoved).collect();
             let left: Vec<DiskEffect> = removed
                 .iter()
-                .filter(|effect| word(effect, sight) != "gone")
+                .filter(|effect| !["gone", UNSEEN].contains(&word(effect, sight)))
                 .map(|effect| (*effect).clone())
                 .collect();
-            let count = removed.len();
+            // Of a disk that is not there, it is not said that its bitmap is gone.
+            let none_is_gone = removed.iter().all(|effect| word(effect, sight) != "gone");
             let seen = bitmaps(removed.into_iter(), sight);
-            if left.len() == count {
+            if none_is_gone {
                 Verdict::Failed(seen)
             } else if left.is_empty() {
                 Verdict::Ended(seen)
@@ -121,7 +136,13 @@ fn overlays(effects: &[DiskEffect], kind: EffectKind, sight: &Sight) -> Verdict 
         let layers = layers.map_or(&[][..], |disk| &disk.layers);
         file.is_some_and(|file| layers.iter().any(|layer| layer.is(file)))
     };
-    let is_done = |effect: &&DiskEffect| is_there(effect) == (kind == EffectKind::OverlayAdded);
+    let is_seen = |effect: &DiskEffect| {
+        let disk = sight.disk(&effect.disk);
+        disk.is_some_and(|disk| !disk.layers.is_empty())
+    };
+    let is_done = |effect: &&DiskEffect| {
+        is_seen(effect) && is_there(effect) == (kind == EffectKind::OverlayAdded)
+    };
     let pairs = overlays.iter().map(|effect| {
         let found = if is_there(effect) {
             "has the overlay"
@@ -171,6 +192,11 @@ fn copies(open: &OpenJob, same_run: bool, sight: &Sight) -> Verdict {
     }
 }
 
+/// Whether one of a job's copies is there, which ends with the run of the hypervisor that it was begun in.
+fn has_copies(job: &Job, sight: &Sight) -> bool {
+    copy_names(&job.effects).any(|name| sight.copies.contains_key(name))
+}
+
 /// The names of a job's copies.
 pub(crate) fn copy_names(effects: &[DiskEffect]) -> impl Iterator<Item = &Arc<str>> {
     of(effects, EffectKind::Copied).filter_map(|effect| effect.bitmap.as_ref())
@@ -185,6 +211,9 @@ fn word(effect: &DiskEffect, sight: &Sight) -> &'static str {
     let layers = sight
         .disk(&effect.disk)
         .map_or(&[][..], |disk| &disk.layers);
+    if layers.is_empty() {
+        return UNSEEN;
+    }
     let layer = layers.iter().find(|layer| layer.is(&effect.image));
     let name = effect.bitmap.as_deref().unwrap_or_default();
     match layer.and_then(|layer| layer.bitmap(name)) {
