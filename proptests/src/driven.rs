@@ -31,7 +31,7 @@ const SIZE: u64 = 1 << 20;
 const TAKEN: &str = "/images/taken";
 
 /// Requests that slow copies take.
-const SLOW_REQUESTS: u32 = 60;
+const SLOW_REQUESTS: u32 = 20;
 
 /// How often a job that has ended is asked for before it must be settled.
 const LOOKS_MAX: usize = 50;
@@ -245,8 +245,8 @@ impl World {
         let options = Options {
             clock: Arc::new(ManualClock::at_second(1_000)),
             entropy: Arc::new(Counter::default()),
-            // What an open job forbids is not waited for.
-            lock_wait: Duration::from_millis(10),
+            // What an open job forbids is not waited for, so that each run asks the same.
+            lock_wait: Duration::ZERO,
             ..Options::default()
         };
         let qemu = Qemu::over(Arc::new(self.host.clone()));
