@@ -47,12 +47,20 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let world = World {
-            log: SimDisk::new("store"),
-            host: SimHost::new(),
+        let host = SimHost::new();
+        host.put_image(DISK, SimImage::qcow2(SIZE));
+        let disks = vec![SimGuestDisk::new(DEVICE, "vda", DISK)];
+        let guest = SimGuest {
+            disks,
+            ..SimGuest::default()
         };
-        world.host.put_image(DISK, SimImage::qcow2(SIZE));
-        world.start(SOCKET, DISK);
+        host.start(SOCKET, guest).expect("a guest starts");
+        World::with(SimDisk::new("store"), host)
+    }
+
+    /// A log of the guest of a host.
+    fn with(log: SimDisk, host: SimHost) -> World {
+        let world = World { log, host };
         let connection = world.connection();
         let xml = domain_xml(DISK);
         let domain = connection.define_domain_xml(&xml).expect("it is defined");
@@ -530,4 +538,31 @@ fn a_domain_with_an_open_job_is_found_at_another_socket() {
         .attach(Qemu::NAME, "/run/new.qmp", false)
         .expect("it is attached");
     assert_eq!(domain.job_info().expect("it is told"), None);
+}
+
+#[test]
+fn a_bitmap_of_another_store_is_foreign_though_this_one_has_had_one_of_its_name() {
+    let world = World::new();
+    let domain = world.domain();
+    let checkpoint = domain
+        .checkpoint_create_xml(CHECKPOINT, CheckpointCreateFlags::NONE)
+        .expect("it is made");
+    checkpoint
+        .delete(CheckpointDeleteFlags::NONE)
+        .expect("it is deleted");
+    let other = World::with(SimDisk::new("other"), world.host.clone());
+    other
+        .domain()
+        .checkpoint_create_xml(CHECKPOINT, CheckpointCreateFlags::NONE)
+        .expect("it is made");
+    let found = domain.reconcile().expect("they are compared");
+    assert_eq!(found.unrecorded.len(), 1, "{found:?}");
+    assert_eq!(found.plan, [], "{found:?}");
+    assert!(
+        other
+            .domain()
+            .reconcile()
+            .expect("they are compared")
+            .agrees()
+    );
 }

@@ -161,7 +161,10 @@ impl Graph {
         }
         loop {
             let above = |node: &&Node| {
-                node.backing() == Some(&files[0]) && !node.name.starts_with(crate::names::TARGET)
+                node.backing() == Some(&files[0])
+                    && !node.name.starts_with(crate::names::TARGET)
+                    // One that is above no disk names its image by its options.
+                    && !node.filename().is_some_and(|file| file.starts_with("json:"))
             };
             let mut above = formats().filter(above).filter_map(Node::filename);
             match (above.next(), above.next()) {

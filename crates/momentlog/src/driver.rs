@@ -27,7 +27,9 @@ pub(crate) use reconcile::compare;
 pub use reconcile::{
     BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
 };
-pub(crate) use settle::{BYTES, COPIED, Verdict, add_progress, read_bytes, seen_bytes, settle};
+pub(crate) use settle::{
+    BYTES, COPIED, DONE, Verdict, add_progress, left_nothing, read_bytes, seen_bytes, settle,
+};
 
 /// Asks the hypervisors of one kind.
 pub trait Driver: fmt::Debug + Send + Sync {

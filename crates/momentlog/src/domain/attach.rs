@@ -1,12 +1,12 @@
 //! Attaching a domain to its hypervisor, and comparing the two.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use momentlog_core::{
     Action, Attachment, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind,
-    Extent, Job, JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report,
-    RunState,
+    Extent, Job, JobId, JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report,
+    RunState, SettledBy,
 };
 use momentlog_engine::{Call, Decision};
 use momentlog_xml::read_checkpoint;
@@ -14,7 +14,7 @@ use momentlog_xml::read_checkpoint;
 use super::Domain;
 use super::driven::{Entered, begun, new_job, refuse_look_only};
 use super::effects::Effects;
-use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, plan};
+use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, left_nothing, plan};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;
 
@@ -153,24 +153,42 @@ impl Domain {
         self.with(|domain| Ok(compare(domain, log, sight, running, &had)))
     }
 
-    /// The names of the bitmaps of all checkpoints that the domain has ever had.
-    fn bitmaps_of_the_log(&self) -> Result<BTreeSet<Arc<str>>> {
-        let mut names = BTreeSet::new();
-        for step in self.connection.history(None)? {
-            let entry = match step {
-                Ok(step) => step.entry,
-                Err(error) => return Err(error),
-            };
-            for event in &entry.events {
-                if event.domain == Some(self.uuid)
-                    && let Change::Checkpoint(MomentChange::Created { name, def, .. }) =
-                        &event.change
-                {
-                    names.extend(Tracked::of(name, def).into_iter().map(|found| found.bitmap));
+    /// The bitmaps that the log has made, or has had checkpoints of, and has not removed. One that is there though the log
+    /// has removed it was made by another program since.
+    fn bitmaps_of_the_log(&self) -> Result<BTreeSet<Tracked>> {
+        let mut had = BTreeSet::new();
+        let mut open: BTreeMap<JobId, Arc<Job>> = BTreeMap::new();
+        for step in self.connection.history_of(self.uuid)? {
+            let events = step?.entry.events.into_iter();
+            for event in events.filter(|event| event.domain == Some(self.uuid)) {
+                match event.change {
+                    Change::Checkpoint(MomentChange::Created { name, def, .. }) => {
+                        had.extend(Tracked::of(&name, &def));
+                    }
+                    Change::JobBegun { id, job } => drop(open.insert(id, job)),
+                    Change::JobEnded(outcome) => {
+                        let Some(job) = open.remove(&outcome.job) else {
+                            continue;
+                        };
+                        had.extend(touched(&job, EffectKind::BitmapAdded));
+                        if !job.deletions.is_empty() && left_nothing(&outcome.seen) {
+                            for gone in touched(&job, EffectKind::BitmapRemoved) {
+                                had.remove(&gone);
+                            }
+                        }
+                    }
+                    Change::JobFailed(outcome) => {
+                        let job = open.remove(&outcome.job);
+                        // What was refused was not done; what was seen later may have been.
+                        if let Some(job) = job.filter(|_| outcome.settled_by == SettledBy::Later) {
+                            had.extend(touched(&job, EffectKind::BitmapAdded));
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
-        Ok(names)
+        Ok(had)
     }
 
     /// Takes one step of a plan that [`reconcile`](Self::reconcile) has made. What has changed since is found by looking
@@ -261,6 +279,19 @@ impl Domain {
             _ => Ok(()),
         }
     }
+}
+
+/// The bitmaps that a job adds or removes; those that were there before are not added by it.
+fn touched(job: &Job, kind: EffectKind) -> impl Iterator<Item = Tracked> {
+    let effects = job.effects.iter();
+    let ours = effects.filter(move |effect| {
+        effect.kind == kind && (kind == EffectKind::BitmapRemoved || !effect.bitmap_was_there)
+    });
+    ours.filter_map(|effect| {
+        let disk = effect.disk.clone();
+        let bitmap = effect.bitmap.clone()?;
+        Some(Tracked { disk, bitmap })
+    })
 }
 
 fn tracked_by(domain: &DomainState, checkpoint: &MomentName) -> Vec<Tracked> {

@@ -17,7 +17,7 @@ use momentlog_store::Head;
 
 use super::Domain;
 use super::effects::Effects;
-use crate::driver::{Absent, Driver, Fault, Guest, Session, Sight, Tracked, Verdict, settle};
+use crate::driver::{Absent, DONE, Driver, Fault, Guest, Session, Sight, Tracked, Verdict, settle};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{CheckpointCreateFlags, CheckpointDeleteFlags, SnapshotCreateFlags};
 use crate::recordable;
@@ -240,7 +240,7 @@ impl Domain {
         };
         match session.perform(id, job) {
             Ok(()) => {
-                let seen = seen("hypervisor", "done");
+                let seen = seen("hypervisor", DONE);
                 self.report(Call::SETTLE, &[ended(id, job, seen, SettledBy::Beginner)])?;
                 // It has told what it had to. If it stays, whoever enters next sweeps it.
                 let _ = session.take_witness();

@@ -11,7 +11,7 @@ use super::{Fault, Layer, Sight};
 use crate::error::ErrorCode;
 
 /// A disk that a checkpoint tracks, and the bitmap that does it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tracked {
     pub(crate) disk: Arc<str>,
     pub(crate) bitmap: Arc<str>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use momentlog_core::{Domain, JobId, MomentName, Scope};
 use momentlog_store::LogId;
 
-use super::{Bitmap, Layer, Sight, Tracked, temporary_prefix};
+use super::{Bitmap, Layer, SeenDisk, Sight, Tracked, temporary_prefix};
 
 /// What was found of one domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub struct Unrecorded {
 pub enum BitmapKind {
     /// A temporary one of this log, of a job that is not open.
     Leftover,
-    /// One of a checkpoint that the log had once.
+    /// One that the log made once, or had a checkpoint of, and that it has not removed.
     Orphan,
     /// Another program's. It is never touched.
     Foreign,
@@ -161,14 +161,14 @@ pub enum Step {
     },
 }
 
-/// Compares a domain with what was seen of it. `sight` is none if nothing can be seen now. `had` holds the bitmaps of the
-/// checkpoints that the log has ever had.
+/// Compares a domain with what was seen of it. `sight` is none if nothing can be seen now. `had` holds what the log has
+/// made and not removed.
 pub(crate) fn compare(
     domain: &Domain,
     log: LogId,
     sight: Option<&Sight>,
     running: bool,
-    had: &BTreeSet<Arc<str>>,
+    had: &BTreeSet<Tracked>,
 ) -> Reconciled {
     let list = domain.checkpoints();
     let moments: Vec<_> = list.walk(Scope::All).collect();
@@ -275,7 +275,7 @@ fn unrecorded(
     log: LogId,
     sight: Option<&Sight>,
     recorded: &BTreeSet<(Arc<str>, Arc<str>)>,
-    had: &BTreeSet<Arc<str>>,
+    had: &BTreeSet<Tracked>,
 ) -> Vec<Unrecorded> {
     let ours = temporary_prefix(log);
     let disks = sight.map_or(&[][..], |sight| &sight.disks);
@@ -289,7 +289,7 @@ fn unrecorded(
                 }
                 let kind = if bitmap.name.starts_with(&ours) {
                     BitmapKind::Leftover
-                } else if had.contains(&bitmap.name) {
+                } else if had.contains(&tracked(disk, bitmap)) {
                     BitmapKind::Orphan
                 } else {
                     BitmapKind::Foreign
@@ -304,4 +304,11 @@ fn unrecorded(
         }
     }
     found
+}
+
+fn tracked(disk: &SeenDisk, bitmap: &Bitmap) -> Tracked {
+    Tracked {
+        disk: disk.target.clone(),
+        bitmap: bitmap.name.clone(),
+    }
 }

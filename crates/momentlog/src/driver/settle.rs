@@ -11,6 +11,9 @@ use super::{Copy, Sight};
 /// What was seen of a copy that has ended without error.
 pub(crate) const COPIED: &str = "copied";
 
+/// What was seen of a job by the process that began it.
+pub(crate) const DONE: &str = "done";
+
 /// What was seen of all copies of a job together, and how it is told.
 pub(crate) const BYTES: &str = "bytes";
 
@@ -21,6 +24,12 @@ pub(crate) fn seen_bytes<'a>(
     let progress = copies.map(|copy| copy.progress);
     let (done, total) = progress.reduce(add_progress)?;
     Some((BYTES.into(), format!("{done} of {total}").into()))
+}
+
+/// Whether what was seen of a job that has removed bitmaps says that none of them is left.
+pub(crate) fn left_nothing(seen: &Seen) -> bool {
+    let mut words = seen.pairs().iter().map(|(_, found)| &**found);
+    words.all(|found| [DONE, "there", "gone"].contains(&found))
 }
 
 /// What is said of a bitmap of a disk that cannot be seen.

@@ -141,7 +141,11 @@ fn a_bitmap_that_is_not_recorded_is_named_by_whose_it_is_and_foreign_ones_stay()
     let other_log = format!("{}4", temporary_prefix(LogId([2; 16])));
     let names = ["c1", &ours, "once", "theirs", &other_log];
     let bitmaps = names.into_iter().map(bitmap).collect();
-    let had = BTreeSet::from([Arc::from("once"), Arc::from("c1")]);
+    let had = ["once", "c1"].map(|bitmap| Tracked {
+        disk: "vda".into(),
+        bitmap: bitmap.into(),
+    });
+    let had = BTreeSet::from(had);
     let state = state();
     let domain = state.domain(UUID).unwrap();
     let found = compare(
