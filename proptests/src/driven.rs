@@ -164,8 +164,9 @@ struct World {
     doubtful: BTreeSet<String>,
     /// Checkpoints whose records went without their bitmaps.
     forgotten: BTreeSet<String>,
-    /// Whether the guest was ended in order and started again.
-    is_restarted: bool,
+    /// Whether the guest was ended in order and started again, or could not be attached once more, so that later steps
+    /// were of the log alone.
+    may_differ: bool,
     /// Overlays that were there before the snapshot that uses them.
     reused: Vec<String>,
     /// What the guest had on its disks when a backup began, by target.
@@ -212,7 +213,7 @@ impl World {
             made: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            is_restarted: false,
+            may_differ: false,
             reused: Vec::new(),
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
@@ -335,12 +336,13 @@ impl World {
                 if self.host.runs(SOCKET) {
                     let restarted = self.host.restart(SOCKET, Tops::Newest);
                     restarted.expect("the guest starts again");
-                    self.is_restarted = true;
+                    self.may_differ = true;
                 }
             }
             DrivenStep::Reattach => {
                 let _ = domain.detach();
-                let _ = domain.attach(Qemu::NAME, SOCKET, false);
+                let attached = domain.attach(Qemu::NAME, SOCKET, false);
+                self.may_differ |= attached.is_err();
             }
             DrivenStep::Over => {
                 let xml = format!(
@@ -445,7 +447,7 @@ impl World {
             made: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            is_restarted: false,
+            may_differ: false,
             reused: Vec::new(),
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
@@ -491,7 +493,7 @@ impl World {
         self.compare_backups(&domain, tally);
         self.compare_files(&domain);
         // A backup that was not settled before the guest ended in order leaves the bitmaps of its checkpoint.
-        if !died && !self.is_restarted {
+        if !died && !self.may_differ {
             let mut disks = found.checkpoints.iter().flat_map(|found| &found.disks);
             let mut unrecorded = found.unrecorded.iter();
             let agrees = disks.all(|disk| disk.state == DiskState::Ok)
