@@ -6,6 +6,7 @@ use std::time::Duration;
 use momentlog::core::Job;
 use momentlog::driver::{Absent, Driver, Fault, Guest, Session, Sight};
 use momentlog::store::FileStore;
+use momentlog::xml::{CheckpointRequest, read_checkpoint};
 use momentlog::{
     BackupBeginFlags, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointXmlFlags, Clock,
     Connection, Domain, ErrorCode, ManualClock, Options, SnapshotCreateFlags,
@@ -565,4 +566,20 @@ fn a_bitmap_of_another_store_is_foreign_though_this_one_has_had_one_of_its_name(
             .expect("they are compared")
             .agrees()
     );
+}
+
+#[test]
+fn a_typed_checkpoint_that_xml_cannot_say_is_refused_before_the_hypervisor_is_asked() {
+    let world = World::new();
+    let domain = world.domain();
+    let request = CheckpointRequest {
+        description: Some("\u{1}".into()),
+        ..read_checkpoint(CHECKPOINT).expect("it is read")
+    };
+    let error = domain
+        .create_checkpoint(request)
+        .expect_err("it is refused");
+    assert_eq!(error.code(), ErrorCode::InvalidArg, "{error}");
+    let found = domain.reconcile().expect("they are compared");
+    assert!(found.agrees() && found.checkpoints.is_empty(), "{found:?}");
 }

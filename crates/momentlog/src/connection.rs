@@ -3,11 +3,11 @@
 mod log;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Attachment, Command, Domain as DomainState, DomainUuid, Profile, Refusal, State,
+    Action, Attachment, Command, Domain as DomainState, DomainUuid, JobId, Profile, Refusal, State,
 };
 use momentlog_engine::{Call, Log, Options, Provenance, Request, View};
 use momentlog_store::{FileStore, MemoryStore, RealDisk, Store, StoreError};
@@ -31,6 +31,8 @@ pub struct Connection {
     pub(crate) log: Arc<Log>,
     /// The domain that was embedded last in a moment's XML.
     recent_domain: Arc<RecentDomain>,
+    /// The backup that was asked about last, and when it began, which does not change and takes the history to find.
+    pub(crate) recent_backup: Arc<Mutex<Option<(JobId, i64)>>>,
     provenance: Arc<Provenance>,
     read_only: bool,
     drivers: Arc<[Arc<dyn Driver>]>,
@@ -182,6 +184,7 @@ impl Connection {
         Connection {
             log: Arc::new(Log::over(store, options)),
             recent_domain: Arc::default(),
+            recent_backup: Arc::default(),
             provenance,
             read_only,
             drivers: Arc::new([]),

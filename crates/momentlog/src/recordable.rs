@@ -20,9 +20,9 @@ pub(crate) fn decide(decision: &mut Decision<'_>, command: &Command) -> Result<(
     decide_one(decision, command).map(|_| ())
 }
 
-/// Refuses a command as [`decide`] does, and decides nothing.
+/// Refuses what a job of a hypervisor is to record in its end as [`decide_typed`] does, and decides nothing.
 pub(crate) fn check(decision: &Decision<'_>, command: &Command) -> Result<()> {
-    decide(&mut Decision::on(decision.view()), command)
+    decide_what_reads_back(&mut Decision::on(decision.view()), command)
 }
 
 /// As [`decide`]; returns what the command causes.
@@ -54,6 +54,12 @@ pub(crate) fn decide_typed(decision: &mut Decision<'_>, command: &Command) -> Re
     if let Some(domain) = domain.filter(|domain| domain.attachment().is_some()) {
         refuse_effects(domain, &command.action)?;
     }
+    decide_what_reads_back(decision, command)
+}
+
+/// As [`decide`]; what the command makes must be the same after it was printed and read.
+fn decide_what_reads_back(decision: &mut Decision<'_>, command: &Command) -> Result<()> {
+    let domain = decision.view().state().domain(command.domain);
     let events = decide_one(decision, command)?;
     match &command.action {
         Action::Define(def) | Action::CreateLive(def) => is_its_xml(def, domain)?,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use momentlog_core::{
     Action, BackupDef, BeginJob, Command, DiskEffect, Domain as DomainState, EffectKind,
@@ -12,7 +11,8 @@ use momentlog_engine::{Call, Decision};
 use momentlog_xml::{CheckpointRequest, backup_fits, read_backup, read_checkpoint, write_backup};
 
 use super::Domain;
-use super::driven::{LOOK, begun, new_job, refuse_look_only};
+use super::backup_history::is_pull;
+use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::{created_checkpoint, wanted};
 use crate::driver::{Session, Sight, Tracked, add_progress, copy_name, plan, seen_bytes};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
@@ -75,13 +75,11 @@ impl Domain {
         }
         let name = self.name.clone();
         let guest = self.guest()?.ok_or(Refusal::NotAttached { name })?;
-        let since = Instant::now();
-        let wait = self.connection.lock_wait();
-        loop {
-            let mut entered = self.enter(&guest, wait.saturating_sub(since.elapsed()))?;
+        self.unless_a_job_forbids(&mut |wait| {
+            let mut entered = self.enter(&guest, wait)?;
             let run = entered.run();
             let seen = (entered.sight.as_ref(), entered.session.as_deref());
-            let decided = self.connection.log.decide(request, &mut |decision| {
+            let outcome = self.connection.log.decide(request, &mut |decision| {
                 let begin = self.plan_backup(decision, seen, &def, checkpoint.as_ref(), call)?;
                 refuse_look_only(&entered.guest)?;
                 let begin = BeginJob {
@@ -89,23 +87,13 @@ impl Domain {
                     ..begin
                 };
                 decision.decide_report(self.uuid, &Report::Begin(Box::new(begin)))?;
-                Ok(())
-            });
-            match decided {
-                Err(error) if is_open(&error) && since.elapsed() < wait => {
-                    drop(entered);
-                    std::thread::sleep(LOOK);
-                }
-                Err(error) => return Err(error),
-                Ok(outcome) if outcome.repeated => return Ok(()),
-                Ok(outcome) => {
-                    if let Some((id, job)) = begun(&outcome.events) {
-                        self.perform(&mut entered, id, &job)?;
-                    }
-                    return Ok(());
-                }
+                Ok::<_, Error>(())
+            })?;
+            match begun(&outcome.events) {
+                Some((id, job)) if !outcome.repeated => self.perform(&mut entered, id, &job),
+                _ => Ok(()),
             }
-        }
+        })
     }
 
     /// Plans the job that begins a backup, in libvirt's order of checks.
@@ -254,12 +242,11 @@ impl Domain {
         let Some(open) = self.with(long)? else {
             return Ok(None);
         };
-        let backups = self.backups()?;
-        let begun = backups.iter().find(|backup| backup.job == open.id);
         let now = self.connection.now();
-        let elapsed = begun.map_or(0, |backup| now.saturating_sub(backup.begun) / 1000);
+        let begun = self.begin_of(open.id)?;
+        let elapsed = begun.map_or(0, |begun| now.saturating_sub(begun) / 1000);
         Ok(Some(JobInfo {
-            pull: is_pull(&open),
+            pull: is_pull(&open.job),
             elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
             done: done.0,
             total: done.1,
@@ -312,7 +299,7 @@ impl Domain {
             agent: "".into(),
         };
         // A pull backup ends in no other way.
-        let report = if is_pull(&open) {
+        let report = if is_pull(&open.job) {
             Report::End {
                 outcome,
                 then: None,
@@ -324,12 +311,6 @@ impl Domain {
         entered.sweep_after(self);
         Ok(())
     }
-}
-
-/// Whether an open job is a pull backup.
-fn is_pull(open: &OpenJob) -> bool {
-    let document = open.job.document.as_deref().unwrap_or_default();
-    document.starts_with("<domainbackup mode='pull'")
 }
 
 /// Checks that the checkpoint since which a disk is copied is there, and that its bitmap has seen every write.
@@ -358,8 +339,4 @@ fn waits_for(domain: &DomainState, open: &OpenJob) -> Refusal {
         call: open.job.call,
         length: open.job.length,
     }
-}
-
-fn is_open(error: &Error) -> bool {
-    matches!(error.refusal(), Some(Refusal::JobOpen { .. }))
 }

@@ -1,10 +1,10 @@
 //! The backups of a domain that the log tells of.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use momentlog_core::{
-    Change, EffectKind, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange, MomentId,
-    MomentName,
+    BackupMode, Change, EffectKind, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
+    MomentId, MomentName,
 };
 use momentlog_engine::Entry;
 use momentlog_xml::read_backup;
@@ -100,6 +100,29 @@ impl Domain {
         }
         Ok(backups)
     }
+
+    /// When a backup began, in microseconds since 1970; `None` if its record is archived. It is asked for again and again while
+    /// the backup goes on, so the history is read once.
+    pub(super) fn begin_of(&self, job: JobId) -> Result<Option<i64>> {
+        let recent = &self.connection().recent_backup;
+        let known = *recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, begun)) = known
+            && known == job
+        {
+            return Ok(Some(begun));
+        }
+        let backups = self.backups()?;
+        let found = backups.iter().find(|backup| backup.job == job);
+        let found = found.map(|backup| (job, backup.begun));
+        *recent.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(found.map(|(_, begun)| begun))
+    }
+}
+
+/// Whether a job is a pull backup.
+pub(super) fn is_pull(job: &Job) -> bool {
+    let def = job.document.as_deref().map(read_backup);
+    matches!(def, Some(Ok(def)) if def.mode == BackupMode::Pull)
 }
 
 fn begun(id: JobId, job: &Job, entry: &Entry) -> Option<Backup> {
@@ -132,7 +155,7 @@ fn begun(id: JobId, job: &Job, entry: &Entry) -> Option<Backup> {
         checkpoint,
         checkpoint_id,
         request_id: None,
-        pull: document.starts_with("<domainbackup mode='pull'"),
+        pull: is_pull(job),
         document: document.to_owned(),
         disks: disks.collect(),
         begun: entry.recorded,

@@ -144,56 +144,66 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
+        self.unless_a_job_forbids(&mut |wait| {
+            loop {
+                if let Some(guest) = self.guest_if_there()? {
+                    return self.carry_out_at(&guest, wait, call, request, action);
+                }
+                // Another process may have attached it, which is found here.
+                let mut is_attached = false;
+                let done = self.decide(request, &mut |domain| {
+                    is_attached = needs_guest(call) && domain.attachment().is_some();
+                    if is_attached {
+                        return Err(Refusal::Inactive.into());
+                    }
+                    action(domain)
+                });
+                if !is_attached || done.is_ok() {
+                    return done;
+                }
+                self.connection.log.refresh()?;
+            }
+        })
+    }
+
+    fn carry_out_at(
+        &self,
+        guest: &Guest,
+        wait: Duration,
+        call: (Call, u32),
+        request: Request<'_>,
+        action: &mut dyn FnMut(&DomainState) -> Result<Action>,
+    ) -> Result<Outcome> {
+        if let Some(answered) = self.answered(request)? {
+            return Ok(answered);
+        }
+        // Only what touches the hypervisor, or waits for one of its jobs, needs to have the guest alone.
+        if needs_guest(call) {
+            let entered = self.enter(guest, wait)?;
+            return self.carry_out_in(entered, call, request, action);
+        }
+        let done = self.decide(request, action);
+        if done.as_ref().is_err_and(is_open) {
+            // Whoever left it open may be gone, and its copies may have ended.
+            drop(self.enter(guest, wait)?);
+        }
+        done
+    }
+
+    /// Tries what an open job may forbid, until it does not or the wait for the guest is over. The attempt is given how long
+    /// it may wait itself.
+    pub(super) fn unless_a_job_forbids<T>(
+        &self,
+        attempt: &mut dyn FnMut(Duration) -> Result<T>,
+    ) -> Result<T> {
         let begun = Instant::now();
         let wait = self.connection.lock_wait();
         loop {
-            // A domain that is gone is told of by the decision, which knows the request as well.
-            let guest = self.guest_if_there()?;
-            if guest.is_some()
-                && let Some(answered) = self.answered(request)?
-            {
-                return Ok(answered);
+            let done = attempt(wait.saturating_sub(begun.elapsed()));
+            if !done.as_ref().is_err_and(is_open) || begun.elapsed() + LOOK > wait {
+                return done;
             }
-            // Only what touches the hypervisor, or waits for one of its jobs, needs to have the guest alone.
-            let entered = match &guest {
-                Some(guest) if needs_guest(call) => {
-                    Some(self.enter(guest, wait.saturating_sub(begun.elapsed()))?)
-                }
-                _ => None,
-            };
-            let done = match entered {
-                Some(entered) => self.carry_out_in(entered, call, request, action),
-                None if guest.is_some() => self.decide(request, action),
-                None => {
-                    // Another process may attach it in this moment.
-                    let mut is_attached = false;
-                    let done = self.decide(request, &mut |domain| {
-                        is_attached = needs_guest(call) && domain.attachment().is_some();
-                        if is_attached {
-                            return Err(Refusal::Inactive.into());
-                        }
-                        action(domain)
-                    });
-                    if is_attached && done.is_err() {
-                        continue;
-                    }
-                    done
-                }
-            };
-            let is_open = |error: &Error| matches!(error.refusal(), Some(Refusal::JobOpen { .. }));
-            match done {
-                Err(error) if is_open(&error) && guest.is_some() => {
-                    if begun.elapsed() + 2 * LOOK > wait {
-                        return Err(error);
-                    }
-                    std::thread::sleep(LOOK);
-                    // Whoever left it open may be gone, and its copies may have ended.
-                    if let Some(guest) = guest {
-                        drop(self.enter(&guest, wait.saturating_sub(begun.elapsed()))?);
-                    }
-                }
-                done => return done,
-            }
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -286,8 +296,14 @@ impl Domain {
             .map_err(|error| self.connection.told(error))
     }
 
-    /// As [`guest`](Self::guest); a domain that is gone has none.
+    /// As [`guest`](Self::guest), without looking at the store if this process knows of none: what another process has attached
+    /// is found by the decision. A domain that is gone has none.
     pub(super) fn guest_if_there(&self) -> Result<Option<Guest>> {
+        let view = self.connection.log.view();
+        let domain = view.state().domain(self.uuid);
+        if domain.is_none_or(|domain| domain.attachment().is_none()) {
+            return Ok(None);
+        }
         match self.guest() {
             Err(error) if error.code() == ErrorCode::NoDomain => Ok(None),
             found => found,
@@ -551,6 +567,10 @@ impl From<EngineError> for Asked {
     fn from(error: EngineError) -> Asked {
         Asked::Failed(error.into())
     }
+}
+
+fn is_open(error: &Error) -> bool {
+    matches!(error.refusal(), Some(Refusal::JobOpen { .. }))
 }
 
 /// Whether a call touches the hypervisor of an attached domain, or may have to wait for one of its jobs.

@@ -208,7 +208,11 @@ impl Domain {
     fn execute_typed(&self, call: (Call, u32), action: &Action) -> Result<Outcome> {
         let command = self.command(action.clone());
         if self.guest_if_there()?.is_none() {
-            return self.connection.execute_as(call, &command);
+            let done = self.connection.execute_as(call, &command);
+            // Another process may have attached it, which the decision has found.
+            if done.is_ok() || self.guest_if_there()?.is_none() {
+                return done;
+            }
         }
         self.connection
             .deny_read_only("execute", ErrorDomain::Domain)?;
