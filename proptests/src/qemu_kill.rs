@@ -26,7 +26,7 @@ use crate::sim_disk::Random;
 use guest::{DISKS, Guest, Place, kill, qemu_img};
 use work::open;
 
-/// After so many rounds a new guest and a new log are made, so that looking at all of a log stays quick.
+/// The number of rounds on one guest and one log, so that reading all of a log stays quick.
 const ROUNDS_OF_A_LOG: u64 = 20;
 
 /// Longest time from the chosen answer to the kill, in microseconds.
@@ -73,16 +73,8 @@ pub struct QemuKills {
     pub failures: Vec<String>,
 }
 
-/// The first of the needed programs that is not installed.
-pub fn missing_program() -> Option<&'static str> {
-    let is_missing = |program: &&str| {
-        let mut command = Command::new(program);
-        let asked = command.arg("--version").stdout(Stdio::null()).status();
-        asked.is_err()
-    };
-    let needed = ["qemu-system-x86_64", "qemu-img"];
-    needed.into_iter().find(is_missing)
-}
+/// The programs that are needed.
+pub const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
 
 /// The work of the process that is killed.
 ///

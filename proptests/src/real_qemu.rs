@@ -12,21 +12,38 @@ use serde_json::{Value, json};
 use crate::sim_qemu::{CLUSTER_LEN, Content, SECTOR_LEN};
 
 /// The programs that are needed.
-const PROGRAMS: [&str; 3] = ["qemu-storage-daemon", "qemu-img", "qemu-io"];
+pub const PROGRAMS: [&str; 3] = ["qemu-storage-daemon", "qemu-img", "qemu-io"];
 
 /// How long an answer is waited for.
 const WAIT: Duration = Duration::from_mins(1);
 
-/// The first of the needed programs that is not installed.
-pub fn missing_program() -> Option<&'static str> {
-    PROGRAMS.into_iter().find(|program| {
-        Command::new(program)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_err()
-    })
+/// The first of these programs that is not installed.
+pub fn missing(programs: &[&'static str]) -> Option<&'static str> {
+    let is_missing = |program: &&&str| {
+        let mut command = Command::new(program);
+        command.arg("--version");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_err()
+    };
+    programs.iter().find(is_missing).copied()
+}
+
+/// Says that a test is left out if one of these programs is not installed, and whether it is.
+///
+/// # Panics
+///
+/// If one is not installed, and `MOMENTLOG_NEED_QEMU` is set.
+#[expect(clippy::print_stdout, reason = "it says which tests were left out")]
+pub fn leaves_out(programs: &[&'static str]) -> bool {
+    let Some(program) = missing(programs) else {
+        return false;
+    };
+    assert!(
+        std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
+        "{program} is not installed, and MOMENTLOG_NEED_QEMU is set"
+    );
+    println!("left out: {program} is not installed");
+    true
 }
 
 /// An image of a disk and the node that opens it.

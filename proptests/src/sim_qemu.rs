@@ -98,7 +98,7 @@ pub struct SimGuest {
     pub disks: Vec<SimGuestDisk>,
 }
 
-/// A disk as a hypervisor is told of it.
+/// A disk as a hypervisor is configured with it.
 #[derive(Clone, Debug)]
 pub struct SimGuestDisk {
     /// The device: the path of its object, as `query-block` has it under `qdev`, or a name.

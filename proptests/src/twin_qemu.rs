@@ -100,7 +100,7 @@ impl Twins {
         Ok(twins)
     }
 
-    /// Begins anew with empty disks.
+    /// Starts again with empty disks.
     fn fresh(&mut self) -> Done {
         self.kill()?;
         for path in self.sim.image_paths() {

@@ -149,7 +149,7 @@ impl World {
     }
 }
 
-/// An image of somebody else's.
+/// An image of another program.
 fn foreign() -> SimImage {
     SimImage::qcow2(3 * CLUSTER_LEN)
 }
@@ -367,7 +367,7 @@ fn an_abort_that_is_asked_twice_ends_no_later_backup() {
         .backup_begin(PULL, None, BackupBeginFlags::NONE)
         .expect("it begins");
     asked("abort-1").abort_job().expect("it was ended");
-    let info = domain.job_info().expect("it is told");
+    let info = domain.job_info().expect("the store answers");
     assert!(info.is_some(), "the second backup goes on");
     assert!(world.host.read_export(SOCKET, "vda").is_some());
     assert!(world.host.image("/images/t").is_some());
@@ -404,7 +404,7 @@ fn a_copy_goes_on_though_the_runs_of_the_hypervisor_cannot_be_told_apart() {
     domain
         .backup_begin(PUSH, None, BackupBeginFlags::NONE)
         .expect("it begins");
-    while domain.job_info().expect("it is told").is_some() {}
+    while domain.job_info().expect("the store answers").is_some() {}
     let backups = domain.backups().expect("they are told");
     assert!(backups[0].is_done(), "{backups:?}");
 }
@@ -490,7 +490,7 @@ fn a_checkpoint_is_measured_on_a_connection_that_only_reads() {
     let checkpoint = domain.checkpoint_lookup_by_name("c1").expect("it is there");
     let xml = checkpoint
         .xml_desc(CheckpointXmlFlags::SIZE)
-        .expect("it is told");
+        .expect("the store answers");
     assert!(xml.contains("size='0'"), "{xml}");
     assert_eq!(world.log.changes(), changes);
 }
@@ -532,13 +532,13 @@ fn a_domain_with_an_open_job_is_found_at_another_socket() {
     domain
         .backup_begin(PULL, None, BackupBeginFlags::NONE)
         .expect("it begins");
-    // The guest is started anew by a program that gives its monitor another place, and its image is locked by that one.
+    // The guest is started again by a program that gives its monitor another place, and its image is locked by that one.
     world.host.kill(SOCKET);
     world.start("/run/new.qmp", DISK);
     domain
         .attach(Qemu::NAME, "/run/new.qmp", false)
         .expect("it is attached");
-    assert_eq!(domain.job_info().expect("it is told"), None);
+    assert_eq!(domain.job_info().expect("the store answers"), None);
 }
 
 #[test]

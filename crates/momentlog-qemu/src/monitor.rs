@@ -218,7 +218,7 @@ pub enum AskError {
         /// What is wrong with it.
         why: String,
     },
-    /// It was not sent, because an earlier request left unknown what the monitor did. To enter again begins anew.
+    /// It was not sent, because an earlier request left unknown what the monitor did. To enter once more opens a new connection.
     #[error("`{execute}` was not sent: the monitor was given up, because {why}")]
     GivenUp {
         /// The request.

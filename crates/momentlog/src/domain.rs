@@ -5,6 +5,7 @@ mod backup;
 mod backup_history;
 mod driven;
 mod effects;
+mod entered;
 mod moments;
 mod restore;
 

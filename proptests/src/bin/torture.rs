@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use momentlog_proptests::twin_qemu::compare_with_real;
 use momentlog_proptests::{
     Driven, Effort, Step, Tally, crash_everywhere, drive_everywhere, fail_everywhere, kill,
-    qemu_kill, some_driven, steps, tamper_everywhere,
+    qemu_kill, real_qemu, some_driven, steps, tamper_everywhere,
 };
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -130,7 +130,7 @@ fn drive(seed: u64, cases: usize) {
 }
 
 fn kill_qemu(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {
-    if let Some(program) = qemu_kill::missing_program() {
+    if let Some(program) = real_qemu::missing(&qemu_kill::PROGRAMS) {
         return Err(format!("{program} is not installed").into());
     }
     let dir = tempfile::tempdir()?;

@@ -41,7 +41,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Starts one with so many disks in `dir`, and waits for its monitors.
+    /// Starts one with this number of disks in `dir`, and waits for its monitors.
     pub(super) fn start(dir: &Path, disks: usize) -> Result<Guest, Failed> {
         fs::create_dir_all(dir)?;
         // QEMU names files as it was told.

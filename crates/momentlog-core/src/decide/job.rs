@@ -23,7 +23,7 @@ impl State {
         let domain = self.known(uuid)?;
         let changes = match report {
             Report::Attach(attachment) => {
-                // A guest that was started anew may have its monitor at another place: an open job is settled there.
+                // A guest that was started again may have its monitor at another place: an open job is settled there.
                 if domain.attachment.is_none() || attachment.look_only {
                     domain.admits_no_job()?;
                 }

@@ -58,7 +58,7 @@ pub(super) struct ErrorAnswer {
 }
 
 impl Message {
-    /// Reads one line. What is wrong with it is told in words.
+    /// Reads one line. The error says what is wrong with it.
     pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
         let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let outcome = match (line.greeting, line.returned, line.error) {

@@ -243,7 +243,7 @@ impl QemuSession {
                     let below = over_the_disk.then_some(&*copy.effect.node);
                     options["backing"] = below.map_or(Value::Null, Value::from);
                 }
-                // What cannot be written any more is told here.
+                // This says what cannot be written any more.
                 self.ask("blockdev-reopen", json!({ "options": [options] }))?;
                 self.ask("blockdev-del", json!({ "node-name": format }))?;
             }
@@ -259,7 +259,7 @@ impl QemuSession {
     pub(super) fn abort_copies(&mut self, job: &Job) -> Result<(), Fault> {
         let def = def_of(job)?;
         let planned = self.planned(job, &def);
-        // The server is this job's if its copies have begun. Otherwise it may be somebody else's, who has another socket.
+        // The server is this job's if its copies have begun. Otherwise it may be another program's, at another socket.
         let jobs = self.jobs()?;
         let is_there = |copy: &Planned<'_>| jobs.iter().any(|job| job.id == copy.name());
         let has_begun = job.length == JobLength::Long || planned.iter().any(is_there);

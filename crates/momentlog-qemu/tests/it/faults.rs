@@ -191,7 +191,7 @@ fn checkpoints_that_cannot_be_made_leave_nothing() {
     world.refuses(67, "storage type raw", |world| {
         checkpoint(world, "c1", &["vdb"])
     });
-    // Somebody else's bitmap is in the way, on the second disk only.
+    // Another program's bitmap is in the way, on the second disk only.
     let theirs = json!({ "node": "vdc", "name": "c1" });
     world.ask("block-dirty-bitmap-add", theirs.clone());
     world.refuses(1, "Bitmap already exists: c1", |world| {
@@ -249,7 +249,7 @@ fn backups_that_cannot_begin_leave_nothing() {
     world.refuses(1, "already has export named 'x'", |world| {
         pull(world, &socket, ["x", "x"])
     });
-    // The server of somebody else is in the way, and stays.
+    // The server of another program is in the way, and stays.
     let theirs = world.path("theirs");
     let address = json!({ "addr": { "type": "unix", "data": { "path": &theirs } } });
     world.ask("nbd-server-start", address);

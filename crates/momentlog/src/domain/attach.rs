@@ -12,8 +12,9 @@ use momentlog_engine::{Call, Decision};
 use momentlog_xml::read_checkpoint;
 
 use super::Domain;
-use super::driven::{Entered, begun, new_job, refuse_look_only};
+use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::Effects;
+use super::entered::Entered;
 use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, left_nothing, plan};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;

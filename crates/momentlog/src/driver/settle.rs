@@ -14,7 +14,7 @@ pub(crate) const COPIED: &str = "copied";
 /// What was seen of a job by the process that began it.
 pub(crate) const DONE: &str = "done";
 
-/// What was seen of all copies of a job together, and how it is told.
+/// The name under which a record says how far all copies of a job are together.
 pub(crate) const BYTES: &str = "bytes";
 
 /// Says how many bytes were copied, and how many there are in all; `None` if no copy was seen.

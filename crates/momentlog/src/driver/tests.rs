@@ -130,7 +130,7 @@ fn each_word_of_reconciling_has_its_case() {
         let found = compare(domain, LOG, sight.as_ref(), true, &BTreeSet::new());
         assert_eq!(found.checkpoints[0].disks[0].state, word, "{sight:?}");
         assert_eq!(found.agrees(), word == DiskState::Ok, "{sight:?}");
-        // What cannot be seen, and a disk that is gone, is told and never touched.
+        // The result names what cannot be seen, and a disk that is gone; nothing touches them.
         assert_eq!(!found.plan.is_empty(), is_dropped, "{word}");
     }
 }
@@ -255,7 +255,7 @@ fn a_job_is_settled_by_its_witness_in_the_same_run_and_by_the_disks_in_another()
     };
     let rows = [
         (create(), Some(RUN), witnessed(base(c2())), "ended"),
-        // The bitmap may be somebody else's, which was in the way.
+        // The bitmap may be another program's, which was in the way.
         (create(), Some(RUN), base(c2()), "failed"),
         (create(), Some(OTHER_RUN), base(c2()), "ended"),
         (create(), None, base(c2()), "ended"),
