@@ -298,7 +298,7 @@ impl Session for QemuSession {
                 self.remove_bitmaps(Some(id), &job.effects)
             }
             JobKind::CreateSnapshot => self.add_overlays(id, job),
-            JobKind::Backup => self.begin_backup(id, job),
+            JobKind::Backup => self.begin_backup(job),
             JobKind::DeleteSnapshot => self.merge_overlays(id, job),
         }
     }

@@ -18,7 +18,7 @@ use momentlog::xml::read_backup;
 use serde_json::{Value, json};
 
 use super::QemuSession;
-use super::bitmaps::{add, add_temporary, merge};
+use super::bitmaps::{add_temporary, adds, merge};
 use super::overlay::NewImage;
 
 /// Bytes of a cluster of a target whose disk has none.
@@ -86,7 +86,7 @@ impl QemuSession {
     }
 
     /// Makes the targets, and in one transaction the checkpoint's bitmaps and the copies.
-    pub(super) fn begin_backup(&mut self, _: JobId, job: &Job) -> Result<(), Fault> {
+    pub(super) fn begin_backup(&mut self, job: &Job) -> Result<(), Fault> {
         let def = def_of(job)?;
         let planned = self.planned(job, &def);
         let mut serves = false;
@@ -121,18 +121,7 @@ impl QemuSession {
     ) -> Result<(), Fault> {
         let looked = self.look()?;
         let disks = self.placed(&looked.graph)?;
-        let mut actions: Vec<Value> = job
-            .effects
-            .iter()
-            .filter(|effect| effect.kind == EffectKind::BitmapAdded)
-            .map(|effect| {
-                add(
-                    &effect.node,
-                    effect.bitmap.as_deref().unwrap_or_default(),
-                    None,
-                )
-            })
-            .collect();
+        let mut actions = adds(&job.effects);
         for copy in planned {
             let layers = disks.iter().find(|(target, _)| *target == copy.effect.disk);
             let layers: Vec<&Layer> = layers

@@ -29,6 +29,17 @@ pub(super) fn add(node: &str, name: &str, granularity: Option<u64>) -> Value {
     json!({ "type": "block-dirty-bitmap-add", "data": data })
 }
 
+/// The actions that add a checkpoint's bitmaps.
+pub(super) fn adds(effects: &[DiskEffect]) -> Vec<Value> {
+    let added = effects.iter();
+    let added = added.filter(|effect| effect.kind == EffectKind::BitmapAdded);
+    let named = |effect: &DiskEffect| {
+        let name = effect.bitmap.as_deref().unwrap_or_default();
+        add(&effect.node, name, None)
+    };
+    added.map(named).collect()
+}
+
 /// The action that adds a bitmap which records nothing and goes with the hypervisor.
 pub(super) fn add_temporary(node: &str, name: &str, granularity: u64) -> Value {
     json!({ "type": "block-dirty-bitmap-add", "data": {
@@ -69,11 +80,7 @@ fn no_image(effect: &DiskEffect) -> Fault {
 impl QemuSession {
     /// Adds the bitmaps of a checkpoint, and the witness, in one transaction.
     pub(super) fn add_bitmaps(&mut self, id: JobId, effects: &[DiskEffect]) -> Result<(), Fault> {
-        let bitmaps = effects.iter().map(|effect| {
-            let name = effect.bitmap.as_deref().unwrap_or_default();
-            add(&effect.node, name, None)
-        });
-        let mut actions: Vec<Value> = bitmaps.collect();
+        let mut actions = adds(effects);
         if let Some(first) = effects.first() {
             actions.push(self.witness(id, &first.node));
         }
@@ -82,11 +89,7 @@ impl QemuSession {
 
     /// Tries to add bitmaps in a transaction that does nothing, because its last action refuses it.
     pub(super) fn rehearse_bitmaps(&mut self, effects: &[DiskEffect]) -> Result<(), Fault> {
-        let bitmaps = effects.iter().map(|effect| {
-            let name = effect.bitmap.as_deref().unwrap_or_default();
-            add(&effect.node, name, None)
-        });
-        let mut actions: Vec<Value> = bitmaps.collect();
+        let mut actions = adds(effects);
         actions.push(json!({ "type": "abort", "data": {} }));
         match self.transaction(&actions) {
             Err(fault) if fault.detail.ends_with(ABORTED) => Ok(()),
@@ -106,8 +109,8 @@ impl QemuSession {
         action
     }
 
-    /// Removes bitmaps from all images that have them, and adds the witness of the job with the last of them. An image that may only be
-    /// read is opened for writing meanwhile.
+    /// Removes bitmaps from all images that have them, and adds the witness of the job with the last of them. An image that
+    /// may only be read is opened for writing meanwhile.
     pub(super) fn remove_bitmaps(
         &mut self,
         id: Option<JobId>,
