@@ -194,6 +194,14 @@ impl IdRuns {
         &self.0
     }
 
+    /// The ids, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = MomentId> {
+        let of_run = |&(first, length): &(MomentId, u64)| {
+            (first.get()..first.get() + length).filter_map(MomentId::new)
+        };
+        self.0.iter().flat_map(of_run)
+    }
+
     /// Number of ids.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|(_, length)| length).sum()

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use momentlog::core::{
-    Change, DomainUuid, Event, IdRuns, MomentChange, MomentId, MomentName, Scope,
-};
+use momentlog::core::{Change, DomainUuid, Event, MomentChange, MomentId, MomentName, Scope};
 use momentlog::store::{Seq, StoreError};
 use momentlog::{Entry, View};
 use serde_json::json;
@@ -178,7 +176,7 @@ fn gone(entry: &Entry) -> impl Iterator<Item = (&'static str, MomentId)> {
     };
     let deleted = entry.events.iter().filter_map(deleted);
     let deleted = deleted
-        .flat_map(|(kind, removed)| ids(&removed).map(move |id| (kind, id)).collect::<Vec<_>>());
+        .flat_map(|(kind, removed)| removed.ids().map(move |id| (kind, id)).collect::<Vec<_>>());
     let with_domain = entry.removed.iter().flat_map(|domain| {
         let snapshots = domain.snapshots().walk(Scope::All);
         let checkpoints = domain.checkpoints().walk(Scope::All);
@@ -187,14 +185,6 @@ fn gone(entry: &Entry) -> impl Iterator<Item = (&'static str, MomentId)> {
             .chain(checkpoints.map(|moment| (CHECKPOINT, moment.id)))
     });
     deleted.chain(with_domain)
-}
-
-/// The ids of runs of them.
-pub fn ids(runs: &IdRuns) -> impl Iterator<Item = MomentId> {
-    let of_run = |&(first, len): &(MomentId, u64)| {
-        (first.get()..first.get() + len).filter_map(MomentId::new)
-    };
-    runs.runs().iter().flat_map(of_run)
 }
 
 /// What is said about a domain that the log does not know: those that it knows, nearest first.

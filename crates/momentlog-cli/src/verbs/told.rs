@@ -7,7 +7,7 @@ use momentlog::core::{
     MomentId, MomentName, Scope, SettledBy,
 };
 
-use super::log::{CHECKPOINT, SNAPSHOT, ids};
+use super::log::{CHECKPOINT, SNAPSHOT};
 use super::policy::{rules, window_text};
 
 /// How many names of moments or disks are shown.
@@ -123,7 +123,7 @@ fn told_begun(id: JobId, job: &Job, name: &dyn Fn(MomentId) -> String) -> String
     let snapshots = job.snapshots.iter().map(|made| made.name.to_string());
     let checkpoints = job.checkpoints.iter().map(|made| made.name.to_string());
     let deleted = job.deletions.iter();
-    let deleted = deleted.flat_map(|deletion| ids(&deletion.removed).map(name));
+    let deleted = deleted.flat_map(|deletion| deletion.removed.ids().map(name));
     let moments = snapshots.chain(checkpoints).chain(deleted);
     let moments: Vec<String> = moments.take(NAMES_SHOWN).collect();
     let moments = moments.join(", ");
@@ -224,7 +224,7 @@ fn told_moment<D>(
 
 /// The first names of what was removed, and how many more there are.
 fn named_ids(removed: &IdRuns, name: &dyn Fn(MomentId) -> String) -> String {
-    let shown: Vec<String> = ids(removed).take(NAMES_SHOWN).map(name).collect();
+    let shown: Vec<String> = removed.ids().take(NAMES_SHOWN).map(name).collect();
     match removed.len() - shown.len() as u64 {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

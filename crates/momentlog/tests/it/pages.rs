@@ -56,6 +56,7 @@ fn every_crate_is_in_the_architecture_and_depends_downward_only() {
         "momentlog-xml",
         "momentlog-engine",
         "momentlog",
+        "momentlog-audit",
         "momentlog-qemu",
         "momentlog-cli",
     ];

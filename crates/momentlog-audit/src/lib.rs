@@ -1,0 +1,42 @@
+//! Questions to a log: what a record has caused, the life of a moment, what differs between two points, and a picture.
+//!
+//! Steps of the engine's history go in. [`effects`] says what a record has caused, with the names of what it is about and
+//! with what follows: which moments moved by a deletion, which is current now, from what to what a rule has changed.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use momentlog_audit::{effects, summary};
+//! use momentlog_core::{Action, Command, CreateCheckpoint, DomainDef, DomainDisk, Extent, MomentKind, Policy, SourceKind};
+//! use momentlog_engine::{Log, Options, Provenance};
+//! use momentlog_store::MemoryStore;
+//!
+//! let log = Log::over(Box::new(MemoryStore::new()), Options::default());
+//! let domain = "6695eb01-f6a4-8304-79aa-97f2502e193f".parse()?;
+//! let ask = |action| log.execute(&Provenance::default(), &Command { domain, action });
+//! # let disk = DomainDisk { target: "vda".into(), kind: SourceKind::File, source: Some("/images/vm.qcow2".into()),
+//! #     empty: false, format: Some("qcow2".into()), readonly: false, snapshot: None };
+//! let vm = DomainDef { name: "vm".into(), uuid: domain, memory_kib: 8192, disks: vec![disk], xml: "<domain/>\n".into() };
+//! ask(Action::Define(Arc::new(vm)))?;
+//! // Without rules, a guest that is off can have checkpoints.
+//! ask(Action::SetPolicy(Policy::NONE))?;
+//! for name in ["c1", "c2"] {
+//!     let name = momentlog_core::MomentName::new(name);
+//!     ask(Action::CreateCheckpoint(CreateCheckpoint { name, description: None, now: 1_700_000_000, disks: vec![] }))?;
+//! }
+//! let c1 = momentlog_core::MomentName::new("c1").ok_or("a name")?;
+//! ask(Action::Delete { kind: MomentKind::Checkpoint, name: c1, extent: Extent::One })?;
+//!
+//! let deletion = log.history(None)?.last().ok_or("an empty log")??;
+//! assert_eq!(summary(&effects(&deletion)), "checkpoint c1 deleted; c2 moved to the roots");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, and `glossary.md` for the words.
+
+mod effect;
+mod field;
+mod words;
+
+pub use effect::{CurrentChange, Effect, Move, Named, What, effects};
+pub use field::{FieldChange, Value};
+pub use words::{escaped, rules_text, summary, window_text};
