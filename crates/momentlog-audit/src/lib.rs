@@ -33,10 +33,20 @@
 //!
 //! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, and `glossary.md` for the words.
 
+mod diff;
 mod effect;
 mod field;
+mod life;
+mod point;
+mod told;
 mod words;
 
+pub use diff::{
+    Added, Between, By, Changed, DomainDiff, Existence, ListDiff, Moved, Redefined, Removed, diff,
+};
 pub use effect::{CurrentChange, Effect, Move, Named, What, effects};
 pub use field::{FieldChange, Value};
+pub use life::{Cause, Fate, Life, Turn, TurnOf, lives};
+pub use point::{Edge, NoPoint, Zone, local_time, read_point};
+pub use told::{MomentRef, RecordKind, Told, Wanted};
 pub use words::{escaped, rules_text, summary, window_text};

@@ -36,8 +36,10 @@ pub struct Connection {
     provenance: Arc<Provenance>,
     read_only: bool,
     drivers: Arc<[Arc<dyn Driver>]>,
-    /// The state that is read in place of the newest one: see [`for_retry`](Self::for_retry).
+    /// The state that is read in place of the newest one: see [`for_retry`](Self::for_retry) and [`at`](Self::at).
     as_of: Option<Arc<View>>,
+    /// Whether that is the point at which the connection answers, and beyond which it knows nothing.
+    at_a_point: bool,
 }
 
 /// Returns the store that a URI names.
@@ -189,6 +191,7 @@ impl Connection {
             read_only,
             drivers: Arc::new([]),
             as_of: None,
+            at_a_point: false,
         }
     }
 
@@ -233,7 +236,7 @@ impl Connection {
     pub fn with_provenance(&self, provenance: Provenance) -> Connection {
         Connection {
             provenance: Arc::new(provenance),
-            as_of: None,
+            as_of: self.as_of.clone().filter(|_| self.at_a_point),
             ..self.clone()
         }
     }
@@ -247,6 +250,9 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if the store cannot be read. That it is not there yet is no error.
     pub fn for_retry(&self) -> Result<Connection> {
+        if self.at_a_point {
+            return Ok(self.clone());
+        }
         let as_of = match &self.provenance.request_id {
             Some(id) => self.log.before_request(id)?,
             None => None,
@@ -265,6 +271,21 @@ impl Connection {
         }
         let as_of = self.for_retry()?.as_of;
         Ok(as_of.and_then(|view| find(&view)))
+    }
+
+    /// Returns the same connection, for reading only, at the point of this state.
+    pub(crate) fn as_of(&self, view: Arc<View>) -> Connection {
+        Connection {
+            as_of: Some(view),
+            at_a_point: true,
+            read_only: true,
+            ..self.clone()
+        }
+    }
+
+    /// The state at which the connection answers; none if that is the newest one.
+    pub(crate) fn point(&self) -> Option<&Arc<View>> {
+        self.as_of.as_ref().filter(|_| self.at_a_point)
     }
 
     /// Returns the same connection for reading only: it and every handle that comes from it refuse changes.

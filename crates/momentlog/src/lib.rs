@@ -119,6 +119,7 @@ mod error;
 mod facts;
 mod flags;
 mod listing;
+mod point;
 pub mod procedure;
 mod recordable;
 mod snapshot;
@@ -144,7 +145,7 @@ pub use flags::{
 };
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
-    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Provenance,
+    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Point, Provenance,
     ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification, View,
     process_user,
 };

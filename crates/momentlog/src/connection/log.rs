@@ -124,7 +124,10 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
     pub fn refresh(&self) -> Result<Arc<View>> {
-        Ok(self.log.refresh()?)
+        match self.point() {
+            Some(view) => Ok(view.clone()),
+            None => Ok(self.log.refresh()?),
+        }
     }
 
     /// Returns the state as of a record: the end of the log if that is before it.
@@ -133,7 +136,10 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read.
     pub fn view_at(&self, seq: Seq) -> Result<View> {
-        Ok(self.log.view_at(seq)?)
+        match self.point() {
+            Some(view) if self.is_beyond(seq) => Ok(View::clone(view)),
+            _ => Ok(self.log.view_at(seq)?),
+        }
     }
 
     /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before
@@ -143,7 +149,11 @@ impl Connection {
     ///
     /// As [`view_at`](Self::view_at); [`Error::store`] is `Archived` if the record of that time may be in an archive.
     pub fn view_as_of(&self, time: i64) -> Result<View> {
-        Ok(self.log.view_as_of(time)?)
+        let view = self.log.view_as_of(time)?;
+        Ok(match (self.point(), view.head()) {
+            (Some(point), Some(head)) if self.is_beyond(head.seq) => View::clone(point),
+            _ => view,
+        })
     }
 
     /// Returns one entry of the log; `None` if the log ends before it.
@@ -152,7 +162,21 @@ impl Connection {
     ///
     /// As [`entries`](Self::entries).
     pub fn entry(&self, seq: Seq) -> Result<Option<Entry>> {
+        if self.is_beyond(seq) {
+            return Ok(None);
+        }
         Ok(self.log.entry(seq)?)
+    }
+
+    /// Whether a record lies behind the point at which the connection answers.
+    fn is_beyond(&self, seq: Seq) -> bool {
+        let point = self.point().and_then(|view| view.head());
+        point.is_some_and(|head| seq > head.seq)
+    }
+
+    /// The last record that the connection knows, if it answers as of a point.
+    fn last_known(&self) -> Option<Seq> {
+        self.point()?.head().map(|head| head.seq)
     }
 
     /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now.
@@ -164,8 +188,11 @@ impl Connection {
         &self,
         domain: DomainUuid,
     ) -> Result<impl Iterator<Item = Result<Step>> + '_> {
+        let last = self.last_known();
         let steps = self.log.history_of(domain)?;
-        Ok(steps.map(|step| Ok(step?)))
+        Ok(steps
+            .map(|step| Ok(step?))
+            .take_while(move |step| is_known(step, last, |step: &Step| step.entry.head.seq)))
     }
 
     /// Returns the entries of the log behind the record `after`, from the first one that is not archived if that is
@@ -177,7 +204,9 @@ impl Connection {
     /// another record stands where `after` does, `Truncated` if the log ends before it, `Archived` if records behind it
     /// were moved to an archive, `Replaced` if another store stands where this one was.
     pub fn entries(&self, after: Option<Head>) -> Result<Vec<Entry>> {
-        Ok(self.log.entries(after)?)
+        let mut entries = self.log.entries(after)?;
+        entries.retain(|entry| !self.is_beyond(entry.head.seq));
+        Ok(entries)
     }
 
     /// Checks that the log continues the one that a receipt is of, from its record to the end, and returns the receipt of
@@ -200,7 +229,10 @@ impl Connection {
     /// comes up later is an item: an error after all entries before it ends the history, but for `Archived`, behind which
     /// it goes on with the bridge.
     pub fn history(&self, after: Option<Head>) -> Result<History<'_>> {
-        Ok(History(self.log.history(after)?))
+        Ok(History {
+            inner: self.log.history(after)?,
+            last: self.last_known(),
+        })
     }
 
     /// Returns a subscription to the entries behind the record `after`.
@@ -219,7 +251,11 @@ impl Connection {
     ///
     /// [`ErrorCode::SystemError`] if the store cannot be read.
     pub fn receipt(&self) -> Result<Option<Receipt>> {
-        Ok(self.log.receipt()?)
+        let point = self.point().and_then(|view| view.head());
+        match point.zip(self.log_id()) {
+            Some((head, log)) => Ok(Some(Receipt { log, head })),
+            None => Ok(self.log.receipt()?),
+        }
     }
 
     /// Says what is wrong with a log that is damaged: what comes before can be read, and nothing is written past it.
@@ -316,23 +352,33 @@ impl Submitted {
 
 /// The history of a log, see [`Connection::history`].
 #[derive(Debug)]
-pub struct History<'a>(momentlog_engine::History<'a>);
+pub struct History<'a> {
+    inner: momentlog_engine::History<'a>,
+    /// Where it ends, if the connection answers as of a point.
+    last: Option<Seq>,
+}
 
 impl<'a> History<'a> {
     /// Returns the entries alone, which costs less than the states around them.
     pub fn entries(self) -> Entries<'a> {
-        Entries(self.0.entries())
+        Entries {
+            inner: self.inner.entries(),
+            last: self.last,
+        }
     }
 }
 
 /// The entries of a [`History`].
 #[derive(Debug)]
-pub struct Entries<'a>(momentlog_engine::Entries<'a>);
+pub struct Entries<'a> {
+    inner: momentlog_engine::Entries<'a>,
+    last: Option<Seq>,
+}
 
 impl Entries<'_> {
     /// The state after the entry that was given out last.
     pub fn view(&self) -> &View {
-        self.0.view()
+        self.inner.view()
     }
 }
 
@@ -340,7 +386,8 @@ impl Iterator for Entries<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
-        Some(self.0.next()?.map_err(Error::from))
+        let next = self.inner.next()?.map_err(Error::from);
+        is_known(&next, self.last, |entry| entry.head.seq).then_some(next)
     }
 }
 
@@ -348,7 +395,16 @@ impl Iterator for History<'_> {
     type Item = Result<Step>;
 
     fn next(&mut self) -> Option<Result<Step>> {
-        Some(self.0.next()?.map_err(Error::from))
+        let next = self.inner.next()?.map_err(Error::from);
+        is_known(&next, self.last, |step| step.entry.head.seq).then_some(next)
+    }
+}
+
+/// Whether a record is not behind the last one that a connection knows.
+fn is_known<T>(next: &Result<T>, last: Option<Seq>, seq: impl Fn(&T) -> Seq) -> bool {
+    match (next, last) {
+        (Ok(next), Some(last)) => seq(next) <= last,
+        _ => true,
     }
 }
 

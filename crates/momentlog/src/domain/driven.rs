@@ -189,6 +189,10 @@ impl Domain {
 
     /// The hypervisor of this domain, if it is attached to one now.
     pub(super) fn guest(&self) -> Result<Option<Guest>> {
+        if self.connection.point().is_some() {
+            // What was is not asked of what is there now.
+            return Ok(None);
+        }
         let view = self.connection.log.refresh()?;
         self.guest_in(&view)
             .map_err(|error| self.connection.told(error))
@@ -197,7 +201,7 @@ impl Domain {
     /// As [`guest`](Self::guest), without looking at the store if this process knows of none: what another process has attached
     /// is found by the decision. A domain that is gone has none.
     pub(super) fn guest_if_there(&self) -> Result<Option<Guest>> {
-        let view = self.connection.log.view();
+        let view = self.connection.view();
         let domain = view.state().domain(self.uuid);
         if domain.is_none_or(|domain| domain.attachment().is_none()) {
             return Ok(None);

@@ -1,0 +1,391 @@
+//! What differs between two points of a log, and which records made the difference.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use momentlog_core::{Domain, DomainUuid, Moment, MomentId, MomentKind, MomentList, Policy, Power};
+use momentlog_engine::{Step, View};
+use momentlog_store::Seq;
+
+use crate::effect::{Effect, Named, What};
+use crate::field::{Described, FieldChange, def_changes, moment_changes};
+use crate::told::Told;
+
+/// What differs of one domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainDiff {
+    /// Its name, as it was last.
+    pub domain: Arc<str>,
+    /// Its uuid.
+    pub uuid: DomainUuid,
+    /// Whether it was there before, after, or both; a domain that came and went is neither.
+    pub existence: Existence,
+    /// Its rules, if they are others now.
+    pub policy: Option<(Policy, Policy)>,
+    /// Its run state, if it is another now.
+    pub power: Option<(Power, Power)>,
+    /// What has changed of its definition in force.
+    pub definition: Vec<FieldChange>,
+    /// The snapshots.
+    pub snapshots: ListDiff,
+    /// The checkpoints.
+    pub checkpoints: ListDiff,
+    /// Records that changed rules, in order, with the rules before and after: also where it came to nothing.
+    pub policies: Vec<(By, Policy, Policy)>,
+}
+
+/// Whether a domain was there before, and is there after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// Both times.
+    Both,
+    /// Only before.
+    Gone(Seq),
+    /// Only after.
+    New(Seq),
+    /// Only in between.
+    Between,
+}
+
+/// What differs between two lists of moments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListDiff {
+    /// The moments that are gone, by id.
+    pub removed: Vec<Removed>,
+    /// Those that are both there and differ, by id.
+    pub changed: Vec<Changed>,
+    /// The moments that are new, by id.
+    pub added: Vec<Added>,
+    /// The current moment before and after, if it is another one.
+    pub current: Option<(Option<Named>, Option<Named>)>,
+    /// Moments that came and went in between, by id.
+    pub between: Vec<Between>,
+}
+
+/// A record that made a difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Its number.
+    pub seq: Seq,
+    /// Who is said to have asked.
+    pub actor: Arc<str>,
+    /// Why; empty if that was erased.
+    pub reason: Option<Arc<str>>,
+}
+
+/// A moment that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The moment.
+    pub moment: Named,
+    /// What removed it.
+    pub by: By,
+}
+
+/// A moment that is new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The moment.
+    pub moment: Named,
+    /// Its parent now.
+    pub below: Option<Named>,
+    /// What made it.
+    pub by: By,
+}
+
+/// A moment that came and went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// The moment.
+    pub moment: Named,
+    /// The record that made it.
+    pub created: Seq,
+    /// The record that removed it.
+    pub removed: Seq,
+}
+
+/// A moment that differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The moment.
+    pub moment: Named,
+    /// Where it hung before and hangs now, if that differs, and what moved it last.
+    pub moved: Option<Moved>,
+    /// What has changed of its definition, and the records that redefined it.
+    pub redefined: Option<Redefined>,
+}
+
+/// A moment hangs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its parent before.
+    pub from: Option<Named>,
+    /// Its parent now.
+    pub to: Option<Named>,
+    /// What moved it last.
+    pub by: By,
+    /// The moment whose deletion moved it, if that did.
+    pub because: Option<Named>,
+}
+
+/// A moment has another definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redefined {
+    /// The records that redefined it.
+    pub by: Vec<By>,
+    /// What has changed.
+    pub fields: Vec<FieldChange>,
+}
+
+/// Returns what differs between two states, a domain each, by name: of one domain, or of all. `steps` are the records
+/// between them.
+///
+/// # Errors
+///
+/// The first error of `steps`.
+pub fn diff<E>(
+    from: &View,
+    to: &View,
+    domain: Option<DomainUuid>,
+    steps: impl IntoIterator<Item = Result<Step, E>>,
+) -> Result<Vec<DomainDiff>, E> {
+    let mut touched: BTreeMap<DomainUuid, Touched> = BTreeMap::new();
+    for step in steps {
+        let step = step?;
+        let Some(uuid) = step.entry.domain else {
+            continue;
+        };
+        if domain.is_none_or(|wanted| wanted == uuid) {
+            touched.entry(uuid).or_default().step(&Told::of(&step));
+        }
+    }
+    let diffs = touched.into_iter().map(|(uuid, touched)| {
+        let (before, after) = (from.state().domain(uuid), to.state().domain(uuid));
+        touched.diff(uuid, before, after)
+    });
+    let mut diffs: Vec<DomainDiff> = diffs.filter(|diff| !diff.is_empty()).collect();
+    diffs.sort_by(|one, other| (&one.domain, one.uuid).cmp(&(&other.domain, other.uuid)));
+    Ok(diffs)
+}
+
+impl DomainDiff {
+    /// Whether nothing differs, and nothing came and went.
+    fn is_empty(&self) -> bool {
+        self.existence == Existence::Both
+            && self.policy.is_none()
+            && self.power.is_none()
+            && self.definition.is_empty()
+            && self.snapshots.is_empty()
+            && self.checkpoints.is_empty()
+            && self.policies.is_empty()
+    }
+}
+
+impl ListDiff {
+    /// Whether nothing differs, and nothing came and went.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty()
+            && self.changed.is_empty()
+            && self.added.is_empty()
+            && self.current.is_none()
+            && self.between.is_empty()
+    }
+}
+
+/// What records did to a domain between two points.
+#[derive(Default)]
+struct Touched {
+    name: Option<Arc<str>>,
+    defined: Option<Seq>,
+    removed: Option<Seq>,
+    policies: Vec<(By, Policy, Policy)>,
+    moments: BTreeMap<MomentId, TouchedMoment>,
+}
+
+/// What records did to a moment between two points.
+#[derive(Default)]
+struct TouchedMoment {
+    kind: Option<MomentKind>,
+    name: Option<Named>,
+    created: Option<By>,
+    removed: Option<By>,
+    moved: Option<(By, Option<Named>)>,
+    redefined: Vec<By>,
+}
+
+impl Touched {
+    fn step(&mut self, told: &Told) {
+        let by = By {
+            seq: told.seq(),
+            actor: told.entry.actor.clone(),
+            reason: told.entry.reason.clone(),
+        };
+        self.name = told.domain.clone().or(self.name.take());
+        for effect in &told.effects {
+            self.effect(effect, &by);
+        }
+    }
+
+    fn effect(&mut self, effect: &Effect, by: &By) {
+        match &effect.what {
+            What::DomainDefined { fields: None, .. } => self.defined = Some(by.seq),
+            What::DomainRemoved {
+                snapshots,
+                checkpoints,
+            } => {
+                self.removed = Some(by.seq);
+                for moment in snapshots {
+                    self.moment(MomentKind::Snapshot, moment).removed = Some(by.clone());
+                }
+                for moment in checkpoints {
+                    self.moment(MomentKind::Checkpoint, moment).removed = Some(by.clone());
+                }
+            }
+            What::PolicySet { from, to } if from != to => {
+                self.policies.push((by.clone(), *from, *to));
+            }
+            What::Created { kind, moment, .. } => {
+                self.moment(*kind, moment).created = Some(by.clone());
+            }
+            What::Redefined { kind, moment, .. } => {
+                self.moment(*kind, moment).redefined.push(by.clone());
+            }
+            What::Deleted { kind, removed, .. } => {
+                for moment in removed {
+                    self.moment(*kind, moment).removed = Some(by.clone());
+                }
+            }
+            _ => {}
+        }
+        let because = match &effect.what {
+            What::Deleted { moment, .. } => Some(moment.clone()),
+            _ => None,
+        };
+        if let Some(kind) = effect.kind() {
+            for moved in &effect.moved {
+                self.moment(kind, &moved.moment).moved = Some((by.clone(), because.clone()));
+            }
+        }
+    }
+
+    fn moment(&mut self, kind: MomentKind, moment: &Named) -> &mut TouchedMoment {
+        let touched = self.moments.entry(moment.id).or_default();
+        touched.kind = Some(kind);
+        touched.name = Some(moment.clone());
+        touched
+    }
+
+    fn diff(self, uuid: DomainUuid, before: Option<&Domain>, after: Option<&Domain>) -> DomainDiff {
+        let both = before.zip(after);
+        let last = after.or(before).map(|domain| domain.name().clone());
+        let existence = match (before, after, self.defined, self.removed) {
+            (Some(_), None, _, Some(by)) => Existence::Gone(by),
+            (None, Some(_), Some(by), _) => Existence::New(by),
+            (None, None, ..) => Existence::Between,
+            _ => Existence::Both,
+        };
+        let policy = both.map(|(before, after)| (before.policy(), after.policy()));
+        let power = both.map(|(before, after)| (before.power(), after.power()));
+        DomainDiff {
+            domain: last.or(self.name.clone()).unwrap_or_else(|| "".into()),
+            uuid,
+            existence,
+            policy: policy.filter(|(before, after)| before != after),
+            power: power.filter(|(before, after)| before != after),
+            definition: both.map_or_else(Vec::new, |(before, after)| {
+                def_changes(before.def(), after.def())
+            }),
+            snapshots: self.list(
+                MomentKind::Snapshot,
+                before.map(Domain::snapshots),
+                after.map(Domain::snapshots),
+            ),
+            checkpoints: self.list(
+                MomentKind::Checkpoint,
+                before.map(Domain::checkpoints),
+                after.map(Domain::checkpoints),
+            ),
+            policies: self.policies,
+        }
+    }
+
+    fn list<D: Described + PartialEq>(
+        &self,
+        kind: MomentKind,
+        before: Option<&MomentList<D>>,
+        after: Option<&MomentList<D>>,
+    ) -> ListDiff {
+        let mut diff = ListDiff::default();
+        let touched = self.moments.iter();
+        for (id, touched) in touched.filter(|(_, touched)| touched.kind == Some(kind)) {
+            let was = before.and_then(|list| list.get(*id));
+            let is = after.and_then(|list| list.get(*id));
+            match (was, is, &touched.created, &touched.removed) {
+                (Some(was), None, _, Some(by)) => diff.removed.push(Removed {
+                    moment: was.into(),
+                    by: by.clone(),
+                }),
+                (None, Some(is), Some(by), _) => diff.added.push(Added {
+                    below: parent(after, *id),
+                    moment: is.into(),
+                    by: by.clone(),
+                }),
+                (None, None, Some(created), Some(removed)) => {
+                    let between = touched.name.clone().map(|moment| Between {
+                        moment,
+                        created: created.seq,
+                        removed: removed.seq,
+                    });
+                    diff.between.extend(between);
+                }
+                (Some(was), Some(is), ..) => {
+                    let parents = (parent(before, *id), parent(after, *id));
+                    diff.changed.extend(touched.changed(&was, &is, parents));
+                }
+                _ => {}
+            }
+        }
+        let current = |list: Option<&MomentList<D>>| list?.current().map(Named::from);
+        let (from, to) = (current(before), current(after));
+        if from.as_ref().map(|from| from.id) != to.as_ref().map(|to| to.id) {
+            diff.current = Some((from, to));
+        }
+        diff
+    }
+}
+
+impl TouchedMoment {
+    /// What differs of a moment that is there before and after.
+    fn changed<D: Described + PartialEq>(
+        &self,
+        was: &Moment<'_, D>,
+        is: &Moment<'_, D>,
+        (from, to): (Option<Named>, Option<Named>),
+    ) -> Option<Changed> {
+        let elsewhere = from.as_ref().map(|from| from.id) != to.as_ref().map(|to| to.id);
+        let moved = self.moved.as_ref().filter(|_| elsewhere);
+        let moved = moved.map(|(by, because)| Moved {
+            from,
+            to,
+            by: by.clone(),
+            because: because.clone(),
+        });
+        let fields = moment_changes(was, is);
+        let redefined = (!fields.is_empty()).then(|| Redefined {
+            by: self.redefined.clone(),
+            fields,
+        });
+        (moved.is_some() || redefined.is_some()).then(|| Changed {
+            moment: Named {
+                id: is.id,
+                name: is.name.clone(),
+            },
+            moved,
+            redefined,
+        })
+    }
+}
+
+fn parent<D>(list: Option<&MomentList<D>>, id: MomentId) -> Option<Named> {
+    list?.parent(id).map(Named::from)
+}

@@ -1,0 +1,3 @@
+//! The questions of an auditor, asked of logs in memory.
+
+mod points;
