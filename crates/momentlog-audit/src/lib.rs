@@ -36,6 +36,8 @@
 mod diff;
 mod effect;
 mod field;
+#[cfg(feature = "json")]
+pub mod json;
 mod life;
 mod point;
 mod told;
