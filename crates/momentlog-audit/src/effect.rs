@@ -7,7 +7,7 @@ use momentlog_core::{
     JobOutcome, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName, Policy, Power,
     Scope, Settings, SnapshotDef, State,
 };
-use momentlog_engine::{Bridge, Step};
+use momentlog_engine::{Bridge, Entry, Step};
 use momentlog_store::Seq;
 
 use crate::field::{Described, FieldChange, def_changes, moment_changes};
@@ -194,27 +194,37 @@ pub enum What {
 
 /// Returns what a record has caused, an effect for each event in their order; for a record without events, what it is.
 pub fn effects(step: &Step) -> Vec<Effect> {
-    let entry = &step.entry;
+    let mut state = before(step);
+    fold(&mut state, &step.entry, Some(step.after.state()))
+}
+
+/// Returns the state before a record. What is there before the first command is what that command makes.
+fn before(step: &Step) -> State {
+    let state = step.before.state();
+    if step.before.head().map(|head| head.seq) == Some(Seq::FIRST) {
+        State::new(state.profile())
+    } else {
+        state.clone()
+    }
+}
+
+/// Returns what a record has caused, and brings the state before it to the one after it, which may be known.
+pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> Vec<Effect> {
     if let Some(bridge) = &entry.bridge {
         return vec![Effect::of(What::Archived(bridge.clone()))];
     }
     if entry.events.is_empty() {
         return vec![Effect::of(What::Begun)];
     }
-    let mut state = step.before.state().clone();
-    if step.before.head().map(|head| head.seq) == Some(Seq::FIRST) {
-        // What is there before the first command is what that command makes.
-        state = State::new(state.profile());
-    }
     let mut effects = Vec::with_capacity(entry.events.len());
     for (index, event) in entry.events.iter().enumerate() {
-        let after = if index + 1 == entry.events.len() {
-            step.after.state().clone()
-        } else {
-            state.apply(event).unwrap_or_else(|_| state.clone())
+        let next = match after {
+            Some(after) if index + 1 == entry.events.len() => after.clone(),
+            // Events that were recorded fit the state that the records before them made.
+            _ => state.apply(event).unwrap_or_else(|_| state.clone()),
         };
-        effects.push(effect(event, &state, &after));
-        state = after;
+        effects.push(effect(event, state, &next));
+        *state = next;
     }
     effects
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{DomainUuid, MomentId, MomentKind};
+use momentlog_core::{DomainUuid, MomentId, MomentKind, State};
 use momentlog_engine::{Entry, Step};
 use momentlog_store::Seq;
 
-use crate::effect::{Effect, Named, What, effects};
+use crate::effect::{Effect, Named, What, effects, fold};
 use crate::words::summary;
 
 /// A record, with what it has caused.
@@ -23,15 +23,23 @@ pub struct Told {
 impl Told {
     /// Tells a step of the history.
     pub fn of(step: &Step) -> Told {
-        let uuid = step.entry.domain;
-        let named = |view: &momentlog_engine::View| {
-            let domain = uuid.and_then(|uuid| view.state().domain(uuid));
-            domain.map(|domain| domain.name().clone())
-        };
         Told {
-            domain: named(&step.after).or_else(|| named(&step.before)),
+            domain: name(step.after.state(), &step.entry)
+                .or_else(|| name(step.before.state(), &step.entry)),
             effects: effects(step),
             entry: step.entry.clone(),
+        }
+    }
+
+    /// Tells an entry that follows on a state, and brings the state to the one after it: for entries that come without
+    /// their states, as those of a subscription.
+    pub fn next(state: &mut State, entry: Entry) -> Told {
+        let before = name(state, &entry);
+        let effects = fold(state, &entry, None);
+        Told {
+            domain: name(state, &entry).or(before),
+            effects,
+            entry,
         }
     }
 
@@ -54,6 +62,12 @@ impl Told {
         let mut effects = self.effects.iter();
         effects.any(|effect| effect.moments().any(|named| moment.is(named)))
     }
+}
+
+/// The name of the domain that an entry is about, in a state.
+fn name(state: &State, entry: &Entry) -> Option<Arc<str>> {
+    let domain = entry.domain.and_then(|uuid| state.domain(uuid));
+    domain.map(|domain| domain.name().clone())
 }
 
 /// A moment, as somebody names it.

@@ -57,6 +57,11 @@ pub fn reason(error: &std::io::Error) -> String {
 /// The file of `--log`, which errors go to as well.
 pub static LOG: OnceLock<File> = OnceLock::new();
 
+/// Writes a line about what is taken for granted to standard error.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "momentlog: {line}");
+}
+
 /// Writes errors to standard error; returns the exit status 1.
 pub fn complain(lines: &[String]) -> u8 {
     let mut stderr = std::io::stderr().lock();

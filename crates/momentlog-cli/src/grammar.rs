@@ -123,6 +123,18 @@ pub const PROVENANCE: [OptionSpec; 5] = [
 /// What every verb takes: how it answers. Only a verb that has a JSON form lists it.
 pub const FORMAT: OptionSpec = only_named("format", "how the command answers: text or json");
 
+/// What every verb that reads takes: as of when, and where records are that were archived before.
+pub const AT: [OptionSpec; 2] = [
+    only_named(
+        "at",
+        "answer as of this point: a record's number, a time, a receipt or its file",
+    ),
+    only_named(
+        "archive",
+        "directory of archived records, for points that lie there",
+    ),
+];
+
 /// One verb, without what it does.
 #[derive(Debug)]
 pub struct Spec {
@@ -134,6 +146,8 @@ pub struct Spec {
     pub options: &'static [OptionSpec],
     /// Whether it changes something, and so takes [`PROVENANCE`].
     pub changes: bool,
+    /// Whether it can answer as of an earlier point, and so takes [`AT`].
+    pub at: bool,
     /// Whether it can answer in JSON.
     pub json: bool,
 }
@@ -150,6 +164,7 @@ impl Spec {
             help,
             options,
             changes: false,
+            at: true,
             json: false,
         }
     }
@@ -158,8 +173,19 @@ impl Spec {
     pub const fn changing(self) -> Spec {
         Spec {
             changes: true,
+            at: false,
             ..self
         }
+    }
+
+    /// Returns the verb as one that changes something only if it is told to, and reads otherwise.
+    pub const fn or_reading(self) -> Spec {
+        Spec { at: true, ..self }
+    }
+
+    /// Returns the verb as one that answers of what is now alone.
+    pub const fn of_now(self) -> Spec {
+        Spec { at: false, ..self }
     }
 
     /// Returns the verb as one that can answer in JSON.
@@ -167,7 +193,7 @@ impl Spec {
         Spec { json: true, ..self }
     }
 
-    /// All options that the help lists, those of provenance included.
+    /// All options that the help lists, those that verbs share included.
     pub fn all_options(&self) -> impl Iterator<Item = OptionSpec> {
         let unlisted = |option: &OptionSpec| matches!(option.takes, Takes::Unlisted | Takes::As(_));
         let format = self.json.then_some(FORMAT);
@@ -177,8 +203,12 @@ impl Spec {
 
     /// All options but [`FORMAT`].
     fn taken(&self) -> impl Iterator<Item = OptionSpec> {
+        let at = if self.at { &AT[..] } else { &[] };
         let provenance = if self.changes { &PROVENANCE[..] } else { &[] };
-        self.options.iter().chain(provenance).copied()
+        // An option of the verb's own that is called as one of these is meant.
+        let own = |option: &&OptionSpec| self.options.iter().all(|own| own.name != option.name);
+        let shared = at.iter().chain(provenance).filter(own);
+        self.options.iter().chain(shared).copied()
     }
 
     /// Whether the verb has an option of this name.
@@ -283,7 +313,12 @@ impl Invocation {
                 only_words = true;
                 continue;
             }
-            let long = word.strip_prefix("--").filter(|_| !only_words);
+            // An option of one letter is also written as elsewhere: `-n 3`.
+            let short = word
+                .strip_prefix('-')
+                .filter(|rest| rest.chars().count() == 1);
+            let short = short.filter(|short| options.iter().any(|option| option.name == *short));
+            let long = word.strip_prefix("--").or(short).filter(|_| !only_words);
             let Some(long) = long else {
                 let free = |option: &&OptionSpec| match option.takes {
                     Takes::Nothing | Takes::Unlisted | Takes::NamedWord | Takes::As(_) => false,

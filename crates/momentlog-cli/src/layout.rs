@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthStr;
 
+pub use momentlog_audit::escaped;
+
 /// A table of text cells.
 #[derive(Debug)]
 pub struct Table {
@@ -30,7 +32,16 @@ impl Table {
     /// Returns the lines of the table, each made when it is asked for: one wide cell makes every row of its column as wide.
     /// Without header and separator if `quiet`.
     pub fn lines(&self, quiet: bool) -> impl Iterator<Item = String> {
-        self.lines_as_wide_as(quiet, self.widths(quiet))
+        let widths = self.widths(quiet);
+        let dashes: usize = widths.iter().map(|width| width + 3).sum();
+        let head = (!quiet).then(|| {
+            let mut head = line(&self.header(), &widths);
+            head.push_str(&"-".repeat(dashes));
+            head.push('\n');
+            head
+        });
+        let rows = self.rows.iter().map(move |row| line(row, &widths));
+        head.into_iter().chain(rows)
     }
 
     fn header(&self) -> Vec<String> {
@@ -49,18 +60,6 @@ impl Table {
         }
         widths
     }
-
-    fn lines_as_wide_as(&self, quiet: bool, widths: Vec<usize>) -> impl Iterator<Item = String> {
-        let dashes: usize = widths.iter().map(|width| width + 3).sum();
-        let head = (!quiet).then(|| {
-            let mut head = line(&self.header(), &widths);
-            head.push_str(&"-".repeat(dashes));
-            head.push('\n');
-            head
-        });
-        let rows = self.rows.iter().map(move |row| line(row, &widths));
-        head.into_iter().chain(rows)
-    }
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {
@@ -74,67 +73,6 @@ fn line(cells: &[String], widths: &[usize]) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Rows, and bytes in them, from which a growing table takes its widths.
-const FIRST_ROWS: usize = 1000;
-const FIRST_BYTES: usize = 256 << 10;
-
-/// The widest column of a growing table, but for the cells that are wider.
-const COLUMN_WIDTH_MAX: usize = 60;
-
-/// A table that is printed while it grows: its first rows say how wide the columns are, and later cells that are wider
-/// push the rest of their row aside.
-#[derive(Debug)]
-pub struct GrowingTable {
-    first: Table,
-    bytes: usize,
-    quiet: bool,
-    /// Known once the first rows are printed.
-    widths: Option<Vec<usize>>,
-}
-
-impl GrowingTable {
-    /// Returns an empty table; without header and separator if `quiet`.
-    pub fn new(header: &[&'static str], quiet: bool) -> GrowingTable {
-        GrowingTable {
-            first: Table::new(header),
-            bytes: 0,
-            quiet,
-            widths: None,
-        }
-    }
-
-    /// Adds a row, and returns what there is to print now.
-    pub fn row(&mut self, cells: Vec<String>) -> String {
-        if let Some(widths) = &self.widths {
-            return line(&cells, widths);
-        }
-        self.bytes += cells.iter().map(String::len).sum::<usize>();
-        self.first.row(cells);
-        if self.first.rows.len() < FIRST_ROWS && self.bytes < FIRST_BYTES {
-            return String::new();
-        }
-        self.finish()
-    }
-
-    /// Returns what is not printed yet.
-    pub fn finish(&mut self) -> String {
-        if self.widths.is_some() {
-            return String::new();
-        }
-        let mut widths = self.first.widths(self.quiet);
-        for width in &mut widths {
-            *width = (*width).min(COLUMN_WIDTH_MAX);
-        }
-        let text = self
-            .first
-            .lines_as_wide_as(self.quiet, widths.clone())
-            .collect();
-        self.first.rows.clear();
-        self.widths = Some(widths);
-        text
-    }
 }
 
 /// Returns a forest as text: `parents[i]` is the index of the parent of `names[i]`. Siblings keep their order.
@@ -201,29 +139,6 @@ pub fn time(second: i64) -> String {
             .to_string(),
         Err(_) => second.to_string(),
     }
-}
-
-/// Returns a text with each byte of what is not printable as `\x0a`, as virsh's tables have it: no name can forge a line
-/// or drive a terminal.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut bytes = [0; 4];
-    for char in text.chars() {
-        if is_unseen(char) {
-            for byte in char.encode_utf8(&mut bytes).bytes() {
-                let _ = write!(out, "\\x{byte:02x}");
-            }
-        } else {
-            out.push(char);
-        }
-    }
-    out
-}
-
-/// Whether a character moves the cursor, drives a terminal, or turns the text around it.
-fn is_unseen(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

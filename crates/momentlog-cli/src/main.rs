@@ -3,11 +3,13 @@
 mod failure;
 mod grammar;
 mod layout;
+mod lines;
 mod options;
 mod run;
 mod script;
 mod session;
 mod shell;
+mod time;
 mod verbs;
 
 use std::fs::OpenOptions;
@@ -118,6 +120,7 @@ fn run(arguments: Arguments) -> u8 {
         quiet: arguments.quiet,
         format: arguments.format,
         timing: arguments.timing,
+        at: arguments.at,
     };
     let mut session = Session::new(connection, uri, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {

@@ -57,6 +57,10 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_wait: u64,
 
+    /// Answer as of this point of the log: a record's number, a time, a receipt or its file; for commands that read
+    #[arg(long, value_name = "POINT")]
+    pub at: Option<String>,
+
     /// How the commands answer that have a JSON form
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

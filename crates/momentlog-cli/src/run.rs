@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Seek as _};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::failure::{Failure, complain, reason};
+use crate::failure::{Answer, Failure, complain, reason};
 use crate::grammar::Invocation;
 use crate::layout::escaped;
 use crate::script::Commands;
@@ -160,9 +160,20 @@ impl Command {
                         "Failed to get option '{name}': {why}"
                     )))
                 }
-                None => (self.verb.run)(session, &self.invocation),
+                None => self.answer(session),
             }
         };
         session.finish(answer, begun)
+    }
+
+    /// Does what the verb does, as of the point that is asked for.
+    fn answer(&self, session: &mut Session) -> Answer {
+        let Some(connection) = session.connection_at(&self.invocation)? else {
+            return (self.verb.run)(session, &self.invocation);
+        };
+        let newest = std::mem::replace(&mut session.connection, connection);
+        let answer = (self.verb.run)(session, &self.invocation);
+        session.connection = newest;
+        answer
     }
 }

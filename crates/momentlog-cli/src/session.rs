@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 /// How a run shows its answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Shown {
     /// Whether only data is printed.
     pub quiet: bool,
@@ -28,6 +28,8 @@ pub struct Shown {
     pub format: Format,
     /// Whether the time that each command took is printed.
     pub timing: bool,
+    /// The point as of which every command answers, as it was typed.
+    pub at: Option<String>,
 }
 
 /// One run of the program.
@@ -110,6 +112,11 @@ impl Session {
         self.ended
     }
 
+    /// The point as of which every command answers.
+    pub fn at(&self) -> Option<&str> {
+        self.shown.at.as_deref()
+    }
+
     /// How a command answers that has no option `--format`.
     pub fn usual_format(&self) -> Format {
         self.shown.format
@@ -180,6 +187,16 @@ impl Session {
         }
         self.write();
         status
+    }
+
+    /// Writes what there is by now, in the middle of a command.
+    pub fn flush(&mut self) {
+        self.write();
+    }
+
+    /// Whether standard output still has a reader.
+    pub fn is_heard(&self) -> bool {
+        self.writable == Writable::Yes
     }
 
     /// Writes what is no command's answer.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod checkpoint;
+mod diff;
 mod domain;
 mod edit;
 mod host;
@@ -13,10 +14,12 @@ mod moment;
 mod policy;
 mod program;
 mod restore;
+mod show;
 mod since;
 mod snapshot;
 mod store;
 mod told;
+mod why;
 
 use std::path::Path;
 
@@ -37,7 +40,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 13] = [
+static TABLES: [&[Verb]; 16] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -47,6 +50,9 @@ static TABLES: [&[Verb]; 13] = [
     backup::VERBS,
     hypervisor::VERBS,
     log::VERBS,
+    show::VERBS,
+    why::VERBS,
+    diff::VERBS,
     restore::VERBS,
     policy::VERBS,
     store::VERBS,
@@ -121,7 +127,7 @@ fn the_domain_by(
 }
 
 /// Returns a path as it is from the root.
-fn absolute(path: &str) -> Result<String, Failure> {
+pub fn absolute(path: &str) -> Result<String, Failure> {
     let absolute = std::path::absolute(Path::new(path)).ok();
     let text = absolute.and_then(|path| path.into_os_string().into_string().ok());
     text.ok_or_else(|| {
@@ -200,6 +206,7 @@ mod tests {
         let sources = [
             include_str!("verbs/backup.rs"),
             include_str!("verbs/checkpoint.rs"),
+            include_str!("verbs/diff.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
             include_str!("verbs/host.rs"),
@@ -212,9 +219,12 @@ mod tests {
             include_str!("verbs/program.rs"),
             include_str!("run.rs"),
             include_str!("verbs/restore.rs"),
+            include_str!("verbs/show.rs"),
             include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),
             include_str!("verbs/store.rs"),
+            include_str!("verbs/why.rs"),
+            include_str!("time.rs"),
             include_str!("verbs.rs"),
             include_str!("session.rs"),
         ];

@@ -356,6 +356,16 @@ impl Log {
         History::new(self, after.map(|after| after.seq), after)
     }
 
+    /// Returns the history from a record on; from the first one that is not archived if that is later.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history).
+    pub fn history_from(&self, seq: Seq) -> Result<History<'_>, EngineError> {
+        let start = self.start()?.map(|start| start.seq);
+        History::new(self, Seq::new(seq.get() - 1).max(start), None)
+    }
+
     /// Returns the entries behind the record `after`. Where they are moved to an archive meanwhile, and the caller has
     /// named no record, it begins again with what is there.
     ///

@@ -273,8 +273,9 @@ impl Connection {
         Ok(as_of.and_then(|view| find(&view)))
     }
 
-    /// Returns the same connection, for reading only, at the point of this state.
-    pub(crate) fn as_of(&self, view: Arc<View>) -> Connection {
+    /// Returns a connection for reading only that answers as of a state of this log, as [`at`](Self::at) does of a point.
+    #[must_use]
+    pub fn as_of(&self, view: Arc<View>) -> Connection {
         Connection {
             as_of: Some(view),
             at_a_point: true,

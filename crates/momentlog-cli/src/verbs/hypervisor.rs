@@ -54,7 +54,7 @@ pub static VERBS: &[Verb] = &[
             ],
         )
         .changing()
-        .with_json(),
+        .with_json().of_now(),
         run: reconcile,
     },
 ];

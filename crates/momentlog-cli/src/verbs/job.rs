@@ -21,7 +21,8 @@ pub static VERBS: &[Verb] = &[
             ],
         )
         .changing()
-        .with_json(),
+        .with_json()
+        .of_now(),
         run: abort,
     },
     Verb {
@@ -39,7 +40,8 @@ pub static VERBS: &[Verb] = &[
                 flag("rawstats", "print the raw data returned by libvirt"),
             ],
         )
-        .with_json(),
+        .with_json()
+        .of_now(),
         run: info,
     },
 ];

@@ -1,31 +1,51 @@
 //! The verb `log`: who did what, when and why.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
-use momentlog::core::{Change, DomainUuid, Event, MomentChange, MomentId, MomentName, Scope};
-use momentlog::store::{Seq, StoreError};
-use momentlog::{Entry, View};
-use serde_json::json;
+use momentlog::core::DomainUuid;
+use momentlog::store::{Head, Seq, StoreError};
+use momentlog::{Connection, Point, Step};
+use momentlog_audit::json::{self, EntryDoc};
+use momentlog_audit::{Edge, MomentRef, RecordKind, Told, Wanted};
 
 use super::Verb;
-use super::told::{told, told_removal};
+use super::told::Rows;
 use crate::failure::{Answer, Failure};
-use crate::grammar::{Invocation, Spec, word};
-use crate::layout::{GrowingTable, escaped};
+use crate::grammar::{Invocation, Spec, flag, only_named, other_name, word};
+use crate::layout::escaped;
 use crate::session::{Format, Session};
+use crate::time::{archive, point};
+
+/// How long a follower waits before it looks whether it is to go on.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The verbs of the history.
 pub static VERBS: &[Verb] = &[Verb {
     spec: Spec::new(
         "log",
-        "show who did what, when and why",
+        "show who did what, when and why, and what followed from it",
         &[
-            word(
-                "domain",
-                "only records about this domain: its name, id or uuid",
+            word("domain", "only records about this domain: its name or uuid"),
+            only_named("moment", "only records about this moment, moved by a deletion as well: its name or #ID"),
+            only_named("by", "only records of this actor, with or without the host"),
+            only_named("grep", "only records with this text in their reason, actor or words"),
+            only_named(
+                "kind",
+                "only records of these kinds, with commas: created, redefined, deleted, moved, current, \
+                 reverted, held, defined, state, removed, policy, job, attached, settings, archived, \
+                 snapshot, checkpoint",
             ),
-            word("from", "only records from this number on"),
-            word("limit", "only the newest records, this many of them"),
+            only_named("since", "only records from this point on"),
+            only_named("until", "only records up to this point"),
+            word("from", "only records from this number on, or behind a receipt"),
+            only_named("to", "only records up to this number"),
+            word("n", "only the newest records, this many; with --from the first ones"),
+            other_name("limit", "n"),
+            flag("reverse", "the newest record first"),
+            flag("follow", "go on with what is appended, by other processes too"),
+            flag("xml", "show also the XML of what was defined, and how it differs"),
+            flag("oneline", "one line for each record"),
         ],
     )
     .with_json(),
@@ -33,162 +53,342 @@ pub static VERBS: &[Verb] = &[Verb {
 }];
 
 pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
-    let number = |option: &str| {
-        let text = invocation.get(option);
-        let invalid =
-            |text: &str| Failure::new(format!("'{}' in --{option} is not a number", escaped(text)));
-        text.map(|text| text.parse::<u64>().map_err(|_| invalid(text)))
-            .transpose()
-    };
-    let wanted = Wanted {
-        domain: invocation.get("domain"),
-        after: number("from")?.and_then(|from| Seq::new(from.saturating_sub(1))),
-    };
-    // The newest entries are known once the log ends: reading it twice takes no memory.
-    let (skipped, shown) = match number("limit")? {
-        None => (0, u64::MAX),
-        Some(limit) => {
-            let mut count: u64 = 0;
-            let connection = session.connection.clone();
-            // Damage is an error of the second reading, behind what comes before it.
-            let _ = walk(&connection, &wanted, &mut |_| count += 1);
-            (count.saturating_sub(limit), limit)
-        }
-    };
-    let mut printed = Printed::new(session);
-    let mut place: u64 = 0;
-    let connection = printed.session.connection.clone();
-    let known = walk(&connection, &wanted, &mut |row| {
-        place += 1;
-        if place > skipped && place - skipped <= shown {
-            printed.row(row);
-        }
-    });
-    if let (Some(domain), Ok(Some(known))) = (wanted.domain, &known) {
-        return Err(no_domain(domain, known));
+    let asked = Asked::read(invocation)?;
+    let connection = session.connection.clone();
+    let last = connection.refresh()?.head();
+    let mut shown = Shown::new(session, &asked, last.map_or(1, |head| head.seq.get()));
+    let read = read(&connection, invocation, &asked, &mut shown)?;
+    if let (Some(domain), false) = (&asked.domain, read.found) {
+        return Err(no_domain(domain, &read.names));
     }
-    printed.finish();
-    known?;
+    shown.finish();
+    if let Some(error) = read.fault {
+        return Err(error.into());
+    }
+    if invocation.has("follow") {
+        return follow(&connection, read.last, &asked, &mut shown);
+    }
     Ok(0)
 }
 
-/// Which entries are asked for.
-struct Wanted<'a> {
+/// What is asked for.
+struct Asked {
     /// The name or uuid of a domain.
-    domain: Option<&'a str>,
-    after: Option<Seq>,
+    domain: Option<String>,
+    wanted: Wanted,
+    /// The record of a receipt, behind which records are asked for.
+    behind: Option<Head>,
+    /// How many records.
+    count: Option<usize>,
+    reverse: bool,
+    xml: bool,
+    one_line: bool,
 }
 
-/// One entry, with what it is called.
-struct Row<'a> {
-    entry: &'a Entry,
-    domain: Option<&'a str>,
-    names: &'a HashMap<MomentId, MomentName>,
+impl Asked {
+    fn read(invocation: &Invocation) -> Result<Asked, Failure> {
+        let number = |option: &str| {
+            let text = invocation.get(option);
+            text.map(|text| text.parse::<u64>().map_err(|_| not_a_number(option, text)))
+                .transpose()
+        };
+        let mut wanted = Wanted {
+            moment: invocation.get("moment").map(MomentRef::parse),
+            by: invocation.get("by").map(str::to_owned),
+            grep: invocation.get("grep").map(str::to_owned),
+            kinds: kinds(invocation.get("kind").unwrap_or_default())?,
+            to: number("to")?.map(|to| Seq::new(to).unwrap_or(Seq::FIRST)),
+            ..Wanted::default()
+        };
+        let mut behind = None;
+        if let Some(text) = invocation.get("since") {
+            match point(text, Edge::Start)? {
+                Point::Seq(seq) => wanted.from = Some(seq),
+                Point::Time(time) => wanted.since = Some(time),
+                Point::Receipt(receipt) => behind = Some(receipt.head),
+                Point::Now => wanted.since = Some(now_us()),
+            }
+        }
+        if let Some(text) = invocation.get("until") {
+            match point(text, Edge::End)? {
+                Point::Seq(seq) => wanted.to = Some(wanted.to.map_or(seq, |to| to.min(seq))),
+                Point::Time(time) => wanted.until = Some(time),
+                Point::Receipt(receipt) => wanted.to = Some(receipt.head.seq),
+                Point::Now => {}
+            }
+        }
+        if let Some(text) = invocation.get("from") {
+            let found = point(text, Edge::Start).ok();
+            match found {
+                Some(Point::Seq(seq)) => wanted.from = Some(seq),
+                Some(Point::Receipt(receipt)) => behind = Some(receipt.head),
+                // As ever, from 0 on is from the first one on.
+                _ => wanted.from = number("from")?.and_then(Seq::new),
+            }
+        }
+        let count = number("n")?.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(Asked {
+            domain: invocation.get("domain").map(str::to_owned),
+            wanted,
+            behind,
+            count,
+            reverse: invocation.has("reverse"),
+            xml: invocation.has("xml"),
+            one_line: invocation.has("oneline"),
+        })
+    }
+
+    /// Whether any record may be asked for, whatever it says.
+    fn is_unfiltered(&self) -> bool {
+        let Wanted {
+            domain,
+            moment,
+            by,
+            grep,
+            kinds,
+            since,
+            until,
+            from: _,
+            to,
+        } = &self.wanted;
+        self.domain.is_none()
+            && domain.is_none()
+            && moment.is_none()
+            && by.is_none()
+            && grep.is_none()
+            && kinds.is_empty()
+            && since.is_none()
+            && until.is_none()
+            && to.is_none()
+    }
+
+    /// Whether a record is about the domain that is asked for.
+    fn is_about(&self, told: &Told) -> bool {
+        self.domain.as_deref().is_none_or(|wanted| {
+            told.domain.as_deref() == Some(wanted)
+                || told.entry.domain.is_some_and(|uuid| is_uuid(uuid, wanted))
+        })
+    }
+
+    /// Where reading may begin: with the record from which on they are asked for, or so that enough follow.
+    fn begin(&self, last: Option<Seq>) -> Option<Seq> {
+        if let (Some(count), Some(last), None, true) =
+            (self.count, last, self.wanted.from, self.is_unfiltered())
+        {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            return Seq::new(last.get().saturating_sub(count) + 1);
+        }
+        self.wanted.from
+    }
 }
 
-/// Reads the log and gives out the entries that are asked for. Returns the names of all domains, if the domain that is
-/// asked for is none of them.
-fn walk(
-    connection: &momentlog::Connection,
-    wanted: &Wanted,
-    each: &mut dyn FnMut(&Row),
-) -> Result<Option<Vec<String>>, Failure> {
-    let mut domains: HashMap<DomainUuid, String> = HashMap::new();
-    let mut names: HashMap<MomentId, MomentName> = HashMap::new();
-    let mut found = wanted.domain.is_none();
-    let mut entries = connection.history(None)?.entries();
-    while let Some(entry) = entries.next() {
-        let entry = match entry {
+fn is_uuid(uuid: DomainUuid, text: &str) -> bool {
+    text.len() == 36 && uuid.to_string() == text
+}
+
+fn not_a_number(option: &str, text: &str) -> Failure {
+    Failure::new(format!("'{}' in --{option} is not a number", escaped(text)))
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+fn kinds(text: &str) -> Result<Vec<RecordKind>, Failure> {
+    let words = text
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            RecordKind::from_word(word).ok_or_else(|| {
+                let known: Vec<&str> = RecordKind::ALL.iter().map(|(_, word)| *word).collect();
+                let known = known.join(", ");
+                Failure::new(format!("'{}' is no kind of record: {known}", escaped(word)))
+            })
+        })
+        .collect()
+}
+
+/// What reading the log came to.
+struct Read {
+    /// Whether a record was about the domain that is asked for.
+    found: bool,
+    /// The names of all domains that were met.
+    names: BTreeSet<String>,
+    /// The last record that was read.
+    last: Option<Head>,
+    /// What ended the reading before the end of the log.
+    fault: Option<momentlog::Error>,
+}
+
+/// Reads the log, its archive first if that is named, and shows the records that are asked for.
+fn read(
+    connection: &Connection,
+    invocation: &Invocation,
+    asked: &Asked,
+    shown: &mut Shown,
+) -> Result<Read, Failure> {
+    let mut read = Read {
+        found: asked.domain.is_none(),
+        names: BTreeSet::new(),
+        last: None,
+        fault: None,
+    };
+    let archived = invocation.get("archive").map(archive).transpose()?;
+    if let Some(archived) = &archived
+        && asked.behind.is_none()
+    {
+        let begin = asked.begin(None).unwrap_or(Seq::FIRST);
+        read_steps(archived.history_from(begin)?, asked, shown, &mut read);
+    }
+    if read.fault.is_none() {
+        let last = connection.view().head().map(|head| head.seq);
+        let history = match (asked.behind, asked.begin(last)) {
+            (Some(behind), _) => connection.history(Some(behind))?,
+            (None, Some(begin)) => connection.history_from(begin)?,
+            (None, None) => connection.history(None)?,
+        };
+        read_steps(history, asked, shown, &mut read);
+    }
+    Ok(read)
+}
+
+fn read_steps(
+    steps: impl Iterator<Item = momentlog::Result<Step>>,
+    asked: &Asked,
+    shown: &mut Shown,
+    read: &mut Read,
+) {
+    for step in steps {
+        let step = match step {
+            Ok(step) => step,
             // It goes on with the bridge, which says what was moved.
             Err(error) if matches!(error.store(), Some(StoreError::Archived { .. })) => continue,
-            entry => entry?,
+            Err(error) => {
+                read.fault = Some(error);
+                return;
+            }
         };
-        learn(&mut domains, &mut names, &entry, entries.view());
-        let domain = entry.domain.and_then(|uuid| domains.get(&uuid));
-        let about = wanted.domain.is_none_or(|wanted| {
-            domain.is_some_and(|domain| domain == wanted)
-                || entry.domain.is_some_and(|uuid| uuid.to_string() == wanted)
-        });
-        found |= about;
-        if about && Some(entry.head.seq) > wanted.after {
-            each(&Row {
-                entry: &entry,
-                domain: domain.map(String::as_str),
-                names: &names,
-            });
-        }
-        forget(&mut names, &entry);
-    }
-    Ok((!found).then(|| domains.into_values().collect()))
-}
-
-/// Learns what an entry names.
-fn learn(
-    domains: &mut HashMap<DomainUuid, String>,
-    names: &mut HashMap<MomentId, MomentName>,
-    entry: &Entry,
-    view: &View,
-) {
-    if entry.bridge.is_some() {
-        // What was made before is named by what is left of it.
-        for domain in view.state().domains() {
-            domains.insert(domain.uuid(), domain.name().to_string());
-            let snapshots = domain.snapshots().walk(Scope::All);
-            names.extend(snapshots.map(|moment| (moment.id, moment.name.clone())));
-            let checkpoints = domain.checkpoints().walk(Scope::All);
-            names.extend(checkpoints.map(|moment| (moment.id, moment.name.clone())));
-        }
-    }
-    for event in &entry.events {
-        if let Change::DomainDefined { def, .. } = &event.change {
-            domains.insert(def.uuid, def.name.to_string());
-        }
-        if let Change::Snapshot(MomentChange::Created { id, name, .. })
-        | Change::Checkpoint(MomentChange::Created { id, name, .. }) = &event.change
+        // An archive and the log may both have it.
+        if read
+            .last
+            .is_some_and(|last| step.entry.head.seq <= last.seq)
         {
-            names.insert(*id, name.clone());
+            continue;
+        }
+        read.last = Some(step.entry.head);
+        let told = Told::of(&step);
+        if let (false, Some(name)) = (read.found, &told.domain) {
+            read.names.insert(name.to_string());
+        }
+        let about = asked.is_about(&told);
+        read.found |= about && asked.domain.is_some();
+        let ends = asked.wanted.ends_at(&told);
+        if about && asked.wanted.keeps(&told) && !shown.take(&told, Some(&step)) {
+            return;
+        }
+        if ends {
+            return;
         }
     }
 }
 
-/// Forgets the names of what an entry removed: no later entry is about it.
-fn forget(names: &mut HashMap<MomentId, MomentName>, entry: &Entry) {
-    for (_, id) in gone(entry) {
-        names.remove(&id);
-    }
-}
-
-/// A kind of moments, as the log names it.
-pub const SNAPSHOT: &str = "snapshot";
-/// The other kind.
-pub const CHECKPOINT: &str = "checkpoint";
-
-/// The moments that an entry removed, with their kinds: those that were deleted, and those that went with their domain.
-fn gone(entry: &Entry) -> impl Iterator<Item = (&'static str, MomentId)> {
-    let deleted = |event: &Event| match &event.change {
-        Change::Snapshot(MomentChange::Deleted { removed, .. }) => {
-            Some((SNAPSHOT, removed.clone()))
-        }
-        Change::Checkpoint(MomentChange::Deleted { removed, .. }) => {
-            Some((CHECKPOINT, removed.clone()))
-        }
-        _ => None,
+/// Goes on with what is appended.
+fn follow(connection: &Connection, last: Option<Head>, asked: &Asked, shown: &mut Shown) -> Answer {
+    let mut state = match last {
+        Some(last) => connection.view_at(last.seq)?.state().clone(),
+        None => connection.view().state().clone(),
     };
-    let deleted = entry.events.iter().filter_map(deleted);
-    let deleted = deleted
-        .flat_map(|(kind, removed)| removed.ids().map(move |id| (kind, id)).collect::<Vec<_>>());
-    let with_domain = entry.removed.iter().flat_map(|domain| {
-        let snapshots = domain.snapshots().walk(Scope::All);
-        let checkpoints = domain.checkpoints().walk(Scope::All);
-        snapshots
-            .map(|moment| (SNAPSHOT, moment.id))
-            .chain(checkpoints.map(|moment| (CHECKPOINT, moment.id)))
-    });
-    deleted.chain(with_domain)
+    let mut subscription = connection.subscribe(last);
+    while shown.goes_on() {
+        for entry in subscription.next(WAIT)? {
+            let told = Told::next(&mut state, entry);
+            if asked.is_about(&told) && asked.wanted.keeps(&told) && !shown.take(&told, None) {
+                return Ok(0);
+            }
+        }
+        shown.flush();
+    }
+    Ok(0)
+}
+
+/// Records that are shown as they come, or once the newest are known.
+struct Shown<'a> {
+    session: &'a mut Session,
+    rows: Rows,
+    /// How many are shown at most; with `newest`, the last of them.
+    count: usize,
+    newest: bool,
+    reverse: bool,
+    xml: bool,
+    waiting: VecDeque<String>,
+    taken: usize,
+}
+
+impl Shown<'_> {
+    fn new<'a>(session: &'a mut Session, asked: &Asked, last: u64) -> Shown<'a> {
+        Shown {
+            session,
+            rows: Rows::new(asked.one_line, last),
+            count: asked.count.unwrap_or(usize::MAX),
+            newest: asked.count.is_some() && asked.wanted.from.is_none() && asked.behind.is_none(),
+            reverse: asked.reverse,
+            xml: asked.xml,
+            waiting: VecDeque::new(),
+            taken: 0,
+        }
+    }
+
+    /// Shows a record; returns false once as many were shown as are asked for.
+    fn take(&mut self, told: &Told, step: Option<&Step>) -> bool {
+        if self.taken >= self.count && !self.newest {
+            return false;
+        }
+        self.taken += 1;
+        let mut text = match self.session.format {
+            Format::Json => json::line(&EntryDoc::of(told)),
+            Format::Text => self.rows.record(told),
+        };
+        if let (true, Format::Text, Some(step)) = (self.xml, self.session.format, step) {
+            text += &super::show::documents(&self.session.connection, step, &told.effects);
+        }
+        if self.newest || self.reverse {
+            self.waiting.push_back(text);
+            if self.newest && self.waiting.len() > self.count {
+                self.waiting.pop_front();
+            }
+        } else {
+            self.session.print(&text);
+        }
+        self.newest || self.taken < self.count
+    }
+
+    /// Shows what has waited for the end of the log.
+    fn finish(&mut self) {
+        if self.reverse {
+            self.waiting.make_contiguous().reverse();
+        }
+        for text in std::mem::take(&mut self.waiting) {
+            self.session.print(&text);
+        }
+        // What comes later is shown as it comes.
+        (self.newest, self.reverse) = (false, false);
+        self.count = usize::MAX;
+        self.session.flush();
+    }
+
+    fn flush(&mut self) {
+        self.session.flush();
+    }
+
+    fn goes_on(&self) -> bool {
+        self.session.is_heard()
+    }
 }
 
 /// What is said about a domain that the log does not know: those that it knows, nearest first.
-fn no_domain(wanted: &str, known: &[String]) -> Failure {
+pub fn no_domain(wanted: &str, known: &BTreeSet<String>) -> Failure {
     /// How many names are shown.
     const NEAREST: usize = 5;
     let mut nearest: Vec<(usize, &String)> = known
@@ -211,7 +411,7 @@ fn no_domain(wanted: &str, known: &[String]) -> Failure {
     };
     // `-n 3`, as `tail` has it, is meant as an option.
     let option = if wanted.starts_with('-') {
-        "options begin with two dashes, and --limit N shows the newest N entries; "
+        "options begin with two dashes; "
     } else {
         ""
     };
@@ -237,152 +437,6 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     row[other.len()]
-}
-
-/// Prints rows as they come.
-struct Printed<'a> {
-    session: &'a mut Session,
-    table: GrowingTable,
-}
-
-impl Printed<'_> {
-    fn new(session: &mut Session) -> Printed<'_> {
-        let header = ["Seq", "Time", "Actor", "Domain", "What", "Reason"];
-        let table = GrowingTable::new(&header, session.quiet);
-        Printed { session, table }
-    }
-
-    fn row(&mut self, row: &Row) {
-        if self.session.format == Format::Json {
-            self.session.print(&format!("{}\n", as_json(row)));
-            return;
-        }
-        let entry = row.entry;
-        let grown = self.table.row(vec![
-            entry.head.seq.to_string(),
-            micros(entry.recorded),
-            escaped(&who(entry)),
-            row.domain.map_or("-".to_owned(), escaped),
-            escaped(&what(row).join("; ")),
-            entry.reason.as_deref().map_or(String::new(), reason_text),
-        ]);
-        self.session.print(&grown);
-    }
-
-    fn finish(&mut self) {
-        if self.session.format == Format::Text {
-            let rest = self.table.finish();
-            self.session.print(&rest);
-        }
-    }
-}
-
-/// Says who is said to have asked, and the user who really did where that is another, or that it was erased.
-fn who(entry: &Entry) -> String {
-    let user = entry
-        .agent
-        .as_deref()
-        .and_then(|agent| agent.split(' ').next());
-    match user {
-        Some("") => format!("{} (erased)", entry.actor),
-        Some(user) if user != &*entry.actor => format!("{} ({user})", entry.actor),
-        _ => entry.actor.to_string(),
-    }
-}
-
-/// Says what happened, an event each.
-fn what(row: &Row) -> Vec<String> {
-    let entry = row.entry;
-    let mut removed = entry.removed.iter();
-    let mut what: Vec<String> = entry
-        .events
-        .iter()
-        .map(|event| match &event.change {
-            Change::DomainRemoved => told_removal(removed.next().map(|domain| &**domain)),
-            change => told(change, row.names),
-        })
-        .collect();
-    if let Some(bridge) = &entry.bridge {
-        let to = match bridge.archive.as_deref() {
-            None => String::new(),
-            Some("") => " (where was erased)".to_owned(),
-            Some(archive) => format!(" to {}", escaped(archive)),
-        };
-        what.push(format!(
-            "records {} to {} archived{to}",
-            bridge.first, bridge.last.seq
-        ));
-    } else if what.is_empty() {
-        what.push("log begun".to_owned());
-    }
-    if let Some(seq) = entry.undoes {
-        what.push(format!("takes back record {seq}"));
-    }
-    what
-}
-
-/// One entry as a JSON document.
-fn as_json(row: &Row) -> serde_json::Value {
-    let entry = row.entry;
-    let mut gone_names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (kind, id) in gone(entry) {
-        if let Some(name) = row.names.get(&id) {
-            gone_names.entry(kind).or_default().push(name.as_str());
-        }
-    }
-    json!({
-        "seq": entry.head.seq.get(),
-        "digest": entry.head.digest.to_string(),
-        "recorded_us": entry.recorded,
-        "actor": &*entry.actor,
-        "agent": entry.agent.as_deref().map(erasable),
-        "call": entry.call.name().map_or_else(|| entry.call.to_string(), str::to_owned),
-        "flags": entry.flags,
-        "reason": entry.reason.as_deref().map(erasable),
-        "request_id": entry.request_id.as_deref(),
-        "undoes": entry.undoes.map(Seq::get),
-        "domain": row.domain,
-        "uuid": entry.domain.map(|uuid| uuid.to_string()),
-        "previous": entry.previous.map(Seq::get),
-        "archived": entry.bridge.as_ref().map(|bridge| json!({
-            "first": bridge.first.get(),
-            "last": bridge.last.seq.get(),
-            "to": bridge.archive.as_deref().map(erasable),
-        })),
-        "what": what(row),
-        "gone": {
-            "snapshots": gone_names.remove(SNAPSHOT).unwrap_or_default(),
-            "checkpoints": gone_names.remove(CHECKPOINT).unwrap_or_default(),
-        },
-    })
-}
-
-fn micros(recorded: i64) -> String {
-    match jiff::Timestamp::from_microsecond(recorded) {
-        Ok(time) => time
-            .to_zoned_datetime(jiff::tz::TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S%.3f %z")
-            .to_string(),
-        Err(_) => recorded.to_string(),
-    }
-}
-
-/// A text for people, or that it was erased.
-fn reason_text(text: &str) -> String {
-    if text.is_empty() {
-        "(erased)".to_owned()
-    } else {
-        escaped(text)
-    }
-}
-
-/// A text in JSON, or that it was erased: an object, which no text is.
-fn erasable(text: &str) -> serde_json::Value {
-    if text.is_empty() {
-        json!({ "erased": true })
-    } else {
-        json!(text)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The verb `policy`: the rules of a domain, and the settings of the store.
 
 use momentlog::core::{Policy, Rule, SettingsChange};
+use momentlog_audit::window_text;
 use serde_json::json;
 
 use super::{Verb, the_domain};
@@ -27,7 +28,8 @@ pub static VERBS: &[Verb] = &[Verb {
         ],
     )
     .changing()
-    .with_json(),
+    .with_json()
+    .or_reading(),
     run: policy,
 }];
 
@@ -131,14 +133,6 @@ fn seconds(text: &str) -> Result<u32, Failure> {
         })
 }
 
-pub fn window_text(seconds: u32) -> String {
-    match seconds {
-        0 => "for ever".to_owned(),
-        _ if seconds.is_multiple_of(24 * 60 * 60) => format!("{} days", seconds / (24 * 60 * 60)),
-        _ => format!("{seconds} s"),
-    }
-}
-
 /// Prints rules, and numbers of the store besides: their names, values, and words for those.
 fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)]) {
     match session.format {
@@ -161,14 +155,5 @@ fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)
             }
             session.print(&text);
         }
-    }
-}
-
-pub fn rules(policy: Policy) -> String {
-    let on: Vec<&str> = policy.rules().map(Rule::name).collect();
-    if on.is_empty() {
-        "no rule".to_owned()
-    } else {
-        on.join(", ")
     }
 }

@@ -24,7 +24,8 @@ pub static VERBS: &[Verb] = &[
                 other_name("str", "string"),
                 unlisted("hi"),
             ],
-        ),
+        )
+        .of_now(),
         run: echo,
     },
     Verb {
@@ -36,15 +37,20 @@ pub static VERBS: &[Verb] = &[
                 "Prints global help, command specific help, or help for a group of \
                  related commands",
             )],
-        ),
+        )
+        .of_now(),
         run: help,
     },
     Verb {
-        spec: Spec::new("quit", "end the session", &[]).with_json(),
+        spec: Spec::new("quit", "end the session", &[])
+            .with_json()
+            .of_now(),
         run: quit,
     },
     Verb {
-        spec: Spec::new("exit", "end the session", &[]).with_json(),
+        spec: Spec::new("exit", "end the session", &[])
+            .with_json()
+            .of_now(),
         run: quit,
     },
 ];

@@ -78,7 +78,8 @@ pub static VERBS: &[Verb] = &[
                 word("snapshotname", "name of existing snapshot to make current"),
             ],
         )
-        .changing(),
+        .changing()
+        .or_reading(),
         run: current,
     },
     Verb {

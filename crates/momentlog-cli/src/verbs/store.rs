@@ -28,7 +28,8 @@ pub static VERBS: &[Verb] = &[
                 flag("strict", "a torn tail is a fault, too"),
             ],
         )
-        .with_json(),
+        .with_json()
+        .of_now(),
         run: verify,
     },
     Verb {
@@ -37,7 +38,8 @@ pub static VERBS: &[Verb] = &[
             "make an image of the log, from which it is opened sooner",
             &[],
         )
-        .with_json(),
+        .with_json()
+        .of_now(),
         run: image,
     },
     Verb {

@@ -1,244 +1,218 @@
-//! What the log says of each event, in a few words.
+//! How a record is laid out: who did what, when and why.
 
-use std::collections::HashMap;
+use momentlog::Entry;
+use momentlog::core::Extent;
+use momentlog_audit::{Cause, CurrentChange, FieldChange, Named, Told, Value};
 
-use momentlog::core::{
-    Change, Domain, Extent, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, MomentChange,
-    MomentId, MomentName, Scope, SettledBy,
-};
+use crate::layout::escaped;
+use crate::lines;
+use crate::time::{claimed, recorded};
 
-use super::log::{CHECKPOINT, SNAPSHOT};
-use super::policy::{rules, window_text};
+/// From this width on, a record is one line.
+const ONE_LINE_WIDTH: usize = 110;
 
-/// How many names of moments or disks are shown.
-const NAMES_SHOWN: usize = 16;
-
-/// Says which moments went with a domain.
-pub fn told_removal(domain: Option<&Domain>) -> String {
-    let Some(domain) = domain else {
-        return "domain removed".to_owned();
-    };
-    let kinds = [
-        (
-            SNAPSHOT,
-            domain.snapshots().len(),
-            some_names(
-                domain
-                    .snapshots()
-                    .walk(Scope::All)
-                    .map(|moment| moment.name),
-            ),
-        ),
-        (
-            CHECKPOINT,
-            domain.checkpoints().len(),
-            some_names(
-                domain
-                    .checkpoints()
-                    .walk(Scope::All)
-                    .map(|moment| moment.name),
-            ),
-        ),
-    ];
-    let went: Vec<String> = kinds
-        .into_iter()
-        .filter(|(_, count, _)| *count > 0)
-        .map(|(kind, count, names)| {
-            let plural = if count == 1 { "" } else { "s" };
-            format!("{count} {kind}{plural} ({names})")
-        })
-        .collect();
-    if went.is_empty() {
-        "domain removed".to_owned()
-    } else {
-        format!("domain removed, with {}", went.join(" and "))
-    }
+/// How records are laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// How wide lines may be.
+    pub width: usize,
+    /// Whether a record is one line, however long.
+    pub one_line: bool,
+    /// Whether such a line is cut where the width ends.
+    pub cut: bool,
+    /// How many columns the numbers of records take.
+    pub digits: usize,
 }
 
-/// The first names of a list, and how many more there are.
-fn some_names<'a>(mut names: impl Iterator<Item = &'a MomentName>) -> String {
-    let shown: Vec<&str> = names
-        .by_ref()
-        .take(NAMES_SHOWN)
-        .map(MomentName::as_str)
-        .collect();
-    match names.count() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-/// Says an event in a few words.
-pub fn told(change: &Change, moments: &HashMap<MomentId, MomentName>) -> String {
-    let name = |id: MomentId| {
-        moments
-            .get(&id)
-            .map_or_else(|| format!("#{id}"), ToString::to_string)
-    };
-    let below = |parent: Option<MomentId>| {
-        parent.map_or("as a root".to_owned(), |parent| {
-            format!("below {}", name(parent))
-        })
-    };
-    match change {
-        Change::DomainDefined { live: false, .. } => "domain defined".to_owned(),
-        Change::DomainDefined { live: true, .. } => "domain created".to_owned(),
-        Change::StateChanged(power) => match power.state.number() {
-            1 => "now running".to_owned(),
-            3 => "now paused".to_owned(),
-            5 => "now shut off".to_owned(),
-            other => format!("now in state {other}"),
-        },
-        Change::MadeTransient => "made transient".to_owned(),
-        Change::DomainRemoved => "domain removed".to_owned(),
-        Change::PolicySet(policy) => format!("policy set: {}", rules(*policy)),
-        Change::Reverted { id, .. } => format!("reverted to snapshot {}", name(*id)),
-        Change::JobBegun { id, job } => told_begun(*id, job, &name),
-        Change::JobEnded(outcome) => told_outcome("ended", outcome),
-        Change::JobFailed(outcome) => told_outcome("failed", outcome),
-        Change::HypervisorAttached(attachment) => {
-            let how = if attachment.look_only {
-                ", to look only"
-            } else {
-                ""
-            };
-            let (driver, socket) = (&attachment.driver, &attachment.socket);
-            format!("attached to {driver} at {socket}{how}")
-        }
-        Change::HypervisorDetached => "detached".to_owned(),
-        Change::HoldAdded { id, tag, .. } => format!("{} held, tag {tag}", name(*id)),
-        Change::HoldRemoved { id, tag } => format!("{} released, tag {tag}", name(*id)),
-        Change::SettingsSet(settings) => format!(
-            "store set: new domains {}; request ids remembered {}",
-            rules(settings.policy),
-            window_text(settings.request_window_s)
-        ),
-        Change::Snapshot(change) => told_moment(SNAPSHOT, change, &name, &below),
-        Change::Checkpoint(change) => told_moment(CHECKPOINT, change, &name, &below),
-    }
-}
-
-/// Says what a job is to do: with which moments, and to which disks.
-fn told_begun(id: JobId, job: &Job, name: &dyn Fn(MomentId) -> String) -> String {
-    let snapshots = job.snapshots.iter().map(|made| made.name.to_string());
-    let checkpoints = job.checkpoints.iter().map(|made| made.name.to_string());
-    let deleted = job.deletions.iter();
-    let deleted = deleted.flat_map(|deletion| deletion.removed.ids().map(name));
-    let moments = snapshots.chain(checkpoints).chain(deleted);
-    let moments: Vec<String> = moments.take(NAMES_SHOWN).collect();
-    let moments = moments.join(", ");
-    let mut disks: Vec<&str> = Vec::new();
-    for effect in &job.effects {
-        if !disks.contains(&&*effect.disk) && disks.len() < NAMES_SHOWN {
-            disks.push(&effect.disk);
+impl Rows {
+    /// Returns how records are laid out on this output; `last` is the largest number that is shown.
+    pub fn new(one_line: bool, last: u64) -> Rows {
+        use std::io::IsTerminal as _;
+        let width = lines::width();
+        let is_terminal = std::io::stdout().is_terminal();
+        Rows {
+            width,
+            one_line: one_line || is_terminal && width >= ONE_LINE_WIDTH,
+            cut: is_terminal,
+            digits: last
+                .checked_ilog10()
+                .map_or(1, |log| log as usize + 1)
+                .max(2),
         }
     }
-    let mut what = match (job.kind, job.length) {
-        (JobKind::Backup, JobLength::Long) => "copies".to_owned(),
-        (kind, _) => kind.as_str().to_owned(),
-    };
-    match (job.kind, moments.is_empty()) {
-        (_, true) => {}
-        (JobKind::Backup, _) => what += &format!(" with checkpoint {moments}"),
-        _ => what += &format!(" {moments}"),
-    }
-    if !disks.is_empty() {
-        what += &format!(" of {}", disks.join(", "));
-    }
-    format!("job {id} begun: {what}")
-}
 
-/// Says how a job has ended, and what was seen of it, but for what goes without saying.
-fn told_outcome(how: &str, outcome: &JobOutcome) -> String {
-    let by = match outcome.settled_by {
-        SettledBy::Beginner => String::new(),
-        SettledBy::Later => format!(", settled by {}", outcome.agent),
-    };
-    let seen: Vec<String> = outcome
-        .seen
-        .pairs()
-        .iter()
-        .filter(|(_, found)| &**found != "done")
-        .map(|(thing, found)| format!("{}: {found}", disk_of_copy(thing)))
-        .collect();
-    let seen = if seen.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", seen.join(", "))
-    };
-    format!("job {} {how}{by}{seen}", outcome.job)
-}
-
-/// The disk in the name of a copy, `momentlog-LOG-JOB-DISK`; any other text as it is.
-fn disk_of_copy(thing: &str) -> &str {
-    let parts: Vec<&str> = thing.splitn(4, '-').collect();
-    match parts[..] {
-        ["momentlog", _, _, disk] => disk,
-        _ => thing,
+    /// How far what a record says is indented.
+    pub fn indent(&self) -> usize {
+        self.digits + 3
     }
-}
 
-fn told_moment<D>(
-    kind: &str,
-    change: &MomentChange<D>,
-    name: &dyn Fn(MomentId) -> String,
-    below: &dyn Fn(Option<MomentId>) -> String,
-) -> String {
-    match change {
-        MomentChange::Created { id, parent, .. } => {
-            format!("{kind} {} created {}", name(*id), below(*parent))
-        }
-        MomentChange::Redefined { id, parent, .. } => {
-            format!("{kind} {} redefined {}", name(*id), below(*parent))
-        }
-        MomentChange::Deleted {
-            id,
-            extent,
-            removed,
-            ..
-        } => {
-            let (id, count) = (name(*id), removed.len());
-            match extent {
-                Extent::One => format!("{kind} {id} deleted ({count} gone)"),
-                Extent::Subtree => format!(
-                    "{kind} {id} and its children deleted ({count} gone: {})",
-                    named_ids(removed, name)
-                ),
-                Extent::ChildrenOnly => format!(
-                    "children of {kind} {id} deleted ({count} gone: {})",
-                    named_ids(removed, name)
-                ),
+    /// Returns the lines of a record.
+    pub fn record(&self, told: &Told) -> String {
+        let entry = &told.entry;
+        let domain = told.domain.as_deref().map(escaped);
+        let head = self.head(entry, domain.as_deref());
+        let reason = reason(entry);
+        if self.one_line {
+            let mut line = format!("{head}  {}", told.summary());
+            if !reason.is_empty() {
+                line += &format!("  {reason}");
             }
+            return self.one(&line);
         }
-        MomentChange::Reparented { id, parent } => {
-            format!("{kind} {} moved {}", name(*id), below(*parent))
+        let mut text = self.broken(&head);
+        lines::push(
+            &mut text,
+            self.indent(),
+            &told.summary(),
+            &reason,
+            self.width,
+        );
+        text
+    }
+
+    /// Returns the first line of a record: its number, when, who, and what it is about.
+    pub fn head(&self, entry: &Entry, about: Option<&str>) -> String {
+        let (seq, time, actor) = (
+            entry.head.seq,
+            recorded(entry.recorded),
+            escaped(&entry.actor),
+        );
+        let digits = self.digits;
+        let mut head = format!(" {seq:>digits$}  {time}  {actor}");
+        if let Some(about) = about {
+            head += &format!("  {about}");
         }
-        MomentChange::CurrentSet(current) => {
-            format!(
-                "current {kind} set to {}",
-                current.map_or("none".to_owned(), name)
-            )
+        head
+    }
+
+    /// Returns the first line of a record, broken where it is too wide.
+    pub fn broken(&self, head: &str) -> String {
+        let number = self.indent();
+        let mut text = String::new();
+        let (front, rest) = head.split_at(number.min(head.len()));
+        for (index, line) in pieces(rest, self.width.saturating_sub(number))
+            .iter()
+            .enumerate()
+        {
+            text += if index == 0 { front } else { "" };
+            if index > 0 {
+                text += &" ".repeat(number);
+            }
+            text += line;
+            text.push('\n');
         }
+        text
+    }
+
+    fn one(&self, line: &str) -> String {
+        use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+        if !self.cut || line.width() <= self.width {
+            return format!("{line}\n");
+        }
+        let mut out = String::new();
+        let mut used = 1;
+        for char in line.chars() {
+            used += char.width().unwrap_or(0);
+            if used > self.width {
+                break;
+            }
+            out.push(char);
+        }
+        out + "…\n"
     }
 }
 
-/// The first names of what was removed, and how many more there are.
-fn named_ids(removed: &IdRuns, name: &dyn Fn(MomentId) -> String) -> String {
-    let shown: Vec<String> = removed.ids().take(NAMES_SHOWN).map(name).collect();
-    match removed.len() - shown.len() as u64 {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
+/// Breaks a line at the double blanks between its parts.
+fn pieces(line: &str, width: usize) -> Vec<String> {
+    use unicode_width::UnicodeWidthStr as _;
+    let mut lines: Vec<String> = Vec::new();
+    for part in line.split("  ") {
+        match lines.last_mut() {
+            Some(last) if last.width() + 2 + part.width() <= width => {
+                last.push_str("  ");
+                last.push_str(part);
+            }
+            _ => lines.push(part.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Why, in quotes; empty if no reason was given.
+pub fn reason(entry: &Entry) -> String {
+    match entry.reason.as_deref() {
+        None => String::new(),
+        Some("") => "(reason erased)".to_owned(),
+        Some(reason) => format!("\"{}\"", escaped(reason)),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A moment with its id, which no other moment has or had.
+pub fn with_id(moment: &Named) -> String {
+    format!("{moment} (#{})", moment.id)
+}
 
-    #[test]
-    fn a_copy_is_called_by_its_disk() {
-        assert_eq!(disk_of_copy("momentlog-0123abcd-7-vda"), "vda");
-        assert_eq!(disk_of_copy("momentlog-0123abcd-7-v-d-a"), "v-d-a");
-        assert_eq!(disk_of_copy("vda c1"), "vda c1");
+/// Where a moment hangs.
+pub fn below(parent: Option<&Named>) -> String {
+    parent.map_or("a root".to_owned(), |parent| format!("below {parent}"))
+}
+
+/// What caused a change of a moment.
+pub fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Asked => "as asked".to_owned(),
+        Cause::Created(moment) => format!("{} was created", with_id(moment)),
+        Cause::Redefined(moment) => format!("{} was redefined", with_id(moment)),
+        Cause::Deleted(moment, Extent::One) => format!("{} was deleted", with_id(moment)),
+        Cause::Deleted(moment, Extent::Subtree) => {
+            format!("{} was deleted with its children", with_id(moment))
+        }
+        Cause::Deleted(moment, Extent::ChildrenOnly) => {
+            format!("the children of {} were deleted", with_id(moment))
+        }
+        Cause::Reverted(moment) => format!("the domain went back to {}", with_id(moment)),
+        Cause::DomainRemoved => "the domain was removed".to_owned(),
+    }
+}
+
+/// The current moment before and after.
+pub fn current(change: &CurrentChange) -> String {
+    let name = |moment: Option<&Named>| moment.map_or("none".to_owned(), Named::to_string);
+    format!(
+        "{} -> {}",
+        name(change.from.as_ref()),
+        name(change.to.as_ref())
+    )
+}
+
+/// What has changed of a definition, a line for each field.
+pub fn push_fields(out: &mut String, indent: usize, fields: &[FieldChange], width: usize) {
+    /// How many columns the names of fields take.
+    const NAME_WIDTH: usize = 13;
+    for change in fields {
+        let (from, to) = (value(change.from.as_ref()), value(change.to.as_ref()));
+        let name = escaped(&change.field);
+        let line = format!("{name:NAME_WIDTH$}  {from} -> {to}");
+        let text = if unicode_width::UnicodeWidthStr::width(line.as_str()) + indent <= width {
+            line
+        } else {
+            format!("{name}  {from} -> {to}")
+        };
+        lines::push_hanging(out, indent, &text, width);
+    }
+}
+
+fn value(value: Option<&Value>) -> String {
+    match value {
+        None => "none".to_owned(),
+        Some(Value::Time(seconds)) => claimed(*seconds),
+        Some(Value::Text(text)) => escaped(text),
+        Some(Value::Document(text)) => match text.lines().count() {
+            1 => "1 line".to_owned(),
+            lines => format!("{lines} lines"),
+        },
+        Some(Value::Kib(kib)) => format!("{kib} KiB"),
+        Some(Value::Erased) => "erased".to_owned(),
+        Some(other) => format!("{other:?}"),
     }
 }

@@ -192,7 +192,12 @@ impl Log {
 
     /// Checks that no other store stands where this one was.
     pub(crate) fn check_store(&self) -> Result<(), StoreError> {
-        start(self.store().as_mut()).map(|_| ())
+        self.start().map(|_| ())
+    }
+
+    /// The record after which the log begins here, if those up to it were archived.
+    pub(crate) fn start(&self) -> Result<Option<Head>, StoreError> {
+        start(self.store().as_mut())
     }
 
     /// Returns the place behind the record `after`, if that is the last one and durable.

@@ -235,6 +235,18 @@ impl Connection {
         })
     }
 
+    /// Returns the history from a record on; from the first one that is not archived if that is later.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history).
+    pub fn history_from(&self, seq: Seq) -> Result<History<'_>> {
+        Ok(History {
+            inner: self.log.history_from(seq)?,
+            last: self.last_known(),
+        })
+    }
+
     /// Returns a subscription to the entries behind the record `after`.
     pub fn subscribe(&self, after: Option<Head>) -> Subscription {
         Subscription(self.log.subscribe(after))
@@ -359,6 +371,11 @@ pub struct History<'a> {
 }
 
 impl<'a> History<'a> {
+    /// The state after the entry that was given out last; before the first one, that of an image before it.
+    pub fn view(&self) -> &View {
+        self.inner.view()
+    }
+
     /// Returns the entries alone, which costs less than the states around them.
     pub fn entries(self) -> Entries<'a> {
         Entries {
