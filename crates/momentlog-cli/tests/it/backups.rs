@@ -87,10 +87,10 @@ fn a_backup_without_xml_copies_all_disks_beside_them() {
         (&json!("completed"), &json!(2 * SIZE))
     );
 
-    let log = guest.does(&["log", "vm"]);
+    let log = guest.does(&["log", "vm", "--oneline"]);
     for told in [
-        "job 1 begun: backup of vda, vdb   ",
-        "job 1 ended; job 2 begun: copies of vda, vdb   ",
+        "job 1 begun: backup of vda, vdb",
+        "job 1 ended; job 2 begun: copies of vda, vdb",
         "job 2 ended, settled by ",
         "(vda: copied, vdb: copied, bytes: 2097152 of 2097152)",
     ] {
@@ -340,10 +340,10 @@ fn a_backup_that_died_with_its_hypervisor_has_failed_and_its_checkpoint_is_not_g
         (&listed["name"], &listed["backup"]),
         (&json!("c"), &json!("failed"))
     );
-    let log = guest.does(&["log", "vm"]);
+    let log = guest.does(&["log", "vm", "--oneline"]);
     for told in [
-        "job 1 begun: backup with checkpoint c of vda, vdb   ",
-        "checkpoint c created as a root; job 1 ended; job 2 begun: copies of vda, vdb   ",
+        "job 1 begun: backup with checkpoint c of vda, vdb",
+        "checkpoint c created as a root; job 1 ended; job 2 begun: copies of vda, vdb",
         "job 2 failed, settled by ",
         "(copies: gone with the hypervisor's run)",
     ] {

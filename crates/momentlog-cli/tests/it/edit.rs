@@ -115,14 +115,14 @@ fn a_snapshot_is_renamed_cloned_and_made_current_as_the_qemu_driver_does() {
 #[test]
 fn an_unchanged_clone_and_a_refused_name_write_no_record() {
     let program = with_snapshots();
-    let records = || program.run(&["-q", "log"]).out.lines().count();
+    let records = || program.run(&["-q", "log", "--oneline"]).out.lines().count();
     let before = records();
     edit(&program, "s/x/x/", "snapshot-edit web01 a --clone");
     edit(&program, "s#<name>a<#<name>z<#", "snapshot-edit web01 a");
     assert_eq!(records(), before);
     let program = Program::with_domain();
     program.run(&["checkpoint-create-as web01 a"]);
-    let records = || program.run(&["-q", "log"]).out.lines().count();
+    let records = || program.run(&["-q", "log", "--oneline"]).out.lines().count();
     let before = records();
     let ran = edit(&program, "s#<name>a<#<name>z<#", "checkpoint-edit web01 a");
     assert_eq!(

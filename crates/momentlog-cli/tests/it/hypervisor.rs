@@ -244,11 +244,11 @@ fn attaching_and_detaching_say_where_and_are_safe_to_repeat() {
         (&json!(socket), &json!("vm"))
     );
 
-    let log = guest.does(&["log", "vm", "--from", "3"]);
+    let log = guest.does(&["log", "vm", "--from", "3", "--oneline"]);
     for told in [
         format!("attached to qemu at {socket}; now running"),
         format!("attached to qemu at {socket}, to look only"),
-        "   detached   ".to_owned(),
+        "  vm  detached\n".to_owned(),
     ] {
         assert!(log.contains(&told), "{told} in {log}");
     }

@@ -110,7 +110,7 @@ fn asked(program: &Program, command: &str) -> Ran {
 }
 
 fn records(program: &Program) -> usize {
-    program.run(&["-q", "log"]).out.lines().count()
+    program.run(&["-q", "log", "--oneline"]).out.lines().count()
 }
 
 #[test]
