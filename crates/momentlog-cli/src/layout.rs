@@ -182,31 +182,6 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_table_is_as_wide_as_its_first_rows_and_never_as_its_widest() {
-        let mut table = GrowingTable::new(&["A", "B", "C"], false);
-        assert_eq!(table.row(vec!["abc".into(), "d".into(), "e".into()]), "");
-        let wide = "x".repeat(FIRST_BYTES);
-        let text = table.row(vec![wide.clone(), "f".into(), "g".into()]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(
-            lines[0],
-            format!(" A{}   B   C", " ".repeat(COLUMN_WIDTH_MAX - 1))
-        );
-        assert_eq!(lines[1].len(), COLUMN_WIDTH_MAX + 3 + 4 + 4);
-        assert_eq!(
-            lines[2],
-            format!(" abc{}   d   e", " ".repeat(COLUMN_WIDTH_MAX - 3))
-        );
-        assert_eq!(lines[3], format!(" {wide}   f   g"));
-        let next = table.row(vec!["h".into(), wide.clone(), String::new()]);
-        assert_eq!(
-            next,
-            format!(" h{}   {wide}   \n", " ".repeat(COLUMN_WIDTH_MAX - 1))
-        );
-        assert_eq!(table.finish(), "");
-    }
-
-    #[test]
     fn a_tree_keeps_virshs_blanks() {
         let names: Vec<String> = ["r", "a", "a1", "b"].map(String::from).to_vec();
         let text = tree(&names, &[None, Some(0), Some(1), Some(0)]);

@@ -59,7 +59,8 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
     let mut shown = Shown::new(session, &asked, last.map_or(1, |head| head.seq.get()));
     let read = read(&connection, invocation, &asked, &mut shown)?;
     if let (Some(domain), false) = (&asked.domain, read.found) {
-        return Err(no_domain(domain, &read.names));
+        // It may be one of the records that were passed over.
+        super::why::domains_called(std::slice::from_ref(&connection), domain)?;
     }
     shown.finish();
     if let Some(error) = read.fault {
@@ -214,8 +215,6 @@ fn kinds(text: &str) -> Result<Vec<RecordKind>, Failure> {
 struct Read {
     /// Whether a record was about the domain that is asked for.
     found: bool,
-    /// The names of all domains that were met.
-    names: BTreeSet<String>,
     /// The last record that was read.
     last: Option<Head>,
     /// What ended the reading before the end of the log.
@@ -231,7 +230,6 @@ fn read(
 ) -> Result<Read, Failure> {
     let mut read = Read {
         found: asked.domain.is_none(),
-        names: BTreeSet::new(),
         last: None,
         fault: None,
     };
@@ -279,9 +277,6 @@ fn read_steps(
         }
         read.last = Some(step.entry.head);
         let told = Told::of(&step);
-        if let (false, Some(name)) = (read.found, &told.domain) {
-            read.names.insert(name.to_string());
-        }
         let about = asked.is_about(&told);
         read.found |= about && asked.domain.is_some();
         let ends = asked.wanted.ends_at(&told);

@@ -233,8 +233,9 @@ fn the_log_says_who_really_asked_and_what_was_taken_back() {
         "{rows:?}"
     );
     let shown = program.run(&["show", "4"]).out;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     let process =
-        format!("Actor:     migration-tool (claimed); the process was {user}, momentlog-cli ");
+        format!("Actor: migration-tool (claimed); the process was {user}, momentlog-cli ");
     assert!(shown.contains(&process), "{shown}");
     let wrong = program.run(&["checkpoint-delete web01 a --undoes x"]);
     assert_eq!(wrong.err, "error: 'x' is no number of a record\n");
