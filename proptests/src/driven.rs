@@ -2,8 +2,8 @@
 //!
 //! A workload of checkpoints, backups and snapshots is played on a simulated disk and a simulated host. It is played once
 //! more for each request to the hypervisor, and for each change of the log, with a fault there: this process is gone, the
-//! hypervisor is, or both. Then the store is opened again, the guest is entered, and log and hypervisor must agree, or every
-//! difference be named, and ended by the steps that are proposed.
+//! hypervisor is, or both. Then the store is opened again, the guest is entered, or looked at while it is off, and log and
+//! hypervisor must agree, or every difference be named, and ended by the steps that are proposed.
 
 mod world;
 
@@ -191,10 +191,29 @@ enum Ending {
     Request(u64, QemuFault),
     /// As before, and the hypervisor dies with the caller.
     Both(u64, Side),
+    /// The caller is gone at this request, the hypervisor ends later, in order or not, and what is left is settled while the
+    /// guest is off.
+    Off(u64, Side, bool),
     /// The machine of the log stops before this change of it.
     Log(u64),
     /// As before, and the hypervisor dies with it.
     LogAndHypervisor(u64),
+    /// As before, but it ends later, as in [`Off`](Ending::Off).
+    LogAndOff(u64, bool),
+}
+
+/// What has become of the guest when the store is opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// It runs, unless a fault has ended it.
+    Alone,
+    /// It is killed, and runs again.
+    Killed,
+    /// It is off, and runs again later.
+    Off {
+        /// Whether it ended in order.
+        in_order: bool,
+    },
 }
 
 /// Plays a workload again and again, and lets something fail at each request and at each change of the log.
@@ -208,7 +227,7 @@ pub fn drive_everywhere(steps: &[DrivenStep]) -> Driven {
     world.play(steps);
     let (last, all) = (world.host.requests(), world.log.changes());
     let mut tally = Driven::default();
-    world.recover(false, &mut tally);
+    world.recover(Left::Alone, &mut tally);
     let mut endings = Vec::new();
     for request in first..=last {
         let faults = [
@@ -224,25 +243,35 @@ pub fn drive_everywhere(steps: &[DrivenStep]) -> Driven {
             QemuFault::Gone(Side::After),
         ];
         endings.extend(faults.map(|fault| Ending::Request(request, fault)));
-        endings.extend([Side::Before, Side::After].map(|side| Ending::Both(request, side)));
+        for side in [Side::Before, Side::After] {
+            endings.push(Ending::Both(request, side));
+            endings.extend([true, false].map(|in_order| Ending::Off(request, side, in_order)));
+        }
     }
     for change in changes..all {
         endings.push(Ending::Log(change));
         endings.push(Ending::LogAndHypervisor(change));
+        endings.extend([true, false].map(|in_order| Ending::LogAndOff(change, in_order)));
     }
     for ending in endings {
         let _context = Context(|| format!("{ending:?} of {steps:?}"));
         let mut world = World::new();
         match ending {
             Ending::Request(request, fault) => world.host.fault_at(request, fault),
-            Ending::Both(request, side) => {
+            Ending::Both(request, side) | Ending::Off(request, side, _) => {
                 world.host.fault_at(request, QemuFault::Gone(side));
             }
-            Ending::Log(change) | Ending::LogAndHypervisor(change) => world.log.stop_at(change),
+            Ending::Log(change)
+            | Ending::LogAndHypervisor(change)
+            | Ending::LogAndOff(change, _) => world.log.stop_at(change),
         }
         world.play(steps);
-        let both = matches!(ending, Ending::Both(..) | Ending::LogAndHypervisor(_));
-        world.recover(both, &mut tally);
+        let left = match ending {
+            Ending::Request(..) | Ending::Log(_) => Left::Alone,
+            Ending::Both(..) | Ending::LogAndHypervisor(_) => Left::Killed,
+            Ending::Off(.., in_order) | Ending::LogAndOff(_, in_order) => Left::Off { in_order },
+        };
+        world.recover(left, &mut tally);
         tally.points += 1;
     }
     tally

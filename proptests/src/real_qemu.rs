@@ -76,18 +76,19 @@ impl RealDaemon {
     ) -> io::Result<RealDaemon> {
         let socket = directory.join("monitor");
         let exports = directory.join("exports");
-        for left_over in [&socket, &exports] {
+        let driver = RealDaemon::driver_socket(directory);
+        for left_over in [&socket, &exports, &driver] {
             match std::fs::remove_file(left_over) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         let mut command = Command::new("qemu-storage-daemon");
-        command.arg("--chardev").arg(format!(
-            "socket,path={},server=on,wait=off,id=monitor",
-            socket.display()
-        ));
-        command.args(["--monitor", "chardev=monitor"]);
+        for (id, socket) in [("monitor", &socket), ("driver", &driver)] {
+            let socket = format!("socket,path={},server=on,wait=off", socket.display());
+            command.arg("--chardev").arg(format!("{socket},id={id}"));
+            command.arg("--monitor").arg(format!("chardev={id}"));
+        }
         for layers in disks {
             for (at, layer) in layers.iter().enumerate().rev() {
                 let below = layers.get(at + 1).map(|below| &below.node);
@@ -126,6 +127,11 @@ impl RealDaemon {
                 Err(error)
             }
         }
+    }
+
+    /// The monitor of the daemon in this directory that is for a driver alone.
+    pub fn driver_socket(directory: &Path) -> PathBuf {
+        directory.join("driver")
     }
 
     /// The socket for its exports.

@@ -303,6 +303,14 @@ impl SimHost {
         guest.and_then(Guest::process).is_some()
     }
 
+    /// The paths of the images that a running guest writes to.
+    pub fn tops(&self, socket: impl AsRef<Path>) -> Vec<String> {
+        let machine = self.machine();
+        let guest = machine.guests.get(socket.as_ref());
+        let process = guest.and_then(Guest::process);
+        process.map_or_else(Vec::new, |process| process.tops().into_values().collect())
+    }
+
     /// Stops a guest's hypervisor, as SIGSTOP does: it answers no more.
     pub fn freeze(&self, socket: impl AsRef<Path>) {
         if let Some(guest) = self.machine().guests.get_mut(socket.as_ref()) {

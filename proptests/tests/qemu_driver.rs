@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog::core::Job;
-use momentlog::driver::{Absent, Driver, Fault, Guest, Session, Sight};
+use momentlog::core::{DiskEffect, Job};
+use momentlog::driver::{
+    Absent, DiskState, Driver, Fault, Guest, Session, Sight, Tops as KnownTops,
+};
 use momentlog::store::FileStore;
 use momentlog::xml::{CheckpointRequest, read_checkpoint};
 use momentlog::{
@@ -308,8 +310,12 @@ impl Driver for Late {
         self.qemu.enter(guest, wait)
     }
 
-    fn look_off(&self, guest: &Guest) -> Result<Sight, Fault> {
-        self.qemu.look_off(guest)
+    fn look_off(&self, guest: &Guest, tops: &KnownTops) -> Result<Sight, Fault> {
+        self.qemu.look_off(guest, tops)
+    }
+
+    fn remove_bitmaps_off(&self, guest: &Guest, effects: &[DiskEffect]) -> Result<(), Fault> {
+        self.qemu.remove_bitmaps_off(guest, effects)
     }
 
     fn remove_files(&self, job: &Job) {
@@ -432,6 +438,9 @@ fn delete_half(world: &World, request: u64) -> bool {
     let checkpoint = checkpoint.expect("it is there");
     let at = world.host.requests() + request;
     world.host.fault_at(at, QemuFault::KilledWithin(1));
+    // What is left would be removed from the images.
+    let next = QemuFault::Gone(Side::Before);
+    world.host.fault_at(at + 1, next);
     let _ = checkpoint.delete(CheckpointDeleteFlags::NONE);
     world.host.come_back();
     let restarted = world.host.restart(SOCKET, Tops::Newest);
@@ -582,4 +591,243 @@ fn a_typed_checkpoint_that_xml_cannot_say_is_refused_before_the_hypervisor_is_as
     assert_eq!(error.code(), ErrorCode::InvalidArg, "{error}");
     let found = domain.reconcile().expect("they are compared");
     assert!(found.agrees() && found.checkpoints.is_empty(), "{found:?}");
+}
+
+/// A guest with a checkpoint, which has a snapshot made of it until whoever asks for that is gone, after the request of this
+/// number. Returns whether the guest writes to the overlay.
+fn snapshot_until(world: &World, request: u64) -> bool {
+    let domain = world.domain();
+    domain
+        .checkpoint_create_xml(CHECKPOINT, CheckpointCreateFlags::NONE)
+        .expect("it is made");
+    let at = world.host.requests() + request;
+    world.host.fault_at(at, QemuFault::Gone(Side::After));
+    let _ = domain.snapshot_create_xml(SNAPSHOT, SnapshotCreateFlags::DISK_ONLY);
+    world.host.come_back();
+    let written = world.host.write(SOCKET, DEVICE, 7, 0, CLUSTER_LEN);
+    written.expect("the guest writes");
+    let overlay = world.host.image("/images/over");
+    overlay.is_some_and(|overlay| !overlay.clusters.is_empty())
+}
+
+#[test]
+fn a_snapshot_whose_caller_is_gone_is_told_by_its_overlay_when_the_guest_is_off() {
+    let mut made = 0;
+    for request in 1..20 {
+        for in_order in [true, false] {
+            let world = World::new();
+            let is_above = snapshot_until(&world, request);
+            if in_order {
+                world.host.stop(SOCKET);
+            } else {
+                world.host.kill(SOCKET);
+            }
+            let domain = world.domain();
+            domain.look().expect("its images are looked at");
+            let found = domain.reconcile().expect("they are compared");
+            assert_eq!(found.jobs, [], "{request}");
+            let is_there = domain.snapshot_lookup_by_name("s1").is_ok();
+            assert_eq!(is_there, is_above, "{request}, in order: {in_order}");
+            let layers = &found.checkpoints[0].disks[0].layers;
+            if is_above && in_order {
+                assert_eq!(&*layers[0].image, "/images/over", "{found:?}");
+                assert!(found.agrees(), "{found:?}");
+                made += 1;
+            }
+        }
+    }
+    assert!(made > 0, "one request puts the overlay above the disk");
+}
+
+/// A guest that was killed with a checkpoint in two images, and is off; another checkpoint is lost.
+fn killed_with_two_layers() -> World {
+    let world = two_layers();
+    let xml = CHECKPOINT.replace("c1", "c2");
+    let made = world
+        .domain()
+        .checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE);
+    made.expect("it is made");
+    world.host.kill(SOCKET);
+    world
+}
+
+#[test]
+fn a_guest_that_is_off_is_repaired_wherever_whoever_repairs_it_dies() {
+    let faults = [
+        QemuFault::Refused,
+        QemuFault::Killed(Side::After),
+        QemuFault::KilledWithin(0),
+        QemuFault::Gone(Side::Before),
+        QemuFault::Gone(Side::After),
+    ];
+    for fault in faults {
+        for request in 1.. {
+            let world = killed_with_two_layers();
+            let at = world.host.requests() + request;
+            world.host.fault_at(at, fault);
+            let domain = world.domain();
+            let plan = domain.reconcile().expect("they are compared").plan;
+            assert_eq!(plan.len(), 2, "{plan:?}");
+            for step in &plan {
+                let _ = domain.repair(step);
+            }
+            let came = world.host.requests() >= at;
+            world.host.come_back();
+            drop(domain);
+            let domain = world.domain();
+            for step in domain.reconcile().expect("they are compared").plan {
+                domain.repair(&step).expect("it is repaired");
+            }
+            let found = domain.reconcile().expect("they are compared");
+            assert!(
+                found.agrees() && !found.running,
+                "{fault:?} {request}: {found:?}"
+            );
+            assert_eq!(found.checkpoints, [], "{fault:?} {request}");
+            for path in [DISK, "/images/over"] {
+                let image = world.host.image(path).expect("it is there");
+                assert_eq!(image.bitmaps, [], "{fault:?} {request}");
+            }
+            if !came {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repair_of_images_whose_process_is_gone_is_rolled_forward() {
+    let world = killed_with_two_layers();
+    let domain = world.domain();
+    let plan = domain.reconcile().expect("they are compared").plan;
+    domain.repair(&plan[0]).expect("the lost one is dropped");
+    let at = world.host.requests() + 1;
+    world.host.fault_at(at, QemuFault::Gone(Side::Before));
+    domain.repair(&plan[1]).expect_err("whoever asks is gone");
+    drop(domain);
+    world.host.come_back();
+    let domain = world.domain();
+    domain.look().expect("its images are looked at");
+    assert!(domain.checkpoint_lookup_by_name("c1").is_err());
+    let found = domain.reconcile().expect("they are compared");
+    assert!(found.agrees(), "{found:?}");
+}
+
+#[test]
+fn images_that_another_guest_uses_are_not_repaired() {
+    let world = killed_with_two_layers();
+    let domain = world.domain();
+    let plan = domain.reconcile().expect("they are compared").plan;
+    world.start("/run/other.qmp", "/images/over");
+    let refused = domain.repair(&plan[1]).expect_err("they are in use");
+    assert_eq!(refused.code(), ErrorCode::OperationInvalid);
+    let found = domain.reconcile().expect("they are compared");
+    let states = found.checkpoints.iter().flat_map(|found| &found.disks);
+    for disk in states {
+        assert_eq!(disk.state, DiskState::Unknown, "{found:?}");
+    }
+    assert_eq!(found.plan, []);
+}
+
+/// What is said of the only disk of each checkpoint.
+fn words(domain: &Domain) -> Vec<(String, DiskState, Vec<String>)> {
+    let found = domain.reconcile().expect("they are compared");
+    let checkpoints = found.checkpoints.iter();
+    let words = checkpoints.map(|found| {
+        let layers = found.disks[0].layers.iter();
+        let images = layers.map(|layer| layer.image.to_string());
+        let name = found.checkpoint.to_string();
+        (name, found.disks[0].state, images.collect())
+    });
+    words.collect()
+}
+
+fn word(name: &str, state: DiskState, images: &[&str]) -> (String, DiskState, Vec<String>) {
+    let images = images.iter().map(|image| (*image).to_owned());
+    (name.to_owned(), state, images.collect())
+}
+
+#[test]
+fn a_guest_that_is_off_is_looked_at_from_the_newest_overlay_that_is_there() {
+    let world = two_layers();
+    let domain = world.domain();
+    let second = SNAPSHOT.replace("s1", "s2").replace("over", "second");
+    domain
+        .snapshot_create_xml(&second, SnapshotCreateFlags::DISK_ONLY)
+        .expect("it is made");
+    let xml = CHECKPOINT.replace("c1", "c2");
+    domain
+        .checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE)
+        .expect("it is made");
+    world.host.stop(SOCKET);
+    let all = ["/images/second", "/images/over", DISK];
+    let c1 = |images: &[&str]| word("c1", DiskState::Ok, images);
+    assert_eq!(
+        words(&domain),
+        [c1(&all), word("c2", DiskState::Ok, &all[..1])]
+    );
+
+    // The definition names the overlay.
+    let define = |image: &str| {
+        let defined = domain.connection().define_domain_xml(&domain_xml(image));
+        defined.expect("it is defined");
+    };
+    define(all[0]);
+    assert_eq!(words(&domain)[0], c1(&all));
+    // It names the image below again: that is where the guest will write.
+    define(DISK);
+    let lost = word("c2", DiskState::Lost, &[]);
+    assert_eq!(words(&domain), [c1(&all[2..]), lost]);
+}
+
+#[test]
+fn an_overlay_that_is_gone_is_passed_over_and_an_image_that_is_gone_is_told() {
+    let world = two_layers();
+    let domain = world.domain();
+    world.host.stop(SOCKET);
+    assert!(world.host.remove_image("/images/over"));
+    let base = word("c1", DiskState::Ok, &[DISK]);
+    assert_eq!(words(&domain), [base]);
+    assert!(world.host.remove_image(DISK));
+    assert_eq!(words(&domain), [word("c1", DiskState::DiskGone, &[])]);
+}
+
+#[test]
+fn overlays_that_are_not_what_the_log_knows_are_not_followed() {
+    let world = two_layers();
+    let domain = world.domain();
+    world.host.stop(SOCKET);
+    let base = word("c1", DiskState::Ok, &[DISK]);
+    let unknown = word("c1", DiskState::Unknown, &[]);
+    let cases = [
+        (SimImage::qcow2(SIZE), &base),
+        (SimImage::raw(SIZE), &base),
+        (SimImage::qcow2(SIZE).over("/images/over"), &unknown),
+        (SimImage::qcow2(SIZE).over("/images/none"), &unknown),
+    ];
+    for (overlay, expected) in cases {
+        world.host.put_image("/images/over", overlay);
+        assert_eq!(words(&domain), std::slice::from_ref(expected));
+    }
+    // The image is not what the definition says.
+    world.host.remove_image("/images/over");
+    world.host.put_image(DISK, SimImage::raw(SIZE));
+    assert_eq!(words(&domain), [unknown]);
+}
+
+#[test]
+fn a_guest_that_went_back_to_its_old_image_is_looked_at_from_there() {
+    let world = two_layers();
+    let restarted = world.host.restart(SOCKET, Tops::Same);
+    restarted.expect("it starts again");
+    world.host.stop(SOCKET);
+    world.start(SOCKET, DISK);
+    let domain = world.domain();
+    let xml = CHECKPOINT.replace("c1", "c2");
+    domain
+        .checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE)
+        .expect("it is made");
+    world.host.stop(SOCKET);
+    let c2 = words(&domain).pop();
+    assert_eq!(c2, Some(word("c2", DiskState::Ok, &[DISK])));
 }

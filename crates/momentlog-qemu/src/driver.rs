@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog::ErrorCode;
-use momentlog::core::Job;
-use momentlog::driver::{Absent, Driver, Fault, Guest, Session, Sight};
+use momentlog::core::{DiskEffect, Job};
+use momentlog::driver::{Absent, Driver, Fault, Guest, Session, Sight, Tops};
 
 use crate::monitor::{EnterError, Hypervisor};
 use crate::qmp::QmpSockets;
@@ -58,8 +58,12 @@ impl Driver for Qemu {
         Ok(Box::new(session))
     }
 
-    fn look_off(&self, guest: &Guest) -> Result<Sight, Fault> {
-        crate::off::look(self.hypervisor.as_ref(), guest)
+    fn look_off(&self, guest: &Guest, tops: &Tops) -> Result<Sight, Fault> {
+        crate::off::look(self.hypervisor.as_ref(), guest, tops)
+    }
+
+    fn remove_bitmaps_off(&self, guest: &Guest, effects: &[DiskEffect]) -> Result<(), Fault> {
+        crate::off::remove_bitmaps(self.hypervisor.as_ref(), guest, effects)
     }
 
     fn remove_files(&self, job: &Job) {

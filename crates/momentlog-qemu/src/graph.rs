@@ -196,6 +196,7 @@ impl Graph {
                 format: node.driver.as_str().into(),
                 keeps_bitmaps: node.driver == "qcow2" && !is_old,
                 read_only: node.read_only,
+                empty: false,
                 size: image.map_or(0, |image| image.size),
                 cluster: image.and_then(|image| image.cluster),
                 bitmaps: node.bitmaps.iter().filter_map(NodeBitmap::named).collect(),

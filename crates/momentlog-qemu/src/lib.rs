@@ -8,6 +8,7 @@ mod graph;
 mod monitor;
 mod names;
 mod off;
+mod qemu_img;
 mod qmp;
 mod session;
 

@@ -62,13 +62,32 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         std::fs::remove_file(path)
     }
 
-    /// Returns what `qemu-img info` says of an image that no hypervisor uses, and of all images below it.
+    /// Returns what `qemu-img info` says of an image that no hypervisor uses, and of all images below it. Without a format, it
+    /// is the one that the image seems to have.
     ///
     /// # Errors
     ///
     /// Why it cannot be told; a hypervisor may be using it.
-    fn image_info(&self, path: &Path) -> Result<Value, String> {
-        crate::off::image_info(path)
+    fn image_info(&self, path: &Path, format: Option<&str>) -> Result<Value, String> {
+        crate::qemu_img::image_info(path, format)
+    }
+
+    /// Whether a qcow2 image that no hypervisor uses, and that lies above another, holds data or zeros of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`image_info`](Self::image_info).
+    fn holds_data(&self, path: &Path) -> Result<bool, String> {
+        crate::qemu_img::holds_data(path)
+    }
+
+    /// Removes a bitmap that is stored in a qcow2 image which no hypervisor uses.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be removed; a hypervisor may be using the image.
+    fn remove_stored_bitmap(&self, path: &Path, bitmap: &str) -> Result<(), String> {
+        crate::qemu_img::remove_stored_bitmap(path, bitmap)
     }
 }
 

@@ -1,30 +1,16 @@
-//! The images of a guest that is off, as `qemu-img` tells them.
+//! The images of a guest that is off: what they hold, and how bitmaps are removed from them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use momentlog::ErrorCode;
-use momentlog::core::RunState;
-use momentlog::driver::{Bitmap, Fault, Guest, Layer, SeenDisk, Sight};
+use momentlog::core::{DiskEffect, DomainDisk, RunState};
+use momentlog::driver::{Bitmap, Fault, Guest, Layer, SeenDisk, Sight, Tops};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::monitor::Hypervisor;
-
-/// Asks `qemu-img` about an image and those below it. It fails if a hypervisor uses the image: then only that one knows.
-pub(crate) fn image_info(path: &Path) -> Result<Value, String> {
-    let output = Command::new("qemu-img")
-        .args(["info", "--output=json", "--backing-chain", "--"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run qemu-img: {error}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-    }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("the answer of qemu-img makes no sense: {error}"))
-}
+use crate::qemu_img::QCOW2;
+use crate::session::look_only;
 
 #[derive(Deserialize)]
 struct Info {
@@ -61,34 +47,115 @@ struct Stored {
 }
 
 /// Looks at the images of a guest that is off.
-pub(crate) fn look(hypervisor: &dyn Hypervisor, guest: &Guest) -> Result<Sight, Fault> {
-    let mut disks = Vec::new();
-    for disk in &guest.def.disks {
-        let layers = match &disk.source {
-            Some(source) if source.starts_with('/') => layers(hypervisor, source)?,
-            _ => Vec::new(),
-        };
-        disks.push(SeenDisk {
+pub(crate) fn look(
+    hypervisor: &dyn Hypervisor,
+    guest: &Guest,
+    tops: &Tops,
+) -> Result<Sight, Fault> {
+    let disks = guest.def.disks.iter().map(|disk| {
+        Ok(SeenDisk {
             target: disk.target.clone(),
-            layers,
-        });
-    }
+            layers: layers(hypervisor, disk, tops)?,
+        })
+    });
     Ok(Sight {
         power: (RunState::Shutoff, 0),
-        disks,
+        disks: disks.collect::<Result<_, Fault>>()?,
         witnesses: Vec::new(),
-        copies: std::collections::BTreeMap::new(),
+        copies: BTreeMap::new(),
     })
 }
 
-fn layers(hypervisor: &dyn Hypervisor, source: &str) -> Result<Vec<Layer>, Fault> {
-    let fault = |why: String| {
-        let detail = format!("cannot look at the image '{source}': {why}");
-        Fault::refused(ErrorCode::OperationFailed, detail)
+/// Removes bitmaps from the images of a guest that is off, unless they are gone.
+pub(crate) fn remove_bitmaps(
+    hypervisor: &dyn Hypervisor,
+    guest: &Guest,
+    effects: &[DiskEffect],
+) -> Result<(), Fault> {
+    if guest.attachment.look_only {
+        return Err(look_only());
+    }
+    for (number, effect) in effects.iter().enumerate() {
+        let image = &*effect.image;
+        let bitmap = effect.bitmap.as_deref().unwrap_or_default();
+        let Err(why) = hypervisor.remove_stored_bitmap(Path::new(image), bitmap) else {
+            continue;
+        };
+        let layers = chain(hypervisor, image, Some(QCOW2));
+        let is_seen = layers.is_ok();
+        let mut left = layers.into_iter().flatten();
+        if is_seen && !left.any(|layer| layer.is(image) && layer.bitmap(bitmap).is_some()) {
+            continue;
+        }
+        let detail = format!("cannot remove the bitmap '{bitmap}' from '{image}': {why}");
+        return Err(Fault {
+            leaves_unknown: number > 0 || !is_seen,
+            ..Fault::refused(ErrorCode::OperationFailed, detail)
+        });
+    }
+    Ok(())
+}
+
+/// The images of a disk, from the top down; none if the one that its definition names is not there.
+fn layers(
+    hypervisor: &dyn Hypervisor,
+    disk: &DomainDisk,
+    tops: &Tops,
+) -> Result<Vec<Layer>, Fault> {
+    let source = disk.source.as_deref();
+    let Some(source) = source.filter(|source| source.starts_with('/')) else {
+        return Ok(Vec::new());
     };
-    let info = hypervisor.image_info(Path::new(source)).map_err(fault)?;
-    let infos: Vec<Info> =
-        serde_json::from_value(info).map_err(|error| fault(error.to_string()))?;
+    let doubtful = tops.doubtful.get(&disk.target);
+    let known = tops.known.get(&disk.target).into_iter().flatten();
+    let above = doubtful.into_iter().chain(known.rev());
+    let above = above.take_while(|image| &***image != source);
+    for image in above.filter(|image| hypervisor.is_there(Path::new(&***image))) {
+        let mut layers = chain(hypervisor, image, None)?;
+        let Some(named) = layers.iter().find(|layer| layer.is(source)) else {
+            // A file that was made for an overlay, and is none; or one of another chain.
+            continue;
+        };
+        if let Some(format) = disk
+            .format
+            .as_deref()
+            .filter(|format| *format != &*named.format)
+        {
+            let why = format!(
+                "'{source}' is {} to it, and {format} to the domain",
+                named.format
+            );
+            return Err(cannot_look(image, &why));
+        }
+        if let Some(top) = layers.first_mut().filter(|_| doubtful == Some(image)) {
+            let holds_data = hypervisor.holds_data(Path::new(&**image));
+            let holds_data = holds_data.map_err(|why| cannot_look(image, &why))?;
+            top.empty = !holds_data && top.bitmaps.is_empty();
+        }
+        return Ok(layers);
+    }
+    if hypervisor.is_there(Path::new(source)) {
+        chain(hypervisor, source, disk.format.as_deref())
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn cannot_look(image: &str, why: &str) -> Fault {
+    let detail = format!("cannot look at the image '{image}': {why}");
+    Fault::refused(ErrorCode::OperationFailed, detail)
+}
+
+/// The images of a chain, from the top down.
+fn chain(
+    hypervisor: &dyn Hypervisor,
+    image: &str,
+    format: Option<&str>,
+) -> Result<Vec<Layer>, Fault> {
+    let info = hypervisor.image_info(Path::new(image), format);
+    let info = info.map_err(|why| cannot_look(image, &why))?;
+    let infos = serde_json::from_value::<Vec<Info>>(info);
+    let infos = infos.map_err(|error| cannot_look(image, &error.to_string()))?;
     Ok(infos.into_iter().map(layer).collect())
 }
 
@@ -99,9 +166,10 @@ fn layer(info: Info) -> Layer {
     Layer {
         image: info.filename.into(),
         node: "".into(),
-        keeps_bitmaps: info.format == "qcow2" && !is_old,
+        keeps_bitmaps: info.format == QCOW2 && !is_old,
         format: info.format.into(),
         read_only: false,
+        empty: false,
         size: info.size,
         cluster: info.cluster,
         bitmaps: stored.into_iter().map(bitmap).collect(),

@@ -289,8 +289,7 @@ impl Session for QemuSession {
 
     fn perform(&mut self, id: JobId, job: &Job) -> Result<(), Fault> {
         if self.guest.attachment.look_only {
-            let detail = "the guest is attached to look only";
-            return Err(Fault::refused(ErrorCode::OperationUnsupported, detail));
+            return Err(look_only());
         }
         match job.kind {
             JobKind::CreateCheckpoint => self.add_bitmaps(id, &job.effects),
@@ -356,6 +355,12 @@ impl Session for QemuSession {
     fn remove_bitmap(&mut self, disk: &str, image: &str, bitmap: &str) -> Result<(), Fault> {
         self.remove_one_bitmap(disk, image, bitmap)
     }
+}
+
+/// Why a guest that another program manages is not changed.
+pub(crate) fn look_only() -> Fault {
+    let detail = "the guest is attached to look only";
+    Fault::refused(ErrorCode::OperationUnsupported, detail)
 }
 
 fn read_jobs(found: Value) -> Result<Vec<QemuJob>, Fault> {

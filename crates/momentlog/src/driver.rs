@@ -8,6 +8,7 @@
 pub(crate) mod plan;
 mod reconcile;
 mod settle;
+mod tops;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,8 @@ pub use reconcile::{
 pub(crate) use settle::{
     BYTES, COPIED, DONE, Verdict, add_progress, left_nothing, read_bytes, seen_bytes, settle,
 };
+pub use tops::Tops;
+pub(crate) use tops::TopsOfLog;
 
 /// Asks the hypervisors of one kind.
 pub trait Driver: fmt::Debug + Send + Sync {
@@ -43,12 +46,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Why it cannot be had.
     fn enter(&self, guest: &Guest, wait: Duration) -> Result<Box<dyn Session>, Absent>;
 
-    /// Looks at the images of a guest that is off.
+    /// Looks at the images of a guest that is off, from the top down.
     ///
     /// # Errors
     ///
     /// A [`Fault`] if they cannot be looked at now.
-    fn look_off(&self, guest: &Guest) -> Result<Sight, Fault>;
+    fn look_off(&self, guest: &Guest, tops: &Tops) -> Result<Sight, Fault>;
+
+    /// Removes bitmaps from the images of a guest that is off. A bitmap that is gone is passed over, as other processes may do
+    /// the same. An image that a guest has opened meanwhile is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]; unless it is unknown what was done, nothing was.
+    fn remove_bitmaps_off(&self, guest: &Guest, effects: &[DiskEffect]) -> Result<(), Fault>;
 
     /// Removes the files that were made for a job, of a guest that is off. One that cannot be removed costs space alone.
     fn remove_files(&self, job: &Job);
@@ -234,6 +245,8 @@ pub struct Layer {
     pub keeps_bitmaps: bool,
     /// Whether it may not be written now.
     pub read_only: bool,
+    /// Whether it is a [doubtful](Tops::doubtful) overlay that holds neither data nor bitmaps of its own.
+    pub empty: bool,
     /// Its size for the guest, in bytes.
     pub size: u64,
     /// Bytes of a cluster, if it has any.

@@ -12,7 +12,7 @@ use momentlog::{
 };
 use momentlog_qemu::Qemu;
 
-use super::{Driven, DrivenStep};
+use super::{Driven, DrivenStep, Left};
 use crate::crash::Counter;
 use crate::sim_disk::SimDisk;
 use crate::sim_qemu::{CLUSTER_LEN, Content, SimGuest, SimGuestDisk, SimHost, SimImage, Tops};
@@ -42,6 +42,8 @@ pub(super) struct World {
     /// Whether the guest was ended in order and started again, or could not be attached once more, so that later steps
     /// were of the log alone.
     may_differ: bool,
+    /// Snapshots that were asked for, and whether it was asked to delete their records.
+    snapshots: BTreeMap<u8, bool>,
     /// Overlays that were there before the snapshot that uses them.
     reused: Vec<String>,
     /// What the guest had on its disks when a backup began, by target.
@@ -103,6 +105,7 @@ impl World {
             doubtful: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             may_differ: false,
+            snapshots: BTreeMap::new(),
             reused: Vec::new(),
             copied: BTreeMap::new(),
             at: BTreeMap::new(),
@@ -174,10 +177,12 @@ impl World {
                 self.delete(domain, number, CheckpointDeleteFlags::METADATA_ONLY);
             }
             DrivenStep::Snapshot(number) => {
+                self.snapshots.insert(number, false);
                 let xml = snapshot_xml(number);
                 let _ = domain.snapshot_create_xml(&xml, SnapshotCreateFlags::DISK_ONLY);
             }
             DrivenStep::Reuse(number) => {
+                self.snapshots.insert(number, false);
                 for disk in DISKS {
                     let overlay = overlay_path(number, disk);
                     let below = format!("/images/{disk}.qcow2");
@@ -190,6 +195,7 @@ impl World {
             }
             DrivenStep::Forget(number) => {
                 if let Ok(found) = domain.snapshot_lookup_by_name(&named('s', number)) {
+                    self.snapshots.insert(number, true);
                     let _ = found.delete(SnapshotDeleteFlags::METADATA_ONLY);
                 }
             }
@@ -306,24 +312,22 @@ impl World {
     }
 
     /// Opens the store again, brings back what is dead, and checks what log and hypervisor say of each other.
-    pub(super) fn recover(&self, hypervisor_died: bool, tally: &mut Driven) {
+    pub(super) fn recover(&self, left: Left, tally: &mut Driven) {
         self.host.come_back();
         self.host.thaw(SOCKET);
-        let died = hypervisor_died || !self.host.runs(SOCKET);
+        let connection = connection_to(&self.log.killed(), &self.host);
+        let told_off = match left {
+            Left::Off { in_order } => Some(self.recover_off(&connection, in_order, tally)),
+            Left::Alone | Left::Killed => None,
+        };
+        let died = left != Left::Alone || !self.host.runs(SOCKET);
         if died {
             self.host.kill(SOCKET);
             self.host
                 .restart(SOCKET, Tops::Newest)
                 .expect("the guest starts again");
         }
-        let connection = connection_to(&self.log.killed(), &self.host);
-        let domain = connection
-            .lookup_domain_by_name("vm")
-            .expect("the domain is there");
-        if domain.attachment().expect("the store answers").is_none() {
-            let attached = domain.attach(Qemu::NAME, SOCKET, false);
-            attached.expect("the guest is attached once more");
-        }
+        let domain = attached(&connection);
         domain.look().expect("the guest is entered");
         for looks in 0.. {
             match domain.job_info().expect("jobs are told") {
@@ -334,6 +338,77 @@ impl World {
         }
         let found = domain.reconcile().expect("they are compared");
         assert!(found.jobs.is_empty(), "{found:?}");
+        match told_off {
+            None => self.compare_list(&domain, tally),
+            Some(told) if !self.is_on_empty_overlay() => assert_eq!(told, states(&found)),
+            Some(_) => {}
+        }
+        self.compare_backups(&domain, tally);
+        self.compare_files(&domain);
+        // A backup that was not settled before the guest ended in order leaves the bitmaps of its checkpoint.
+        if !died && !self.may_differ {
+            let mut disks = found.checkpoints.iter().flat_map(|found| &found.disks);
+            let mut unrecorded = found.unrecorded.iter();
+            let agrees = disks.all(|disk| disk.state == DiskState::Ok)
+                && unrecorded.all(|found| self.forgotten.contains(&*found.bitmap));
+            assert!(agrees, "nothing died but a caller: {found:?}");
+        }
+        for overlay in &self.reused {
+            assert!(self.host.image(overlay).is_some(), "{overlay} was there");
+        }
+        repair(&domain, found, tally);
+    }
+
+    /// Settles what is left while the guest is off, and returns what is said of its checkpoints then. After a kill all is put
+    /// right before it runs again.
+    fn recover_off(
+        &self,
+        connection: &Connection,
+        in_order: bool,
+        tally: &mut Driven,
+    ) -> BTreeSet<(String, Arc<str>, DiskState)> {
+        if in_order {
+            self.host.stop(SOCKET);
+        } else {
+            self.host.kill(SOCKET);
+        }
+        let domain = attached(connection);
+        domain.look().expect("its images are looked at");
+        let mut found = domain.reconcile().expect("they are compared");
+        assert!(found.jobs.is_empty() && !found.running, "{found:?}");
+        self.compare_list(&domain, tally);
+        self.compare_overlays(&domain);
+        if !in_order {
+            repair(&domain, found, tally);
+            found = domain.reconcile().expect("they are compared");
+        }
+        states(&found)
+    }
+
+    /// Whether the guest runs with an overlay that may be one of a snapshot that has failed, as nothing was written to it.
+    fn is_on_empty_overlay(&self) -> bool {
+        let tops = self.host.tops(SOCKET);
+        let mut tops = tops.iter().filter_map(|top| self.host.image(top));
+        tops.any(|top| top.backing.is_some() && top.clusters.is_empty() && top.bitmaps.is_empty())
+    }
+
+    /// Checks that the log knows the snapshot of each overlay that the guest has written to.
+    fn compare_overlays(&self, domain: &Domain) {
+        for (number, is_forgotten) in &self.snapshots {
+            let written = DISKS.iter().any(|disk| {
+                let overlay = self.host.image(&overlay_path(*number, disk));
+                overlay.is_some_and(|found| !found.clusters.is_empty() || !found.bitmaps.is_empty())
+            });
+            let known = domain.snapshot_lookup_by_name(&named('s', *number)).is_ok();
+            assert!(
+                known || !written || *is_forgotten,
+                "s{number} is not in the log"
+            );
+        }
+    }
+
+    /// Checks that the checkpoints which the log has are those that were made.
+    fn compare_list(&self, domain: &Domain, tally: &mut Driven) {
         let listed = domain
             .list_all_checkpoints(CheckpointListFlags::NONE)
             .expect("they are listed");
@@ -352,20 +427,6 @@ impl World {
             let known = self.made.contains(name) || self.doubtful.contains(name);
             assert!(known, "{name} was never asked for");
         }
-        self.compare_backups(&domain, tally);
-        self.compare_files(&domain);
-        // A backup that was not settled before the guest ended in order leaves the bitmaps of its checkpoint.
-        if !died && !self.may_differ {
-            let mut disks = found.checkpoints.iter().flat_map(|found| &found.disks);
-            let mut unrecorded = found.unrecorded.iter();
-            let agrees = disks.all(|disk| disk.state == DiskState::Ok)
-                && unrecorded.all(|found| self.forgotten.contains(&*found.bitmap));
-            assert!(agrees, "nothing died but a caller: {found:?}");
-        }
-        for overlay in &self.reused {
-            assert!(self.host.image(overlay).is_some(), "{overlay} was there");
-        }
-        repair(&domain, found, tally);
     }
 
     /// Compares what is recorded as copied with what the guest had then.
@@ -414,6 +475,28 @@ impl World {
             .collect();
         assert_eq!(there, done, "files are left, or gone");
     }
+}
+
+/// Returns the domain, attached once more if a fault has come between.
+fn attached(connection: &Connection) -> Domain {
+    let domain = connection
+        .lookup_domain_by_name("vm")
+        .expect("the domain is there");
+    if domain.attachment().expect("the store answers").is_none() {
+        let attached = domain.attach(Qemu::NAME, SOCKET, false);
+        attached.expect("the guest is attached once more");
+    }
+    domain
+}
+
+/// What is said of each checkpoint and disk.
+fn states(found: &Reconciled) -> BTreeSet<(String, Arc<str>, DiskState)> {
+    let disks = found.checkpoints.iter().flat_map(|found| {
+        let name = found.checkpoint.to_string();
+        let disks = found.disks.iter();
+        disks.map(move |disk| (name.clone(), disk.disk.clone(), disk.state))
+    });
+    disks.collect()
 }
 
 /// Takes the steps that are proposed, each after a new look, until nothing differs.

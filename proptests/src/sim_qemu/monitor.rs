@@ -12,7 +12,7 @@ use momentlog_qemu::{AskError, EnterError, Hypervisor, Monitor, Request};
 use serde_json::{Value, json};
 
 use super::requests::Trouble;
-use super::{Machine, Power, QemuFault, Side, SimHost, SimImage};
+use super::{Guest, Machine, Power, QemuFault, Side, SimHost, SimImage};
 
 impl Hypervisor for SimHost {
     /// Time is not simulated: a monitor that another has is waited for, a hypervisor that was stopped is not.
@@ -96,16 +96,24 @@ impl Hypervisor for SimHost {
         }
     }
 
-    fn image_info(&self, path: &Path) -> Result<Value, String> {
+    fn image_info(&self, path: &Path, format: Option<&str>) -> Result<Value, String> {
+        let machine = self.machine();
+        machine
+            .asker_is_there()
+            .map_err(|error| error.to_string())?;
         let mut chain = Vec::new();
-        let mut next = Some(path.display().to_string());
-        while let Some(path) = next {
-            if self.is_open(&path) {
-                return Err(format!("{path} is in use"));
+        let mut next = Some((path.display().to_string(), format));
+        while let Some((path, format)) = next {
+            let image = machine.unused_image(&path)?;
+            if format.is_some_and(|format| format != image.format.name()) {
+                return Err(format!(
+                    "Image is not in {} format",
+                    format.unwrap_or_default()
+                ));
             }
-            let image = self
-                .image(&path)
-                .ok_or_else(|| format!("{path} is not there"))?;
+            if chain.len() > machine.images.len() {
+                return Err(format!("Backing file '{path}' creates an infinite loop."));
+            }
             let bitmaps = image.bitmaps.iter().map(|bitmap| {
                 let auto = bitmap.auto.then_some("auto");
                 let flags: Vec<&str> = auto
@@ -120,9 +128,62 @@ impl Hypervisor for SimHost {
                 "cluster-size": image.cluster_size,
                 "format-specific": { "data": { "compat": "1.1", "bitmaps": bitmaps } }
             }));
-            next = image.backing;
+            next = image.backing.clone().map(|path| (path, None));
         }
         Ok(chain.into())
+    }
+
+    fn holds_data(&self, path: &Path) -> Result<bool, String> {
+        let machine = self.machine();
+        machine
+            .asker_is_there()
+            .map_err(|error| error.to_string())?;
+        let image = machine.unused_image(&path.display().to_string())?;
+        Ok(!image.clusters.is_empty())
+    }
+
+    /// It is counted as a request. One that is killed in the middle leaves the image's bitmaps as in use.
+    fn remove_stored_bitmap(&self, path: &Path, bitmap: &str) -> Result<(), String> {
+        let path = path.display().to_string();
+        let mut machine = self.machine();
+        machine
+            .asker_is_there()
+            .map_err(|error| error.to_string())?;
+        machine.unused_image(&path)?;
+        machine.requests += 1;
+        let number = machine.requests;
+        let fault = machine.faults.remove(&number);
+        let image = machine.images.get_mut(&path).ok_or("it is not there")?;
+        let had = image.bitmap(bitmap).is_some();
+        match fault {
+            Some(
+                QemuFault::Refused
+                | QemuFault::Killed(Side::Before)
+                | QemuFault::Closed(Side::Before)
+                | QemuFault::Silent(Side::Before)
+                | QemuFault::Gone(Side::Before),
+            ) => {}
+            Some(QemuFault::KilledWithin(_)) => image.mark_in_use(),
+            _ => image.drop_bitmap(bitmap),
+        }
+        machine.asker_gone |= matches!(fault, Some(QemuFault::Gone(_)));
+        match fault {
+            None if had => Ok(()),
+            None => Err(format!("Dirty bitmap '{bitmap}' not found")),
+            Some(fault) => Err(format!("request {number} was told to fail: {fault:?}")),
+        }
+    }
+}
+
+impl Machine {
+    /// The image at this path, if `qemu-img` would open it.
+    fn unused_image(&self, path: &str) -> Result<&SimImage, String> {
+        let mut running = self.guests.values().filter_map(Guest::process);
+        if running.any(|process| process.locks().any(|(open, _)| open == path)) {
+            return Err(format!("{path} is in use"));
+        }
+        let image = self.images.get(path);
+        image.ok_or_else(|| format!("{path} is not there"))
     }
 }
 

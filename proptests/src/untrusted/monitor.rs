@@ -9,12 +9,15 @@ use momentlog::core::{
     Attachment, DiskEffect, DomainDef, DomainDisk, EffectKind, HypervisorRun, Job, JobId, JobKind,
     JobLength, SourceKind,
 };
-use momentlog::driver::{Driver as _, Guest, copy_name};
+use momentlog::driver::{Driver as _, Guest, Tops, copy_name};
 use momentlog::store::LogId;
 use momentlog_qemu::{AskError, EnterError, Hypervisor, Monitor, Qemu, Request};
 use serde_json::Value;
 
 use crate::suite::UUID;
+
+/// A file that is not there.
+const NEW: &str = "/images/new";
 
 /// Gives the same replies to whatever is asked, one after the other.
 #[derive(Clone, Debug)]
@@ -29,8 +32,8 @@ impl Hypervisor for Replies {
         Ok(())
     }
 
-    fn is_there(&self, _: &Path) -> bool {
-        false
+    fn is_there(&self, path: &Path) -> bool {
+        path != Path::new(NEW)
     }
 
     fn sync_file(&self, _: &Path) -> std::io::Result<()> {
@@ -41,8 +44,16 @@ impl Hypervisor for Replies {
         Ok(())
     }
 
-    fn image_info(&self, _: &Path) -> Result<Value, String> {
+    fn image_info(&self, _: &Path, _: Option<&str>) -> Result<Value, String> {
         self.next().ok_or_else(|| "it is not there".to_owned())
+    }
+
+    fn holds_data(&self, _: &Path) -> Result<bool, String> {
+        Ok(self.next().is_some())
+    }
+
+    fn remove_stored_bitmap(&self, _: &Path, _: &str) -> Result<(), String> {
+        Err("it is refused".to_owned())
     }
 }
 
@@ -82,7 +93,12 @@ pub fn monitor(text: &str) {
     for kind in JobKind::ALL {
         let driver = Qemu::over(Arc::new(Replies(Arc::new(Mutex::new(replies.clone())))));
         let guest = guest();
-        let _ = driver.look_off(&guest);
+        let tops = Tops {
+            known: [("vda".into(), vec!["/images/old".into()])].into(),
+            doubtful: [("vda".into(), "/images/over".into())].into(),
+        };
+        let _ = driver.look_off(&guest, &tops);
+        let _ = driver.remove_bitmaps_off(&guest, &job(kind).effects);
         let driver = Qemu::over(Arc::new(Replies(Arc::new(Mutex::new(replies.clone())))));
         let Ok(mut session) = driver.enter(&guest, Duration::ZERO) else {
             continue;
@@ -133,7 +149,7 @@ fn job(kind: JobKind) -> Job {
         node: "vda".into(),
         bitmap: Some(bitmap.into()),
         bitmap_was_there: false,
-        file: Some("/images/new".into()),
+        file: Some(NEW.into()),
     };
     let copy = copy_name(LogId([1; 16]), JobId::FIRST, "vda");
     let document = "<domainbackup><disks><disk name='vda' type='file'><target file='/images/new'/></disk></disks></domainbackup>";

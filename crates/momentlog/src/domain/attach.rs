@@ -144,7 +144,7 @@ impl Domain {
         self.connection
             .deny_read_only("reconcile", ErrorDomain::Domain)?;
         let entered = self.enter_attached()?;
-        self.compare(&entered, entered.look().ok().as_ref())
+        self.compare(&entered, self.sight_of(&entered)?.as_ref())
     }
 
     fn compare(&self, entered: &Entered, sight: Option<&Sight>) -> Result<Reconciled> {
@@ -197,14 +197,13 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// As [`look`](Self::look); [`ErrorCode::OperationInvalid`] if the guest is off, or the step is not one any more.
+    /// As [`look`](Self::look); [`ErrorCode::OperationInvalid`] if the guest is off and its images cannot be looked at, or the
+    /// step is not one any more.
     pub fn repair(&self, step: &Step) -> Result<()> {
         self.connection
             .deny_read_only("repair", ErrorDomain::Domain)?;
         let mut entered = self.enter_attached()?;
-        let Some(sight) = entered.sight.clone() else {
-            return Err(Refusal::Inactive.into());
-        };
+        let sight = self.sight_of(&entered)?.ok_or(Refusal::Inactive)?;
         let found = self.compare(&entered, Some(&sight))?;
         if !found.plan.contains(step) {
             let detail = "what was to be repaired is not there any more";

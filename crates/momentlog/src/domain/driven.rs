@@ -18,7 +18,7 @@ use momentlog_store::Head;
 use super::Domain;
 use super::effects::Effects;
 use super::entered::{Entered, LOOK, borrowed, open_jobs};
-use crate::driver::{DONE, Guest, Tracked, Verdict, settle};
+use crate::driver::{DONE, Guest, Sight, TopsOfLog, Tracked, Verdict, settle};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{CheckpointCreateFlags, CheckpointDeleteFlags, SnapshotCreateFlags};
 use crate::recordable;
@@ -143,21 +143,25 @@ impl Domain {
 
     /// Has the driver do what a job was begun for, and records what came of it.
     pub(super) fn perform(&self, entered: &mut Entered, id: JobId, job: &Arc<Job>) -> Result<()> {
-        let Some(session) = &mut entered.session else {
-            return Err(Refusal::Inactive.into());
-        };
-        match session.perform(id, job) {
+        let begun = self.connection.log.view().head();
+        match entered.perform(id, job) {
             Ok(()) => {
                 let seen = seen("hypervisor", DONE);
-                self.report(Call::SETTLE, &[ended(id, job, seen, SettledBy::Beginner)])?;
-                // It has told what it had to. If it stays, whoever enters next sweeps it.
-                let _ = session.take_witness();
+                let end = ended(id, job, seen, SettledBy::Beginner);
+                match self.report(Call::SETTLE, &[end]) {
+                    // Another process has done the same to the images of a guest that is off.
+                    Err(error) if is_not_open(&error) && self.has_ended_well(id, begun)? => {}
+                    reported => drop(reported?),
+                }
+                if let Some(session) = &mut entered.session {
+                    // It has told what it had to. If it stays, whoever enters next sweeps it.
+                    let _ = session.take_witness();
+                }
                 Ok(())
             }
             Err(fault) if fault.leaves_unknown => {
                 // Whether it was done is seen by whoever has the guest next; it may be this call.
                 let guest = entered.guest.clone();
-                let begun = self.connection.log.view().head();
                 entered.session = None;
                 let settled = self.enter(&guest, self.connection.lock_wait());
                 match settled {
@@ -301,7 +305,7 @@ impl Domain {
         if open.job.kind == JobKind::DeleteSnapshot {
             self.stop_merging(entered, open.id)?;
         }
-        let Ok(sight) = entered.look() else {
+        let Some(sight) = self.sight_of(entered)? else {
             // It stays open as long as nothing can be seen of it.
             return Ok(());
         };
@@ -314,8 +318,7 @@ impl Domain {
                     effects: left,
                     ..(*open.job).clone()
                 };
-                let session = entered.session.as_mut();
-                match session.map_or(Ok(()), |session| session.perform(open.id, &rest)) {
+                match entered.perform(open.id, &rest) {
                     Ok(()) => ended(open.id, &open.job, found, SettledBy::Later),
                     Err(fault) if fault.leaves_unknown => return Err(fault.into()),
                     // What is left of it is named by whoever compares.
@@ -351,9 +354,25 @@ impl Domain {
         };
         match self.report(Call::SETTLE, &[report]) {
             // Another process has settled it.
-            Err(error) if matches!(error.refusal(), Some(Refusal::JobNotOpen(_))) => Ok(()),
+            Err(error) if is_not_open(&error) => Ok(()),
             reported => reported.map(|_| ()),
         }
+    }
+
+    /// What is seen of a guest, or of its images if it is off; none if they cannot be looked at now.
+    pub(super) fn sight_of(&self, entered: &Entered) -> Result<Option<Sight>> {
+        if let Some(sight) = &entered.sight {
+            return Ok(Some(sight.clone()));
+        }
+        let mut tops = self.with(|domain| Ok(TopsOfLog::recorded(domain)))?;
+        for step in self.connection.history_of(self.uuid)? {
+            for event in step?.entry.events {
+                if event.domain == Some(self.uuid) {
+                    tops.note(&event.change);
+                }
+            }
+        }
+        Ok(entered.driver.look_off(&entered.guest, &tops.tops()).ok())
     }
 
     /// Ends the merging of overlays that a process has left, so that what is seen of it does not change any more.
@@ -473,6 +492,10 @@ impl From<EngineError> for Asked {
 
 fn is_open(error: &Error) -> bool {
     matches!(error.refusal(), Some(Refusal::JobOpen { .. }))
+}
+
+fn is_not_open(error: &Error) -> bool {
+    matches!(error.refusal(), Some(Refusal::JobNotOpen(_)))
 }
 
 /// Whether a call touches the hypervisor of an attached domain, or may have to wait for one of its jobs.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::{Domain as DomainState, HypervisorRun, Job, JobId, OpenJob, RunState};
+use momentlog_core::{
+    Domain as DomainState, HypervisorRun, Job, JobId, JobKind, OpenJob, RunState,
+};
 
 use super::Domain;
 use crate::driver::{Absent, Driver, Fault, Guest, Session, Sight};
@@ -85,11 +87,17 @@ impl Entered {
         self.session.as_ref().and_then(|session| session.run())
     }
 
-    /// What is seen of the guest, or of its images if it is off.
-    pub(super) fn look(&self) -> std::result::Result<Sight, Fault> {
-        match &self.sight {
-            Some(sight) => Ok(sight.clone()),
-            None => self.driver.look_off(&self.guest),
+    /// Does what a job was begun for, which is to remove bitmaps if the guest is off.
+    pub(super) fn perform(&mut self, id: JobId, job: &Job) -> std::result::Result<(), Fault> {
+        match &mut self.session {
+            Some(session) => session.perform(id, job),
+            None if matches!(job.kind, JobKind::Repair | JobKind::DeleteCheckpoint) => {
+                self.driver.remove_bitmaps_off(&self.guest, &job.effects)
+            }
+            None => {
+                let code = ErrorCode::OperationInvalid;
+                Err(Fault::refused(code, "domain is not running"))
+            }
         }
     }
 

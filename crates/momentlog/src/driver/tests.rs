@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use momentlog_core::{
-    Action, Command, CreateCheckpoint, DiskEffect, DomainDisk, EffectKind, JobKind, JobLength,
-    MomentName, OpenJob, Profile, SourceKind, State,
+    Action, Change, Command, CreateCheckpoint, DiskEffect, DomainDisk, EffectKind, JobKind,
+    JobLength, JobOutcome, MomentName, OpenJob, Profile, Seen, SettledBy, SourceKind, State,
 };
 
 use super::*;
@@ -39,6 +39,7 @@ fn layer(image: &str, bitmaps: Vec<Bitmap>) -> Layer {
         format: "qcow2".into(),
         keeps_bitmaps: true,
         read_only: false,
+        empty: false,
         size: 1 << 20,
         cluster: Some(65536),
         bitmaps,
@@ -240,6 +241,14 @@ fn a_job_is_settled_by_its_witness_in_the_same_run_and_by_the_disks_in_another()
         let added = effect(EffectKind::OverlayAdded, "/a");
         open(JobKind::CreateSnapshot, JobLength::Short, vec![added])
     };
+    let merge = || {
+        let merged = effect(EffectKind::OverlayMerged, "/top");
+        open(JobKind::DeleteSnapshot, JobLength::Short, vec![merged])
+    };
+    let empty = |mut sight: Sight| {
+        sight.disks[0].layers[0].empty = true;
+        sight
+    };
     let c2 = || vec![bitmap("c2")];
     let base = |bitmaps| sight(vec![layer("/a", bitmaps)]);
     let both = |top, bottom| sight(vec![layer("/top", top), layer("/a", bottom)]);
@@ -286,6 +295,12 @@ fn a_job_is_settled_by_its_witness_in_the_same_run_and_by_the_disks_in_another()
         (snapshot(), Some(RUN), base(vec![]), "failed"),
         (snapshot(), Some(OTHER_RUN), both(vec![], vec![]), "ended"),
         (snapshot(), Some(OTHER_RUN), base(vec![]), "failed"),
+        (snapshot(), None, both(vec![], vec![]), "ended"),
+        (snapshot(), None, empty(both(vec![], vec![])), "failed"),
+        (snapshot(), None, base(vec![]), "failed"),
+        (merge(), None, base(vec![]), "ended"),
+        (merge(), None, both(vec![], vec![]), "failed"),
+        (merge(), None, sight(vec![]), "failed"),
     ];
     for (open, run, sight, expected) in rows {
         let verdict = settle(&open, run, &sight);
@@ -331,5 +346,151 @@ fn copies_go_on_are_finished_or_have_failed() {
     ] {
         let verdict = settle(&backup, run, &sight);
         assert_eq!(word(&verdict), expected, "{run:?} {sight:?}");
+    }
+}
+
+#[test]
+fn a_repair_of_a_guest_that_is_off_is_rolled_forward_by_whoever_finds_it() {
+    let removed = ["/top", "/a"].map(|image| effect(EffectKind::BitmapRemoved, image));
+    let repair = open(JobKind::Repair, JobLength::Short, removed.to_vec());
+    let job = Job {
+        run: None,
+        ..(*repair.job).clone()
+    };
+    let repair = OpenJob {
+        job: job.into(),
+        ..repair
+    };
+    let c2 = || vec![bitmap("c2")];
+    let both = |top, bottom| sight(vec![layer("/top", top), layer("/a", bottom)]);
+    for (run, sight, expected) in [
+        (None, both(c2(), c2()), "rolled forward"),
+        (None, both(vec![], c2()), "rolled forward"),
+        (Some(RUN), both(c2(), c2()), "rolled forward"),
+        (None, both(vec![], vec![]), "ended"),
+        (None, sight(vec![]), "failed"),
+    ] {
+        let verdict = settle(&repair, run, &sight);
+        assert_eq!(word(&verdict), expected, "{run:?} {sight:?}");
+    }
+}
+
+#[test]
+fn overlays_are_added_together_and_one_that_holds_something_says_so() {
+    let added = ["vda", "vdb"].map(|disk| DiskEffect {
+        disk: disk.into(),
+        ..effect(EffectKind::OverlayAdded, "/a")
+    });
+    let snapshot = open(JobKind::CreateSnapshot, JobLength::Short, added.to_vec());
+    for (empty, expected) in [
+        ([true, true], "failed"),
+        ([true, false], "ended"),
+        ([false, false], "ended"),
+    ] {
+        let disks = std::iter::zip(["vda", "vdb"], empty).map(|(disk, empty)| SeenDisk {
+            target: disk.into(),
+            layers: vec![
+                Layer {
+                    empty,
+                    ..layer("/top", vec![])
+                },
+                layer("/a", vec![]),
+            ],
+        });
+        let seen = Sight {
+            disks: disks.collect(),
+            ..sight(vec![])
+        };
+        let verdict = settle(&snapshot, None, &seen);
+        assert_eq!(word(&verdict), expected, "{empty:?}");
+        let (Verdict::Ended(said) | Verdict::Failed(said)) = verdict else {
+            panic!("{verdict:?}");
+        };
+        let named = said
+            .pairs()
+            .iter()
+            .map(|(_, found)| found.ends_with(" /top"));
+        assert_eq!(named.collect::<Vec<_>>(), empty, "{said:?}");
+    }
+}
+
+/// What is known of vda after these changes, the newest last.
+fn known(changes: &[Change]) -> (Vec<String>, Option<String>) {
+    let mut tops = TopsOfLog::default();
+    for change in changes {
+        tops.note(change);
+    }
+    let tops = tops.tops();
+    let known = tops.known.get("vda").into_iter().flatten();
+    let known = known.map(ToString::to_string).collect();
+    (known, tops.doubtful.get("vda").map(ToString::to_string))
+}
+
+#[test]
+fn the_log_knows_what_was_on_top_of_a_disk() {
+    let state = state();
+    let domain = state.domain(UUID).unwrap();
+    let defined = |source: &str| {
+        let mut def = (**domain.def()).clone();
+        def.disks[0].source = Some(source.into());
+        Change::DomainDefined {
+            def: def.into(),
+            policy: domain.policy(),
+            live: false,
+        }
+    };
+    let begun = |kind, image: &str, file: &str| {
+        let effect = DiskEffect {
+            file: Some(file.into()),
+            ..effect(kind, image)
+        };
+        let job = open(JobKind::CreateSnapshot, JobLength::Short, vec![effect]).job;
+        let id = JobId::FIRST;
+        Change::JobBegun { id, job }
+    };
+    let outcome = || JobOutcome {
+        job: JobId::FIRST,
+        seen: Seen::default(),
+        settled_by: SettledBy::Beginner,
+        agent: "".into(),
+    };
+    let ended = || Change::JobEnded(outcome());
+    let failed = || Change::JobFailed(outcome());
+    let add = |image, file| begun(EffectKind::OverlayAdded, image, file);
+    let track = |image| begun(EffectKind::BitmapAdded, image, "");
+
+    let changes = [
+        (defined("/a"), "", ""),
+        (add("/a", "/b"), "", "/b"),
+        (failed(), "", ""),
+        (add("/a", "/b"), "", "/b"),
+        (ended(), "/b", ""),
+        (add("/b", "/c"), "/b", "/c"),
+        (ended(), "/b /c", ""),
+        // The same images: how much memory it has says nothing of them.
+        (defined("/a"), "/b /c", ""),
+        (begun(EffectKind::OverlayMerged, "/c", "/b"), "/b /c", ""),
+        (ended(), "/b", ""),
+        // The guest was started from its first image again.
+        (track("/a"), "/b /a", ""),
+        (failed(), "/b /a", ""),
+        (track("/b"), "/a /b", ""),
+        (ended(), "/a /b", ""),
+        (defined("/b"), "", ""),
+        (track("/b"), "/b", ""),
+        (Change::DomainRemoved, "", ""),
+    ];
+    for count in 1..=changes.len() {
+        let (_, expected, doubtful) = changes[count - 1];
+        let so_far: Vec<Change> = changes[..count]
+            .iter()
+            .map(|(change, ..)| change.clone())
+            .collect();
+        let (known, found) = known(&so_far);
+        assert_eq!(
+            (&*known.join(" "), found.as_deref().unwrap_or("")),
+            (expected, doubtful),
+            "{count}"
+        );
     }
 }
