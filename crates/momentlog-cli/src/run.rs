@@ -160,10 +160,23 @@ impl Command {
                         "Failed to get option '{name}': {why}"
                     )))
                 }
-                None => self.answer(session),
+                None => self
+                    .answer(session)
+                    .map_err(|failure| self.advised(failure)),
             }
         };
         session.finish(answer, begun)
+    }
+
+    /// Names the domain of the command in what can be done about a failure.
+    fn advised(&self, mut failure: Failure) -> Failure {
+        if let Some(hint) = &mut failure.hint
+            && self.invocation.verb.takes("domain")
+            && let Some(domain) = self.invocation.get("domain")
+        {
+            *hint = hint.replace("DOMAIN", &escaped(domain));
+        }
+        failure
     }
 
     /// Does what the verb does, as of the point that is asked for.

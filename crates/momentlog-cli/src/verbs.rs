@@ -5,6 +5,7 @@ mod checkpoint;
 mod diff;
 mod domain;
 mod edit;
+mod hold;
 mod host;
 mod hypervisor;
 mod job;
@@ -40,10 +41,11 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 16] = [
+static TABLES: [&[Verb]; 17] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
+    hold::VERBS,
     domain::VERBS,
     list::VERBS,
     job::VERBS,
@@ -209,6 +211,7 @@ mod tests {
             include_str!("verbs/diff.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
+            include_str!("verbs/hold.rs"),
             include_str!("verbs/host.rs"),
             include_str!("verbs/hypervisor.rs"),
             include_str!("verbs/job.rs"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::CheckpointDef;
 use crate::{
-    CheckpointDisk, DomainDef, DomainUuid, Memory, MomentKind, MomentName, Policy, SnapshotDef,
-    SnapshotDisk,
+    CheckpointDisk, DomainDef, DomainUuid, Hold, HoldTag, Memory, MomentKind, MomentName, Policy,
+    SnapshotDef, SnapshotDisk,
 };
 
 /// A wish about one domain. [`State::decide`](crate::State::decide) says what would come of it.
@@ -65,6 +65,26 @@ pub enum Action {
         kind: MomentKind,
         /// The moment.
         name: Option<MomentName>,
+    },
+    /// Hold a moment: until it is released, it is neither deleted, nor redefined, nor hung elsewhere as asked.
+    Hold {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag, one of its own among the holds of the moment.
+        tag: HoldTag,
+        /// Who holds it, and since when.
+        hold: Hold,
+    },
+    /// Release a hold.
+    Release {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag of the hold.
+        tag: HoldTag,
     },
     /// Go back to a snapshot. Follows `virDomainRevertToSnapshot`.
     Revert {

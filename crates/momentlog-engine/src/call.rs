@@ -84,6 +84,10 @@ calls! {
     SETTLE = 0x8009 "settle",
     /// What differs between the log and a hypervisor is put right.
     RECONCILE = 0x800a "reconcile",
+    /// A moment is held.
+    HOLD = 0x800b "hold",
+    /// A hold is released.
+    RELEASE = 0x800c "release",
 }
 
 impl Call {

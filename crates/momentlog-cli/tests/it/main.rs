@@ -6,6 +6,7 @@ mod bad_input;
 mod domains;
 mod edit;
 mod format_one;
+mod holds;
 mod hypervisor;
 mod kill;
 mod listing;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use momentlog_core::{
     Action, CheckpointDef, CheckpointDisk, Command, CreateCheckpoint, CreateSnapshot, DomainDef,
-    DomainUuid, MomentKind, MomentName, Redefine, Resume, SettingsChange, SnapshotDef,
+    DomainUuid, Hold, MomentKind, MomentName, Redefine, Resume, SettingsChange, SnapshotDef,
     SnapshotDisk, StateChange,
 };
 use sha2::{Digest as _, Sha256};
@@ -129,6 +129,19 @@ fn action_bytes(action: &Action) -> Vec<u8> {
                 Resume::Paused => 2,
             });
             put_body(&(13_u16, name.as_str(), resume), put);
+        }
+        Action::Hold {
+            kind,
+            name,
+            tag,
+            hold: Hold { since: _, by },
+        } => {
+            let (kind, tag) = (kind_of(*kind), tag.as_str());
+            put_body(&(14_u16, kind, name.as_str(), tag, &**by), put);
+        }
+        Action::Release { kind, name, tag } => {
+            let (kind, tag) = (kind_of(*kind), tag.as_str());
+            put_body(&(15_u16, kind, name.as_str(), tag), put);
         }
     }
     out
