@@ -7,6 +7,7 @@
 mod diff;
 mod entry;
 mod life;
+mod plan;
 
 use jiff::Timestamp;
 use momentlog_core::{DomainUuid, MomentId, Policy, Rule};
@@ -19,6 +20,7 @@ use crate::field::{FieldChange, Value};
 pub use diff::DiffDoc;
 pub use entry::EntryDoc;
 pub use life::LifeDoc;
+pub use plan::PlanDoc;
 
 /// Returns a document as one line, with its end.
 pub fn line(document: &impl Serialize) -> String {

@@ -135,7 +135,8 @@ impl Command {
             Some("json") => Format::Json,
             Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
         };
-        if format == Format::Json && !verb.spec.json {
+        let has_json = verb.spec.json || verb.spec.changes && invocation.has("dry-run");
+        if format == Format::Json && !has_json {
             return Err(format!("command '{name}' has no JSON form"));
         }
         Ok(Command {
@@ -181,6 +182,11 @@ impl Command {
 
     /// Does what the verb does, as of the point that is asked for.
     fn answer(&self, session: &mut Session) -> Answer {
+        if self.invocation.verb.changes && self.invocation.has("dry-run") {
+            return crate::dry_run::show(session, &self.invocation, |session| {
+                (self.verb.run)(session, &self.invocation)
+            });
+        }
         let Some(connection) = session.connection_at(&self.invocation)? else {
             return (self.verb.run)(session, &self.invocation);
         };

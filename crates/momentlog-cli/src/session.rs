@@ -195,6 +195,16 @@ impl Session {
         status
     }
 
+    /// Runs a command whose output is not shown.
+    pub fn without_output(&mut self, run: impl FnOnce(&mut Session) -> Answer) -> Answer {
+        let before = std::mem::replace(&mut self.writable, Writable::Closed);
+        let out = std::mem::take(&mut self.out);
+        let answer = run(self);
+        self.out = out;
+        self.writable = before;
+        answer
+    }
+
     /// Writes what there is by now, in the middle of a command.
     pub fn flush(&mut self) {
         self.write();

@@ -19,7 +19,7 @@ mod show;
 mod since;
 mod snapshot;
 mod store;
-mod told;
+pub mod told;
 mod why;
 
 use std::path::Path;

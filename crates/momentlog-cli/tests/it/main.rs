@@ -4,6 +4,7 @@
 mod backups;
 mod bad_input;
 mod domains;
+mod dry_run;
 mod edit;
 mod format_one;
 mod holds;
