@@ -94,8 +94,10 @@ fn accepted(
         if !invocation.has("expect-revision") {
             words.push(format!("--expect-revision {revision}"));
         }
-        let same = format!("Exactly this, or a refusal: {}", words.join(" "));
-        lines::push_hanging(&mut text, 0, &same, width);
+        // A command is copied, so that it is never broken.
+        let (same, command) = ("Exactly this, or a refusal:", words.join(" "));
+        let fits = unicode_width::UnicodeWidthStr::width(command.as_str()) + same.len() < width;
+        text += &format!("{same}{}{command}\n", if fits { " " } else { "\n  " });
     }
     Ok(text)
 }

@@ -8,6 +8,7 @@ mod hold;
 mod job;
 mod moments;
 mod snapshot;
+mod undelete;
 
 use crate::{Action, Change, Command, Domain, DomainUuid, Event, Refusal, State};
 
@@ -101,6 +102,7 @@ impl State {
                 domain()?.reparent(*kind, name, parent.as_ref())?
             }
             Action::SetCurrent { kind, name } => domain()?.set_current(*kind, name.as_ref())?,
+            Action::Undelete(undelete) => return self.undelete(uuid, undelete),
             Action::Hold {
                 kind,
                 name,

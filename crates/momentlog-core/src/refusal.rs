@@ -227,6 +227,9 @@ pub enum Refusal {
         /// The path as given.
         socket: Arc<str>,
     },
+    /// A moment that is put back was to hang below one that is not there, or below what hangs below it.
+    #[error("what is put back cannot hang there")]
+    CannotHang,
     /// A moment that would go, change or move is held.
     #[error("{kind} {name} is held (tag `{tag}`, by {by}, since {})", Day(*since))]
     Held {

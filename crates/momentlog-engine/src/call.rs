@@ -88,6 +88,8 @@ calls! {
     HOLD = 0x800b "hold",
     /// A hold is released.
     RELEASE = 0x800c "release",
+    /// What a deletion took is put back.
+    UNDELETE = 0x800d "undelete",
 }
 
 impl Call {

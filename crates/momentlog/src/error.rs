@@ -351,6 +351,7 @@ impl From<Refusal> for Error {
             | Refusal::RevertTransient
             | Refusal::RevertDuringJob
             | Refusal::JobNotOpen(_)
+            | Refusal::CannotHang
             | Refusal::Held { .. }
             | Refusal::HeldAlready { .. }
             | Refusal::NotHeld { .. }

@@ -135,7 +135,7 @@ pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Entries, History, Opener, Planning, Submitted, Subscription};
 pub use domain::{
     BackedUp, Backup, BackupEnd, Domain, Fate, JobInfo, OnMissingParent, Restoration,
-    RestoredMoment, Saved,
+    RestoredMoment, Saved, Undeletion,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{

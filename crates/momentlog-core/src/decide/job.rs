@@ -231,6 +231,9 @@ fn kind_changed(action: &Action) -> Option<MomentKind> {
         Action::Delete { kind, .. }
         | Action::Reparent { kind, .. }
         | Action::SetCurrent { kind, .. } => Some(*kind),
+        // A long job forbids to change snapshots alone.
+        Action::Undelete(undelete) if undelete.snapshots.is_empty() => Some(MomentKind::Checkpoint),
+        Action::Undelete(_) => Some(MomentKind::Snapshot),
         Action::Hold { .. } | Action::Release { .. } => None,
         // That a domain with an open job cannot go is found where it would.
         Action::Define(_)
