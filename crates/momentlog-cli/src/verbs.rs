@@ -20,6 +20,7 @@ mod since;
 mod snapshot;
 mod store;
 pub mod told;
+mod undelete;
 mod why;
 
 use std::path::Path;
@@ -41,11 +42,12 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 17] = [
+static TABLES: [&[Verb]; 18] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
     hold::VERBS,
+    undelete::VERBS,
     domain::VERBS,
     list::VERBS,
     job::VERBS,
@@ -226,6 +228,7 @@ mod tests {
             include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),
             include_str!("verbs/store.rs"),
+            include_str!("verbs/undelete.rs"),
             include_str!("verbs/why.rs"),
             include_str!("time.rs"),
             include_str!("verbs.rs"),

@@ -18,6 +18,7 @@ mod restore;
 mod retries;
 mod scripts;
 mod stores;
+mod undelete;
 mod verify;
 mod virsh;
 
