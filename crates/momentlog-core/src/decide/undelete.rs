@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::moments::require_free;
 use crate::{
-    Above, Change, Domain, DomainUuid, Event, MomentChange, MomentId, MomentKind, MomentList,
-    MomentName, Refusal, State, Undelete, Undeleted,
+    Above, Change, Domain, DomainUuid, Event, Misfit, MomentChange, MomentId, MomentKind,
+    MomentList, MomentName, Refusal, State, Undelete, Undeleted,
 };
 
 impl State {
@@ -35,14 +35,33 @@ impl State {
                 domain: Some(domain.uuid),
                 change: change.clone(),
             };
-            if state.advance(&event).is_err() {
+            state.advance(&event).map_err(|misfit| match misfit {
+                Misfit::OverBudget { .. } => Refusal::OverBudget {
+                    moment: moment_of(domain, change),
+                    left: self.budget.steps(),
+                },
                 // A moment would hang below itself: what hangs below it was named as its parent.
-                return Err(Refusal::CannotHang);
-            }
+                _ => Refusal::CannotHang,
+            })?;
         }
         let after = state.known(domain.uuid)?;
         after.meets(after.policy).map_err(Refusal::PolicyUnmet)
     }
+}
+
+/// The name of the moment that a change hangs elsewhere.
+fn moment_of(domain: &Domain, change: &Change) -> MomentName {
+    let name = match change {
+        Change::Snapshot(MomentChange::Reparented { id, .. }) => {
+            domain.snapshots.get(*id).map(|moment| moment.name.clone())
+        }
+        Change::Checkpoint(MomentChange::Reparented { id, .. }) => domain
+            .checkpoints
+            .get(*id)
+            .map(|moment| moment.name.clone()),
+        _ => None,
+    };
+    name.unwrap_or_else(|| MomentName::new("it").expect("a word is a name"))
 }
 
 /// The next id, as long as there are some.
