@@ -7,6 +7,7 @@
 mod diff;
 mod entry;
 mod life;
+mod plan;
 
 use jiff::Timestamp;
 use momentlog_core::{DomainUuid, MomentId, Policy, Rule};
@@ -19,6 +20,7 @@ use crate::field::{FieldChange, Value};
 pub use diff::DiffDoc;
 pub use entry::EntryDoc;
 pub use life::LifeDoc;
+pub use plan::PlanDoc;
 
 /// Returns a document as one line, with its end.
 pub fn line(document: &impl Serialize) -> String {
@@ -79,6 +81,40 @@ impl MomentDoc {
             name: name.to_owned(),
         }
     }
+}
+
+/// `momentlog.holds/1`: what is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldsDoc {
+    schema: &'static str,
+    holds: Vec<HoldDoc>,
+}
+
+impl HoldsDoc {
+    /// Returns the document of these holds.
+    pub fn of(holds: Vec<HoldDoc>) -> HoldsDoc {
+        HoldsDoc {
+            schema: "momentlog.holds/1",
+            holds,
+        }
+    }
+}
+
+/// A hold of a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldDoc {
+    /// The domain.
+    pub domain: DomainDoc,
+    /// `snapshot` or `checkpoint`.
+    pub kind: &'static str,
+    /// The moment.
+    pub moment: MomentDoc,
+    /// The tag.
+    pub tag: String,
+    /// Who holds it.
+    pub by: String,
+    /// Since when.
+    pub since: Option<String>,
 }
 
 /// One field of a definition that has changed.

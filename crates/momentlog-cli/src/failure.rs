@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use momentlog::Error;
+use momentlog::core::Refusal;
 
 use crate::layout::escaped;
 
@@ -16,6 +17,8 @@ pub type Answer = Result<u8, Failure>;
 pub struct Failure {
     /// The lines.
     pub lines: Vec<String>,
+    /// What can be done about it, if that is known: a command, where `DOMAIN` stands for the one that the failed command named.
+    pub hint: Option<String>,
 }
 
 impl Failure {
@@ -23,6 +26,7 @@ impl Failure {
     pub fn new(line: impl Into<String>) -> Failure {
         Failure {
             lines: vec![line.into()],
+            hint: None,
         }
     }
 
@@ -38,14 +42,36 @@ impl Failure {
         let line = line.into();
         move |error| Failure {
             lines: vec![line, error.message().to_owned()],
+            hint: hint(&error),
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(error.message())
+        Failure {
+            hint: hint(&error),
+            ..Failure::new(error.message())
+        }
     }
+}
+
+/// What can be done about an error.
+fn hint(error: &Error) -> Option<String> {
+    match error.refusal()? {
+        Refusal::Held {
+            kind, name, tag, ..
+        } => {
+            let (name, tag) = (escaped(name.as_str()), escaped(tag.as_str()));
+            Some(format!("{kind}-release DOMAIN {name} --tag {tag}"))
+        }
+        _ => None,
+    }
+}
+
+/// Writes what can be done about a failure to standard error.
+pub fn advise(hint: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
 }
 
 /// What the operating system calls an error, without Rust's number.

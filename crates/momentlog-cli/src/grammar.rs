@@ -103,7 +103,7 @@ pub const fn words(name: &'static str, help: &'static str) -> OptionSpec {
 }
 
 /// What every verb that changes something takes besides its own options.
-pub const PROVENANCE: [OptionSpec; 5] = [
+pub const PROVENANCE: [OptionSpec; 6] = [
     only_named(
         "actor",
         "who asks; by default the operating system's user and host",
@@ -118,6 +118,10 @@ pub const PROVENANCE: [OptionSpec; 5] = [
         "refuse unless the domain's newest record is this one; none for a new domain",
     ),
     only_named("undoes", "number of the record that this one takes back"),
+    flag(
+        "dry-run",
+        "show what would be recorded, or why it would be refused, and change nothing",
+    ),
 ];
 
 /// What every verb takes: how it answers. Only a verb that has a JSON form lists it.
@@ -255,6 +259,8 @@ pub struct Invocation {
     values: HashMap<&'static str, Vec<String>>,
     /// Whether only its help is asked for.
     pub help: bool,
+    /// The words behind the verb, as they were given.
+    pub words: Vec<String>,
 }
 
 impl Invocation {
@@ -305,6 +311,7 @@ impl Invocation {
     pub fn parse(verb: &'static Spec, words: &[String]) -> Result<Invocation, String> {
         let options: Vec<OptionSpec> = verb.taken().chain([FORMAT]).collect();
         let mut values: HashMap<&'static str, Vec<String>> = HashMap::new();
+        let given = words;
         let mut words = words.iter();
         let mut only_words = false;
         let mut help = false;
@@ -374,7 +381,12 @@ impl Invocation {
                 verb.name, missing.name
             ));
         }
-        Ok(Invocation { verb, values, help })
+        Ok(Invocation {
+            verb,
+            values,
+            help,
+            words: given.to_vec(),
+        })
     }
 }
 
@@ -446,9 +458,16 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next())
             .collect();
-        let expected = ["actor", "reason", "request-id", "expect-revision", "undoes"];
-        assert_eq!(names[..5], expected);
-        assert_eq!(names[5..], ["format"]);
+        let expected = [
+            "actor",
+            "reason",
+            "request-id",
+            "expect-revision",
+            "undoes",
+            "dry-run",
+        ];
+        assert_eq!(names[..6], expected);
+        assert_eq!(names[6..], ["format"]);
         assert!(!PLAIN.usage().contains("--format") && PLAIN.takes("format"));
     }
 

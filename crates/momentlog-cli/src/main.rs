@@ -1,5 +1,6 @@
 //! The program `momentlog`: virsh's verbs for snapshots, checkpoints and domains over an audit log, and its own.
 
+mod dry_run;
 mod failure;
 mod grammar;
 mod layout;

@@ -135,7 +135,8 @@ impl Command {
             Some("json") => Format::Json,
             Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
         };
-        if format == Format::Json && !verb.spec.json {
+        let has_json = verb.spec.json || verb.spec.changes && invocation.has("dry-run");
+        if format == Format::Json && !has_json {
             return Err(format!("command '{name}' has no JSON form"));
         }
         Ok(Command {
@@ -160,14 +161,32 @@ impl Command {
                         "Failed to get option '{name}': {why}"
                     )))
                 }
-                None => self.answer(session),
+                None => self
+                    .answer(session)
+                    .map_err(|failure| self.advised(failure)),
             }
         };
         session.finish(answer, begun)
     }
 
+    /// Names the domain of the command in what can be done about a failure.
+    fn advised(&self, mut failure: Failure) -> Failure {
+        if let Some(hint) = &mut failure.hint
+            && self.invocation.verb.takes("domain")
+            && let Some(domain) = self.invocation.get("domain")
+        {
+            *hint = hint.replace("DOMAIN", &escaped(domain));
+        }
+        failure
+    }
+
     /// Does what the verb does, as of the point that is asked for.
     fn answer(&self, session: &mut Session) -> Answer {
+        if self.invocation.verb.changes && self.invocation.has("dry-run") {
+            return crate::dry_run::show(session, &self.invocation, |session| {
+                (self.verb.run)(session, &self.invocation)
+            });
+        }
         let Some(connection) = session.connection_at(&self.invocation)? else {
             return (self.verb.run)(session, &self.invocation);
         };

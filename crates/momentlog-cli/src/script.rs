@@ -223,6 +223,15 @@ impl<R: BufRead> Bytes<R> {
     }
 }
 
+/// Returns a word as a shell reads it back, in quotes where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
+    if word.is_empty() || !word.chars().all(plain) {
+        return format!("'{}'", word.replace('\'', "'\\''"));
+    }
+    word.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

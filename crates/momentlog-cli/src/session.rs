@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use momentlog::{Connection, Provenance, Revision};
 
-use crate::failure::{Answer, Failure, complain, reason};
+use crate::failure::{Answer, Failure, advise, complain, reason};
 use crate::grammar::Invocation;
 use crate::layout::{Table, escaped};
 
@@ -177,7 +177,13 @@ impl Session {
         self.warn_of_damage();
         let status = match answer {
             Ok(status) => status,
-            Err(failure) => complain(&failure.lines),
+            Err(failure) => {
+                let status = complain(&failure.lines);
+                if let Some(hint) = &failure.hint {
+                    advise(hint);
+                }
+                status
+            }
         };
         if self.shown.timing {
             let ms = begun.elapsed().as_secs_f64() * 1e3;
@@ -187,6 +193,16 @@ impl Session {
         }
         self.write();
         status
+    }
+
+    /// Runs a command whose output is not shown.
+    pub fn without_output(&mut self, run: impl FnOnce(&mut Session) -> Answer) -> Answer {
+        let before = std::mem::replace(&mut self.writable, Writable::Closed);
+        let out = std::mem::take(&mut self.out);
+        let answer = run(self);
+        self.out = out;
+        self.writable = before;
+        answer
     }
 
     /// Writes what there is by now, in the middle of a command.

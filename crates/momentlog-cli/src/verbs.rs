@@ -5,6 +5,7 @@ mod checkpoint;
 mod diff;
 mod domain;
 mod edit;
+mod hold;
 mod host;
 mod hypervisor;
 mod job;
@@ -18,7 +19,8 @@ mod show;
 mod since;
 mod snapshot;
 mod store;
-mod told;
+pub mod told;
+mod undelete;
 mod why;
 
 use std::path::Path;
@@ -40,10 +42,12 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 16] = [
+static TABLES: [&[Verb]; 18] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
+    hold::VERBS,
+    undelete::VERBS,
     domain::VERBS,
     list::VERBS,
     job::VERBS,
@@ -209,6 +213,7 @@ mod tests {
             include_str!("verbs/diff.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
+            include_str!("verbs/hold.rs"),
             include_str!("verbs/host.rs"),
             include_str!("verbs/hypervisor.rs"),
             include_str!("verbs/job.rs"),
@@ -223,6 +228,7 @@ mod tests {
             include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),
             include_str!("verbs/store.rs"),
+            include_str!("verbs/undelete.rs"),
             include_str!("verbs/why.rs"),
             include_str!("time.rs"),
             include_str!("verbs.rs"),

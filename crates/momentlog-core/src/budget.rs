@@ -73,6 +73,11 @@ impl Domain {
             budget: Budget,
         ) -> Option<MomentName> {
             match change {
+                // A parent that an earlier one of these changes makes: who decided them has applied them.
+                MomentChange::Reparented {
+                    parent: Some(parent),
+                    ..
+                } if list.get(*parent).is_none() => None,
                 _ if budget.covers(list, change) => None,
                 MomentChange::Redefined { id, .. }
                 | MomentChange::Reparented { id, .. }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::CheckpointDef;
 use crate::{
-    CheckpointDisk, DomainDef, DomainUuid, Memory, MomentKind, MomentName, Policy, SnapshotDef,
-    SnapshotDisk,
+    CheckpointDisk, DomainDef, DomainUuid, Hold, HoldTag, Memory, MomentId, MomentKind, MomentName,
+    Policy, SnapshotDef, SnapshotDisk,
 };
 
 /// A wish about one domain. [`State::decide`](crate::State::decide) says what would come of it.
@@ -65,6 +65,28 @@ pub enum Action {
         kind: MomentKind,
         /// The moment.
         name: Option<MomentName>,
+    },
+    /// Put back moments that were deleted. The rules of the domain are asked of the result.
+    Undelete(Box<Undelete>),
+    /// Hold a moment: until it is released, it is neither deleted, nor redefined, nor hung elsewhere as asked.
+    Hold {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag, one of its own among the holds of the moment.
+        tag: HoldTag,
+        /// Who holds it, and since when.
+        hold: Hold,
+    },
+    /// Release a hold.
+    Release {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag of the hold.
+        tag: HoldTag,
     },
     /// Go back to a snapshot. Follows `virDomainRevertToSnapshot`.
     Revert {
@@ -146,6 +168,43 @@ pub struct Redefine<D> {
     pub def: D,
     /// Whether to make it current. Checkpoints ignore it: there the rule decides.
     pub current: bool,
+}
+
+/// Moments to be put back: of each kind, parents before children.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undelete {
+    /// The snapshots.
+    pub snapshots: Vec<Undeleted<SnapshotDef>>,
+    /// The checkpoints.
+    pub checkpoints: Vec<Undeleted<CheckpointDef>>,
+}
+
+/// A moment to be put back, under an id of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeleted<D> {
+    /// The name, which no other moment has.
+    pub name: MomentName,
+    /// Where it hangs.
+    pub parent: Above,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// The definition.
+    pub def: Arc<D>,
+    /// Moments that are there and hang below it from then on.
+    pub children: Vec<MomentId>,
+    /// Whether it is current from then on.
+    pub current: bool,
+}
+
+/// What a moment that is put back hangs below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// Nothing: it is a root.
+    Nothing,
+    /// A moment that is there.
+    Moment(MomentId),
+    /// The moment at this place of the same list, before its own.
+    Undeleted(usize),
 }
 
 /// How much of the tree a delete takes.

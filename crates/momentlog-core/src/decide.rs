@@ -4,9 +4,11 @@
 
 mod checkpoint;
 mod domain;
+mod hold;
 mod job;
 mod moments;
 mod snapshot;
+mod undelete;
 
 use crate::{Action, Change, Command, Domain, DomainUuid, Event, Refusal, State};
 
@@ -37,6 +39,15 @@ impl State {
         self.events_of(uuid, changes)
     }
 
+    /// Returns what an action changes, unless a moment is held that would go, change or move.
+    fn changes(&self, uuid: DomainUuid, action: &Action) -> Result<Vec<Change>, Refusal> {
+        let changes = self.changes_but_for_holds(uuid, action)?;
+        if let Some(domain) = self.domain(uuid) {
+            domain.respects_holds(&changes)?;
+        }
+        Ok(changes)
+    }
+
     /// Returns the events of changes that were decided, unless what they have in common forbids them.
     fn events_of(&self, uuid: DomainUuid, changes: Vec<Change>) -> Result<Vec<Event>, Refusal> {
         if let Some(domain) = self.domain(uuid) {
@@ -61,7 +72,11 @@ impl State {
             .collect())
     }
 
-    fn changes(&self, uuid: DomainUuid, action: &Action) -> Result<Vec<Change>, Refusal> {
+    fn changes_but_for_holds(
+        &self,
+        uuid: DomainUuid,
+        action: &Action,
+    ) -> Result<Vec<Change>, Refusal> {
         let domain = || self.known(uuid);
         let next_id = || self.next_moment.ok_or(Refusal::IdsExhausted);
         let change = match action {
@@ -87,6 +102,14 @@ impl State {
                 domain()?.reparent(*kind, name, parent.as_ref())?
             }
             Action::SetCurrent { kind, name } => domain()?.set_current(*kind, name.as_ref())?,
+            Action::Undelete(undelete) => return self.undelete(uuid, undelete),
+            Action::Hold {
+                kind,
+                name,
+                tag,
+                hold,
+            } => domain()?.add_hold(*kind, name, tag, hold)?,
+            Action::Release { kind, name, tag } => domain()?.release(*kind, name, tag)?,
             Action::Revert { name, resume } => domain()?.revert(name, *resume, self.next_domain)?,
         };
         Ok(vec![change])

@@ -50,6 +50,27 @@ impl Hold {
     }
 }
 
+/// A second since 1970 as its day in UTC, `2026-11-23`.
+pub(crate) struct Day(pub(crate) i64);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: i64 = 24 * 60 * 60;
+        /// Days of 400 years, after which the calendar repeats itself.
+        const ERA: i64 = 146_097;
+        // Days since the first of March of the year 0, so that a leap day is the last of its year.
+        let days = self.0.div_euclid(DAY) + 719_468;
+        let (era, day) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let of_year = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = year + era * 400 + i64::from(month <= 2);
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
+}
+
 /// The holds of one domain's moments, by moment and tag. A moment without holds takes no room here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holds(im::OrdMap<(MomentId, HoldTag), Hold>);
@@ -120,6 +141,24 @@ impl Holds {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_day_is_that_of_the_calendar() {
+        for (second, day) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_795_564_800, "2026-11-25"),
+            (1_835_395_199, "2028-02-28"),
+            (1_835_395_200, "2028-02-29"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(super::Day(second).to_string(), day);
+        }
+        assert!(super::Day(i64::MAX).to_string().ends_with("-04"));
+        assert!(!super::Day(i64::MIN).to_string().is_empty());
+    }
+
     use super::*;
 
     fn id(number: u64) -> MomentId {

@@ -67,7 +67,8 @@ pub use backup::{
 pub use budget::Budget;
 pub use checkpoint::{CheckpointDef, CheckpointDisk, CheckpointList, DiskTracking, align_disks};
 pub use command::{
-    Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume, StateChange,
+    Above, Action, Command, CreateCheckpoint, CreateSnapshot, Extent, Redefine, Resume,
+    StateChange, Undelete, Undeleted,
 };
 pub use domain::{DiskLocation, Domain, DomainDef, DomainDisk, Power, RunState, SourceKind};
 pub use event::{Change, Event, IdRuns, MomentChange};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::hold::Day;
 use crate::{
-    BackupRefused, DomainUuid, JobId, JobLength, MomentKind, MomentName, ParentRefused,
+    BackupRefused, DomainUuid, HoldTag, JobId, JobLength, MomentKind, MomentName, ParentRefused,
     PolicyBreach, SourceKind,
 };
 
@@ -225,6 +226,52 @@ pub enum Refusal {
     Attachment {
         /// The path as given.
         socket: Arc<str>,
+    },
+    /// A moment that is put back was to hang below one that is not there, or below what hangs below it.
+    #[error("what is put back cannot hang there")]
+    CannotHang,
+    /// A moment that would go, change or move is held.
+    #[error("{kind} {name} is held (tag `{tag}`, by {by}, since {})", Day(*since))]
+    Held {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag of the first of its holds.
+        tag: HoldTag,
+        /// Who holds it.
+        by: Arc<str>,
+        /// Since when, in seconds since 1970.
+        since: i64,
+    },
+    /// The moment is held under this tag already.
+    #[error("{kind} {name} is held under the tag `{tag}` already")]
+    HeldAlready {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag.
+        tag: HoldTag,
+    },
+    /// The moment is not held under this tag.
+    #[error("{kind} {name} is not held under the tag `{tag}`")]
+    NotHeld {
+        /// Which list.
+        kind: MomentKind,
+        /// The moment.
+        name: MomentName,
+        /// The tag.
+        tag: HoldTag,
+    },
+    /// Who holds a moment cannot be recorded.
+    #[error(
+        "who holds {name} must be named in 1 to {} bytes",
+        crate::Hold::BY_LEN_MAX
+    )]
+    HoldBy {
+        /// The moment.
+        name: MomentName,
     },
     /// The store has allocated every id there is.
     #[error("no moment id is left")]

@@ -84,6 +84,12 @@ calls! {
     SETTLE = 0x8009 "settle",
     /// What differs between the log and a hypervisor is put right.
     RECONCILE = 0x800a "reconcile",
+    /// A moment is held.
+    HOLD = 0x800b "hold",
+    /// A hold is released.
+    RELEASE = 0x800c "release",
+    /// What a deletion took is put back.
+    UNDELETE = 0x800d "undelete",
 }
 
 impl Call {

@@ -31,6 +31,7 @@ use crate::decision::Decision;
 use crate::environment::{Clock, Entropy, Options, Provenance};
 use crate::error::{BadProvenance, EngineError};
 use crate::ledger::Ledger;
+use crate::plan::{Plan, PlanStore};
 use crate::request::Request;
 use crate::view::View;
 use admission::{Decided, decide_all, validate};
@@ -171,6 +172,40 @@ impl Log {
             imaging: Imaging::default(),
             options,
         }
+    }
+
+    /// Returns a log that goes on from the newest state of this one in memory alone, for what commands would cause.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh). That there is no store yet is no error.
+    pub fn plan(&self) -> Result<Plan, EngineError> {
+        let mut decider = self.enter();
+        if !self.is_exclusive() {
+            self.catch_up_if_there(&mut decider)?;
+        }
+        // What is decided and not durable yet may still fail.
+        self.drain(&mut decider)?;
+        let mut base = decider.ledger.clone();
+        base.view.head = self.view().head;
+        let (id, reader) = {
+            let store = self.store();
+            (store.log_id(), store.reader())
+        };
+        drop(decider);
+        let store = PlanStore::new(id, base.view.head, reader);
+        let log = Log::over(Box::new(store), self.options.clone());
+        log.published.publish(base.view.clone());
+        {
+            let mut decider = log.enter();
+            decider.ledger = base.clone();
+            decider.log = id;
+        }
+        log.exclusive.store(true, Ordering::Release);
+        if let Some(id) = id {
+            let _ = log.known.set(id);
+        }
+        Ok(Plan::new(log, base))
     }
 
     /// Returns the newest view that this process knows, without looking at the store.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use momentlog_core::{
     Action, Attachment, Command, Domain as DomainState, DomainUuid, JobId, Profile, Refusal, State,
 };
-use momentlog_engine::{Call, Log, Options, Provenance, Request, View};
+use momentlog_engine::{Call, Log, Options, Plan, Provenance, Request, Step, View};
 use momentlog_store::{FileStore, MemoryStore, RealDisk, Store, StoreError};
 use momentlog_xml::{RecentDomain, read_domain};
 
@@ -40,6 +40,32 @@ pub struct Connection {
     as_of: Option<Arc<View>>,
     /// Whether that is the point at which the connection answers, and beyond which it knows nothing.
     at_a_point: bool,
+    /// Whether what is asked for is only planned: no hypervisor is asked then.
+    planning: bool,
+}
+
+/// What calls would cause, see [`Connection::planning`].
+#[derive(Debug)]
+pub struct Planning {
+    connection: Connection,
+    plan: Plan,
+}
+
+impl Planning {
+    /// The connection to ask.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Returns what would be recorded by now: each record with the states around it. Numbers, times and ids are those that
+    /// the log would give if nothing else came first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if a record cannot be read back, which none that was decided should.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        Ok(self.plan.steps()?)
+    }
 }
 
 /// Returns the store that a URI names.
@@ -192,7 +218,25 @@ impl Connection {
             drivers: Arc::new([]),
             as_of: None,
             at_a_point: false,
+            planning: false,
         }
+    }
+
+    /// Returns what calls would cause: a connection that answers as this one does, where changes are decided, and recorded
+    /// nowhere. No lock is taken, no store is made, and no hypervisor is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if the store cannot be read. That it is not there yet is no error.
+    pub fn planning(&self) -> Result<Planning> {
+        let plan = self.log.plan()?;
+        let connection = Connection {
+            log: plan.log().clone(),
+            drivers: Arc::new([]),
+            planning: true,
+            ..self.clone()
+        };
+        Ok(Planning { connection, plan })
     }
 
     /// Returns the same connection, which asks the hypervisors of attached domains through these drivers.
@@ -206,6 +250,11 @@ impl Connection {
 
     /// Returns the driver of an attachment.
     pub(crate) fn driver_of(&self, attachment: &Attachment) -> Result<Arc<dyn Driver>> {
+        if self.planning {
+            let detail = "what is only planned asks no hypervisor, and the domain is attached";
+            let code = ErrorCode::OperationUnsupported;
+            return Err(Error::new(code, ErrorDomain::Test, detail));
+        }
         let name = &*attachment.driver;
         let found = self.drivers.iter().find(|driver| driver.name() == name);
         found.cloned().ok_or_else(|| {

@@ -8,6 +8,7 @@ mod effects;
 mod entered;
 mod moments;
 mod restore;
+mod undelete;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 pub use backup::JobInfo;
 pub use backup_history::{BackedUp, Backup, BackupEnd};
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
+pub use undelete::Undeletion;
 
 /// A domain, by its uuid. A clone is the same handle; the domain may be gone, and calls say so.
 ///

@@ -351,6 +351,10 @@ impl From<Refusal> for Error {
             | Refusal::RevertTransient
             | Refusal::RevertDuringJob
             | Refusal::JobNotOpen(_)
+            | Refusal::CannotHang
+            | Refusal::Held { .. }
+            | Refusal::HeldAlready { .. }
+            | Refusal::NotHeld { .. }
             | Refusal::NotAttached { .. } => (ErrorCode::OperationInvalid, ErrorDomain::Test),
             Refusal::Excluded { .. }
             | Refusal::CheckpointInactive
@@ -366,7 +370,9 @@ impl From<Refusal> for Error {
                 (ErrorCode::InvalidArg, ErrorDomain::DomainCheckpoint)
             }
             Refusal::JobOpen { .. } => (ErrorCode::OperationTimeout, ErrorDomain::None),
-            Refusal::Attachment { .. } => (ErrorCode::InvalidArg, ErrorDomain::Test),
+            Refusal::Attachment { .. } | Refusal::HoldBy { .. } => {
+                (ErrorCode::InvalidArg, ErrorDomain::Test)
+            }
             Refusal::WrongUuid { kind, .. } => (ErrorCode::InvalidArg, ErrorDomain::of(*kind)),
             Refusal::OnlineChange { .. } | Refusal::DiskOnlyChange { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::DomainSnapshot)

@@ -132,10 +132,10 @@ pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Entries, History, Opener, Submitted, Subscription};
+pub use connection::{Connection, Entries, History, Opener, Planning, Submitted, Subscription};
 pub use domain::{
     BackedUp, Backup, BackupEnd, Domain, Fate, JobInfo, OnMissingParent, Restoration,
-    RestoredMoment, Saved,
+    RestoredMoment, Saved, Undeletion,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{

@@ -236,7 +236,7 @@ fn extent(extent: Extent) -> &'static str {
 }
 
 impl EventDoc {
-    fn of(effect: &Effect) -> EventDoc {
+    pub(super) fn of(effect: &Effect) -> EventDoc {
         let (kind, body) = event(effect);
         EventDoc { kind, body }
     }

@@ -4,6 +4,7 @@ use super::Verb;
 use crate::failure::{Answer, Failure, complain};
 use crate::grammar::{Invocation, Spec, flag, other_name, unlisted, word, words};
 use crate::layout::escaped;
+use crate::script::quoted;
 use crate::session::Session;
 
 /// The verbs of the program itself.
@@ -70,9 +71,8 @@ pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
                 .flat_map(|part| [part.as_str(), "\n"])
                 .collect();
         }
-        let plain = |char: char| char.is_ascii_alphanumeric() || "_-./:=@%+,".contains(char);
-        if invocation.has("shell") && (text.is_empty() || !text.chars().all(plain)) {
-            return format!("'{}'", text.replace('\'', "'\\''"));
+        if invocation.has("shell") {
+            return quoted(text);
         }
         text.clone()
     };

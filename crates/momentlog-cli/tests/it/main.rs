@@ -4,8 +4,10 @@
 mod backups;
 mod bad_input;
 mod domains;
+mod dry_run;
 mod edit;
 mod format_one;
+mod holds;
 mod hypervisor;
 mod kill;
 mod listing;
@@ -16,6 +18,7 @@ mod restore;
 mod retries;
 mod scripts;
 mod stores;
+mod undelete;
 mod verify;
 mod virsh;
 

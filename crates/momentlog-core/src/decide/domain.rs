@@ -119,8 +119,16 @@ impl Domain {
         if self.power.state == state {
             return Vec::new();
         }
-        if state == RunState::Shutoff {
+        if state == RunState::Shutoff && self.holds.is_empty() {
             return self.stop(reason);
+        }
+        if state == RunState::Shutoff {
+            // That the guest is gone cannot be refused; its record stays as long as a moment of it is held.
+            return vec![Change::StateChanged(Power {
+                state,
+                reason,
+                id: None,
+            })];
         }
         let id = self.power.id.or(Some(next_domain));
         vec![Change::StateChanged(Power { state, reason, id })]

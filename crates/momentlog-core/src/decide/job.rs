@@ -177,10 +177,14 @@ impl Domain {
 
     /// Refuses what an open job forbids: a short one every change of moments, a long one those of snapshots.
     pub(super) fn admits_beside_jobs(&self, action: &Action) -> Result<(), Refusal> {
+        let short = self.jobs.get(JobLength::Short);
+        if let (Action::Hold { .. } | Action::Release { .. }, Some(open)) = (action, short) {
+            // It may be about to delete what is to be held.
+            return Err(self.waits_for(open));
+        }
         let Some(kind) = kind_changed(action) else {
             return Ok(());
         };
-        let short = self.jobs.get(JobLength::Short);
         let long = self.jobs.get(JobLength::Long);
         if short.or(long).is_some() && matches!(action, Action::Revert { .. }) {
             return Err(Refusal::RevertDuringJob);
@@ -227,6 +231,10 @@ fn kind_changed(action: &Action) -> Option<MomentKind> {
         Action::Delete { kind, .. }
         | Action::Reparent { kind, .. }
         | Action::SetCurrent { kind, .. } => Some(*kind),
+        // A long job forbids to change snapshots alone.
+        Action::Undelete(undelete) if undelete.snapshots.is_empty() => Some(MomentKind::Checkpoint),
+        Action::Undelete(_) => Some(MomentKind::Snapshot),
+        Action::Hold { .. } | Action::Release { .. } => None,
         // That a domain with an open job cannot go is found where it would.
         Action::Define(_)
         | Action::CreateLive(_)

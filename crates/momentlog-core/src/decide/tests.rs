@@ -1,3 +1,5 @@
+mod holds;
+
 use std::sync::Arc;
 
 use super::*;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, CheckpointDef, CheckpointDisk, Command, CreateCheckpoint, CreateSnapshot, DomainDef,
-    DomainUuid, MomentKind, MomentName, Redefine, Resume, SettingsChange, SnapshotDef,
-    SnapshotDisk, StateChange,
+    Above, Action, CheckpointDef, CheckpointDisk, Command, CreateCheckpoint, CreateSnapshot,
+    DomainDef, DomainUuid, Hold, MomentKind, MomentName, Redefine, Resume, SettingsChange,
+    SnapshotDef, SnapshotDisk, StateChange, Undeleted,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -130,6 +130,24 @@ fn action_bytes(action: &Action) -> Vec<u8> {
             });
             put_body(&(13_u16, name.as_str(), resume), put);
         }
+        Action::Hold {
+            kind,
+            name,
+            tag,
+            hold: Hold { since: _, by },
+        } => {
+            let (kind, tag) = (kind_of(*kind), tag.as_str());
+            put_body(&(14_u16, kind, name.as_str(), tag, &**by), put);
+        }
+        Action::Undelete(undelete) => {
+            put_body(&16_u16, put);
+            put_undeleted(&undelete.snapshots, put_snapshot, put);
+            put_undeleted(&undelete.checkpoints, put_checkpoint, put);
+        }
+        Action::Release { kind, name, tag } => {
+            let (kind, tag) = (kind_of(*kind), tag.as_str());
+            put_body(&(15_u16, kind, name.as_str(), tag), put);
+        }
     }
     out
 }
@@ -156,6 +174,30 @@ fn put_redefine<D>(redefine: &Redefine<D>, out: &mut Vec<u8>) {
     } = redefine;
     let parent = text(parent.as_ref());
     put_body(&(name.as_str(), parent, created, current), out);
+}
+
+/// Writes the moments of one kind that are put back.
+fn put_undeleted<D>(moments: &[Undeleted<D>], put_def: fn(&D, &mut Vec<u8>), out: &mut Vec<u8>) {
+    put_body(&(moments.len() as u64), out);
+    for Undeleted {
+        name,
+        parent,
+        created,
+        def,
+        children,
+        current,
+    } in moments
+    {
+        let (above, number) = match parent {
+            Above::Nothing => (0_u8, 0),
+            Above::Moment(id) => (1, id.get()),
+            Above::Undeleted(place) => (2, *place as u64),
+        };
+        let children: Vec<u64> = children.iter().map(|child| child.get()).collect();
+        put_body(&(name.as_str(), above, number, created, current), out);
+        put_def(def, out);
+        put_body(&children, out);
+    }
 }
 
 fn put_domain(def: &DomainDef, out: &mut Vec<u8>) {

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::{Action, Command, DomainUuid, Policy, Settings, SettingsChange};
+use momentlog_core::{
+    Action, Command, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Settings,
+    SettingsChange,
+};
 use momentlog_engine::{Archived, Call, Entry, Outcome, Pending, Request, Step, View};
 use momentlog_store::{Disk, Head, LogId, RealDisk, Receipt, Seq, StoreError};
 
@@ -79,6 +82,54 @@ impl Connection {
     pub fn set_policy(&self, domain: DomainUuid, policy: Policy) -> Result<Outcome> {
         let action = Action::SetPolicy(policy);
         self.execute_as((Call::SET_POLICY, 0), &Command { domain, action })
+    }
+
+    /// Holds a moment under a tag, from now on and in the name of this connection's actor: until it is
+    /// [released](Self::release_hold) it is neither deleted, alone or with others or with its domain, nor redefined, nor hung
+    /// elsewhere as asked. When its parent is deleted it moves up. A guard rail, no access control: anybody may release it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::NoDomainSnapshot`], [`ErrorCode::NoDomainCheckpoint`];
+    /// [`ErrorCode::OperationInvalid`] if it is held under this tag.
+    pub fn hold(
+        &self,
+        domain: DomainUuid,
+        kind: MomentKind,
+        name: &MomentName,
+        tag: &HoldTag,
+    ) -> Result<Outcome> {
+        let action = Action::Hold {
+            kind,
+            name: name.clone(),
+            tag: tag.clone(),
+            hold: Hold {
+                since: self.now().div_euclid(1_000_000),
+                by: self.provenance.actor.clone(),
+            },
+        };
+        self.execute_as((Call::HOLD, 0), &Command { domain, action })
+    }
+
+    /// Releases a hold.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::NoDomainSnapshot`], [`ErrorCode::NoDomainCheckpoint`];
+    /// [`ErrorCode::OperationInvalid`] if it is not held under this tag.
+    pub fn release_hold(
+        &self,
+        domain: DomainUuid,
+        kind: MomentKind,
+        name: &MomentName,
+        tag: &HoldTag,
+    ) -> Result<Outcome> {
+        let action = Action::Release {
+            kind,
+            name: name.clone(),
+            tag: tag.clone(),
+        };
+        self.execute_as((Call::RELEASE, 0), &Command { domain, action })
     }
 
     /// The settings of the store, or those that its first change will give it.

@@ -1,0 +1,121 @@
+//! What a command would record, or why it would be refused.
+
+use momentlog::{Planning, Revision};
+use momentlog_audit::json::{self, PlanDoc};
+use momentlog_audit::{Told, escaped};
+
+use crate::failure::{Answer, Failure};
+use crate::grammar::Invocation;
+use crate::lines;
+use crate::script::quoted;
+use crate::session::{Format, Session};
+
+/// Asks a command of a plan, and shows what it would record.
+pub fn show(
+    session: &mut Session,
+    invocation: &Invocation,
+    run: impl FnOnce(&mut Session) -> Answer,
+) -> Answer {
+    if ["archive", "image"].contains(&invocation.verb.name) {
+        let verb = invocation.verb.name;
+        return Err(Failure::new(format!("'{verb}' has no dry run")));
+    }
+    let planning = session.connection.planning()?;
+    let real = std::mem::replace(&mut session.connection, planning.connection().clone());
+    let answer = session.without_output(run);
+    session.connection = real;
+    match answer {
+        Ok(status) => {
+            let text = accepted(session, invocation, &planning)?;
+            session.print(&text);
+            Ok(status)
+        }
+        Err(failure) => Err(refused(session, failure)),
+    }
+}
+
+/// Lays out what would be recorded.
+fn accepted(
+    session: &Session,
+    invocation: &Invocation,
+    planning: &Planning,
+) -> Result<String, Failure> {
+    let width = lines::width();
+    let steps = planning.steps()?;
+    // The record with which a log begins comes with the first command.
+    let steps = steps.iter().filter(|step| !step.entry.events.is_empty());
+    let told: Vec<Told> = steps.clone().map(Told::of).collect();
+    let about = steps.clone().find_map(|step| step.entry.domain);
+    let revision = about.and_then(|uuid| {
+        let view = steps.clone().next().map(|step| step.before.revision(uuid));
+        match view {
+            Some(Revision::At(seq)) => Some(seq.get()),
+            _ => None,
+        }
+    });
+    if session.format == Format::Json {
+        let name = told.iter().find_map(|told| told.domain.as_deref());
+        let domain = about.map(|uuid| json::DomainDoc::of(uuid, name));
+        return Ok(json::line(&PlanDoc::accepted(domain, revision, &told)));
+    }
+    if told.is_empty() {
+        return Ok("Nothing would be recorded\n".to_owned());
+    }
+    let mut text = String::new();
+    let name = told.iter().find_map(|told| told.domain.as_deref());
+    let head = match (name, revision) {
+        (Some(name), Some(revision)) => {
+            format!(
+                "Would be recorded for {}, whose revision is {revision}:",
+                escaped(name)
+            )
+        }
+        (Some(name), None) => format!("Would be recorded for {}, which is new:", escaped(name)),
+        (None, _) => "Would be recorded for the store:".to_owned(),
+    };
+    lines::push_hanging(&mut text, 0, &head, width);
+    for effect in told.iter().flat_map(|told| &told.effects) {
+        lines::push_hanging(&mut text, 2, &effect.summary(), width);
+        if let Some(change) = &effect.current {
+            let change = crate::verbs::told::current(change);
+            lines::push_hanging(&mut text, 2, &format!("current  {change}"), width);
+        }
+    }
+    if about.is_some() {
+        let mut words = vec![invocation.verb.name.to_owned()];
+        words.extend(
+            invocation
+                .words
+                .iter()
+                .filter(|word| *word != "--dry-run")
+                .map(|word| quoted(word)),
+        );
+        let revision = revision.map_or("none".to_owned(), |revision| revision.to_string());
+        if !invocation.has("expect-revision") {
+            words.push(format!("--expect-revision {revision}"));
+        }
+        // A command is copied, so that it is never broken.
+        let (same, command) = ("Exactly this, or a refusal:", words.join(" "));
+        let fits = unicode_width::UnicodeWidthStr::width(command.as_str()) + same.len() < width;
+        text += &format!("{same}{}{command}\n", if fits { " " } else { "\n  " });
+    }
+    Ok(text)
+}
+
+/// A refusal, as the command itself would give it.
+fn refused(session: &mut Session, failure: Failure) -> Failure {
+    if session.format == Format::Json {
+        let message = failure.lines.join("; ");
+        let document = json::line(&PlanDoc::refused(&message, failure.hint.as_deref()));
+        session.print(&document);
+        return Failure {
+            lines: Vec::new(),
+            hint: None,
+        };
+    }
+    let mut lines = failure.lines;
+    if let Some(last) = lines.last_mut() {
+        *last = format!("would be refused: {last}");
+    }
+    Failure { lines, ..failure }
+}

@@ -1,0 +1,99 @@
+//! Putting back what was deleted.
+
+use super::*;
+
+fn tree(program: &Program) -> String {
+    let words = ["-q", "checkpoint-list", "web01", "--tree"];
+    program.run(&words).out
+}
+
+#[test]
+fn a_checkpoint_comes_back_between_its_parent_and_its_child() {
+    let program = Program::with_domain();
+    let made = program.run(&[
+        "checkpoint-create-as web01 c1; checkpoint-create-as web01 c2; checkpoint-create-as web01 c3; \
+         checkpoint-create-as web01 c4",
+    ]);
+    assert_eq!(made.status, 0, "{}", made.err);
+    program.run(&["checkpoint-delete web01 c2"]);
+    let before = tree(&program);
+    program.run(&["checkpoint-delete web01 c3"]);
+    let dry = program.run(&["-q", "checkpoint-undelete", "web01", "c3", "--dry-run"]);
+    assert_eq!((dry.err.as_str(), dry.status), ("", 0));
+    assert!(
+        dry.out
+            .contains("\n  checkpoint c3 created below c1\n  checkpoint c4 moved below c3\n"),
+        "{}",
+        dry.out
+    );
+    let back = program.run(&[
+        "checkpoint-undelete",
+        "web01",
+        "c3",
+        "--reason",
+        "was needed",
+    ]);
+    assert_eq!((back.err.as_str(), back.status), ("", 0));
+    assert!(
+        back.out.starts_with(
+            "Deletion in record 8 taken back by record 9\n\
+             It brings back a record, not data."
+        ),
+        "{}",
+        back.out
+    );
+    assert_eq!(tree(&program), before);
+    // c4 hangs below c3 again, so that c2 has no child to come back to, and the chain would fork.
+    let late = program.run(&["checkpoint-undelete web01 c2"]);
+    assert_eq!(late.status, 1, "{}", late.out);
+    assert!(late.err.contains("do not form one chain"), "{}", late.err);
+    let life = program.run(&["-q", "why", "web01", "c3"]).out;
+    assert!(life.contains("deleted in 8, restored as #5"), "{life}");
+    let log = program.run(&["-q", "log", "-n", "1", "--oneline"]).out;
+    assert!(log.contains("; takes back record "), "{log}");
+}
+
+#[test]
+fn a_subtree_comes_back_as_a_whole_with_its_current_checkpoint() {
+    let program = Program::with_domain();
+    program.run(&[
+        "checkpoint-create-as web01 c1; checkpoint-create-as web01 c2; checkpoint-create-as web01 c3",
+    ]);
+    let before = tree(&program);
+    program.run(&["checkpoint-delete web01 c2 --children"]);
+    assert_ne!(tree(&program), before);
+    let back = program.run(&["--format", "json", "checkpoint-undelete", "web01", "c2"]);
+    assert_eq!((back.err.as_str(), back.status), ("", 0));
+    assert_eq!(tree(&program), before);
+    // A new one hangs below the one that is current again.
+    program.run(&["checkpoint-create-as web01 c4"]);
+    let parent = program.run(&["-q", "checkpoint-parent", "web01", "c4"]).out;
+    assert_eq!(parent.trim(), "c3");
+}
+
+#[test]
+fn what_cannot_come_back_is_refused_and_a_new_name_helps() {
+    let program = Program::with_domain();
+    program.run(&[
+        "checkpoint-create-as web01 c1; checkpoint-delete web01 c1; checkpoint-create-as web01 c1",
+    ]);
+    let taken = program.run(&["checkpoint-undelete web01 c1"]);
+    assert_eq!(taken.status, 1);
+    let why = "domain moment c1 already exists";
+    assert!(taken.err.contains(why), "{}", taken.err);
+    let none = program.run(&["checkpoint-undelete web01 c9"]);
+    assert_eq!(
+        none.err,
+        "error: no record deleted a checkpoint 'c9' of domain 'web01'\n"
+    );
+    let wrong = program.run(&["checkpoint-undelete web01 c1 --record 3"]);
+    let why = "record 3 deletes no moment of domain 'web01'";
+    assert!(wrong.err.contains(why), "{}", wrong.err);
+    program.run(&["policy web01 chain=off"]);
+    let renamed = program.run(&["checkpoint-undelete web01 c1 --as c1-first"]);
+    assert_eq!((renamed.err.as_str(), renamed.status), ("", 0));
+    let names = program
+        .run(&["-q", "checkpoint-list", "web01", "--name"])
+        .out;
+    assert_eq!(names, "c1\nc1-first\n");
+}
