@@ -1,8 +1,8 @@
 //! What a command would record, or why it would be refused.
 
-use momentlog::{Planning, Revision};
+use momentlog::{Planning, Revision, Step};
 use momentlog_audit::json::{self, PlanDoc};
-use momentlog_audit::{Told, escaped};
+use momentlog_audit::{Effect, Told, escaped};
 
 use crate::failure::{Answer, Failure};
 use crate::grammar::Invocation;
@@ -81,6 +81,18 @@ fn accepted(
             lines::push_hanging(&mut text, 2, &format!("current  {change}"), width);
         }
     }
+    if let Some(current) = current_as_before(&told, steps.last()) {
+        lines::push_hanging(
+            &mut text,
+            2,
+            &format!("current  {current}, as before"),
+            width,
+        );
+    }
+    if invocation.verb.name.ends_with("-undelete") {
+        let events = told.iter().flat_map(|told| &told.entry.events);
+        text += &crate::verbs::undelete::needs_of(events, width);
+    }
     if about.is_some() {
         let mut words = vec![invocation.verb.name.to_owned()];
         words.extend(
@@ -100,6 +112,18 @@ fn accepted(
         text += &format!("{same}{}{command}\n", if fits { " " } else { "\n  " });
     }
     Ok(text)
+}
+
+/// The current moment of the kind that changes, if it stays current.
+fn current_as_before(told: &[Told], last: Option<&Step>) -> Option<String> {
+    let mut effects = told.iter().flat_map(|told| &told.effects);
+    let kind = effects.clone().find_map(Effect::kind)?;
+    if effects.any(|effect| effect.current.is_some()) {
+        return None;
+    }
+    let step = last?;
+    let domain = step.after.state().domain(step.entry.domain?)?;
+    Some(crate::verbs::told::current_of(domain, kind).unwrap_or_else(|| "none".to_owned()))
 }
 
 /// A refusal, as the command itself would give it.

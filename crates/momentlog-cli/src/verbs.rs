@@ -20,7 +20,7 @@ mod since;
 mod snapshot;
 mod store;
 pub mod told;
-mod undelete;
+pub mod undelete;
 mod why;
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The verb `show`: one record in full.
 
-use momentlog::core::{Domain, MomentKind};
+use momentlog::core::MomentKind;
 use momentlog::store::Seq;
 use momentlog::{CheckpointXmlFlags, Connection, DomainXmlFlags, SnapshotXmlFlags, Step, View};
 use momentlog_audit::json::{self, EntryDoc};
@@ -9,7 +9,7 @@ use similar::TextDiff;
 use std::sync::Arc;
 
 use super::Verb;
-use super::told::{below, current, push_fields, with_id};
+use super::told::{below, current, current_of, push_fields, with_id};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed};
 use crate::layout::escaped;
@@ -238,14 +238,6 @@ fn details(
     };
     push_fields(text, 2, fields, width);
     Ok(())
-}
-
-fn current_of(domain: &Domain, kind: MomentKind) -> Option<String> {
-    let name = match kind {
-        MomentKind::Snapshot => domain.snapshots().current()?.name.clone(),
-        MomentKind::Checkpoint => domain.checkpoints().current()?.name.clone(),
-    };
-    Some(escaped(name.as_str()))
 }
 
 /// The last record before this one that defined a moment.

@@ -1,7 +1,7 @@
 //! How a record is laid out: who did what, when and why.
 
 use momentlog::Entry;
-use momentlog::core::Extent;
+use momentlog::core::{Domain, Extent, MomentKind};
 use momentlog_audit::{Cause, CurrentChange, FieldChange, Named, Told, Value};
 
 use crate::layout::escaped;
@@ -183,6 +183,15 @@ pub fn current(change: &CurrentChange) -> String {
         name(change.from.as_ref()),
         name(change.to.as_ref())
     )
+}
+
+/// The name of the current moment of a kind.
+pub fn current_of(domain: &Domain, kind: MomentKind) -> Option<String> {
+    let name = match kind {
+        MomentKind::Snapshot => domain.snapshots().current()?.name.clone(),
+        MomentKind::Checkpoint => domain.checkpoints().current()?.name.clone(),
+    };
+    Some(escaped(name.as_str()))
 }
 
 /// What has changed of a definition, a line for each field.

@@ -135,18 +135,25 @@ fn laid_out(record: Seq, undeletion: &Undeletion) -> String {
         let line = format!("#{id} stays where it is: it was moved since");
         lines::push_hanging(&mut text, 2, &line, width);
     }
-    let needs = needs(&undeletion.outcome.events);
-    if !needs.is_empty() {
-        text += "It brings back a record, not data. To be of use, these must still exist:\n";
-        for need in needs {
-            lines::push_hanging(&mut text, 2, &need, width);
-        }
+    text + &needs_of(&undeletion.outcome.events, width)
+}
+
+/// Says what must be there for moments to be of use: bitmaps, overlays and files of memory.
+pub fn needs_of<'a>(events: impl IntoIterator<Item = &'a Event>, width: usize) -> String {
+    let needs = needs(events);
+    if needs.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    let head = "It brings back a record, not data. To be of use, these must still exist:";
+    lines::push_hanging(&mut text, 0, head, width);
+    for need in needs {
+        lines::push_hanging(&mut text, 2, &need, width);
     }
     text
 }
 
-/// What must be there for moments to be of use: bitmaps, overlays and files of memory.
-fn needs(events: &[Event]) -> Vec<String> {
+fn needs<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
     let mut needs = Vec::new();
     for event in events {
         match &event.change {
