@@ -5,6 +5,7 @@
 //! is asked; what is asked, what an open job has come to, and what log and hypervisor do not agree on is decided here, for all
 //! drivers alike.
 
+mod managed;
 pub(crate) mod plan;
 mod reconcile;
 mod settle;
@@ -23,6 +24,10 @@ use momentlog_store::LogId;
 
 use crate::error::ErrorCode;
 
+pub(crate) use managed::compare as compare_listed;
+pub use managed::{
+    Listed, ListedDisk, ListedFinding, ListedState, Listing, ManagedGuest, Redefinition, Unlisted,
+};
 pub(crate) use plan::Tracked;
 pub(crate) use reconcile::compare;
 pub use reconcile::{

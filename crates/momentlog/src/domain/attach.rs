@@ -15,7 +15,10 @@ use super::Domain;
 use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::Effects;
 use super::entered::Entered;
-use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, left_nothing, plan};
+use crate::driver::{
+    Guest, Listing, ManagedGuest, Reconciled, Sight, Step, Tracked, compare, compare_listed,
+    left_nothing, plan,
+};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;
 
@@ -39,15 +42,7 @@ impl Domain {
             look_only,
         };
         let driver = self.connection.driver_of(&attachment)?;
-        let guest = Guest {
-            def: self.with(|domain| Ok(domain.def().clone()))?,
-            log: self.connection.log.log_id().ok_or_else(|| {
-                let detail = "a store without records has nothing to attach";
-                Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
-            })?,
-            uuid: self.uuid,
-            attachment: Arc::new(attachment.clone()),
-        };
+        let guest = self.guest_at(&attachment)?;
         let mut reports = vec![Report::Attach(attachment)];
         let wait = self.connection.lock_wait();
         let entered = Entered::enter(&driver, &guest, wait, &|| self.connection.log.release())?;
@@ -58,6 +53,19 @@ impl Domain {
         let arguments = [&*guest.attachment.driver, socket];
         let request = self.request((Call::ATTACH, u32::from(look_only)), &arguments);
         self.record(request, &reports).map(|_| ())
+    }
+
+    /// The guest of this domain, wherever its hypervisor is asked.
+    fn guest_at(&self, attachment: &Attachment) -> Result<Guest> {
+        Ok(Guest {
+            def: self.with(|domain| Ok(domain.def().clone()))?,
+            log: self.connection.log.log_id().ok_or_else(|| {
+                let detail = "a store without records has nothing to attach";
+                Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
+            })?,
+            uuid: self.uuid,
+            attachment: Arc::new(attachment.clone()),
+        })
     }
 
     /// Detaches the domain from its hypervisor, of which nothing is changed: its bitmaps stay.
@@ -145,6 +153,28 @@ impl Domain {
             .deny_read_only("reconcile", ErrorDomain::Domain)?;
         let entered = self.enter_attached()?;
         self.compare(&entered, self.sight_of(&entered)?.as_ref())
+    }
+
+    /// Compares the log with what libvirt tells of the domain, which need not be attached. Nothing is changed, neither there
+    /// nor in the log. If the guest is off, `driver` looks at its images.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationUnsupported`] if no driver of this connection has this name. That images
+    /// cannot be looked at is no error: whether checkpoints are valid is unknown then.
+    pub fn compare_with_libvirt(&self, driver: &str, told: &ManagedGuest) -> Result<Listing> {
+        self.connection.log.refresh()?;
+        let mut sight = None;
+        if !told.running {
+            let attachment = Attachment {
+                driver: driver.into(),
+                socket: "".into(),
+                look_only: true,
+            };
+            let driver = self.connection.driver_of(&attachment)?;
+            sight = driver.look_off(&self.guest_at(&attachment)?).ok();
+        }
+        self.with(|domain| Ok(compare_listed(domain, told, sight.as_ref())))
     }
 
     fn compare(&self, entered: &Entered, sight: Option<&Sight>) -> Result<Reconciled> {

@@ -228,7 +228,8 @@ impl Reconciled {
     }
 }
 
-fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
+/// What is seen of a bitmap. `sight` is none if nothing can be seen now.
+pub(super) fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
     let Tracked { disk, bitmap } = tracked;
     let with = |state, bytes, layers| DiskFinding {
         disk: disk.clone(),
