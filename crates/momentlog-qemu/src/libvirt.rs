@@ -40,7 +40,7 @@ pub trait Ask: fmt::Debug + Send + Sync {
 #[non_exhaustive]
 pub enum LibvirtError {
     /// `virsh` is not there, or cannot be run.
-    #[error("cannot run virsh: {source}")]
+    #[error("cannot run virsh")]
     Run {
         /// Why.
         source: io::Error,
@@ -78,12 +78,12 @@ pub enum LibvirtError {
         why: String,
     },
     /// The XML of a checkpoint is none.
-    #[error("the XML of libvirt's checkpoint '{checkpoint}' makes no sense: {source}")]
+    #[error("the XML of libvirt's checkpoint '{checkpoint}' makes no sense")]
     Xml {
         /// Its name.
         checkpoint: String,
         /// Why not.
-        source: XmlError,
+        source: Box<XmlError>,
     },
 }
 
@@ -227,9 +227,9 @@ impl Libvirt {
         ];
         words.extend(running.then_some("--size"));
         let xml = self.virsh.ask(&words)?;
-        let senseless = |source| LibvirtError::Xml {
+        let senseless = |error| LibvirtError::Xml {
             checkpoint: name.to_owned(),
-            source,
+            source: Box::new(error),
         };
         let no_domain = || DomainUuid::from_bytes([0; 16]);
         let found = read_checkpoint_redefine(&xml, &RecentDomain::default(), no_domain)
