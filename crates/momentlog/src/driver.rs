@@ -28,11 +28,10 @@ pub(crate) use managed::compare as compare_listed;
 pub use managed::{
     Listed, ListedDisk, ListedFinding, ListedState, Listing, ManagedGuest, Redefinition, Unlisted,
 };
+pub use momentlog_core::DiskState;
 pub(crate) use plan::Tracked;
 pub(crate) use reconcile::compare;
-pub use reconcile::{
-    BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
-};
+pub use reconcile::{BitmapKind, DiskFinding, Finding, Layered, Reconciled, Step, Unrecorded};
 pub(crate) use settle::{
     BYTES, COPIED, DONE, Verdict, add_progress, left_nothing, read_bytes, seen_bytes, settle,
 };

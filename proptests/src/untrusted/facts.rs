@@ -51,9 +51,9 @@ pub struct MadeUpEvent {
     pub body: Option<Vec<u8>>,
 }
 
-const KINDS: [u16; 22] = [
+const KINDS: [u16; 23] = [
     0x0101, 0x0102, 0x0103, 0x0104, 0x0105, 0x0201, 0x0202, 0x0203, 0x0204, 0x0205, 0x0206, 0x0301,
-    0x0302, 0x0303, 0x0304, 0x0305, 0x0401, 0x0402, 0x0403, 0x0501, 0x0502, 0x0601,
+    0x0302, 0x0303, 0x0304, 0x0305, 0x0401, 0x0402, 0x0403, 0x0406, 0x0501, 0x0502, 0x0601,
 ];
 
 /// Genesis, a command about a domain, a bridge, and a command about the store; mostly commands.
@@ -226,6 +226,13 @@ impl MadeUpEvent {
                 put_len64(&mut body, 1);
                 put_str(&mut body, "vda");
                 put_str(&mut body, "gone");
+            }
+            0x0406 => {
+                put_len64(&mut body, usize::from(a % 3));
+                for number in 0..a % 3 {
+                    put_str(&mut body, ["vda", "vdb"][usize::from(b % 2)]);
+                    body.push((c + number) % 9);
+                }
             }
             0x0501 => {
                 put_str(&mut body, &"t".repeat(usize::from(a % 3)));

@@ -3,16 +3,16 @@
 mod listing;
 
 use momentlog::core::{Attachment, DomainUuid};
-use momentlog::driver::{DiskState, Listing, Reconciled, Step};
+use momentlog::driver::{DiskFinding, DiskState, Listing, Reconciled, Step};
 use momentlog::{Domain, DomainListFlags};
 use momentlog_qemu::{Libvirt, Qemu};
 use serde_json::{Value, json};
 
 use super::domain::state_word;
 use super::{Verb, absolute, the_domain};
-use crate::failure::{Answer, Failure, complain};
+use crate::failure::{Answer, Failure, complain, with_reasons};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
-use crate::layout::{Table, escaped, info as line};
+use crate::layout::{Table, escaped, info as line, time};
 use crate::session::{Format, Session};
 
 /// The verbs of attached domains.
@@ -218,7 +218,8 @@ fn to_be_looked_at(
         None => Vec::new(),
         Some(managing) => managing.libvirt.domains().map_err(|error| {
             let uri = managing.uri;
-            Failure::new(format!("cannot ask libvirt at {uri}: {error}"))
+            let why = with_reasons(&error);
+            Failure::new(escaped(&format!("cannot ask libvirt at {uri}: {why}")))
         })?,
     };
     let mut found = Vec::new();
@@ -289,7 +290,7 @@ fn look_at_libvirt(domain: &Domain, managing: &Managing<'_>, looked: &mut Looked
     let told = managing
         .libvirt
         .look(domain.uuid())
-        .map_err(|error| escaped(&format!("cannot ask libvirt: {error}")));
+        .map_err(|error| escaped(&format!("cannot ask libvirt: {}", with_reasons(&error))));
     let listing = told.and_then(|told| {
         let compared = domain.compare_with_libvirt(Qemu::NAME, &told);
         compared.map_err(|error| error.message().to_owned())
@@ -348,7 +349,7 @@ fn show_found(session: &mut Session, looked: &Looked, found: &Reconciled) {
     }
     if !found.checkpoints.is_empty() {
         session.print("\n");
-        let mut table = Table::new(&["Checkpoint", "Disk", "State", "Bitmap", "Bytes"]);
+        let mut table = Table::new(&["Checkpoint", "Disk", "State", "Bitmap", "Bytes", "Last ok"]);
         for finding in &found.checkpoints {
             for disk in &finding.disks {
                 table.row(vec![
@@ -357,6 +358,7 @@ fn show_found(session: &mut Session, looked: &Looked, found: &Reconciled) {
                     disk.state.as_str().to_owned(),
                     disk.bitmap.to_string(),
                     disk.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+                    last_ok(disk),
                 ]);
             }
         }
@@ -385,6 +387,24 @@ fn show_found(session: &mut Session, looked: &Looked, found: &Reconciled) {
         let step = escaped(&in_words(step));
         session.print(&line(&format!("Step {number}"), step));
     }
+}
+
+/// When a bitmap was last known to be good.
+fn last_ok(disk: &DiskFinding) -> String {
+    match (disk.state, disk.last_ok) {
+        (DiskState::Ok, _) => "now".to_owned(),
+        (_, Some(microsecond)) => time(microsecond.div_euclid(1_000_000)),
+        (_, None) => "-".to_owned(),
+    }
+}
+
+/// As [`last_ok`], in RFC 3339.
+fn last_ok_json(disk: &DiskFinding) -> Option<String> {
+    if disk.state == DiskState::Ok {
+        return Some(jiff::Timestamp::now().to_string());
+    }
+    let recorded = jiff::Timestamp::from_microsecond(disk.last_ok?).ok()?;
+    Some(recorded.to_string())
 }
 
 /// A step, as what is to be done.
@@ -431,6 +451,7 @@ fn add_found(report: &mut Value, found: &Reconciled) {
                 "bitmap": &*disk.bitmap,
                 "bytes": disk.bytes,
                 "layers": layers.collect::<Vec<Value>>(),
+                "last_ok": last_ok_json(disk),
             })
         });
         json!({ "name": finding.checkpoint.as_str(), "disks": disks.collect::<Vec<Value>>() })

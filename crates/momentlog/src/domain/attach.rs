@@ -1,23 +1,21 @@
 //! Attaching a domain to its hypervisor, and comparing the two.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Attachment, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind,
-    Extent, Job, JobId, JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report,
-    RunState, SettledBy,
+    Action, Attachment, BeginJob, Command, DiskEffect, Domain as DomainState, EffectKind, Extent,
+    Job, JobKind, JobLength, MomentKind, MomentName, Refusal, Report, RunState,
 };
 use momentlog_engine::{Call, Decision};
 use momentlog_xml::read_checkpoint;
 
 use super::Domain;
+use super::bitmap_history::BitmapHistory;
 use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::Effects;
 use super::entered::Entered;
 use crate::driver::{
-    Guest, Listing, ManagedGuest, Reconciled, Sight, Step, Tracked, compare, compare_listed,
-    left_nothing, plan,
+    Guest, Listing, ManagedGuest, Reconciled, Sight, Step, Tracked, compare, compare_listed, plan,
 };
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;
@@ -145,6 +143,10 @@ impl Domain {
 
     /// Compares the log with the hypervisor of an attached domain, or with its images if the guest is off.
     ///
+    /// What is seen of a checkpoint's bitmaps and is not what the log last knew is recorded, so that the log says since when a
+    /// bitmap is bad. The log knows a bitmap to be good by the record that made it, by a finished backup since its checkpoint,
+    /// and by what was recorded so; the newest of these is [`DiskFinding::last_ok`](crate::driver::DiskFinding::last_ok).
+    ///
     /// # Errors
     ///
     /// As [`look`](Self::look). That images cannot be looked at is no error: what they hold is unknown then.
@@ -152,7 +154,15 @@ impl Domain {
         self.connection
             .deny_read_only("reconcile", ErrorDomain::Domain)?;
         let entered = self.enter_attached()?;
-        self.compare(&entered, self.sight_of(&entered)?.as_ref())
+        let history = self.bitmap_history()?;
+        let sight = self.sight_of(&entered)?;
+        let mut found = self.compare(&entered, sight.as_ref(), &history)?;
+        let news = history.news(&found);
+        if !news.is_empty() {
+            self.report(Call::OBSERVE, &news)?;
+        }
+        self.add_last_ok(&history, &mut found)?;
+        Ok(found)
     }
 
     /// Compares the log with what libvirt tells of the domain, which need not be attached. Nothing is changed, neither there
@@ -177,49 +187,15 @@ impl Domain {
         self.with(|domain| Ok(compare_listed(domain, told, sight.as_ref())))
     }
 
-    fn compare(&self, entered: &Entered, sight: Option<&Sight>) -> Result<Reconciled> {
-        let had = self.bitmaps_of_the_log()?;
+    fn compare(
+        &self,
+        entered: &Entered,
+        sight: Option<&Sight>,
+        history: &BitmapHistory,
+    ) -> Result<Reconciled> {
         let log = entered.guest.log;
         let running = entered.session.is_some();
-        self.with(|domain| Ok(compare(domain, log, sight, running, &had)))
-    }
-
-    /// The bitmaps that the log has made, or has had checkpoints of, and has not removed. One that is there though the log
-    /// has removed it was made by another program since.
-    fn bitmaps_of_the_log(&self) -> Result<BTreeSet<Tracked>> {
-        let mut had = BTreeSet::new();
-        let mut open: BTreeMap<JobId, Arc<Job>> = BTreeMap::new();
-        for step in self.connection.history_of(self.uuid)? {
-            let events = step?.entry.events.into_iter();
-            for event in events.filter(|event| event.domain == Some(self.uuid)) {
-                match event.change {
-                    Change::Checkpoint(MomentChange::Created { name, def, .. }) => {
-                        had.extend(Tracked::of(&name, &def));
-                    }
-                    Change::JobBegun { id, job } => drop(open.insert(id, job)),
-                    Change::JobEnded(outcome) => {
-                        let Some(job) = open.remove(&outcome.job) else {
-                            continue;
-                        };
-                        had.extend(touched(&job, EffectKind::BitmapAdded));
-                        if !job.deletions.is_empty() && left_nothing(&outcome.seen) {
-                            for gone in touched(&job, EffectKind::BitmapRemoved) {
-                                had.remove(&gone);
-                            }
-                        }
-                    }
-                    Change::JobFailed(outcome) => {
-                        let job = open.remove(&outcome.job);
-                        // What was refused was not done; what was seen later may have been.
-                        if let Some(job) = job.filter(|_| outcome.settled_by == SettledBy::Later) {
-                            had.extend(touched(&job, EffectKind::BitmapAdded));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(had)
+        self.with(|domain| Ok(compare(domain, log, sight, running, &history.had)))
     }
 
     /// Takes one step of a plan that [`reconcile`](Self::reconcile) has made. What has changed since is found by looking
@@ -234,7 +210,8 @@ impl Domain {
             .deny_read_only("repair", ErrorDomain::Domain)?;
         let mut entered = self.enter_attached()?;
         let sight = self.sight_of(&entered)?.ok_or(Refusal::Inactive)?;
-        let found = self.compare(&entered, Some(&sight))?;
+        let history = self.bitmap_history()?;
+        let found = self.compare(&entered, Some(&sight), &history)?;
         if !found.plan.contains(step) {
             let detail = "what was to be repaired is not there any more";
             return Err(Error::new(
@@ -309,19 +286,6 @@ impl Domain {
             _ => Ok(()),
         }
     }
-}
-
-/// The bitmaps that a job adds or removes; those that were there before are not added by it.
-fn touched(job: &Job, kind: EffectKind) -> impl Iterator<Item = Tracked> {
-    let effects = job.effects.iter();
-    let ours = effects.filter(move |effect| {
-        effect.kind == kind && (kind == EffectKind::BitmapRemoved || !effect.bitmap_was_there)
-    });
-    ours.filter_map(|effect| {
-        let disk = effect.disk.clone();
-        let bitmap = effect.bitmap.clone()?;
-        Some(Tracked { disk, bitmap })
-    })
 }
 
 fn tracked_by(domain: &DomainState, checkpoint: &MomentName) -> Vec<Tracked> {

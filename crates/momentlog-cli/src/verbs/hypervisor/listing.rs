@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use momentlog::core::DomainUuid;
+use momentlog::core::{DomainUuid, MomentName};
 use momentlog::driver::{Listing, Redefinition};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ pub fn as_json(uri: &str, domain: DomainUuid, listing: &Listing) -> Value {
     let unrecorded = listing.unrecorded.iter().map(|unlisted| {
         json!({
             "name": unlisted.name.as_str(),
-            "parent": unlisted.parent.as_ref().map(|parent| parent.as_str()),
+            "parent": unlisted.parent.as_ref().map(MomentName::as_str),
         })
     });
     let plan = (1_usize..).zip(&listing.plan).map(|(step, redefinition)| {
@@ -63,7 +63,7 @@ pub fn as_json(uri: &str, domain: DomainUuid, listing: &Listing) -> Value {
             "step": step,
             "do": "redefine-checkpoint",
             "checkpoint": redefinition.checkpoint.as_str(),
-            "parent": redefinition.parent.as_ref().map(|parent| parent.as_str()),
+            "parent": redefinition.parent.as_ref().map(MomentName::as_str),
             "why": "not listed",
             "command": command(uri, domain),
             "xml": redefinition.xml,
