@@ -10,6 +10,7 @@ mod format_one;
 mod holds;
 mod hypervisor;
 mod kill;
+mod libvirt;
 mod listing;
 mod options;
 mod output;
@@ -21,6 +22,7 @@ mod stores;
 mod undelete;
 mod verify;
 mod virsh;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -182,7 +182,7 @@ impl Domain {
                 look_only: true,
             };
             let driver = self.connection.driver_of(&attachment)?;
-            sight = driver.look_off(&self.guest_at(&attachment)?).ok();
+            sight = self.sight_of_images(&*driver, &self.guest_at(&attachment)?)?;
         }
         self.with(|domain| Ok(compare_listed(domain, told, sight.as_ref())))
     }
