@@ -227,13 +227,7 @@ impl MadeUpEvent {
                 put_str(&mut body, "vda");
                 put_str(&mut body, "gone");
             }
-            0x0406 => {
-                put_len64(&mut body, usize::from(a % 3));
-                for number in 0..a % 3 {
-                    put_str(&mut body, ["vda", "vdb"][usize::from(b % 2)]);
-                    body.push((c + number) % 9);
-                }
-            }
+            0x0406 => put_seen(&mut body, a % 3, b, c),
             0x0501 => {
                 put_str(&mut body, &"t".repeat(usize::from(a % 3)));
                 body.extend(100_i64.to_le_bytes());
@@ -284,6 +278,15 @@ fn put_policy(out: &mut Vec<u8>, bits: u8) {
     put_len64(out, rules.len());
     for rule in rules {
         out.extend(rule.to_le_bytes());
+    }
+}
+
+/// Up to two disks, also the same, with their states, one of which is none.
+fn put_seen(out: &mut Vec<u8>, count: u8, disk: u8, state: u8) {
+    put_len64(out, count.into());
+    for number in 0..count {
+        put_str(out, ["vda", "vdb"][usize::from(disk % 2)]);
+        out.push((state % 9 + number) % 9);
     }
 }
 

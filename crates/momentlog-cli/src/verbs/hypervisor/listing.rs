@@ -120,11 +120,36 @@ fn shown_xml(xml: &str) -> String {
     let mut shown = String::with_capacity(xml.len());
     for char in xml.chars() {
         let is_seen = char == '\n' || escaped(char.encode_utf8(&mut [0; 4])).starts_with(char);
-        if !is_seen {
-            let _ = write!(shown, "&#x{:x};", u32::from(char));
-        } else {
+        if is_seen {
             shown.push(char);
+        } else {
+            let _ = write!(shown, "&#x{:x};", u32::from(char));
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_for_a_shell_holds_no_word_of_its_own() {
+        let redefinition = Redefinition {
+            checkpoint: MomentName::new("c1").unwrap(),
+            parent: None,
+            xml: "<description>\u{9b}2J\u{202e}\nEND\n$(id) é</description>\n".to_owned(),
+        };
+        let uri = "qemu+ssh://host/system?a='b c'";
+        let text = in_shell(uri, DomainUuid::from_bytes([7; 16]), &redefinition);
+        let (command, xml) = text.split_once('\n').unwrap();
+        assert_eq!(
+            command,
+            r"virsh '--connect=qemu+ssh://host/system?a='\''b c'\''' checkpoint-create --domain=07070707-0707-0707-0707-070707070707 --xmlfile=/dev/stdin --redefine --redefine-validate <<'END_'"
+        );
+        assert_eq!(
+            xml,
+            "<description>&#x9b;2J&#x202e;\nEND\n$(id) é</description>\nEND_\n"
+        );
+    }
 }
