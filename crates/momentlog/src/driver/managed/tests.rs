@@ -93,6 +93,7 @@ fn images(bitmaps: &[&str]) -> Sight {
                 read_only: false,
                 size: 1 << 20,
                 cluster: Some(65536),
+                empty: false,
                 bitmaps: bitmaps.iter().map(bitmap).collect(),
             }],
         }],
