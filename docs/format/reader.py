@@ -34,6 +34,7 @@ BODIES = {
            " [ u64 u8 [ u64 u64 ] ] [ u64 bool str i64 snapshot ] [ u64 bool str i64 checkpoint ]",
     "outcome": "u64 u8 text [ str str ]",
     "attached": "str str bool",
+    "seen": "[ str u8 ]",
     "hold": "str i64 str",
     "settings": "policy u32",
 }
@@ -41,7 +42,8 @@ BODIES = {
 EVENTS = {
     0x0101: ("domain policy bool", ""), 0x0102: ("power", ""), 0x0103: ("", ""), 0x0104: ("", ""),
     0x0105: ("policy", ""), 0x0206: ("power", "m"), 0x0401: ("job", ""), 0x0402: ("outcome", ""),
-    0x0403: ("outcome", ""), 0x0404: ("attached", ""), 0x0405: ("", ""), 0x0501: ("hold", "m"), 0x0502: ("str", "m"), 0x0601: ("settings", ""),
+    0x0403: ("outcome", ""), 0x0404: ("attached", ""), 0x0405: ("", ""), 0x0406: ("seen", "m"),
+    0x0501: ("hold", "m"), 0x0502: ("str", "m"), 0x0601: ("settings", ""),
 }
 for group, body in (0x0200, "snapshot"), (0x0300, "checkpoint"):
     EVENTS[group + 1] = (f"bool str i64 {body}", "mp")

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Attachment, Change, CheckpointDef, Domain, DomainDef, Event, Extent, Hold, HoldTag, Job, JobId,
-    JobOutcome, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName, Policy, Power,
-    Scope, Settings, SnapshotDef, State,
+    Attachment, Change, CheckpointDef, DiskSeen, Domain, DomainDef, Event, Extent, Hold, HoldTag,
+    Job, JobId, JobOutcome, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName,
+    Policy, Power, Scope, Settings, SnapshotDef, State,
 };
 use momentlog_engine::{Bridge, Entry, Step};
 use momentlog_store::Seq;
@@ -181,6 +181,13 @@ pub enum What {
         /// Who holds it, and since when.
         hold: Hold,
     },
+    /// A checkpoint's bitmaps were seen, as the log did not know them.
+    Seen {
+        /// The checkpoint.
+        moment: Named,
+        /// What was seen, by disk.
+        disks: Vec<DiskSeen>,
+    },
     /// A moment is no longer held under this tag.
     Released {
         /// Its kind.
@@ -279,6 +286,10 @@ fn effect(event: &Event, before: &State, after: &State) -> Effect {
         Change::JobFailed(outcome) => Effect::of(What::JobFailed(outcome.clone())),
         Change::HypervisorAttached(attachment) => Effect::of(What::Attached(attachment.clone())),
         Change::HypervisorDetached => Effect::of(What::Detached),
+        Change::CheckpointSeen { id, disks } => Effect::of(What::Seen {
+            moment: around.moment(*id).1,
+            disks: disks.clone(),
+        }),
         Change::HoldAdded { id, tag, hold } => {
             let (kind, moment) = around.moment(*id);
             Effect::of(What::Held {
@@ -323,6 +334,7 @@ impl Effect {
             | What::Held { kind, .. }
             | What::Released { kind, .. } => Some(*kind),
             What::Reverted { .. } => Some(MomentKind::Snapshot),
+            What::Seen { .. } => Some(MomentKind::Checkpoint),
             _ => None,
         }
     }

@@ -109,6 +109,7 @@ impl Effect {
             | What::Moved { moment, .. }
             | What::Reverted { moment, .. }
             | What::Held { moment, .. }
+            | What::Seen { moment, .. }
             | What::Released { moment, .. } => (Some(moment), [&[], &[]]),
             What::CurrentSet { moment, .. } => (moment.as_ref(), [&[], &[]]),
             What::Deleted {

@@ -156,6 +156,11 @@ impl What {
                 format!("attached to {driver} at {socket}{how}")
             }
             What::Detached => "detached".to_owned(),
+            What::Seen { moment, disks } => {
+                let found = disks.iter();
+                let found = found.map(|seen| format!("{} {}", escaped(&seen.disk), seen.state));
+                format!("checkpoint {moment} seen: {}", some(found))
+            }
             What::Held {
                 kind, moment, tag, ..
             } => format!("{kind} {moment} held, tag {}", escaped(tag.as_str())),

@@ -438,7 +438,7 @@ mod tests {
     pick - pick things
 
   SYNOPSIS
-    pick <domain> [--all] [--from <string>] [--output <string>] [[--thing] <string>]...
+    pick <domain> [--all] [--from <string>] [--output <string>] [[--thing] <string>]... [--at <string>] [--archive <string>]
 
   OPTIONS
     [--domain] <string>  its name
@@ -446,6 +446,8 @@ mod tests {
     --from <string>  where to begin
     --output <string>  where to write
     [--thing] <string>  what to pick
+    --at <string>    answer as of this point: a record's number, a time, a receipt or its file
+    --archive <string>  directory of archived records, for points that lie there
 
 "
         );

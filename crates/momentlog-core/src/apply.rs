@@ -61,6 +61,10 @@ pub enum Misfit {
     /// A domain that is not attached was detached.
     #[error("domain {0} is not attached to a hypervisor")]
     NotAttached(DomainUuid),
+    /// Of what was seen of a checkpoint's bitmaps, no disk is named, or one that the checkpoint does not track, or not in its
+    /// order.
+    #[error("checkpoint {0} does not track the disks that were seen")]
+    NotTracked(MomentId),
     /// The event is about the store, and names a domain.
     #[error("the event is about the store, and names domain {0}")]
     OfStore(DomainUuid),
@@ -226,6 +230,16 @@ impl State {
             Change::HypervisorDetached => {
                 let detached = self.domain_mut(uuid)?.attachment.take();
                 detached.ok_or(Misfit::NotAttached(uuid))?;
+            }
+            Change::CheckpointSeen { id, disks } => {
+                let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
+                let seen = domain.checkpoints.get(*id).ok_or(Misfit::NoMoment(*id))?;
+                let mut tracked = seen.def.tracked();
+                let mut fit = disks.iter();
+                let fit = fit.all(|seen| tracked.any(|disk| disk.name == seen.disk));
+                if disks.is_empty() || !fit {
+                    return Err(Misfit::NotTracked(*id));
+                }
             }
             Change::HoldAdded { id, tag, hold } => self.hold(uuid, *id, tag, hold)?,
             Change::HoldRemoved { id, tag } => {

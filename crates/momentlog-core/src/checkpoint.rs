@@ -18,6 +18,14 @@ pub struct CheckpointDef {
     pub domain: Option<Arc<DomainDef>>,
 }
 
+impl CheckpointDef {
+    /// The disks that it tracks, in the order of all.
+    pub fn tracked(&self) -> impl Iterator<Item = &CheckpointDisk> {
+        let disks = self.disks.iter();
+        disks.filter(|disk| disk.tracking != DiskTracking::No)
+    }
+}
+
 /// One disk of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointDisk {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Attachment, CheckpointDef, DomainDef, DomainUuid, Extent, Hold, HoldTag, Job, JobId,
+    Attachment, CheckpointDef, DiskSeen, DomainDef, DomainUuid, Extent, Hold, HoldTag, Job, JobId,
     JobOutcome, MomentId, MomentName, Policy, Power, Settings, SnapshotDef,
 };
 
@@ -67,6 +67,13 @@ pub enum Change {
     HypervisorAttached(Arc<Attachment>),
     /// The domain's hypervisor is not asked any more.
     HypervisorDetached,
+    /// What was seen of a checkpoint's bitmaps. It changes nothing in the state: what was made stays made.
+    CheckpointSeen {
+        /// The checkpoint.
+        id: MomentId,
+        /// What was seen, of one or more of the disks that the checkpoint tracks, in its order.
+        disks: Vec<DiskSeen>,
+    },
     /// A moment is held, in addition to the holds that it has.
     HoldAdded {
         /// The moment, of either kind.

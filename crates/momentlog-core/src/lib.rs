@@ -73,7 +73,7 @@ pub use command::{
 pub use domain::{DiskLocation, Domain, DomainDef, DomainDisk, Power, RunState, SourceKind};
 pub use event::{Change, Event, IdRuns, MomentChange};
 pub use hold::{Hold, HoldTag, Holds};
-pub use hypervisor::{Attachment, BeginJob, Report};
+pub use hypervisor::{Attachment, BeginJob, DiskSeen, DiskState, Report};
 pub use ids::{DomainUuid, MalformedUuid, MomentId, MomentName};
 pub use job::{
     Deletion, DiskEffect, EffectKind, FileToMake, HypervisorRun, Job, JobId, JobKind, JobLength,

@@ -71,6 +71,7 @@ mod kind {
     pub(super) const JOB_FAILED: u16 = 0x0403;
     pub(super) const HYPERVISOR_ATTACHED: u16 = 0x0404;
     pub(super) const HYPERVISOR_DETACHED: u16 = 0x0405;
+    pub(super) const CHECKPOINT_SEEN: u16 = 0x0406;
     pub(super) const HOLD_ADDED: u16 = 0x0501;
     pub(super) const HOLD_REMOVED: u16 = 0x0502;
     pub(super) const SETTINGS_SET: u16 = 0x0601;

@@ -23,9 +23,10 @@ use momentlog_core::HypervisorRun;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::deadline::Deadline;
 use crate::monitor::known;
 use crate::{AskError, EnterError, Hypervisor, Monitor, Request};
-use connection::{Connection, Deadline, Fault};
+use connection::{Connection, Fault};
 use message::Message;
 pub use message::QemuVersion;
 

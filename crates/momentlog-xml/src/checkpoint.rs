@@ -89,6 +89,24 @@ pub fn read_checkpoint_redefine(
     })
 }
 
+/// Reads how many bytes of each disk were written since a checkpoint, by target, from XML that was dumped with sizes. A disk
+/// without a size has none.
+///
+/// # Errors
+///
+/// [`XmlError`]: where, and the first rule that the text breaks.
+pub fn read_checkpoint_sizes(xml: &str) -> Result<BTreeMap<Arc<str>, u64>, XmlError> {
+    let (_, document) = parse(xml, None)?;
+    let disks = document.root().child("disks");
+    let size = |disk: Element<'_>| {
+        let size = disk.attribute("size")?.trim().parse().ok()?;
+        Some((disk.attribute("name")?.into(), size))
+    };
+    Ok(disks.map_or_else(BTreeMap::new, |disks| {
+        disks.elements().filter_map(size).collect()
+    }))
+}
+
 fn parse<'a>(
     xml: &'a str,
     recent: Option<&RecentDomain>,

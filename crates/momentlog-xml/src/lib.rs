@@ -41,7 +41,8 @@ mod write;
 
 pub use backup::{read_backup, write_backup};
 pub use checkpoint::{
-    CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine, write_checkpoint,
+    CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine,
+    read_checkpoint_sizes, write_checkpoint,
 };
 pub use disk_list::{disk_details, domain_title};
 pub use domain::{DISKS_MAX, read_domain, write_domain};

@@ -3,6 +3,7 @@
 mod attach;
 mod backup;
 mod backup_history;
+mod bitmap_history;
 mod driven;
 mod effects;
 mod entered;

@@ -5,6 +5,7 @@
 //! is asked; what is asked, what an open job has come to, and what log and hypervisor do not agree on is decided here, for all
 //! drivers alike.
 
+mod managed;
 pub(crate) mod plan;
 mod reconcile;
 mod settle;
@@ -23,11 +24,14 @@ use momentlog_store::LogId;
 
 use crate::error::ErrorCode;
 
+pub(crate) use managed::compare as compare_listed;
+pub use managed::{
+    Listed, ListedDisk, ListedFinding, ListedState, Listing, ManagedGuest, Redefinition, Unlisted,
+};
+pub use momentlog_core::DiskState;
 pub(crate) use plan::Tracked;
 pub(crate) use reconcile::compare;
-pub use reconcile::{
-    BitmapKind, DiskFinding, DiskState, Finding, Layered, Reconciled, Step, Unrecorded,
-};
+pub use reconcile::{BitmapKind, DiskFinding, Finding, Layered, Reconciled, Step, Unrecorded};
 pub(crate) use settle::{
     BYTES, COPIED, DONE, Verdict, add_progress, left_nothing, read_bytes, seen_bytes, settle,
 };

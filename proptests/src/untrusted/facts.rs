@@ -51,9 +51,9 @@ pub struct MadeUpEvent {
     pub body: Option<Vec<u8>>,
 }
 
-const KINDS: [u16; 22] = [
+const KINDS: [u16; 23] = [
     0x0101, 0x0102, 0x0103, 0x0104, 0x0105, 0x0201, 0x0202, 0x0203, 0x0204, 0x0205, 0x0206, 0x0301,
-    0x0302, 0x0303, 0x0304, 0x0305, 0x0401, 0x0402, 0x0403, 0x0501, 0x0502, 0x0601,
+    0x0302, 0x0303, 0x0304, 0x0305, 0x0401, 0x0402, 0x0403, 0x0406, 0x0501, 0x0502, 0x0601,
 ];
 
 /// Genesis, a command about a domain, a bridge, and a command about the store; mostly commands.
@@ -227,6 +227,7 @@ impl MadeUpEvent {
                 put_str(&mut body, "vda");
                 put_str(&mut body, "gone");
             }
+            0x0406 => put_seen(&mut body, a % 3, b, c),
             0x0501 => {
                 put_str(&mut body, &"t".repeat(usize::from(a % 3)));
                 body.extend(100_i64.to_le_bytes());
@@ -277,6 +278,15 @@ fn put_policy(out: &mut Vec<u8>, bits: u8) {
     put_len64(out, rules.len());
     for rule in rules {
         out.extend(rule.to_le_bytes());
+    }
+}
+
+/// Up to two disks, also the same, with their states, one of which is none.
+fn put_seen(out: &mut Vec<u8>, count: u8, disk: u8, state: u8) {
+    put_len64(out, count.into());
+    for number in 0..count {
+        put_str(out, ["vda", "vdb"][usize::from(disk % 2)]);
+        out.push((state % 9 + number) % 9);
     }
 }
 

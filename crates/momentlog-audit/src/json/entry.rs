@@ -162,6 +162,17 @@ enum Body {
         moment: MomentDoc,
         tag: String,
     },
+    Seen {
+        moment: MomentDoc,
+        disks: Vec<DiskSeenDoc>,
+    },
+}
+
+/// What was seen of a checkpoint's bitmap on a disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct DiskSeenDoc {
+    disk: String,
+    state: &'static str,
 }
 
 /// A moment that hangs elsewhere.
@@ -422,6 +433,19 @@ fn event(effect: &Effect) -> (String, Body) {
             },
         ),
         What::Detached => ("hypervisor_detached".to_owned(), Body::None {}),
+        What::Seen { moment, disks } => (
+            "checkpoint_seen".to_owned(),
+            Body::Seen {
+                moment: MomentDoc::of(moment),
+                disks: disks
+                    .iter()
+                    .map(|seen| DiskSeenDoc {
+                        disk: seen.disk.to_string(),
+                        state: seen.state.as_str(),
+                    })
+                    .collect(),
+            },
+        ),
     }
 }
 

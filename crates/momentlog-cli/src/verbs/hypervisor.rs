@@ -1,16 +1,18 @@
 //! Verbs that tie domains to their hypervisors: where one is asked, and what it and the log do not agree on.
 
-use momentlog::core::Attachment;
-use momentlog::driver::{DiskState, Reconciled, Step};
+mod listing;
+
+use momentlog::core::{Attachment, DomainUuid};
+use momentlog::driver::{DiskFinding, DiskState, Listing, Reconciled, Step};
 use momentlog::{Domain, DomainListFlags};
-use momentlog_qemu::Qemu;
+use momentlog_qemu::{Libvirt, Qemu};
 use serde_json::{Value, json};
 
 use super::domain::state_word;
 use super::{Verb, absolute, the_domain};
-use crate::failure::{Answer, Failure, complain};
-use crate::grammar::{Invocation, Spec, flag, needed, word};
-use crate::layout::{Table, escaped, info as line};
+use crate::failure::{Answer, Failure, complain, with_reasons};
+use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
+use crate::layout::{Table, escaped, info as line, time};
 use crate::session::{Format, Session};
 
 /// The verbs of attached domains.
@@ -49,8 +51,16 @@ pub static VERBS: &[Verb] = &[
             "show where log and QEMU differ: exit status 0 if nowhere, 3 if they do, 1 if one could \
              not be looked at",
             &[
-                word("domain", "domain name, id or uuid; by default all that are attached"),
+                word(
+                    "domain",
+                    "domain name, id or uuid; by default all that are attached, or that the libvirt \
+                     of --libvirt has",
+                ),
                 flag("repair", "take the steps of the plan"),
+                only_named(
+                    "libvirt",
+                    "URI of a libvirt whose checkpoints are compared, too; nothing is changed there",
+                ),
             ],
         )
         .changing()
@@ -130,12 +140,23 @@ fn attached_json(domain: &Domain, attachment: &Attachment) -> Value {
 /// What became of one domain.
 struct Looked {
     domain: String,
+    uuid: DomainUuid,
     /// The steps that were taken.
     repaired: Vec<Step>,
-    /// What was found, at last; none if it could not be looked at.
+    /// What was found, at last; none if it is not attached, or could not be looked at.
     found: Option<Reconciled>,
+    /// What libvirt lists; none if it was not to be asked, or could not be.
+    listing: Option<Listing>,
     /// What went wrong.
     faults: Vec<String>,
+    /// Whether all could be looked at that was to be.
+    is_whole: bool,
+}
+
+/// A libvirt that is compared as well.
+struct Managing<'a> {
+    uri: &'a str,
+    libvirt: Libvirt,
 }
 
 pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -144,23 +165,36 @@ pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
             "reconcile takes no request id: it is safe to ask again",
         ));
     }
+    let managing = invocation.get("libvirt").map(|uri| Managing {
+        uri,
+        libvirt: Libvirt::at(uri),
+    });
     let domains = match invocation.get("domain") {
         Some(_) => vec![the_domain(session, invocation)?],
-        None => attached(session, invocation)?,
+        None => to_be_looked_at(session, invocation, managing.as_ref())?,
     };
     let repair = invocation.has("repair");
-    let looked: Vec<Looked> = domains.iter().map(|domain| look(domain, repair)).collect();
+    let looked: Vec<Looked> = domains
+        .iter()
+        .map(|domain| look(domain, repair, managing.as_ref()))
+        .collect();
     if session.format == Format::Json {
-        let domains: Vec<Value> = looked.iter().map(as_json).collect();
+        let domains: Vec<Value> = looked
+            .iter()
+            .map(|domain| as_json(domain, managing.as_ref()))
+            .collect();
         session.print(&format!("{}\n", json!({ "domains": domains })));
     } else if looked.is_empty() {
-        session.say("No domain is attached\n");
+        session.say(match managing {
+            None => "No domain is attached\n",
+            Some(_) => "No domain is attached, and libvirt has none of them\n",
+        });
     } else {
         for (place, domain) in looked.iter().enumerate() {
             if place > 0 {
                 session.print("\n");
             }
-            show(session, domain);
+            show(session, domain, managing.as_ref());
         }
     }
     session.put("");
@@ -173,89 +207,149 @@ pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(status(&looked))
 }
 
-fn attached(session: &Session, invocation: &Invocation) -> Result<Vec<Domain>, Failure> {
+/// The domains that are attached, and those that libvirt has.
+fn to_be_looked_at(
+    session: &Session,
+    invocation: &Invocation,
+    managing: Option<&Managing<'_>>,
+) -> Result<Vec<Domain>, Failure> {
     let connection = session.connection_for(invocation)?;
-    let mut attached = Vec::new();
+    let managed = match managing {
+        None => Vec::new(),
+        Some(managing) => managing.libvirt.domains().map_err(|error| {
+            let uri = managing.uri;
+            let why = with_reasons(&error);
+            Failure::new(escaped(&format!("cannot ask libvirt at {uri}: {why}")))
+        })?,
+    };
+    let mut found = Vec::new();
     for domain in connection.list_all_domains(DomainListFlags::NONE)? {
-        if domain.attachment()?.is_some() {
-            attached.push(domain);
+        if domain.attachment()?.is_some() || managed.contains(&domain.uuid()) {
+            found.push(domain);
         }
     }
-    Ok(attached)
+    Ok(found)
 }
 
-/// Looks at a domain, and takes the steps of the plan if it is to be repaired, up to the first that fails.
-fn look(domain: &Domain, repair: bool) -> Looked {
+fn look(domain: &Domain, repair: bool, managing: Option<&Managing<'_>>) -> Looked {
     let mut looked = Looked {
         domain: domain.name().to_owned(),
+        uuid: domain.uuid(),
         repaired: Vec::new(),
         found: None,
+        listing: None,
         faults: Vec::new(),
+        is_whole: true,
     };
-    let plan = match domain.reconcile() {
-        Ok(found) => looked.found.insert(found).plan.clone(),
-        Err(error) => {
-            looked.faults.push(error.message().to_owned());
-            return looked;
-        }
-    };
-    if !repair || plan.is_empty() {
-        return looked;
+    // A domain that libvirt manages need not be attached.
+    let is_attached = domain
+        .attachment()
+        .is_ok_and(|attachment| attachment.is_some());
+    if is_attached || managing.is_none() {
+        look_at_hypervisor(domain, repair, &mut looked);
     }
-    for step in plan {
-        if let Err(error) = domain.repair(&step) {
-            looked.faults.push(format!(
-                "cannot {}: {}",
-                escaped(&in_words(&step)),
-                error.message()
-            ));
-            break;
-        }
-        looked.repaired.push(step);
+    if let Some(managing) = managing {
+        look_at_libvirt(domain, managing, &mut looked);
     }
-    looked.found = match domain.reconcile() {
-        Ok(found) => Some(found),
-        Err(error) => {
-            looked.faults.push(error.message().to_owned());
-            None
-        }
-    };
     looked
+}
+
+/// Looks at the hypervisor of a domain, and takes the steps of the plan if it is to be repaired, up to the first that fails.
+fn look_at_hypervisor(domain: &Domain, repair: bool, looked: &mut Looked) {
+    let mut reconciled = domain.reconcile();
+    if let (Ok(found), true) = (&reconciled, repair) {
+        for step in found.plan.clone() {
+            if let Err(error) = domain.repair(&step) {
+                looked.faults.push(format!(
+                    "cannot {}: {}",
+                    escaped(&in_words(&step)),
+                    error.message()
+                ));
+                break;
+            }
+            looked.repaired.push(step);
+        }
+        if !found.plan.is_empty() {
+            reconciled = domain.reconcile();
+        }
+    }
+    match reconciled {
+        Ok(found) => {
+            let mut disks = found.checkpoints.iter().flat_map(|finding| &finding.disks);
+            looked.is_whole &= disks.all(|disk| disk.state != DiskState::Unknown);
+            looked.found = Some(found);
+        }
+        Err(error) => {
+            looked.is_whole = false;
+            looked.faults.push(error.message().to_owned());
+        }
+    }
+}
+
+fn look_at_libvirt(domain: &Domain, managing: &Managing<'_>, looked: &mut Looked) {
+    let told = managing
+        .libvirt
+        .look(domain.uuid())
+        .map_err(|error| escaped(&format!("cannot ask libvirt: {}", with_reasons(&error))));
+    let listing = told.and_then(|told| {
+        let compared = domain.compare_with_libvirt(Qemu::NAME, &told);
+        compared.map_err(|error| error.message().to_owned())
+    });
+    match listing {
+        Ok(listing) => {
+            looked.is_whole &= listing.is_whole();
+            looked.listing = Some(listing);
+        }
+        Err(fault) => {
+            looked.is_whole = false;
+            looked.faults.push(fault);
+        }
+    }
 }
 
 /// 1 if a domain could not be looked at, else 3 if there are differences, else 0.
 fn status(looked: &[Looked]) -> u8 {
-    let seen = |found: &Reconciled| {
-        let mut disks = found.checkpoints.iter().flat_map(|finding| &finding.disks);
-        disks.all(|disk| disk.state != DiskState::Unknown)
+    let agrees = |domain: &Looked| {
+        domain.found.as_ref().is_none_or(Reconciled::agrees)
+            && domain.listing.as_ref().is_none_or(Listing::agrees)
     };
-    let all_seen = looked
-        .iter()
-        .all(|domain| domain.found.as_ref().is_some_and(seen));
-    let agrees = looked
-        .iter()
-        .all(|domain| domain.found.as_ref().is_some_and(Reconciled::agrees));
-    match (all_seen, agrees) {
+    match (
+        looked.iter().all(|domain| domain.is_whole),
+        looked.iter().all(agrees),
+    ) {
         (false, _) => 1,
         (true, false) => 3,
         (true, true) => 0,
     }
 }
 
-fn show(session: &mut Session, looked: &Looked) {
+fn show(session: &mut Session, looked: &Looked, managing: Option<&Managing<'_>>) {
     session.print(&line("Domain", escaped(&looked.domain)));
-    let Some(found) = &looked.found else {
-        session.print(&line("State", "cannot be looked at"));
-        return;
+    let running = match (&looked.found, &looked.listing) {
+        (Some(found), _) => Some(found.running),
+        (None, listing) => listing.as_ref().map(|listing| listing.running),
     };
-    let state = if found.running { "running" } else { "shut off" };
+    let state = match running {
+        None => "cannot be looked at",
+        Some(true) => "running",
+        Some(false) => "shut off",
+    };
     session.print(&line("State", state));
+    if let Some(found) = &looked.found {
+        show_found(session, looked, found);
+    }
+    if let (Some(managing), Some(listing)) = (managing, &looked.listing) {
+        listing::show(session, managing.uri, looked.uuid, listing);
+    }
+}
+
+fn show_found(session: &mut Session, looked: &Looked, found: &Reconciled) {
     for step in &looked.repaired {
         session.print(&line("Repaired", escaped(&in_words(step))));
     }
     if !found.checkpoints.is_empty() {
         session.print("\n");
-        let mut table = Table::new(&["Checkpoint", "Disk", "State", "Bitmap", "Bytes"]);
+        let mut table = Table::new(&["Checkpoint", "Disk", "State", "Bitmap", "Bytes", "Last ok"]);
         for finding in &found.checkpoints {
             for disk in &finding.disks {
                 table.row(vec![
@@ -264,6 +358,7 @@ fn show(session: &mut Session, looked: &Looked) {
                     disk.state.as_str().to_owned(),
                     disk.bitmap.to_string(),
                     disk.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+                    last_ok(disk),
                 ]);
             }
         }
@@ -294,6 +389,24 @@ fn show(session: &mut Session, looked: &Looked) {
     }
 }
 
+/// When a bitmap was last known to be good.
+fn last_ok(disk: &DiskFinding) -> String {
+    match (disk.state, disk.last_ok) {
+        (DiskState::Ok, _) => "now".to_owned(),
+        (_, Some(microsecond)) => time(microsecond.div_euclid(1_000_000)),
+        (_, None) => "-".to_owned(),
+    }
+}
+
+/// As [`last_ok`], in RFC 3339.
+fn last_ok_json(disk: &DiskFinding) -> Option<String> {
+    if disk.state == DiskState::Ok {
+        return Some(jiff::Timestamp::now().to_string());
+    }
+    let recorded = jiff::Timestamp::from_microsecond(disk.last_ok?).ok()?;
+    Some(recorded.to_string())
+}
+
 /// A step, as what is to be done.
 fn in_words(step: &Step) -> String {
     match step {
@@ -310,21 +423,22 @@ fn in_words(step: &Step) -> String {
     }
 }
 
-fn as_json(looked: &Looked) -> Value {
-    let steps = |steps: &[Step]| {
-        let numbered = (1_usize..).zip(steps);
-        numbered
-            .map(|(number, step)| step_json(number, step))
-            .collect::<Vec<Value>>()
-    };
+fn as_json(looked: &Looked, managing: Option<&Managing<'_>>) -> Value {
     let mut report = json!({
         "domain": looked.domain,
-        "repaired": steps(&looked.repaired),
+        "repaired": steps_json(&looked.repaired),
         "errors": looked.faults,
     });
-    let Some(found) = &looked.found else {
-        return report;
-    };
+    if let Some(found) = &looked.found {
+        add_found(&mut report, found);
+    }
+    if let (Some(managing), Some(listing)) = (managing, &looked.listing) {
+        report["libvirt"] = listing::as_json(managing.uri, looked.uuid, listing);
+    }
+    report
+}
+
+fn add_found(report: &mut Value, found: &Reconciled) {
     let checkpoints = found.checkpoints.iter().map(|finding| {
         let disks = finding.disks.iter().map(|disk| {
             let layers = disk
@@ -337,6 +451,7 @@ fn as_json(looked: &Looked) -> Value {
                 "bitmap": &*disk.bitmap,
                 "bytes": disk.bytes,
                 "layers": layers.collect::<Vec<Value>>(),
+                "last_ok": last_ok_json(disk),
             })
         });
         json!({ "name": finding.checkpoint.as_str(), "disks": disks.collect::<Vec<Value>>() })
@@ -353,8 +468,14 @@ fn as_json(looked: &Looked) -> Value {
     report["checkpoints"] = checkpoints.collect();
     report["unrecorded"] = unrecorded.collect();
     report["jobs"] = found.jobs.iter().map(|job| job.get()).collect();
-    report["plan"] = steps(&found.plan).into();
-    report
+    report["plan"] = steps_json(&found.plan).into();
+}
+
+fn steps_json(steps: &[Step]) -> Vec<Value> {
+    let numbered = (1_usize..).zip(steps);
+    numbered
+        .map(|(number, step)| step_json(number, step))
+        .collect()
 }
 
 fn step_json(number: usize, step: &Step) -> Value {

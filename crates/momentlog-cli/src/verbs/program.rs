@@ -98,8 +98,12 @@ struct Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 7] = [
+const LOG: [&str; 11] = [
     "log",
+    "show",
+    "why",
+    "diff",
+    "hold-list",
     "policy",
     "receipt",
     "verify",

@@ -1,5 +1,6 @@
 //! Verbs of attached domains, with a real storage daemon: its monitor and its bitmaps are QEMU's.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Child;
 use std::time::Duration;
@@ -10,26 +11,31 @@ use super::*;
 
 /// Whether tests that need a real QEMU can be run.
 fn qemu_is_there() -> bool {
-    let is_there = |program: &str| {
-        let version = Command::new(program).arg("--version").output();
-        version.is_ok()
-    };
-    let found = ["qemu-storage-daemon", "qemu-img", "qemu-io"]
-        .into_iter()
-        .all(is_there);
-    if !found {
-        assert!(
-            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
-            "QEMU's storage daemon and tools are not installed, and MOMENTLOG_NEED_QEMU is set"
-        );
-        eprintln!("left out: QEMU's storage daemon and tools are not installed");
-    }
-    found
+    is_there(&["qemu-storage-daemon", "qemu-img", "qemu-io"])
 }
 
-/// A domain of two disks, and the daemon that has them, which is killed with the test.
+/// Whether tests that need these programs can be run.
+pub(crate) fn is_there(programs: &[&str]) -> bool {
+    let is_missing = |program: &&&str| {
+        let mut command = Command::new(program);
+        command.arg("--version").stdout(Stdio::null());
+        command.status().is_err()
+    };
+    let missing = programs.iter().find(is_missing);
+    if let Some(missing) = missing {
+        assert!(
+            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
+            "{missing} is not installed, and MOMENTLOG_NEED_QEMU is set"
+        );
+        eprintln!("left out: {missing} is not installed");
+    }
+    missing.is_none()
+}
+
+/// A domain, and the daemon that has its disks, which is killed with the test.
 pub(crate) struct Guest {
     pub(crate) program: Program,
+    disks: &'static [&'static str],
     daemon: Option<Child>,
     /// Whether the first disk can be written to.
     is_written: bool,
@@ -44,12 +50,17 @@ pub(crate) const SIZE: u64 = 1 << 20;
 impl Guest {
     /// Makes the disks, defines the domain, and starts the daemon. `None` where QEMU is not installed.
     pub(crate) fn new() -> Option<Guest> {
+        Guest::of(&DISKS)
+    }
+
+    /// As [`new`](Self::new), with these disks.
+    pub(crate) fn of(names: &'static [&'static str]) -> Option<Guest> {
         if !qemu_is_there() {
             return None;
         }
         let program = Program::new();
         let mut disks = String::new();
-        for disk in DISKS {
+        for disk in names {
             let image = program.dir.path().join(format!("{disk}.qcow2"));
             let made = Command::new("qemu-img")
                 .args(["create", "-q", "-f", "qcow2"])
@@ -71,6 +82,7 @@ impl Guest {
         );
         let mut guest = Guest {
             program,
+            disks: names,
             daemon: None,
             is_written: false,
         };
@@ -114,7 +126,7 @@ impl Guest {
             socket.display()
         ));
         command.args(["--monitor", "chardev=c"]);
-        for disk in DISKS {
+        for disk in self.disks {
             let image = dir.join(format!("{disk}.qcow2"));
             command.arg("--blockdev").arg(format!(
                 "file,node-name={disk}-file,filename={}",
@@ -151,6 +163,34 @@ impl Guest {
         }
     }
 
+    /// Has the daemon end in order: what it has in memory is stored.
+    pub(crate) fn quit(&mut self) {
+        self.ask(&json!({ "execute": "quit" }));
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// Sends one request to the daemon, as another program would.
+    pub(crate) fn ask(&self, request: &Value) {
+        let stream = UnixStream::connect(self.path("qmp.sock")).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut send = |request: &Value| {
+            writeln!(&stream, "{request}").unwrap();
+            // The greeting and events come in between.
+            let is_answer =
+                |line: &String| line.contains("\"return\"") || line.contains("\"error\"");
+            answers
+                .by_ref()
+                .map(Result::unwrap)
+                .find(|line| is_answer(line))
+                .unwrap()
+        };
+        send(&json!({ "execute": "qmp_capabilities" }));
+        let answer = send(request);
+        assert!(answer.contains("\"return\""), "{request}: {answer}");
+    }
+
     /// The program with its store and driver, to be given words.
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
@@ -178,8 +218,14 @@ impl Guest {
     /// As [`does`](Self::does), with all that is said, but for the empty line at the end.
     #[track_caller]
     pub(crate) fn says(&self, words: &[&str]) -> String {
+        self.says_with(0, words)
+    }
+
+    /// As [`says`](Self::says), of what ends with this exit status.
+    #[track_caller]
+    pub(crate) fn says_with(&self, status: i32, words: &[&str]) -> String {
         let ran = ran(self.command().args(words).output().unwrap());
-        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        assert_eq!((ran.err.as_str(), ran.status), ("", status), "{words:?}");
         ran.out.strip_suffix('\n').unwrap().to_owned()
     }
 
@@ -367,12 +413,12 @@ fn what_a_kill_costs_is_said_and_repaired() {
         "Domain:         vm
 State:          running
 
- Checkpoint   Disk   State   Bitmap   Bytes
----------------------------------------------
- a            vda    ok      a        0
- a            vdb    ok      a        0
- b            vda    ok      b        0
- b            vdb    ok      b        0
+ Checkpoint   Disk   State   Bitmap   Bytes   Last ok
+-------------------------------------------------------
+ a            vda    ok      a        0       now
+ a            vdb    ok      a        0       now
+ b            vda    ok      b        0       now
+ b            vdb    ok      b        0       now
 "
     );
 
@@ -388,8 +434,8 @@ State:          running
     let lost = guest.run(&["reconcile"]);
     assert_eq!((lost.err.as_str(), lost.status), ("", 3));
     for line in [
-        " a   vda   lost   a   -\n",
-        " b   vdb   lost   b   -\n",
+        " a   vda   lost   a   -   20",
+        " b   vdb   lost   b   -   20",
         "Step 1:         drop checkpoint b, which is lost\n",
         "Step 2:         drop checkpoint a, which is lost\n",
     ] {

@@ -11,6 +11,7 @@ mod guide;
 mod holds;
 mod hypervisor;
 mod kill;
+mod libvirt;
 mod listing;
 mod options;
 mod output;
@@ -22,6 +23,7 @@ mod stores;
 mod undelete;
 mod verify;
 mod virsh;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

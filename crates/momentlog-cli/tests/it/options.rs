@@ -241,7 +241,7 @@ fn every_verb_has_its_help_and_every_group_too() {
         group.starts_with(" Snapshot (help keyword 'snapshot'):\n    snapshot-create "),
         "{group}"
     );
-    assert_eq!(group.lines().count(), 11);
+    assert_eq!(group.lines().count(), 14);
     assert_eq!(
         program.run_on_test(&["help", "--help", "x", "y"]).err,
         "error: unexpected data 'y'\n"

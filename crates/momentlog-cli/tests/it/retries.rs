@@ -64,6 +64,36 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "moments-restore W saved --reroot",
     ),
     ("policy", "echo", "policy W chain=off"),
+    (
+        "checkpoint-hold",
+        "checkpoint-create-as W a",
+        "checkpoint-hold W a legal",
+    ),
+    (
+        "checkpoint-release",
+        "checkpoint-create-as W a; checkpoint-hold W a legal",
+        "checkpoint-release W a legal",
+    ),
+    (
+        "snapshot-hold",
+        "snapshot-create-as W a",
+        "snapshot-hold W a legal",
+    ),
+    (
+        "snapshot-release",
+        "snapshot-create-as W a; snapshot-hold W a legal",
+        "snapshot-release W a legal",
+    ),
+    (
+        "checkpoint-undelete",
+        "checkpoint-create-as W a; checkpoint-delete W a",
+        "checkpoint-undelete W a",
+    ),
+    (
+        "snapshot-undelete",
+        "snapshot-create-as W a; snapshot-delete W a",
+        "snapshot-undelete W a",
+    ),
 ];
 
 /// What is refused with a request id, as it is safe to repeat without one.

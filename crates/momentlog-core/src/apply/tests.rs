@@ -1,8 +1,9 @@
 use super::*;
 use crate::{
-    Action, BrokenState, CheckpointDef, Command, Deletion, DiskEffect, DomainDef, EffectKind,
-    Extent, FileToMake, Hold, HypervisorRun, IdRuns, JobKind, JobLength, JobOutcome, MomentToMake,
-    Policy, Profile, Refusal, Seen, SettingsChange, SettledBy, StateChange,
+    Action, BrokenState, CheckpointDef, CheckpointDisk, Command, Deletion, DiskEffect, DiskSeen,
+    DiskState, DiskTracking, DomainDef, EffectKind, Extent, FileToMake, Hold, HypervisorRun,
+    IdRuns, JobKind, JobLength, JobOutcome, MomentToMake, Policy, Profile, Refusal, Seen,
+    SettingsChange, SettledBy, StateChange,
 };
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
@@ -330,6 +331,57 @@ fn a_domain_does_not_go_while_a_job_is_open() {
     store.takes(Change::JobFailed(outcome(1)));
     assert_eq!(store.0.decide(&destroy).map(|events| events.len()), Ok(2));
     store.takes(Change::DomainRemoved);
+}
+
+#[test]
+fn what_was_seen_is_about_a_checkpoint_that_is_there_and_disks_that_it_tracks() {
+    let disk = |name: &str, tracking| CheckpointDisk {
+        name: name.into(),
+        tracking,
+    };
+    let def = CheckpointDef {
+        description: None,
+        disks: vec![
+            disk("vda", DiskTracking::Bitmap(None)),
+            disk("vdb", DiskTracking::No),
+            disk("vdc", DiskTracking::Bitmap(None)),
+        ],
+        domain: None,
+    };
+    let mut store = given([Change::Checkpoint(MomentChange::Redefined {
+        id: id(2),
+        parent: Some(id(1)),
+        created: 5,
+        def: Arc::new(def),
+        current: false,
+    })]);
+    let seen = |number, disks: &[&str]| Change::CheckpointSeen {
+        id: id(number),
+        disks: disks
+            .iter()
+            .map(|disk| DiskSeen {
+                disk: (*disk).into(),
+                state: DiskState::Lost,
+            })
+            .collect(),
+    };
+    let before = store.0.domain(UUID).cloned();
+    for disks in [&["vda"][..], &["vdc"], &["vda", "vdc"]] {
+        store.takes(seen(2, disks));
+        assert_eq!(store.0.domain(UUID).cloned(), before);
+    }
+    for disks in [
+        &[][..],
+        &["vdb"],
+        &["vdz"],
+        &["vdc", "vda"],
+        &["vda", "vda"],
+    ] {
+        assert_eq!(store.refuses(seen(2, disks)), Misfit::NotTracked(id(2)));
+    }
+    // The other checkpoint tracks none.
+    assert_eq!(store.refuses(seen(1, &["vda"])), Misfit::NotTracked(id(1)));
+    assert_eq!(store.refuses(seen(8, &["vda"])), Misfit::NoMoment(id(8)));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::deletion::DeletionPlan;
 use crate::{
-    Action, BeginJob, Change, Deletion, Domain, DomainUuid, Event, Job, JobId, JobLength,
-    JobOutcome, MomentChange, MomentId, MomentKind, MomentList, MomentToMake, OpenJob, Refusal,
-    Report, State,
+    Action, BeginJob, Change, CheckpointDisk, Deletion, DiskSeen, Domain, DomainUuid, Event, Job,
+    JobId, JobLength, JobOutcome, MomentChange, MomentId, MomentKind, MomentList, MomentToMake,
+    OpenJob, Refusal, Report, State,
 };
 
 impl State {
@@ -42,6 +42,7 @@ impl State {
                 vec![Change::HypervisorDetached]
             }
             Report::Observe { state, reason } => domain.observe(*state, *reason, self.next_domain),
+            Report::See { checkpoint, disks } => domain.see(*checkpoint, disks),
             Report::Begin(begin) => vec![self.begin(domain, begin)?],
             Report::End { outcome, then } => self.end(domain, outcome, then.as_ref())?,
             Report::Fail(outcome) => {
@@ -160,6 +161,23 @@ fn make<D>(moment: &MomentToMake<D>, id: MomentId) -> MomentChange<D> {
 }
 
 impl Domain {
+    /// What is recorded of a checkpoint's bitmaps: what was seen of the disks that it tracks now.
+    fn see(&self, checkpoint: MomentId, disks: &[DiskSeen]) -> Vec<Change> {
+        let Some(found) = self.checkpoints.get(checkpoint) else {
+            return Vec::new();
+        };
+        let seen = |tracked: &CheckpointDisk| {
+            let mut disks = disks.iter();
+            disks.find(|seen| seen.disk == tracked.name).cloned()
+        };
+        let disks: Vec<DiskSeen> = found.def.tracked().filter_map(seen).collect();
+        if disks.is_empty() {
+            return Vec::new();
+        }
+        let id = checkpoint;
+        vec![Change::CheckpointSeen { id, disks }]
+    }
+
     /// Returns the open job of this number.
     fn open_job(&self, id: JobId) -> Result<&OpenJob, Refusal> {
         let open = self.jobs.iter().find(|open| open.id == id);

@@ -6,7 +6,7 @@ use momentlog_core::{Change, CheckpointDef, DomainDef, MomentChange, MomentId, S
 use momentlog_store::Seq;
 
 use super::body::{self, TextRef, put_body};
-use super::job::{Attached, StoredSettings, stored_hold};
+use super::job::{Attached, StoredSettings, stored_hold, stored_seen};
 use super::{Asked, Dictionary, at, events, kind, length};
 
 /// The kinds of the events of one kind of moment.
@@ -177,6 +177,10 @@ impl Encoder<'_> {
                 (kind::HYPERVISOR_ATTACHED, None, None)
             }
             Change::HypervisorDetached => (kind::HYPERVISOR_DETACHED, None, None),
+            Change::CheckpointSeen { id, disks } => {
+                put_body(&stored_seen(disks), out);
+                (kind::CHECKPOINT_SEEN, Some(*id), None)
+            }
             Change::HoldAdded { id, tag, hold } => {
                 put_body(&stored_hold(tag, hold), out);
                 (kind::HOLD_ADDED, Some(*id), None)

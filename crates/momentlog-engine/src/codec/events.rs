@@ -134,6 +134,9 @@ const EVENTS: &[(u16, u16, Ids, Read)] = &[
     (kind::HYPERVISOR_DETACHED, 1, Ids::None, |_, event| {
         event.empty(Change::HypervisorDetached)
     }),
+    (kind::CHECKPOINT_SEEN, 1, Ids::Moment, |_, event| {
+        job::decode_seen(event.moment()?, event.body)
+    }),
     (kind::HOLD_ADDED, 1, Ids::Moment, |_, event| {
         job::decode_hold_added(event.moment()?, event.body)
     }),

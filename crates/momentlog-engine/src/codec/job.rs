@@ -1,9 +1,9 @@
 //! Bodies of jobs, attachments, holds and settings, in version 1.
 
 use momentlog_core::{
-    Attachment, Change, CheckpointDef, Deletion, DiskEffect, EffectKind, FileToMake, Hold, HoldTag,
-    HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, MomentId, MomentName,
-    MomentToMake, Seen, Settings, SettledBy, SnapshotDef,
+    Attachment, Change, CheckpointDef, Deletion, DiskEffect, DiskSeen, DiskState, EffectKind,
+    FileToMake, Hold, HoldTag, HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome,
+    MomentId, MomentName, MomentToMake, Seen, Settings, SettledBy, SnapshotDef,
 };
 use momentlog_store::Seq;
 use serde::{Deserialize, Serialize};
@@ -303,6 +303,28 @@ fn job_id(number: u64) -> Result<JobId, DecodeError> {
         what: "job",
         value: number,
     })
+}
+
+/// The body of what was seen of a checkpoint's bitmaps: each disk with the number of its state.
+pub(crate) fn stored_seen(disks: &[DiskSeen]) -> Vec<(&str, u8)> {
+    let stored = disks.iter();
+    stored
+        .map(|seen| (&*seen.disk, seen.state.number()))
+        .collect()
+}
+
+pub(crate) fn decode_seen(id: MomentId, body: &[u8]) -> Result<Change, DecodeError> {
+    let stored: Vec<(&str, u8)> = decode_body(body, "bitmaps that were seen")?;
+    let seen = |(disk, state): (&str, u8)| {
+        let found = DiskState::from_number(state).ok_or(DecodeError::Word {
+            what: "state of a bitmap",
+            value: state.into(),
+        });
+        let disk = disk.into();
+        found.map(|state| DiskSeen { disk, state })
+    };
+    let disks = stored.into_iter().map(seen).collect::<Result<_, _>>()?;
+    Ok(Change::CheckpointSeen { id, disks })
 }
 
 pub(crate) fn stored_hold<'a>(tag: &'a HoldTag, hold: &'a Hold) -> HoldAdded<'a> {

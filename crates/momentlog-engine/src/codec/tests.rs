@@ -1,11 +1,11 @@
-//! The vectors of `docs/format/records.txt` and `attached.txt` hold the code to the page.
+//! The vectors of `docs/format/records.txt`, `attached.txt` and `seen.txt` hold the code to the page.
 
 use momentlog_core::{
     Attachment, Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation,
-    DiskTracking, DomainDef, DomainDisk, EffectKind, Extent, FileToMake, Hold, HoldTag,
-    HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, Memory, MomentChange,
-    MomentId, MomentName, MomentToMake, Policy, Power, RunState, Seen, Settings, SettledBy,
-    SnapshotDef, SnapshotDisk, SnapshotState, SourceKind, State,
+    DiskSeen, DiskState, DiskTracking, DomainDef, DomainDisk, EffectKind, Extent, FileToMake, Hold,
+    HoldTag, HypervisorRun, IdRuns, Job, JobId, JobKind, JobLength, JobOutcome, Memory,
+    MomentChange, MomentId, MomentName, MomentToMake, Policy, Power, RunState, Seen, Settings,
+    SettledBy, SnapshotDef, SnapshotDisk, SnapshotState, SourceKind, State,
 };
 use momentlog_store::{Digest, Draft, Head, LogId, Record};
 
@@ -25,7 +25,8 @@ struct Vector {
 fn vectors() -> Vec<Vector> {
     let text = concat!(
         include_str!("../../../../docs/format/records.txt"),
-        include_str!("../../../../docs/format/attached.txt")
+        include_str!("../../../../docs/format/attached.txt"),
+        include_str!("../../../../docs/format/seen.txt")
     );
     let mut vectors: Vec<Vector> = Vec::new();
     for line in text.lines() {
@@ -374,6 +375,45 @@ fn meanings() -> Vec<Content> {
         ],
         vec![Change::HypervisorDetached, Change::DomainRemoved],
     ];
+    let disk = |name: &str, tracking| CheckpointDisk {
+        name: name.into(),
+        tracking,
+    };
+    let seen = |disk: &str, state| DiskSeen {
+        disk: disk.into(),
+        state,
+    };
+    let seen = vec![
+        Change::DomainDefined {
+            def: domain(),
+            policy: Policy {
+                suffix: true,
+                ..Policy::NONE
+            },
+            live: false,
+        },
+        Change::Checkpoint(MomentChange::Created {
+            id: id(4),
+            parent: None,
+            name: MomentName::new("c").unwrap(),
+            created: 5,
+            def: Arc::new(CheckpointDef {
+                description: None,
+                disks: vec![
+                    disk("vda", DiskTracking::Bitmap(None)),
+                    disk("vdb", DiskTracking::No),
+                    disk("vdc", DiskTracking::Bitmap(Some("b".into()))),
+                ],
+                domain: None,
+            }),
+            current: true,
+        }),
+        Change::CheckpointSeen {
+            id: id(4),
+            disks: vec![seen("vda", DiskState::Lost), seen("vdc", DiskState::Ok)],
+        },
+        Change::DomainRemoved,
+    ];
     let command = |(at, changes): (usize, Vec<Change>)| {
         let request = RequestKey {
             id: "r1".into(),
@@ -423,6 +463,7 @@ fn meanings() -> Vec<Content> {
         .chain(changes.into_iter().enumerate().map(command))
         .chain([bridge])
         .chain(attached.into_iter().map(|changes| command((26, changes))))
+        .chain([command((28, seen))])
         .collect()
 }
 

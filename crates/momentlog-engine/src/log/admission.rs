@@ -179,6 +179,7 @@ fn check_around(state: &State, event: &Event) -> Result<(), BrokenState> {
         | Change::JobFailed(_)
         | Change::HypervisorAttached(_)
         | Change::HypervisorDetached
+        | Change::CheckpointSeen { .. }
         | Change::HoldRemoved { .. }
         | Change::SettingsSet(_) => Ok(()),
     }

@@ -6,9 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
@@ -16,42 +15,13 @@ use rustix::net::{
 
 use super::{PAUSE, shown};
 use crate::EnterError;
-
-/// Longest single wait; longer ones are made of several.
-const POLL_MAX: Duration = Duration::from_hours(1);
+use crate::deadline::Deadline;
 
 /// Most bytes that are received at once.
 const BUFFER_LEN: usize = 64 << 10;
 
 /// How much of what is not QMP is quoted.
 const QUOTE_LEN: usize = 40;
-
-/// Until when something may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    /// `None` for ever.
-    at: Option<Instant>,
-    /// How long that was when the wait began.
-    pub(super) wait: Duration,
-}
-
-impl Deadline {
-    pub(super) fn after(wait: Duration) -> Deadline {
-        Deadline {
-            at: Instant::now().checked_add(wait),
-            wait,
-        }
-    }
-
-    /// Returns how long may still be waited at once, and `None` if the time is over.
-    fn left(self) -> Option<Duration> {
-        let Some(at) = self.at else {
-            return Some(POLL_MAX);
-        };
-        let left = at.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left.min(POLL_MAX))
-    }
-}
 
 /// Why no line came, or what was to be sent was not sent.
 #[derive(Debug)]
@@ -186,8 +156,7 @@ impl Connection {
     /// Waits until the stream is ready, or has failed.
     fn wait_for(&self, ready: PollFlags, deadline: Deadline) -> Result<(), Fault> {
         loop {
-            let left = deadline.left().ok_or(Fault::Late)?;
-            let left = Timespec::try_from(left).expect("an hour is a time that the system knows");
+            let left = deadline.timespec().ok_or(Fault::Late)?;
             match poll(&mut [PollFd::new(self.stream(), ready)], Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
@@ -220,6 +189,7 @@ fn is_other_file(socket: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use super::*;
 

@@ -7,6 +7,7 @@ mod daemon;
 mod dying;
 mod entering;
 mod faults;
+mod libvirt;
 mod scripted;
 
 use std::env;
@@ -38,9 +39,14 @@ pub(crate) fn impatient() -> QmpSockets {
 }
 
 /// Whether tests that need a real QEMU can be run.
-#[expect(clippy::print_stderr, reason = "it says which tests were left out")]
 pub(crate) fn qemu_is_there() -> bool {
-    let found = Command::new("qemu-storage-daemon")
+    is_there("qemu-storage-daemon")
+}
+
+/// Whether tests that need this program can be run.
+#[expect(clippy::print_stderr, reason = "it says which tests were left out")]
+pub(crate) fn is_there(program: &str) -> bool {
+    let found = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
         .status()
@@ -48,9 +54,9 @@ pub(crate) fn qemu_is_there() -> bool {
     if !found {
         assert!(
             env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
-            "qemu-storage-daemon is not installed, and MOMENTLOG_NEED_QEMU is set"
+            "{program} is not installed, and MOMENTLOG_NEED_QEMU is set"
         );
-        eprintln!("left out: qemu-storage-daemon is not installed");
+        eprintln!("left out: {program} is not installed");
     }
     found
 }

@@ -1,21 +1,22 @@
 //! Attaching a domain to its hypervisor, and comparing the two.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Attachment, BeginJob, Change, Command, DiskEffect, Domain as DomainState, EffectKind,
-    Extent, Job, JobId, JobKind, JobLength, MomentChange, MomentKind, MomentName, Refusal, Report,
-    RunState, SettledBy,
+    Action, Attachment, BeginJob, Command, DiskEffect, Domain as DomainState, EffectKind, Extent,
+    Job, JobKind, JobLength, MomentKind, MomentName, Refusal, Report, RunState,
 };
 use momentlog_engine::{Call, Decision};
 use momentlog_xml::read_checkpoint;
 
 use super::Domain;
+use super::bitmap_history::BitmapHistory;
 use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::Effects;
 use super::entered::Entered;
-use crate::driver::{Guest, Reconciled, Sight, Step, Tracked, compare, left_nothing, plan};
+use crate::driver::{
+    Guest, Listing, ManagedGuest, Reconciled, Sight, Step, Tracked, compare, compare_listed, plan,
+};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;
 
@@ -39,15 +40,7 @@ impl Domain {
             look_only,
         };
         let driver = self.connection.driver_of(&attachment)?;
-        let guest = Guest {
-            def: self.with(|domain| Ok(domain.def().clone()))?,
-            log: self.connection.log.log_id().ok_or_else(|| {
-                let detail = "a store without records has nothing to attach";
-                Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
-            })?,
-            uuid: self.uuid,
-            attachment: Arc::new(attachment.clone()),
-        };
+        let guest = self.guest_at(&attachment)?;
         let mut reports = vec![Report::Attach(attachment)];
         let wait = self.connection.lock_wait();
         let entered = Entered::enter(&driver, &guest, wait, &|| self.connection.log.release())?;
@@ -58,6 +51,19 @@ impl Domain {
         let arguments = [&*guest.attachment.driver, socket];
         let request = self.request((Call::ATTACH, u32::from(look_only)), &arguments);
         self.record(request, &reports).map(|_| ())
+    }
+
+    /// The guest of this domain, wherever its hypervisor is asked.
+    fn guest_at(&self, attachment: &Attachment) -> Result<Guest> {
+        Ok(Guest {
+            def: self.with(|domain| Ok(domain.def().clone()))?,
+            log: self.connection.log.log_id().ok_or_else(|| {
+                let detail = "a store without records has nothing to attach";
+                Error::new(ErrorCode::OperationInvalid, ErrorDomain::Test, detail)
+            })?,
+            uuid: self.uuid,
+            attachment: Arc::new(attachment.clone()),
+        })
     }
 
     /// Detaches the domain from its hypervisor, of which nothing is changed: its bitmaps stay.
@@ -137,6 +143,10 @@ impl Domain {
 
     /// Compares the log with the hypervisor of an attached domain, or with its images if the guest is off.
     ///
+    /// What is seen of a checkpoint's bitmaps and is not what the log last knew is recorded, so that the log says since when a
+    /// bitmap is bad. The log knows a bitmap to be good by the record that made it, by a finished backup since its checkpoint,
+    /// and by what was recorded so; the newest of these is [`DiskFinding::last_ok`](crate::driver::DiskFinding::last_ok).
+    ///
     /// # Errors
     ///
     /// As [`look`](Self::look). That images cannot be looked at is no error: what they hold is unknown then.
@@ -144,52 +154,48 @@ impl Domain {
         self.connection
             .deny_read_only("reconcile", ErrorDomain::Domain)?;
         let entered = self.enter_attached()?;
-        self.compare(&entered, self.sight_of(&entered)?.as_ref())
+        let history = self.bitmap_history()?;
+        let sight = self.sight_of(&entered)?;
+        let mut found = self.compare(&entered, sight.as_ref(), &history)?;
+        let news = history.news(&found);
+        if !news.is_empty() {
+            self.report(Call::OBSERVE, &news)?;
+        }
+        self.add_last_ok(&history, &mut found)?;
+        Ok(found)
     }
 
-    fn compare(&self, entered: &Entered, sight: Option<&Sight>) -> Result<Reconciled> {
-        let had = self.bitmaps_of_the_log()?;
+    /// Compares the log with what libvirt tells of the domain, which need not be attached. Nothing is changed, neither there
+    /// nor in the log. If the guest is off, `driver` looks at its images.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationUnsupported`] if no driver of this connection has this name. That images
+    /// cannot be looked at is no error: whether checkpoints are valid is unknown then.
+    pub fn compare_with_libvirt(&self, driver: &str, told: &ManagedGuest) -> Result<Listing> {
+        self.connection.log.refresh()?;
+        let mut sight = None;
+        if !told.running {
+            let attachment = Attachment {
+                driver: driver.into(),
+                socket: "".into(),
+                look_only: true,
+            };
+            let driver = self.connection.driver_of(&attachment)?;
+            sight = self.sight_of_images(&*driver, &self.guest_at(&attachment)?)?;
+        }
+        self.with(|domain| Ok(compare_listed(domain, told, sight.as_ref())))
+    }
+
+    fn compare(
+        &self,
+        entered: &Entered,
+        sight: Option<&Sight>,
+        history: &BitmapHistory,
+    ) -> Result<Reconciled> {
         let log = entered.guest.log;
         let running = entered.session.is_some();
-        self.with(|domain| Ok(compare(domain, log, sight, running, &had)))
-    }
-
-    /// The bitmaps that the log has made, or has had checkpoints of, and has not removed. One that is there though the log
-    /// has removed it was made by another program since.
-    fn bitmaps_of_the_log(&self) -> Result<BTreeSet<Tracked>> {
-        let mut had = BTreeSet::new();
-        let mut open: BTreeMap<JobId, Arc<Job>> = BTreeMap::new();
-        for step in self.connection.history_of(self.uuid)? {
-            let events = step?.entry.events.into_iter();
-            for event in events.filter(|event| event.domain == Some(self.uuid)) {
-                match event.change {
-                    Change::Checkpoint(MomentChange::Created { name, def, .. }) => {
-                        had.extend(Tracked::of(&name, &def));
-                    }
-                    Change::JobBegun { id, job } => drop(open.insert(id, job)),
-                    Change::JobEnded(outcome) => {
-                        let Some(job) = open.remove(&outcome.job) else {
-                            continue;
-                        };
-                        had.extend(touched(&job, EffectKind::BitmapAdded));
-                        if !job.deletions.is_empty() && left_nothing(&outcome.seen) {
-                            for gone in touched(&job, EffectKind::BitmapRemoved) {
-                                had.remove(&gone);
-                            }
-                        }
-                    }
-                    Change::JobFailed(outcome) => {
-                        let job = open.remove(&outcome.job);
-                        // What was refused was not done; what was seen later may have been.
-                        if let Some(job) = job.filter(|_| outcome.settled_by == SettledBy::Later) {
-                            had.extend(touched(&job, EffectKind::BitmapAdded));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(had)
+        self.with(|domain| Ok(compare(domain, log, sight, running, &history.had)))
     }
 
     /// Takes one step of a plan that [`reconcile`](Self::reconcile) has made. What has changed since is found by looking
@@ -204,7 +210,8 @@ impl Domain {
             .deny_read_only("repair", ErrorDomain::Domain)?;
         let mut entered = self.enter_attached()?;
         let sight = self.sight_of(&entered)?.ok_or(Refusal::Inactive)?;
-        let found = self.compare(&entered, Some(&sight))?;
+        let history = self.bitmap_history()?;
+        let found = self.compare(&entered, Some(&sight), &history)?;
         if !found.plan.contains(step) {
             let detail = "what was to be repaired is not there any more";
             return Err(Error::new(
@@ -279,19 +286,6 @@ impl Domain {
             _ => Ok(()),
         }
     }
-}
-
-/// The bitmaps that a job adds or removes; those that were there before are not added by it.
-fn touched(job: &Job, kind: EffectKind) -> impl Iterator<Item = Tracked> {
-    let effects = job.effects.iter();
-    let ours = effects.filter(move |effect| {
-        effect.kind == kind && (kind == EffectKind::BitmapRemoved || !effect.bitmap_was_there)
-    });
-    ours.filter_map(|effect| {
-        let disk = effect.disk.clone();
-        let bitmap = effect.bitmap.clone()?;
-        Some(Tracked { disk, bitmap })
-    })
 }
 
 fn tracked_by(domain: &DomainState, checkpoint: &MomentName) -> Vec<Tracked> {

@@ -18,7 +18,7 @@ use momentlog_store::Head;
 use super::Domain;
 use super::effects::Effects;
 use super::entered::{Entered, LOOK, borrowed, open_jobs};
-use crate::driver::{DONE, Guest, Sight, TopsOfLog, Tracked, Verdict, settle};
+use crate::driver::{DONE, Driver, Guest, Sight, TopsOfLog, Tracked, Verdict, settle};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{CheckpointCreateFlags, CheckpointDeleteFlags, SnapshotCreateFlags};
 use crate::recordable;
@@ -361,9 +361,18 @@ impl Domain {
 
     /// What is seen of a guest, or of its images if it is off; none if they cannot be looked at now.
     pub(super) fn sight_of(&self, entered: &Entered) -> Result<Option<Sight>> {
-        if let Some(sight) = &entered.sight {
-            return Ok(Some(sight.clone()));
+        match &entered.sight {
+            Some(sight) => Ok(Some(sight.clone())),
+            None => self.sight_of_images(&*entered.driver, &entered.guest),
         }
+    }
+
+    /// What is seen of the images of a guest that is off; none if they cannot be looked at now.
+    pub(super) fn sight_of_images(
+        &self,
+        driver: &dyn Driver,
+        guest: &Guest,
+    ) -> Result<Option<Sight>> {
         let mut tops = self.with(|domain| Ok(TopsOfLog::recorded(domain)))?;
         for step in self.connection.history_of(self.uuid)? {
             for event in step?.entry.events {
@@ -372,7 +381,7 @@ impl Domain {
                 }
             }
         }
-        Ok(entered.driver.look_off(&entered.guest, &tops.tops()).ok())
+        Ok(driver.look_off(guest, &tops.tops()).ok())
     }
 
     /// Ends the merging of overlays that a process has left, so that what is seen of it does not change any more.

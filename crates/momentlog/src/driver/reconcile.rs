@@ -1,10 +1,9 @@
 //! What log and hypervisor do not agree on, in words, and what would put it right: pure functions.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
-use momentlog_core::{Domain, JobId, MomentName, Scope};
+use momentlog_core::{DiskState, Domain, JobId, MomentId, MomentName, Scope};
 use momentlog_store::LogId;
 
 use super::{Bitmap, Layer, SeenDisk, Sight, Tracked, temporary_prefix};
@@ -29,6 +28,8 @@ pub struct Reconciled {
 pub struct Finding {
     /// The checkpoint.
     pub checkpoint: MomentName,
+    /// Its id, which no other checkpoint of this name has.
+    pub id: MomentId,
     /// The disks that it tracks.
     pub disks: Vec<DiskFinding>,
 }
@@ -46,6 +47,9 @@ pub struct DiskFinding {
     pub bytes: Option<u64>,
     /// The images of the disk that have it, from the top down.
     pub layers: Vec<Layered>,
+    /// When the log last knew it to be good before this look, in microseconds since 1970; none if it never did. See
+    /// [`Domain::reconcile`](crate::Domain::reconcile).
+    pub last_ok: Option<i64>,
 }
 
 /// A bitmap in one image.
@@ -55,61 +59,6 @@ pub struct Layered {
     pub image: Arc<str>,
     /// What has become of the bitmap there.
     pub state: DiskState,
-}
-
-/// What has become of a bitmap. Of several that fit, the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DiskState {
-    /// It cannot be seen now.
-    Unknown,
-    /// The hypervisor does not have the disk.
-    DiskGone,
-    /// No image has the bitmap.
-    Lost,
-    /// It is missing in an image between others, or in the top one: it has not seen all writes.
-    Broken,
-    /// It was not kept when a hypervisor ended.
-    Inconsistent,
-    /// It takes no note of writes any more.
-    Stopped,
-    /// It would not be kept when the hypervisor ends.
-    Temporary,
-    /// It has seen every write since the checkpoint.
-    Ok,
-}
-
-impl DiskState {
-    /// The word for it, in text and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DiskState::Unknown => "unknown",
-            DiskState::DiskGone => "disk-gone",
-            DiskState::Lost => "lost",
-            DiskState::Broken => "broken",
-            DiskState::Inconsistent => "inconsistent",
-            DiskState::Stopped => "stopped",
-            DiskState::Temporary => "temporary",
-            DiskState::Ok => "ok",
-        }
-    }
-
-    fn of(bitmap: &Bitmap) -> DiskState {
-        if bitmap.inconsistent {
-            DiskState::Inconsistent
-        } else if !bitmap.recording {
-            DiskState::Stopped
-        } else if !bitmap.persistent {
-            DiskState::Temporary
-        } else {
-            DiskState::Ok
-        }
-    }
-}
-
-impl fmt::Display for DiskState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 /// A bitmap that belongs to no checkpoint of the log.
@@ -176,6 +125,7 @@ pub(crate) fn compare(
         .iter()
         .map(|moment| Finding {
             checkpoint: moment.name.clone(),
+            id: moment.id,
             disks: Tracked::of(moment.name, moment.def)
                 .into_iter()
                 .map(|tracked| finding(tracked, sight))
@@ -228,7 +178,8 @@ impl Reconciled {
     }
 }
 
-fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
+/// What is seen of a bitmap. `sight` is none if nothing can be seen now.
+pub(super) fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
     let Tracked { disk, bitmap } = tracked;
     let with = |state, bytes, layers| DiskFinding {
         disk: disk.clone(),
@@ -236,6 +187,7 @@ fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
         bitmap: bitmap.clone(),
         bytes,
         layers,
+        last_ok: None,
     };
     let Some(sight) = sight else {
         return with(DiskState::Unknown, None, Vec::new());
@@ -252,7 +204,7 @@ fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
         .iter()
         .map(|(layer, bitmap)| Layered {
             image: layer.image.clone(),
-            state: DiskState::of(bitmap),
+            state: state_of(bitmap),
         })
         .collect();
     let is_run = seen.layers.iter().zip(&layers);
@@ -269,6 +221,18 @@ fn finding(tracked: Tracked, sight: Option<&Sight>) -> DiskFinding {
     let add = |sum: Option<u64>, count: Option<u64>| Some(sum?.saturating_add(count?));
     let bytes = counts.reduce(add).flatten();
     with(state, bytes, layers)
+}
+
+fn state_of(bitmap: &Bitmap) -> DiskState {
+    if bitmap.inconsistent {
+        DiskState::Inconsistent
+    } else if !bitmap.recording {
+        DiskState::Stopped
+    } else if !bitmap.persistent {
+        DiskState::Temporary
+    } else {
+        DiskState::Ok
+    }
 }
 
 fn unrecorded(

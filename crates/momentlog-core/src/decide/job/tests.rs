@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    Attachment, Command, CreateCheckpoint, DomainDef, DomainDisk, Extent, JobKind, MomentName,
-    Policy, Profile, Rule, RunState, Seen, SettledBy, SourceKind, StateChange,
+    Attachment, Command, CreateCheckpoint, DiskState, DomainDef, DomainDisk, Extent, JobKind,
+    MomentName, Policy, Profile, Rule, RunState, Seen, SettledBy, SourceKind, StateChange,
 };
 
 const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
@@ -295,4 +295,36 @@ fn a_domain_is_attached_until_it_is_detached() {
     );
     store.reports(&Report::Detach);
     assert_eq!(store.domain().attachment(), None);
+}
+
+#[test]
+fn what_was_seen_of_a_checkpoint_that_is_gone_or_tracks_other_disks_is_no_event() {
+    let mut store = Store::new();
+    let seen = |disk: &str| DiskSeen {
+        disk: disk.into(),
+        state: DiskState::Lost,
+    };
+    store.does(UUID, checkpoint("c1"));
+    let checkpoint = store.domain().checkpoints().find("c1").unwrap().id;
+    let see = |checkpoint, disks: &[&str]| Report::See {
+        checkpoint,
+        disks: disks.iter().map(|disk| seen(disk)).collect(),
+    };
+    let recorded = store
+        .0
+        .decide_report(UUID, &see(checkpoint, &["vdz", "vda"]));
+    let recorded: Vec<Change> = recorded
+        .unwrap()
+        .into_iter()
+        .map(|event| event.change)
+        .collect();
+    let disks = vec![seen("vda")];
+    let id = checkpoint;
+    assert_eq!(recorded, [Change::CheckpointSeen { id, disks }]);
+    store.reports(&see(checkpoint, &["vda"]));
+    let nothing = store.0.decide_report(UUID, &see(checkpoint, &["vdz"]));
+    assert_eq!(nothing, Ok(vec![]));
+    let gone = MomentId::new(99).unwrap();
+    let nothing = store.0.decide_report(UUID, &see(gone, &["vda"]));
+    assert_eq!(nothing, Ok(vec![]));
 }

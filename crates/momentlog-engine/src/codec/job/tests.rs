@@ -377,6 +377,11 @@ fn bodies_that_mean_nothing_are_refused() {
     assert_eq!(refused(&ended), Ok(()));
     assert_eq!(refused(&word(&ended, 0, 0)), wrong("job", 0));
     assert_eq!(refused(&word(&ended, 8, 0)), wrong("settler of a job", 0));
+    let seen = body::encode_body(&vec![("vda", 8_u8)]);
+    assert_eq!(
+        decode_seen(id(1), &seen).map(|_| ()),
+        wrong("state of a bitmap", 8)
+    );
     for tag in ["", "a\nb", &"x".repeat(65)] {
         let refused = decode_hold_removed(id(1), &body::encode_body(&tag));
         assert_eq!(refused, Err(DecodeError::Body("tag of a hold")), "{tag:?}");

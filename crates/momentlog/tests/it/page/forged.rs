@@ -154,7 +154,11 @@ fn is_taken(scratch: &Scratch) -> bool {
 fn what_does_not_fit_is_refused_at_once() {
     let cases: [(&str, &str, Vec<Vec<u8>>); 18] = [
         ("an unknown kind", "0x9999", vec![event(0x9999, 0, 0, &[])]),
-        ("a reserved kind", "0x0406", vec![event(0x0406, 0, 0, &[])]),
+        (
+            "bitmaps of no moment",
+            "makes no sense",
+            vec![event(0x0406, 0, 0, &[0; 8])],
+        ),
         (
             "a long body",
             "bytes behind a body",
