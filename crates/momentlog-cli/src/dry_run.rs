@@ -30,7 +30,7 @@ pub fn show(
             session.print(&text);
             Ok(status)
         }
-        Err(failure) => Err(refused(session, failure)),
+        Err(failure) => Err(refused(session, &failure)),
     }
 }
 
@@ -126,20 +126,25 @@ fn current_as_before(told: &[Told], last: Option<&Step>) -> Option<String> {
     Some(crate::verbs::told::current_of(domain, kind).unwrap_or_else(|| "none".to_owned()))
 }
 
-/// A refusal, as the command itself would give it.
-fn refused(session: &mut Session, failure: Failure) -> Failure {
-    if session.format == Format::Json {
-        let message = failure.lines.join("; ");
-        let document = json::line(&PlanDoc::refused(&message, failure.hint.as_deref()));
-        session.print(&document);
-        return Failure {
-            lines: Vec::new(),
-            hint: None,
-        };
+/// Shows a refusal, which is what was asked for. What is left of the failure is its exit status.
+fn refused(session: &mut Session, failure: &Failure) -> Failure {
+    // Lines before the last one say what was tried.
+    let why = failure.lines.last().map_or("", String::as_str);
+    let text = match session.format {
+        Format::Json => json::line(&PlanDoc::refused(why, failure.hint.as_deref())),
+        Format::Text => {
+            let width = lines::width();
+            let mut text = String::new();
+            lines::push_hanging(&mut text, 0, &format!("Refused: {why}"), width);
+            if let Some(hint) = &failure.hint {
+                text += &format!("hint: {hint}\n");
+            }
+            text
+        }
+    };
+    session.print(&text);
+    Failure {
+        lines: Vec::new(),
+        hint: None,
     }
-    let mut lines = failure.lines;
-    if let Some(last) = lines.last_mut() {
-        *last = format!("would be refused: {last}");
-    }
-    Failure { lines, ..failure }
 }

@@ -184,7 +184,8 @@ impl Command {
     fn answer(&self, session: &mut Session) -> Answer {
         if self.invocation.verb.changes && self.invocation.has("dry-run") {
             return crate::dry_run::show(session, &self.invocation, |session| {
-                (self.verb.run)(session, &self.invocation)
+                let answer = (self.verb.run)(session, &self.invocation);
+                answer.map_err(|failure| self.advised(failure))
             });
         }
         let Some(connection) = session.connection_at(&self.invocation)? else {

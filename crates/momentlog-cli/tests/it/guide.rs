@@ -30,43 +30,38 @@ fn page() -> Vec<Shown> {
     shown
 }
 
-/// A text without what differs from day to day and from machine to machine: times, numbers in hex, and who runs it.
+/// A text without what differs from day to day and from machine to machine: times, digests, ids of logs, and who runs it.
 fn timeless(text: &str, user: &str) -> String {
-    let word = |word: &str| -> String {
-        let bare = word.trim_matches(|char: char| !char.is_alphanumeric());
-        let hex = bare.len() >= 32 && bare.chars().all(|char| char.is_ascii_hexdigit());
-        let clock =
-            bare.split(':').count() == 3 && bare.starts_with(|char: char| char.is_ascii_digit());
-        let day = bare.len() == 10
-            && bare
-                .split('-')
-                .filter(|part| part.parse::<u32>().is_ok())
-                .count()
-                == 3;
-        match () {
-            () if hex => word.replace(bare, "HEX"),
-            () if clock => "CLOCK".to_owned(),
-            () if day => word.replace(bare, "DAY"),
-            () => word.replace(user, "USER"),
-        }
+    let in_word = |char: char| char.is_ascii_alphanumeric() || "-:.+".contains(char);
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|char| in_word(char) != in_word(first));
+        let (part, after) = rest.split_at(end.unwrap_or(rest.len()));
+        out += if in_word(first) { known(part) } else { part };
+        rest = after;
+    }
+    let lines: Vec<&str> = out.lines().map(str::trim_end).collect();
+    lines.join("\n").trim_end().replace(user, "USER")
+}
+
+/// What a word is called if it differs from day to day; otherwise the word.
+fn known(word: &str) -> &str {
+    let numbers = |text: &str, count: usize, by: char| {
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        text.split(by).count() == count && text.split(by).all(digits)
     };
-    let words: Vec<String> = text.split(' ').map(word).collect();
-    let text = words.join(" ");
-    // Documents have their times and digests between quotes.
-    let parts = text.split('"').map(|part| {
-        let hex = part.len() == 64 && part.chars().all(|char| char.is_ascii_hexdigit());
-        let time = part.len() == 27 && part.ends_with('Z');
-        if hex {
-            "HEX"
-        } else if time {
-            "TIME"
-        } else {
-            part
-        }
-    });
-    let lines = parts.collect::<Vec<_>>().join("\"");
-    let lines = lines.lines().map(str::trim_end).collect::<Vec<_>>();
-    lines.join("\n").trim_end().to_owned()
+    let is_hex = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_day = word.len() == 10 && numbers(word, 3, '-');
+    let is_clock = word.get(..8).is_some_and(|clock| numbers(clock, 3, ':'));
+    let is_time = word.len() == 27 && word.ends_with('Z');
+    match () {
+        () if is_hex => "HEX",
+        () if is_day => "DAY",
+        () if is_clock => "CLOCK",
+        () if is_time => "TIME",
+        () => word,
+    }
 }
 
 #[test]
