@@ -515,8 +515,8 @@ impl Monitor for CountingMonitor {
         self.monitor.ask(request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
+    fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         self.asked.count(requests.len());
-        self.monitor.look(requests)
+        self.monitor.ask_all(requests)
     }
 }
