@@ -24,6 +24,9 @@ use crate::names::Names;
 /// How often it is asked whether one of the hypervisor's own jobs has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How often it is asked whether an image is made, which takes less.
+const MAKING_LOOK: Duration = Duration::from_micros(200);
+
 /// How long the making of an image is waited for that another client has asked for.
 const MAKING_MAX: Duration = Duration::from_secs(30);
 
@@ -233,7 +236,7 @@ impl QemuSession {
         })
     }
 
-    /// Runs one of the hypervisor's own jobs to its end.
+    /// Runs one of the hypervisor's own jobs that make images to its end.
     fn run_job(&mut self, id: &str, execute: &'static str, arguments: Value) -> Result<(), Fault> {
         self.ask(execute, arguments)?;
         loop {
@@ -251,7 +254,7 @@ impl QemuSession {
                     )),
                 };
             }
-            thread::sleep(LOOK);
+            thread::sleep(MAKING_LOOK);
         }
     }
 }

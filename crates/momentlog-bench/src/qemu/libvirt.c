@@ -47,6 +47,7 @@ int main(int count, char **words)
         must(virDomainCheckpointDelete(made, 0) == 0 ? made : NULL, "delete");
         virDomainCheckpointFree(made);
     }
+    virDomainDestroy(domain);
     virDomainFree(domain);
     virConnectClose(connection);
     return 0;
