@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::Arbitrary;
-use momentlog::core::{Command, Profile, State};
+use momentlog::core::{Action, Command, Profile, State};
 use momentlog::store::{
     Disk, FileStore, Head, Limits, Rejoined, Seq, StoreError, Verdict, Written,
 };
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use crate::fleet::{self, Call, Vm};
 use crate::op::{Op, ops};
 use crate::sim_disk::{Fault, Random, SimDisk};
-use crate::suite::UUID;
+use crate::suite::{UUID, domain_def};
 
 /// One step in the life of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Arbitrary)]
@@ -282,16 +282,21 @@ struct Copied {
     revisions: Vec<Revision>,
 }
 
-fn command(connection: &Connection, op: &Op) -> Command {
-    let policy = connection
-        .view()
+fn ask(connection: &Connection, op: &Op) -> momentlog::Result<Outcome> {
+    let asked = op.asked(100, connection.view().state().domain(UUID));
+    asked.of(connection, UUID)
+}
+
+/// The commands among ops: what a driver reports is recorded one by one.
+fn commands(connection: &Connection, ops: &[Op]) -> Vec<Command> {
+    let view = connection.view();
+    let policy = view
         .state()
         .domain(UUID)
         .map_or_else(|| Profile::Own.policy(), momentlog::core::Domain::policy);
-    Command {
-        domain: UUID,
-        action: op.action(100, policy),
-    }
+    let actions = ops.iter().filter_map(|op| op.action(100, policy));
+    let domain = UUID;
+    actions.map(|action| Command { domain, action }).collect()
 }
 
 /// Asks with the revision that the domain had that many changes before, and checks that a stale one is refused, and no other.
@@ -310,7 +315,7 @@ fn expect(
         expected_revision: Some(expected.unwrap_or(Revision::None)),
         ..connection.provenance().clone()
     });
-    let answer = asking.execute(&command(connection, op));
+    let answer = ask(&asking, op);
     let is_undisturbed = !world.live.has_failed() && !world.live.is_stopped();
     match &answer {
         Ok(_) => assert_eq!(expected, now, "a stale revision was accepted"),
@@ -336,7 +341,7 @@ fn put_back(
     let had = played.last();
     played.acknowledged.clone_from(&copy.acknowledged);
     played.revisions.clone_from(&copy.revisions);
-    let answer = connection.execute(&command(connection, &Op::Define));
+    let answer = ask(connection, &Op::Define);
     match &answer {
         Err(error) if matches!(error.store(), Some(StoreError::Replaced { .. })) => {}
         // The handle has read or written nothing that is not in the copy, or it was of no use before.
@@ -358,28 +363,27 @@ fn play(world: &World, steps: &[Step], go_on: bool) -> Played {
     for step in steps {
         match step {
             Step::Do(op) => {
-                let answer = connection.execute(&command(&connection, op));
+                let answer = ask(&connection, op);
                 played.note(&connection, &answer.map(|_| ()));
             }
             Step::Ask { vm, call, request } => {
-                let command = fleet::command_in(&connection, *vm, call, 100);
+                let asked = fleet::asked_in(&connection, *vm, call, 100);
                 let asking = connection.with_provenance(Provenance {
                     request_id: request.map(|request| format!("r{request}").into()),
                     ..connection.provenance().clone()
                 });
-                let answer = asking.execute(&command);
+                let answer = asked.of(&asking, vm.uuid());
                 played.note(&connection, &answer.map(|_| ()));
             }
             Step::Batch(ops) => {
-                let commands: Vec<_> = ops.iter().map(|op| command(&connection, op)).collect();
-                let answer = connection.execute_all(&commands);
+                let answer = connection.execute_all(&commands(&connection, ops));
                 played.note(&connection, &answer.map(|_| ()));
             }
             Step::Submit(ops) => {
-                let submitted: Vec<_> = ops
-                    .iter()
-                    .map(|op| connection.submit(&command(&connection, op)))
-                    .collect();
+                let commands = commands(&connection, ops);
+                let commands = commands.iter();
+                let submitted: Vec<_> =
+                    commands.map(|command| connection.submit(command)).collect();
                 for submitted in submitted {
                     let answer = submitted.and_then(momentlog::Submitted::wait);
                     played.note(&connection, &answer.map(|_| ()));
@@ -511,7 +515,7 @@ fn goes_on(world: &World, seen: Option<Head>) {
     let writer = world.connection(Arc::default());
     let command = Command {
         domain: UUID,
-        action: Op::Define.action(200, Profile::Own.policy()),
+        action: Action::Define(domain_def()),
     };
     let outcome = writer.execute(&command).expect("the log goes on");
     let expected = seen.map_or(2, |head| head.seq.get() + 1);
@@ -618,7 +622,7 @@ fn recover_until(
     let writer = recovering.connection(Arc::default());
     let command = Command {
         domain: UUID,
-        action: Op::Define.action(200, Profile::Own.policy()),
+        action: Action::Define(domain_def()),
     };
     let answered = writer.execute(&command).ok().and(writer.view().head());
     drop(writer);
@@ -694,7 +698,7 @@ fn holds(world: &World, played: &Played, seen: Option<Head>) {
     let writer = world.connection(Arc::default());
     let probe = writer.execute(&Command {
         domain: UUID,
-        action: Op::Define.action(200, Profile::Own.policy()),
+        action: Action::Define(domain_def()),
     });
     let probe = probe.expect("the log goes on").seq;
     assert_eq!(world.killed().verdict(), Verdict::Unanchored);

@@ -1,6 +1,7 @@
 //! The op language, the reference model and the suites that hold momentlog to its invariants.
 //!
-//! An [`Op`] is one small command about one domain. [`run`] plays a sequence of them against a store and against
+//! An [`Op`] is one small command about one domain, or what a driver reports of it: that it is attached, that a job begins,
+//! ends or fails. [`run`] plays a sequence of them against a store and against
 //! [`Model`], which knows libvirt's rules on its own and shares no code with the moment list. After every step it checks:
 //!
 //! * the answer and the whole state are the model's;
@@ -54,7 +55,7 @@ pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven, some_
 pub use fleet::{Call, Expects, Fleet, Seen, Turn, Turns, Vm, fleet, run_fleet};
 pub use forged::{Forged, apply_forged, forged};
 pub use model::{Model, Reason};
-pub use op::{Op, ops};
+pub use op::{Asked, Op, ops};
 pub use shared_store::{SharedStore, StoreFault};
 pub use sim_disk::{EXHAUSTIVE_MAX, Fault, Random, SECTOR_LEN, SimDisk};
 pub use store_suite::{Breach, NewStore, check_store, store_suite};

@@ -2,11 +2,15 @@
 //!
 //! Moments stand in one vector, newest link first, each with its parent's name. Everything else is looked up in it, slowly.
 
+mod job;
+
 use std::collections::BTreeSet;
 
+use momentlog::ErrorCode;
 use momentlog::core::{ParentRefused, Policy, Profile, Refusal, RunState, SnapshotState};
 
 use crate::op::{Op, name, state};
+use job::Driven;
 
 /// Why the model refuses, as far as it tells refusals apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +41,26 @@ pub enum Reason {
     BeingStarted,
     CheckpointName,
     WrongUuid,
+    JobOpen,
+    JobNotOpen,
+    RevertDuringJob,
+    Attachment,
+    NotAttached,
+    /// The domain is attached, and what a command would record of its hypervisor is not done there.
+    NotDone,
     Other,
 }
 
 impl Reason {
+    /// Returns the reason of what a connection refuses; none if the store has failed.
+    pub(crate) fn of_error(error: &momentlog::Error) -> Option<Reason> {
+        match (error.refusal(), error.code()) {
+            (Some(refusal), _) => Some(Reason::of(refusal)),
+            (None, ErrorCode::OperationUnsupported) => Some(Reason::NotDone),
+            _ => None,
+        }
+    }
+
     /// Returns the reason of a refusal.
     pub fn of(refusal: &Refusal) -> Reason {
         match refusal {
@@ -72,6 +92,11 @@ impl Reason {
             Refusal::BeingStarted { .. } => Reason::BeingStarted,
             Refusal::CheckpointName { .. } => Reason::CheckpointName,
             Refusal::WrongUuid { .. } => Reason::WrongUuid,
+            Refusal::JobOpen { .. } => Reason::JobOpen,
+            Refusal::JobNotOpen(_) => Reason::JobNotOpen,
+            Refusal::RevertDuringJob => Reason::RevertDuringJob,
+            Refusal::Attachment { .. } => Reason::Attachment,
+            Refusal::NotAttached { .. } => Reason::NotAttached,
             _ => Reason::Other,
         }
     }
@@ -218,6 +243,7 @@ struct Domain {
     policy: Policy,
     snapshots: List,
     checkpoints: List,
+    driven: Driven,
 }
 
 /// The model of a store with at most one domain.
@@ -227,6 +253,10 @@ pub struct Model {
     domain: Option<Domain>,
     /// The policy that was set last, which outlives the domain.
     policy_set: Option<Policy>,
+    /// How many jobs were begun, also of domains that are gone.
+    begun: u64,
+    /// Whether rules were set while a job was open, whose end does not ask for them.
+    bent: bool,
 }
 
 impl Model {
@@ -236,7 +266,19 @@ impl Model {
             profile,
             domain: None,
             policy_set: None,
+            begun: 0,
+            bent: false,
         }
+    }
+
+    /// Whether the domain keeps its rules, as far as its jobs allow.
+    pub(crate) fn keeps_rules(&self) -> bool {
+        !self.bent
+    }
+
+    /// How many jobs were begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// The rules in force, or those that a new domain would have.
@@ -267,15 +309,25 @@ impl Model {
                     policy,
                     snapshots: List::default(),
                     checkpoints: List::default(),
+                    driven: Driven::default(),
                 });
                 Ok(())
             }
         }
     }
 
-    /// Refuses what may not be made in this domain at all, and then for the reason `then`.
-    pub(crate) fn refuses(&self, snapshot: bool, then: Reason) -> Result<(), Reason> {
+    /// Refuses what may not be made, or put back, in this domain at all, and then for the reason `then`.
+    pub(crate) fn refuses(
+        &self,
+        snapshot: bool,
+        is_made: bool,
+        then: Reason,
+    ) -> Result<(), Reason> {
         let domain = self.domain.as_ref().ok_or(Reason::NoDomain)?;
+        if is_made && domain.driven.is_attached() {
+            return Err(Reason::NotDone);
+        }
+        domain.driven.admits_change(snapshot)?;
         domain.admits(snapshot)?;
         Err(then)
     }
@@ -301,14 +353,31 @@ impl Model {
                 policy,
                 snapshots: List::default(),
                 checkpoints: List::default(),
+                driven: Driven::default(),
             };
             self.domain.get_or_insert_with(empty).persistent = true;
             return Ok(());
         }
         let domain = self.domain.as_mut().ok_or(Reason::NoDomain)?;
-        let gone = domain.apply(op, now)?;
+        let gone = if op.is_report() {
+            domain.report(op, now, &mut self.begun)?
+        } else {
+            let is_done_there = matches!(
+                op,
+                Op::Create { .. } | Op::Delete { .. } | Op::Revert { .. }
+            );
+            if is_done_there && domain.driven.is_attached() {
+                return Err(Reason::NotDone);
+            }
+            domain.driven.admits(op)?;
+            domain.apply(op, now)?
+        };
+        if gone && domain.driven.has_job() {
+            return Err(Reason::JobOpen);
+        }
         if let Op::SetPolicy { .. } = op {
             self.policy_set = Some(domain.policy);
+            self.bent |= domain.driven.has_job();
         }
         if gone {
             self.domain = None;
@@ -336,18 +405,19 @@ impl Model {
             )
         };
         format!(
-            "persistent {} {:?} {:?} snapshots {} checkpoints {}",
+            "persistent {} {:?} {:?} snapshots {} checkpoints {} {}",
             domain.persistent,
             domain.power,
             domain.policy,
             list(&domain.snapshots),
             list(&domain.checkpoints),
+            domain.driven.describe(),
         )
     }
 }
 
 impl Domain {
-    /// Applies an op; returns whether the domain is gone.
+    /// Applies a command; returns whether the domain is gone.
     #[expect(clippy::too_many_lines, reason = "one arm for each op, side by side")]
     fn apply(&mut self, op: &Op, now: i64) -> Result<bool, Reason> {
         let active = self.power != RunState::Shutoff;
@@ -556,6 +626,8 @@ impl Domain {
                 };
                 self.snapshots.current = Some(name);
             }
+            // What a driver reports is no command.
+            _ => {}
         }
         Ok(false)
     }

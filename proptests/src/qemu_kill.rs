@@ -5,6 +5,7 @@
 //! nothing temporary is left; each checkpoint that was answered is there, and can be used unless QEMU was killed; and each
 //! backup that the log calls done holds, byte by byte, what its disk held when it was begun.
 
+mod crowd;
 mod guest;
 mod work;
 
@@ -25,6 +26,8 @@ use momentlog_qemu::Qemu;
 use crate::sim_disk::Random;
 use guest::{DISKS, Guest, Place, kill, qemu_img};
 use work::open;
+
+pub use crowd::{Crowd, join_crowd, kill_half};
 
 /// The number of rounds on one guest and one log, so that reading all of a log stays quick.
 const ROUNDS_OF_A_LOG: u64 = 20;

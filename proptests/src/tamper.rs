@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog::core::{Command, Profile};
 use momentlog::store::{
     Disk, Draft, FileStore, Head, LogId, Place, Receipt, Record, Seq, Store, StoreError, Text,
     Verdict, VerifyReport, decode_frame, encode_frame, verify,
@@ -134,11 +133,8 @@ fn open(disk: &SimDisk) -> Connection {
 }
 
 fn execute(store: &Connection, op: &Op) {
-    let action = op.action(1, Profile::Own.policy());
-    let domain = UUID;
-    store
-        .execute(&Command { domain, action })
-        .expect("it is accepted");
+    let asked = op.asked(1, store.view().state().domain(UUID));
+    asked.of(store, UUID).expect("it is accepted");
 }
 
 fn create(name: u8) -> Op {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use momentlog::ManualClock;
-use momentlog::core::{Command, Profile};
 use momentlog::store::{
     Digest, Draft, FileStore, LogId, Place, Record, Retention, Seq, Store, StoreError, Text,
     Verdict, decode_frame, encode_frame,
@@ -257,12 +256,8 @@ pub fn image(ops: &[Op], edits: &[Edit]) {
     };
     let store = open(&disk);
     for op in [Op::Define, Op::ChangeState(0)].iter().chain(ops) {
-        let policy = Profile::Own.policy();
-        let action = op.action(0, policy);
-        let _ = store.execute(&Command {
-            domain: UUID,
-            action,
-        });
+        let asked = op.asked(0, store.view().state().domain(UUID));
+        let _ = asked.of(&store, UUID);
     }
     let made = store.make_image().expect("there are records");
     let truth = store.view();

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use momentlog::core::{Command, Profile};
 use momentlog::store::{FileStore, RealDisk, Verdict};
 use momentlog::{Connection, ErrorCode, ManualClock, verify_disk};
 use momentlog_proptests::{
@@ -152,9 +151,9 @@ fn a_full_disk_can_be_opened_and_read_and_goes_on_when_there_is_space() {
         connection(Box::new(store), clock.clone())
     };
     let execute = |store: &Connection, op: &Op| {
-        let action = op.action(1, Profile::Own.policy());
         let domain = domain_def().uuid;
-        store.execute(&Command { domain, action })
+        op.asked(1, store.view().state().domain(domain))
+            .of(store, domain)
     };
     let store = open();
     execute(&store, &Op::Define).expect("there is space");

@@ -15,6 +15,26 @@ fn run_in_memory(turns: &[Turn], store: &SharedStore) -> Seen {
     run_fleet(turns, &mut || Box::new(store.clone()))
 }
 
+fn run_in_files(turns: &[Turn]) -> Seen {
+    let dir = tempfile::tempdir().expect("a scratch directory can be made");
+    let path = dir.path().join("store");
+    let limits = Limits {
+        segment_len_first: 1024,
+        segment_len_max: 4096,
+        fill_len_max: 512,
+    };
+    let seen = run_fleet(turns, &mut || -> Box<dyn Store> {
+        let disk = Arc::new(RealDisk::new(&path));
+        Box::new(FileStore::with_limits(disk, limits))
+    });
+    if path.exists() {
+        let verified = momentlog::verify(&path, None, None, &mut |_| {});
+        let verified = verified.expect("the store can be read");
+        assert_eq!(verified.verdict(), Verdict::Unanchored, "{verified:?}");
+    }
+    seen
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -29,16 +49,7 @@ proptest! {
 
     #[test]
     fn several_domains_in_files_agree_too(turns in fleet(30)) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        let limits = Limits { segment_len_first: 1024, segment_len_max: 4096, fill_len_max: 512 };
-        run_fleet(&turns, &mut || -> Box<dyn Store> {
-            Box::new(FileStore::with_limits(Arc::new(RealDisk::new(&path)), limits))
-        });
-        if path.exists() {
-            let verified = momentlog::verify(&path, None, None, &mut |_| {}).unwrap();
-            prop_assert_eq!(verified.verdict(), Verdict::Unanchored, "{:?}", verified);
-        }
+        run_in_files(&turns);
     }
 }
 
@@ -55,13 +66,15 @@ fn generated() -> impl Iterator<Item = Vec<Turn>> {
 }
 
 /// What every suite must have met. The rest of [`momentlog::core::Refusal`] comes from no command of the suite: `Work` and
-/// `IdsExhausted` need millions of records, `NoRollback` and `JobOpen` events that no command causes, and `MemoryChange`
-/// domains of other sizes; tests of core have them.
-const REFUSALS: [&str; 28] = [
+/// `IdsExhausted` need millions of records, `NoRollback` an event that no command causes, and `MemoryChange` domains of other
+/// sizes; tests of core have them.
+const REFUSALS: [&str; 34] = [
+    "(not done)",
     "(reused)",
     "(stale)",
     "AlreadyActive",
     "AlreadyRunning",
+    "Attachment",
     "BeingStarted",
     "CheckpointInactive",
     "CheckpointName",
@@ -75,15 +88,19 @@ const REFUSALS: [&str; 28] = [
     "HaltTransient",
     "HasSnapshots",
     "Inactive",
+    "JobNotOpen",
+    "JobOpen",
     "LeafIsCurrent",
     "NameTaken",
     "NoDomain",
     "NoMoment",
+    "NotAttached",
     "NotPaused",
     "NotRunning",
     "OnlineChange",
     "Parent",
     "PolicyUnmet",
+    "RevertDuringJob",
     "RevertTransient",
     "WrongUuid",
 ];
@@ -146,4 +163,66 @@ fn a_name_is_free_again_when_its_domain_is_gone() {
     assert_eq!(seen["DomainNameTaken"], 1);
     assert_eq!(seen["DomainRenamed"], 1);
     assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn open_jobs_and_their_requests_outlive_images_archives_and_reopening() {
+    let create = |name| Op::Create {
+        snapshot: false,
+        name: Some(name),
+        halt: false,
+    };
+    let begin = |name| {
+        let action = Some(Box::new(create(name)));
+        Turn::Ask {
+            vm: Vm::A,
+            call: Call::Op(Op::Begin {
+                long: false,
+                action,
+            }),
+            request: Some(1),
+            expects: Expects::Anything,
+        }
+    };
+    let op = |op| ask(Vm::A, Call::Op(op));
+    let (end, fail) = (
+        Op::End {
+            long: false,
+            goes_on: true,
+        },
+        Op::Fail { long: false },
+    );
+    let turns = [
+        op(Op::Define),
+        begin(0),
+        Turn::Image,
+        Turn::Reopen,
+        // It was begun already, also for another process.
+        begin(0),
+        Turn::Look,
+        // What waits for it waits on.
+        op(create(1)),
+        Turn::Archive,
+        Turn::Reopen,
+        op(fail),
+        Turn::Image,
+        Turn::Reopen,
+        // Its request is free, and stands for another job then.
+        begin(2),
+        Turn::Archive,
+        Turn::Reopen,
+        begin(0),
+        op(end.clone()),
+        Turn::Image,
+        Turn::Reopen,
+        // The long job leaves checkpoints alone.
+        op(create(1)),
+        op(end),
+        begin(2),
+        Turn::Look,
+    ];
+    let seen = run_in_files(&turns);
+    let wanted = [("(reused)", 1), ("JobNotOpen", 1), ("JobOpen", 1)];
+    let wanted = wanted.map(|(word, count)| (word.to_owned(), count));
+    assert_eq!(seen, Seen::from(wanted));
 }

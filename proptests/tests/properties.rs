@@ -255,6 +255,20 @@ fn a_redefine_below_the_leaf_of_an_emptied_chain() {
 }
 
 #[test]
+fn a_job_that_would_go_on_beside_a_long_one() {
+    let begin = Op::Begin {
+        long: false,
+        action: None,
+    };
+    let goes_on = Op::End {
+        long: false,
+        goes_on: true,
+    };
+    let twice = [begin, goes_on];
+    regression(&[&[Op::Define], &twice[..], &twice[..]].concat());
+}
+
+#[test]
 fn a_profile_is_part_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let uri = format!("momentlog://{}/store", dir.path().display());

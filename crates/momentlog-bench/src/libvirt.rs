@@ -95,7 +95,7 @@ const WORKS: [Work; 14] = [
 pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     files(dir, table)?;
     per_redefine(effort, table)?;
-    let program = match build(dir) {
+    let program = match build(dir, include_str!("libvirt.c")) {
         Ok(program) => program,
         Err(why) => {
             table.missing("9 to 15", &format!("libvirt's library is missing: {why}"));
@@ -137,10 +137,10 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     Ok(())
 }
 
-/// Builds the program for libvirt's side.
-fn build(dir: &Path) -> Result<PathBuf, Failed> {
+/// Builds a program for libvirt's side.
+pub(crate) fn build(dir: &Path, text: &str) -> Result<PathBuf, Failed> {
     let source = dir.join("libvirt.c");
-    std::fs::write(&source, include_str!("libvirt.c"))?;
+    std::fs::write(&source, text)?;
     let program = dir.join("libvirt");
     let built = Process::new("cc")
         .args(["-O2", "-o"])

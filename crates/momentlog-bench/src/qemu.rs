@@ -1,6 +1,7 @@
-//! Rows 22 to 25: checkpoints and backups of a real QEMU, beside the bare requests.
+//! Rows 22 to 26: checkpoints and backups of a real QEMU, beside the bare requests and libvirt's qemu driver.
 
 mod guest;
+mod libvirt;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -39,13 +40,14 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     if let Some(program) = guest::missing_program() {
-        table.missing("22 to 25", &format!("{program} is not installed"));
+        table.missing("22 to 26", &format!("{program} is not installed"));
         return Ok(());
     }
     checkpoint(&dir.join("qemu-2"), effort, table, 2)?;
     checkpoint(&dir.join("qemu-16"), effort, table, 16)?;
     backup(&dir.join("qemu-backup"), effort, table)?;
-    many(&dir.join("qemu-many"), effort, table)
+    many(&dir.join("qemu-many"), effort, table)?;
+    beside_libvirt(dir, effort, table)
 }
 
 /// A domain that is attached to a guest, with what was asked of it.
@@ -159,6 +161,42 @@ fn checkpoint(dir: &Path, effort: Effort, table: &mut Table, disks: usize) -> Re
         };
         table.rounds(&work, &rates(ours), &rates(bare), target);
     }
+    Ok(())
+}
+
+/// Row 26: the same call on libvirt's qemu driver, over its socket, by a client that stays connected.
+fn beside_libvirt(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
+    const DISKS: usize = 2;
+    let mut libvirt = match libvirt::Libvirt::start(&dir.join("qemu-libvirt"), DISKS) {
+        Ok(libvirt) => libvirt,
+        Err(why) => {
+            table.missing("26", &format!("libvirt's qemu driver is not there: {why}"));
+            return Ok(());
+        }
+    };
+    let dir = dir.join("qemu-beside");
+    let guest = Guest::start(&dir, DISKS)?;
+    let attached = Attached::new(&dir, &guest)?;
+    let (mut ours, mut theirs) = (vec![], vec![]);
+    // The first one warms up.
+    for _ in 0..=effort.rounds * 20 {
+        let begun = Instant::now();
+        let made = create(&attached.domain, "made")?;
+        ours.push(begun.elapsed().as_secs_f64());
+        made.delete(CheckpointDeleteFlags::NONE)?;
+        theirs.push(libvirt.checkpoint()?);
+    }
+    let (ours, theirs) = (&ours[1..], &theirs[1..]);
+    let work = format!(
+        "26 checkpoint of {DISKS} disks ({}; theirs {})",
+        shown(ours),
+        shown(theirs)
+    );
+    let target = Target {
+        peer: "libvirt's qemu driver",
+        ratio: 2.0,
+    };
+    table.rounds(&work, &rates(ours), &rates(theirs), target);
     Ok(())
 }
 
@@ -515,8 +553,8 @@ impl Monitor for CountingMonitor {
         self.monitor.ask(request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
+    fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         self.asked.count(requests.len());
-        self.monitor.look(requests)
+        self.monitor.ask_all(requests)
     }
 }

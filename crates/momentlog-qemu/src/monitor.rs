@@ -4,6 +4,7 @@
 //! what is tested is the sequence of requests, not only its meaning.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -39,18 +40,18 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         path.symlink_metadata().is_ok()
     }
 
-    /// Makes a file and its name durable.
+    /// Makes files and their names durable.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
-    fn sync_file(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()?;
-        let parent = path.parent();
-        match parent.filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => std::fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+    /// What the operating system says of the first of them that it refuses.
+    fn sync_files(&self, paths: &[&Path]) -> io::Result<()> {
+        let parents = paths.iter().filter_map(|path| path.parent());
+        let parents: BTreeSet<&Path> = parents
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .collect();
+        let mut all = paths.iter().copied().chain(parents);
+        all.try_for_each(|path| std::fs::File::open(path)?.sync_all())
     }
 
     /// Removes a file.
@@ -104,13 +105,13 @@ pub trait Monitor: fmt::Debug + Send {
     /// error it is unknown whether the request was done, and every later request fails.
     fn ask(&mut self, request: &Request) -> Result<Value, AskError>;
 
-    /// Sends requests that only look, all in one write. Returns for each of them, in order, what it returns, or that it is
-    /// [refused](AskError::Refused).
+    /// Sends requests, all in one write, of which none depends on the answer to another. They are done in order. Returns for
+    /// each of them, in order, what it returns, or that it is [refused](AskError::Refused).
     ///
     /// # Errors
     ///
     /// As [`ask`](Self::ask), of the first one after which all is unknown.
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
+    fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         let answers = requests.iter().map(|request| known(self.ask(request)));
         answers.collect()
     }

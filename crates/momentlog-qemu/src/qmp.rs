@@ -298,7 +298,7 @@ impl Monitor for QmpMonitor {
         self.ask_until(Deadline::after(self.bounds.answer_wait), request)
     }
 
-    fn look(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
+    fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Result<Value, AskError>>, AskError> {
         let deadline = Deadline::after(self.bounds.answer_wait);
         let first_id = self.send(requests, deadline)?;
         zip(first_id.., requests)

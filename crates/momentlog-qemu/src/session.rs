@@ -24,6 +24,9 @@ use crate::names::Names;
 /// How often it is asked whether one of the hypervisor's own jobs has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How often it is asked whether an image is made, which takes less.
+const MAKING_LOOK: Duration = Duration::from_micros(200);
+
 /// How long the making of an image is waited for that another client has asked for.
 const MAKING_MAX: Duration = Duration::from_secs(30);
 
@@ -36,8 +39,8 @@ pub(crate) struct QemuSession {
     names: Names,
     /// What was seen last. As this process has the guest alone, it holds until it asks for a change.
     looked: Option<Arc<Looked>>,
-    /// The witness that was left, with its node.
-    witness: Option<[String; 2]>,
+    /// What takes the witness away that was left.
+    witness: Vec<Request>,
 }
 
 /// What the hypervisor says of all of it.
@@ -82,7 +85,7 @@ impl QemuSession {
             names: Names::new(guest.log),
             guest: guest.clone(),
             looked: None,
-            witness: None,
+            witness: Vec::new(),
         }
     }
 
@@ -149,6 +152,17 @@ impl QemuSession {
         asked.map_err(|error| fault(execute, error))
     }
 
+    /// Asks for changes in one write, of which none depends on the answer to another.
+    fn ask_all(&mut self, requests: &[Request]) -> Result<(), Fault> {
+        self.looked = None;
+        let answers = self.monitor.ask_all(requests);
+        let answers = answers.map_err(|error| Fault::unknown(error.to_string()))?;
+        std::iter::zip(requests, answers).try_for_each(|(request, answer)| match answer {
+            Ok(_) => Ok(()),
+            Err(error) => Err(fault(&request.execute, error)),
+        })
+    }
+
     /// As [`ask`](Self::ask), for what cleans up: that there is nothing to clean up is no fault.
     fn try_ask(&mut self, execute: &'static str, arguments: Value) -> Result<bool, Fault> {
         self.looked = None;
@@ -178,7 +192,7 @@ impl QemuSession {
             Request::bare("query-block"),
             Request::bare("query-jobs"),
         ];
-        let answers = self.monitor.look(&looks);
+        let answers = self.monitor.ask_all(&looks);
         let answers = answers.map_err(|error| Fault::unknown(error.to_string()))?;
         let mut answers = std::iter::zip(&looks, answers)
             .map(|(look, answer)| answer.map_err(|error| fault(&look.execute, error)));
@@ -213,16 +227,16 @@ impl QemuSession {
         read_jobs(self.ask("query-jobs", Value::Null)?)
     }
 
-    /// Makes an image and its name durable.
-    fn sync(&self, path: &str) -> Result<(), Fault> {
-        let synced = self.hypervisor.sync_file(Path::new(path));
-        synced.map_err(|error| {
-            let detail = format!("cannot sync '{path}': {error}");
+    /// Makes images and their names durable.
+    fn sync(&self, paths: &[&str]) -> Result<(), Fault> {
+        let files: Vec<&Path> = paths.iter().map(Path::new).collect();
+        self.hypervisor.sync_files(&files).map_err(|error| {
+            let detail = format!("cannot sync '{}': {error}", paths.join("', '"));
             Fault::refused(ErrorCode::SystemError, detail)
         })
     }
 
-    /// Runs one of the hypervisor's own jobs to its end.
+    /// Runs one of the hypervisor's own jobs that make images to its end.
     fn run_job(&mut self, id: &str, execute: &'static str, arguments: Value) -> Result<(), Fault> {
         self.ask(execute, arguments)?;
         loop {
@@ -240,7 +254,7 @@ impl QemuSession {
                     )),
                 };
             }
-            thread::sleep(LOOK);
+            thread::sleep(MAKING_LOOK);
         }
     }
 }
@@ -336,16 +350,18 @@ impl Session for QemuSession {
         if self.guest.attachment.look_only {
             return Ok(());
         }
-        self.sweep_copies(open)?;
-        self.sweep_bitmaps(open)
+        // What is taken away here is nothing that the look tells of anything else.
+        let looked = self.look()?;
+        self.sweep_copies(&looked, open)?;
+        self.sweep_bitmaps(&looked, open)
     }
 
     fn take_witness(&mut self) -> Result<(), Fault> {
-        if let Some([node, name]) = self.witness.take() {
-            let arguments = json!({ "node": node, "name": name });
-            self.ask("block-dirty-bitmap-remove", arguments)?;
+        let requests = std::mem::take(&mut self.witness);
+        if requests.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.ask_all(&requests)
     }
 
     fn measure(&mut self, bitmap: &str) -> Result<BTreeMap<Arc<str>, u64>, Fault> {

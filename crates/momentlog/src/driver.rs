@@ -170,7 +170,7 @@ pub trait Session: fmt::Debug + Send {
     fn complete(&mut self, job: &Job) -> Result<(), Fault>;
 
     /// Finishes the copies of a long job that have ended: closes and syncs what they were written to. The copies
-    /// themselves stay, as the witness, until the sweep.
+    /// themselves stay, as the witness.
     ///
     /// # Errors
     ///
@@ -192,7 +192,8 @@ pub trait Session: fmt::Debug + Send {
     /// A [`Fault`] if the hypervisor does not answer.
     fn sweep(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault>;
 
-    /// Takes away the witness that [`perform`](Self::perform) has left in this session, if it has.
+    /// Takes away the witness that [`perform`](Self::perform) or [`finish`](Self::finish) has left in this session, if one
+    /// has.
     ///
     /// # Errors
     ///

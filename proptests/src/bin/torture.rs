@@ -1,5 +1,5 @@
 //! The campaigns of `docs/durability.md` in full:
-//! `torture kill|crash|fault|tamper|driven|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]`.
+//! `torture kill|crash|fault|tamper|driven|qemu|qemu-kill|qemu-crowd|all [--rounds N] [--cases N] [--seed N]`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -17,7 +17,7 @@ use momentlog_proptests::{
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-const USAGE: &str = "usage: torture kill|crash|fault|tamper|driven|qemu|qemu-kill|all [--rounds N] [--cases N] [--seed N]";
+const USAGE: &str = "usage: torture kill|crash|fault|tamper|driven|qemu|qemu-kill|qemu-crowd|all [--rounds N] [--cases N] [--seed N]";
 
 /// Longest workload, in commands.
 const COMMANDS_MAX: usize = 12;
@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let ("qemu-work", [dir, round, seed]) = (*what, rest) {
         return qemu_kill::work_until_killed(dir, round, seed);
     }
+    if let ("qemu-crowd-work", [dir, name]) = (*what, rest) {
+        return qemu_kill::join_crowd(dir, name);
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let (mut rounds, mut cases, mut seed) = (1000, 200, now);
     for pair in rest.chunks(2) {
@@ -57,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "driven",
         "qemu",
         "qemu-kill",
+        "qemu-crowd",
     ];
     if !all && !known.contains(what) {
         return Err(USAGE.into());
@@ -95,9 +99,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     if *what == "driven" {
         drive(seed, cases);
     }
-    // These two need QEMU, which not every machine has, so they are not of all.
+    // These three need QEMU, which not every machine has, so they are not of all.
     if *what == "qemu-kill" {
         return kill_qemu(rounds, seed);
+    }
+    if *what == "qemu-crowd" {
+        return kill_crowds(rounds, seed);
     }
     if *what == "qemu" {
         let dir = tempfile::tempdir()?;
@@ -153,6 +160,21 @@ fn kill_qemu(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {
         0 => Ok(()),
         _ => Err(format!("{failures} failures; see {}", dir.keep().display()).into()),
     }
+}
+
+/// Lets twenty processes work on one guest at once, of which half are killed, some times.
+fn kill_crowds(rounds: u64, seed: u64) -> Result<(), Box<dyn Error>> {
+    if let Some(program) = real_qemu::missing(&qemu_kill::PROGRAMS) {
+        return Err(format!("{program} is not installed").into());
+    }
+    let program = std::env::current_exe()?;
+    for round in 0..rounds {
+        let dir = tempfile::tempdir()?;
+        let crowd = qemu_kill::kill_half(&program, dir.path(), 20, seed + round)
+            .map_err(|error| format!("round {round}, seed {}: {error}", seed + round))?;
+        println!("{crowd:?}");
+    }
+    Ok(())
 }
 
 /// Runs a check over generated workloads, and adds up what it counted.

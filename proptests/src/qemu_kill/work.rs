@@ -20,6 +20,9 @@ use crate::sim_disk::Random;
 /// More checkpoints than this are not kept.
 const CHECKPOINTS_MAX: usize = 8;
 
+/// How long a call waits for a guest that another process has.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);
+
 /// Bytes of the unit in which the guest writes.
 const SECTOR_LEN: u64 = 512;
 
@@ -52,7 +55,7 @@ pub(super) fn work(dir: &Path, round: u64, seed: u64) -> Result<(), Box<dyn Erro
 }
 
 /// One write for a line, so that no line is cut by the kill.
-fn say(line: &str) -> Result<(), Box<dyn Error>> {
+pub(super) fn say(line: &str) -> Result<(), Box<dyn Error>> {
     Ok(io::stdout()
         .lock()
         .write_all(format!("{line}\n").as_bytes())?)
@@ -61,7 +64,7 @@ fn say(line: &str) -> Result<(), Box<dyn Error>> {
 /// A connection as both sides open it.
 pub(super) fn open(place: &Place<'_>) -> Result<Connection, Box<dyn Error>> {
     let options = Options {
-        lock_wait: Duration::from_secs(30),
+        lock_wait: LOCK_WAIT,
         ..Options::default()
     };
     let drivers = [Arc::new(Qemu::default()) as Arc<_>];
@@ -192,6 +195,6 @@ impl<'a> Work<'a> {
     }
 }
 
-fn checkpoint_xml(name: &str) -> String {
+pub(super) fn checkpoint_xml(name: &str) -> String {
     format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>")
 }

@@ -77,10 +77,11 @@ impl Hypervisor for SimHost {
         self.image(&path.display().to_string()).is_some()
     }
 
-    fn sync_file(&self, path: &Path) -> io::Result<()> {
+    fn sync_files(&self, paths: &[&Path]) -> io::Result<()> {
         let machine = self.machine();
         machine.asker_is_there()?;
-        if machine.images.contains_key(&path.display().to_string()) {
+        let is_there = |path: &&Path| machine.images.contains_key(&path.display().to_string());
+        if paths.iter().all(is_there) {
             Ok(())
         } else {
             Err(io::ErrorKind::NotFound.into())

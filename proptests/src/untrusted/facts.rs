@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use arbitrary::Arbitrary;
-use momentlog::core::{Command, Profile};
+use momentlog::core::{Action, Command};
 use momentlog::store::{Draft, MemoryStore, Store, Text};
 use momentlog::{Connection, ManualClock};
 
 use super::{LOG, draft};
-use crate::op::Op;
-use crate::suite::{UUID, connection};
+use crate::suite::{UUID, connection, domain_def};
 
 /// Facts whose layout is that of `docs/format.md`, so that what is in them is reached.
 #[derive(Clone, Debug, Arbitrary)]
@@ -333,7 +332,7 @@ pub fn facts(made_up: &[MadeUpFacts]) {
         // The log can go on also after a state that no command leads to.
         let command = Command {
             domain: UUID,
-            action: Op::Define.action(0, Profile::Own.policy()),
+            action: Action::Define(domain_def()),
         };
         let _ = connection.execute(&command);
         assert_eq!(connection.view().state().check(), Ok(()));

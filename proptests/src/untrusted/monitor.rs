@@ -36,7 +36,7 @@ impl Hypervisor for Replies {
         path != Path::new(NEW)
     }
 
-    fn sync_file(&self, _: &Path) -> std::io::Result<()> {
+    fn sync_files(&self, _: &[&Path]) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -149,7 +149,7 @@ pub(super) fn target(disk: usize) -> String {
     format!("vd{letter}")
 }
 
-fn make_image(path: &Path) -> Result<(), Failed> {
+pub(super) fn make_image(path: &Path) -> Result<(), Failed> {
     let made = Command::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2"])
         .arg(path)

@@ -17,7 +17,7 @@ impl State {
     /// # Errors
     ///
     /// The [`Refusal`] of the action that a job is begun for; [`Refusal::JobOpen`] if an open job forbids it, as it forbids to
-    /// detach, or to attach to look only;
+    /// detach, or to attach to look only, and to go on in a second job of its length;
     /// [`Refusal::JobNotOpen`] if the job to be ended is not open.
     pub fn decide_report(&self, uuid: DomainUuid, report: &Report) -> Result<Vec<Event>, Refusal> {
         let domain = self.known(uuid)?;
@@ -84,6 +84,12 @@ impl State {
         then: Option<&Arc<Job>>,
     ) -> Result<Vec<Change>, Refusal> {
         let job = &domain.open_job(outcome.job)?.job;
+        if let Some(then) = then
+            && let Some(other) = domain.jobs.get(then.length)
+            && other.id != outcome.job
+        {
+            return Err(domain.waits_for(other));
+        }
         let mut next = self.next_moment;
         let mut take = || {
             let id = next.ok_or(Refusal::IdsExhausted)?;

@@ -17,9 +17,10 @@ use momentlog::driver::{Fault, Layer, copy_job};
 use momentlog::xml::read_backup;
 use serde_json::{Value, json};
 
-use super::QemuSession;
 use super::bitmaps::{add_temporary, adds, merge};
 use super::overlay::NewImage;
+use super::{Looked, QemuSession};
+use crate::monitor::Request;
 
 /// Bytes of a cluster of a target whose disk has none.
 const CLUSTER_LEN: u64 = 65536;
@@ -221,7 +222,9 @@ impl QemuSession {
         let def = def_of(job)?;
         let looked = self.look()?;
         let graph = &looked.graph;
-        for copy in self.planned(job, &def) {
+        let planned = self.planned(job, &def);
+        let mut requests = Vec::new();
+        for copy in &planned {
             let [format, storage] = &copy.nodes;
             if graph.named(format).is_some() {
                 let over_the_disk = copy.disk.extent == Some(BackupExtent::Incremental);
@@ -233,14 +236,18 @@ impl QemuSession {
                     options["backing"] = below.map_or(Value::Null, Value::from);
                 }
                 // This says what cannot be written any more.
-                self.ask("blockdev-reopen", json!({ "options": [options] }))?;
-                self.ask("blockdev-del", json!({ "node-name": format }))?;
+                let options = json!({ "options": [options] });
+                requests.push(Request::new("blockdev-reopen", options));
+                requests.push(deletion(format));
             }
             if graph.named(storage).is_some() {
-                self.ask("blockdev-del", json!({ "node-name": storage }))?;
+                requests.push(deletion(storage));
             }
-            self.sync(copy.path())?;
         }
+        self.ask_all(&requests)?;
+        let paths: Vec<&str> = planned.iter().map(Planned::path).collect();
+        self.sync(&paths)?;
+        self.witness = planned.iter().flat_map(leaving).collect();
         Ok(())
     }
 
@@ -354,7 +361,11 @@ impl QemuSession {
     }
 
     /// Takes away the copies, and the nodes that copies were written to, that belong to no open job.
-    pub(super) fn sweep_copies(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault> {
+    pub(super) fn sweep_copies(
+        &mut self,
+        looked: &Looked,
+        open: &[(JobId, &Job)],
+    ) -> Result<(), Fault> {
         let mut kept: BTreeSet<JobId> = open.iter().map(|(id, _)| *id).collect();
         for (_, job) in open {
             let names = job
@@ -365,7 +376,6 @@ impl QemuSession {
         }
         let is_kept = |job: Option<JobId>| job.is_some_and(|job| kept.contains(&job));
         let log = self.guest.log;
-        let looked = self.look()?;
         let left = looked.jobs.iter();
         let left = left.filter(|job| !is_kept(copy_job(log, &job.id)));
         let names = self.names.clone();
@@ -375,8 +385,7 @@ impl QemuSession {
             }
             self.try_ask("job-dismiss", json!({ "id": job.id }))?;
         }
-        let nodes: Vec<String> = self
-            .look()?
+        let nodes: Vec<String> = looked
             .graph
             .nodes()
             .iter()
@@ -394,6 +403,21 @@ impl QemuSession {
         }
         Ok(())
     }
+}
+
+fn deletion(node: &str) -> Request {
+    Request::new("blockdev-del", json!({ "node-name": node }))
+}
+
+/// What takes away the last of a copy that has ended well: its job, and the bitmap that says what was copied.
+fn leaving(copy: &Planned<'_>) -> Vec<Request> {
+    let name = copy.name();
+    let mut requests = vec![Request::new("job-dismiss", json!({ "id": name }))];
+    if copy.disk.incremental.is_some() {
+        let arguments = json!({ "node": &*copy.effect.node, "name": name });
+        requests.push(Request::new("block-dirty-bitmap-remove", arguments));
+    }
+    requests
 }
 
 /// The actions that begin the copy of one disk at the instant of the transaction.

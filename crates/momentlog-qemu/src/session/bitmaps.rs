@@ -8,8 +8,9 @@ use momentlog::core::{DiskEffect, EffectKind, Job, JobId};
 use momentlog::driver::Fault;
 use serde_json::{Value, json};
 
-use super::QemuSession;
+use super::{Looked, QemuSession};
 use crate::graph::Placed;
+use crate::monitor::Request;
 
 /// Most actions of one transaction: longer ones take the hypervisor seconds.
 const ACTIONS_MAX: usize = 300;
@@ -105,7 +106,8 @@ impl QemuSession {
     pub(super) fn witness(&mut self, id: JobId, node: &str) -> Value {
         let name = self.names.witness(id);
         let action = add_temporary(node, &name, COARSE);
-        self.witness = Some([node.to_owned(), name]);
+        let arguments = json!({ "node": node, "name": &name });
+        self.witness = vec![Request::new("block-dirty-bitmap-remove", arguments)];
         action
     }
 
@@ -194,8 +196,11 @@ impl QemuSession {
     }
 
     /// Removes the temporary bitmaps of this log that belong to no open job.
-    pub(super) fn sweep_bitmaps(&mut self, open: &[(JobId, &Job)]) -> Result<(), Fault> {
-        let looked = self.look()?;
+    pub(super) fn sweep_bitmaps(
+        &mut self,
+        looked: &Looked,
+        open: &[(JobId, &Job)],
+    ) -> Result<(), Fault> {
         let mut left: Vec<(String, String)> = Vec::new();
         for node in looked.graph.nodes() {
             let names = node

@@ -82,7 +82,7 @@ impl QemuSession {
             }
             made.push((nodes.clone(), (!image.reuse).then(|| file.to_owned())));
             // The guest will write to it: it must not be lost.
-            outcome = self.sync(file);
+            outcome = self.sync(&[file]);
             if outcome.is_err() {
                 break;
             }

@@ -93,13 +93,13 @@ fn many_requests_are_sent_before_the_first_answer() {
         }
     });
     let mut monitor = server.enter(patient());
-    let seen = monitor.look(&vec![status(); MANY]).unwrap();
+    let seen = monitor.ask_all(&vec![status(); MANY]).unwrap();
     let seen: Vec<Value> = seen.into_iter().map(Result::unwrap).collect();
     assert_eq!(
         seen,
         (0..MANY).map(|index| json!(index)).collect::<Vec<_>>()
     );
-    assert!(monitor.look(&[]).unwrap().is_empty());
+    assert!(monitor.ask_all(&[]).unwrap().is_empty());
     drop(monitor);
     server.end();
 }
@@ -116,7 +116,7 @@ fn of_a_look_one_may_be_refused_and_the_others_are_answered() {
         client.answer(&request, 3);
     });
     let mut monitor = server.enter(patient());
-    let seen = monitor.look(&[status(), status(), status()]).unwrap();
+    let seen = monitor.ask_all(&[status(), status(), status()]).unwrap();
     assert!(
         matches!(&seen[..], [Ok(first), Err(AskError::Refused { .. }), Ok(last)] if first == 0 && last == 2),
         "{seen:?}"
@@ -335,7 +335,7 @@ fn a_fault_within_a_look_names_the_request() {
     });
     let mut monitor = server.enter(patient());
     let error = monitor
-        .look(&[status(), Request::bare("query-jobs")])
+        .ask_all(&[status(), Request::bare("query-jobs")])
         .unwrap_err();
     assert!(
         matches!(&error, AskError::Closed { execute } if execute == "query-jobs"),

@@ -91,7 +91,7 @@ fn it_answers_and_refuses() {
     );
 
     let seen = monitor
-        .look(&vec![Request::bare("query-named-block-nodes"); 50])
+        .ask_all(&vec![Request::bare("query-named-block-nodes"); 50])
         .unwrap();
     assert_eq!(seen.len(), 50);
     for nodes in seen {

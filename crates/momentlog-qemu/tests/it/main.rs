@@ -68,7 +68,7 @@ pub(crate) fn is_given_up(monitor: &mut dyn Monitor) {
     for error in [
         monitor.ask(&request).unwrap_err(),
         monitor
-            .look(&[request.clone(), request.clone()])
+            .ask_all(&[request.clone(), request.clone()])
             .unwrap_err(),
     ] {
         assert!(error.leaves_unknown());

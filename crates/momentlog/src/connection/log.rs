@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Command, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Settings,
+    Action, Command, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Report, Settings,
     SettingsChange,
 };
-use momentlog_engine::{Archived, Call, Entry, Outcome, Pending, Request, Step, View};
+use momentlog_engine::{Archived, Call, Entry, Outcome, Pending, Provenance, Request, Step, View};
 use momentlog_store::{Disk, Head, LogId, RealDisk, Receipt, Seq, StoreError};
 
 use super::Connection;
@@ -34,6 +34,42 @@ impl Connection {
         let request = Request::of_command(&self.provenance, call, command);
         self.log.decide(request, &mut |decision| {
             recordable::decide_typed(decision, command)
+        })
+    }
+
+    /// Records what a driver reports of a domain, for programs that ask a hypervisor themselves. None is asked here.
+    ///
+    /// A request id belongs to a job that is begun for an action: asked once more, the job is not begun twice, and a job
+    /// that failed frees it. Other reports take no note of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] on a read-only connection; the [`Refusal`](momentlog_core::Refusal), as for
+    /// [`execute`](Self::execute); what the store says.
+    pub fn report(&self, domain: DomainUuid, report: &Report) -> Result<Outcome> {
+        self.deny_read_only("report", ErrorDomain::Domain)?;
+        let (call, action) = match report {
+            Report::Attach(_) => (Call::ATTACH, None),
+            Report::Detach => (Call::DETACH, None),
+            Report::Observe { .. } | Report::See { .. } => (Call::OBSERVE, None),
+            Report::Begin(begin) => (Call::EXECUTE, begin.action.clone()),
+            Report::End { .. } | Report::Fail(_) => (Call::SETTLE, None),
+        };
+        let command = action.map(|action| Command { domain, action });
+        let without_id = Provenance {
+            request_id: None,
+            ..self.provenance().clone()
+        };
+        let request = match &command {
+            Some(command) => Request::of_command(&self.provenance, (call, 0), command),
+            None => Request::of_call(&without_id, (call, 0), Some(domain), &[]),
+        };
+        self.log.decide(request, &mut |decision| {
+            decision.decide_report(domain, report)?;
+            match &command {
+                Some(command) => recordable::check(decision, command),
+                None => Ok(()),
+            }
         })
     }
 

@@ -278,12 +278,18 @@ impl Domain {
             }
         };
         let open = open_jobs(view.state().domain(self.uuid));
+        if let Some(session) = &mut entered.session {
+            session.sweep(&borrowed(&open))?;
+        }
+        let mut is_swept = true;
         for open in &open {
-            self.settle(&mut entered, open)?;
+            is_swept &= self.settle(&mut entered, open)?;
         }
         let (state, reason) = entered.power;
         self.observe(state, reason)?;
-        if let Some(session) = &mut entered.session {
+        if let Some(session) = &mut entered.session
+            && !is_swept
+        {
             let view = self.connection.log.view();
             let open = open_jobs(view.state().domain(self.uuid));
             session.sweep(&borrowed(&open))?;
@@ -300,18 +306,19 @@ impl Domain {
         Ok(())
     }
 
-    /// Settles an open job by what is seen, if it does not go on.
-    fn settle(&self, entered: &mut Entered, open: &OpenJob) -> Result<()> {
+    /// Settles an open job by what is seen, if it does not go on. Returns whether it has left nothing to be swept.
+    fn settle(&self, entered: &mut Entered, open: &OpenJob) -> Result<bool> {
         if open.job.kind == JobKind::DeleteSnapshot {
             self.stop_merging(entered, open.id)?;
         }
         let Some(sight) = self.sight_of(entered)? else {
             // It stays open as long as nothing can be seen of it.
-            return Ok(());
+            return Ok(true);
         };
         let verdict = settle(open, entered.run(), &sight);
+        let mut takes_witness = false;
         let report = match verdict {
-            Verdict::Open => return Ok(()),
+            Verdict::Open => return Ok(true),
             Verdict::Ended(found) => complete(entered, open, found)?,
             Verdict::RollForward(left, found) => {
                 let rest = Job {
@@ -330,9 +337,12 @@ impl Domain {
                 }
             }
             Verdict::Finish(found) => match &mut entered.session {
-                None => return Ok(()),
+                None => return Ok(true),
                 Some(session) => match session.finish(&open.job) {
-                    Ok(()) => ended(open.id, &open.job, found, SettledBy::Later),
+                    Ok(()) => {
+                        takes_witness = true;
+                        ended(open.id, &open.job, found, SettledBy::Later)
+                    }
                     Err(fault) => {
                         session.abort(open.id, &open.job)?;
                         Report::Fail(outcome_of(
@@ -354,9 +364,12 @@ impl Domain {
         };
         match self.report(Call::SETTLE, &[report]) {
             // Another process has settled it.
-            Err(error) if is_not_open(&error) => Ok(()),
-            reported => reported.map(|_| ()),
+            Err(error) if is_not_open(&error) => {}
+            reported => drop(reported?),
         }
+        let session = entered.session.as_mut();
+        let taken = session.map(|session| takes_witness && session.take_witness().is_ok());
+        Ok(taken.unwrap_or(false))
     }
 
     /// What is seen of a guest, or of its images if it is off; none if they cannot be looked at now.

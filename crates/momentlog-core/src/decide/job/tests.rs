@@ -257,6 +257,25 @@ fn the_record_that_ends_a_job_may_begin_a_long_one() {
 }
 
 #[test]
+fn a_job_does_not_go_on_in_a_second_long_one() {
+    let mut store = Store::new();
+    store.reports(&begin(JobKind::Backup, JobLength::Long, None));
+    store.reports(&begin(JobKind::Backup, JobLength::Short, None));
+    let goes_on = |number| Report::End {
+        outcome: outcome(number),
+        then: Some(Arc::new(job(JobKind::Backup, JobLength::Long))),
+    };
+    let refused = store.0.decide_report(UUID, &goes_on(2)).unwrap_err();
+    assert!(
+        matches!(refused, Refusal::JobOpen { job, .. } if job == JobId::FIRST),
+        "{refused:?}"
+    );
+    // The one that ends makes room.
+    store.reports(&goes_on(1));
+    store.reports(&end(2));
+}
+
+#[test]
 fn what_was_seen_of_the_guest_is_recorded_once() {
     let mut store = Store::new();
     let observe = |state, reason| Report::Observe { state, reason };
