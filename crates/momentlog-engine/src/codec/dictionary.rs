@@ -20,6 +20,8 @@ pub(crate) struct Dictionary {
     pub(crate) by_place: im::HashMap<TextRef, Arc<str>>,
     pub(crate) by_text: im::HashMap<Arc<str>, TextRef>,
     pub(crate) domains: im::HashMap<TextRef, Arc<DomainDef>>,
+    /// How often one of them was given a meaning.
+    pub(crate) meanings: u64,
     /// The one of them that was written last, which is mostly written again.
     pub(crate) written: Option<(Arc<DomainDef>, TextRef)>,
     snapshots: Recent<SnapshotDef>,
@@ -303,6 +305,7 @@ impl Dictionary {
     /// Takes note of what the XML at `place` means from now on.
     pub(crate) fn define(&mut self, place: TextRef, def: Arc<DomainDef>) {
         self.domains.insert(place, def);
+        self.meanings += 1;
         self.written = None;
         // The bytes of a definition may mean another domain now.
         self.snapshots = Recent::default();
