@@ -26,6 +26,10 @@ pub(crate) enum Meaning {
     Known(Arc<DomainDef>),
 }
 
+/// Finds where it is said what the XML at a place means.
+type FindMeaning<'f, 'a> =
+    dyn FnMut(&mut Lookup<'a>, TextRef) -> Result<Option<Meaning>, EngineError> + 'f;
+
 /// Reads a log record by record, with a handle of its own where the store gives one.
 pub(crate) struct Lookup<'a> {
     log: &'a Log,
@@ -156,7 +160,7 @@ impl<'a> Lookup<'a> {
         &mut self,
         dictionary: &mut Dictionary,
         record: &Record,
-        meaning: &mut dyn FnMut(&mut Self, TextRef) -> Result<Option<Meaning>, EngineError>,
+        meaning: &mut FindMeaning<'_, 'a>,
     ) -> Result<Facts, EngineError> {
         let fault = |why: DecodeError| {
             EngineError::from(ReplayError {
@@ -339,6 +343,26 @@ impl Log {
             Some(start) if place.ledger.recorded <= time => Ok(Some(start)),
             _ => lookup.archived(None).map(|()| None),
         }
+    }
+
+    /// Returns the record `seq` with its digest, without decoding it; `None` if the log ends before it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] if there is no store, or it cannot be read; [`StoreError::Archived`] if the record was moved to
+    /// an archive before the one with which the log begins.
+    pub fn head_at(&self, seq: Seq) -> Result<Option<Head>, EngineError> {
+        let mut lookup = Lookup::over(self, None)?;
+        if let Some(start) = lookup.start
+            && start.seq == seq
+        {
+            return Ok(Some(start));
+        }
+        let record = lookup.record(seq)?;
+        if record.is_none() {
+            lookup.archived(Some(seq))?;
+        }
+        Ok(record.map(|record| record.head()))
     }
 
     /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before

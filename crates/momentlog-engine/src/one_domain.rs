@@ -174,8 +174,9 @@ impl<'a> DomainHistory<'a> {
         if self.lookup.learnt > LEARNT_MAX {
             self.lookup.learnt = 0;
             ledger.dictionary = self.lookup.base()?.clone();
-            said.keys()
-                .for_each(|place| ledger.dictionary.forget_meaning(*place));
+            for place in said.keys() {
+                ledger.dictionary.forget_meaning(*place);
+            }
         }
         self.lookup.learnt += replay::size(record);
         let meaning = &mut |lookup: &mut Lookup<'_>, place: TextRef| match said.get(&place) {
@@ -290,7 +291,7 @@ impl Found {
         let items = &mut self.items;
         facts
             .meanings(seq, &mut |place, _| {
-                items.push_back(Item::Said { place, seq })
+                items.push_back(Item::Said { place, seq });
             })
             .map_err(|why| fault(seq, why))
     }

@@ -17,11 +17,9 @@ use crate::disk::{Access, Disk};
 use crate::frame::{self, FRAME_LEN_MAX};
 use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock::{self, LOCK};
-use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
+use crate::segment::{Cursor, check_directory_writable, segment_name};
 use crate::store::next_seq;
-use crate::{
-    Draft, Head, ImageWriter, LogId, Outline, Place, Record, Retention, Seq, Store, StoreError,
-};
+use crate::{Draft, Head, LogId, Outline, Place, Record, Retention, Seq, Store, StoreError};
 use opened::{OpenSegment, Opened};
 use outlines::Places;
 
@@ -348,32 +346,6 @@ impl Store for FileStore {
 
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         Some(self)
-    }
-}
-
-impl Retention for FileStore {
-    fn start(&mut self) -> Result<Option<Head>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        Ok(self.check_place()?.map(|(_, head)| head))
-    }
-
-    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        self.check_place()?;
-        self.load_image(most)
-    }
-
-    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
-        self.writer_of_image()
-    }
-
-    fn archive(
-        &mut self,
-        expected: Head,
-        bridge: Draft,
-        to: &dyn Disk,
-    ) -> Result<Record, StoreError> {
-        self.move_to(expected, bridge, to)
     }
 }
 

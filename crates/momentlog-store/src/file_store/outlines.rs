@@ -142,26 +142,37 @@ impl FileStore {
 
     /// As [`Store::record`](crate::Store::record): the segment by its name, and the frame in it by the headers before.
     pub(super) fn record_at(&mut self, seq: Seq) -> Result<Option<Record>, StoreError> {
-        let found = match self.bounds()? {
-            Some(bounds) if bounds.start.is_some_and(|start| seq <= start.seq) => return Ok(None),
-            Some(bounds) if seq <= bounds.end.seq => self.record_within(bounds, seq),
-            _ => Ok(None),
+        let mut holds = |outline: &Outline<'_>| outline.seq <= seq;
+        let last = match self.bounds()? {
+            Some(bounds) if bounds.start.is_some_and(|start| seq <= start.seq) => None,
+            Some(bounds) if seq > bounds.end.seq && self.sees_all() => None,
+            Some(bounds) => match self.record_within(bounds, seq.min(bounds.end.seq)) {
+                Ok(Looked::Done(last)) if last.seq == seq => Some(last),
+                Ok(Looked::Done(last)) => last_behind(self, Some(last.head()), &mut holds)?,
+                Ok(Looked::Unsound) | Err(_) => last_by_scanning(self, &mut holds)?,
+            },
+            None => last_by_scanning(self, &mut holds)?,
         };
-        match found {
-            Ok(Some(record)) => Ok(Some(record)),
-            Ok(None) | Err(_) => {
-                let last = last_by_scanning(self, &mut |outline| outline.seq <= seq)?;
-                Ok(last.filter(|last| last.seq == seq))
-            }
-        }
+        Ok(last.filter(|last| last.seq == seq))
     }
 
-    fn record_within(&mut self, bounds: Bounds, seq: Seq) -> Result<Option<Record>, StoreError> {
+    fn record_within(&mut self, bounds: Bounds, seq: Seq) -> Result<Looked<Record>, StoreError> {
         let disk = self.disk.clone();
         let mut reader = self.reader_of(disk.as_ref(), bounds)?;
-        match self.find(&mut reader, seq)? {
-            Looked::Done(header) => frame_at(&mut reader, &header),
-            Looked::Unsound => Ok(None),
+        let Looked::Done(header) = self.find(&mut reader, seq)? else {
+            return Ok(Looked::Unsound);
+        };
+        let stand = Stand::at(seq, &reader.cursor);
+        match frame_at(&mut reader, &header)? {
+            Some(last) if last.head() == bounds.end => {
+                self.go_on_behind(bounds, stand, &header);
+                Ok(Looked::Done(last))
+            }
+            Some(record) if seq < bounds.end.seq => {
+                self.log = Some(bounds.log);
+                Ok(Looked::Done(record))
+            }
+            _ => Ok(Looked::Unsound),
         }
     }
 
@@ -177,12 +188,11 @@ impl FileStore {
             Some(writer) if !self.poisoned => self.log.zip(writer.end.head),
             _ => self.published()?,
         };
-        let own = self.log;
-        Ok(end.and_then(|(log, end)| {
-            let start = start.map(|(_, start)| start);
-            let is_sound =
-                own.is_none_or(|own| own == log) && start.is_none_or(|start| start.seq < end.seq);
-            is_sound.then_some(Bounds { log, start, end })
+        let start = start.map(|(_, start)| start);
+        let bounds = end.map(|(log, end)| Bounds { log, start, end });
+        Ok(bounds.filter(|bounds| {
+            self.log.is_none_or(|own| own == bounds.log)
+                && start.is_none_or(|start| start.seq < bounds.end.seq)
         }))
     }
 
@@ -219,6 +229,8 @@ impl FileStore {
             let Some(facts) = frame::facts_of(&header, bytes, place) else {
                 return Ok(Looked::Unsound);
             };
+            // It is the log's: its checksum covers the id.
+            self.log = Some(bounds.log);
             let read = || {
                 let path = disk.path_of(&segment_name(place.segment));
                 whole(&path, header, bytes, place)
@@ -246,7 +258,7 @@ impl FileStore {
 
     /// Lets reading go on behind the last record that is durable without a doubt.
     fn go_on_behind(&mut self, bounds: Bounds, last: Stand, header: &Header) {
-        self.log = self.log.or(Some(bounds.log));
+        self.log = Some(bounds.log);
         if self.cursor.head.map(|head| head.seq) < Some(bounds.end.seq) {
             self.cursor = Cursor {
                 segment: last.segment,
@@ -306,6 +318,7 @@ impl FileStore {
         let Some(record) = frame_at(&mut reader, &header)? else {
             return Ok(Looked::Unsound);
         };
+        self.log = Some(bounds.log);
         if record.seq == bounds.end.seq {
             if record.head() != bounds.end {
                 return Ok(Looked::Unsound);
