@@ -54,7 +54,7 @@ enum Item {
         last: Seq,
         events: u32,
     },
-    /// What the XML at a place means is said in this record.
+    /// What the XML at a place means is said in this record, which is one of others.
     Said {
         place: TextRef,
         seq: Seq,
@@ -92,6 +92,11 @@ impl<'a> DomainHistory<'a> {
             end: End::Open,
             ledger: begin.only(domain),
         })
+    }
+
+    /// Returns the entries alone, which costs less than the states around them.
+    pub fn entries(mut self) -> impl Iterator<Item = Result<Entry, EngineError>> + 'a {
+        std::iter::from_fn(move || self.next_entry(&mut |_| {}))
     }
 
     /// Reads on to the record `seq`, or to the end of the log if that is before it, and returns the state of the domain there.
@@ -156,9 +161,7 @@ impl<'a> DomainHistory<'a> {
                 Some(Item::Passed { last, events }) => self.ledger.pass(last, events),
                 Some(Item::Said { place, seq }) => {
                     self.said.insert(place, seq);
-                    if self.ledger.seq != Some(seq) {
-                        self.ledger.dictionary.forget_meaning(place);
-                    }
+                    self.ledger.dictionary.forget_meaning(place);
                 }
                 None => match std::mem::replace(&mut self.end, End::Reached) {
                     End::Open => self.fill(),
@@ -170,7 +173,7 @@ impl<'a> DomainHistory<'a> {
     }
 
     fn replay(&mut self, record: &Record) -> Result<Entry, EngineError> {
-        let (said, ledger) = (&self.said, &mut self.ledger);
+        let (said, ledger) = (&mut self.said, &mut self.ledger);
         if self.lookup.learnt > LEARNT_MAX {
             self.lookup.learnt = 0;
             ledger.dictionary = self.lookup.base()?.clone();
@@ -188,9 +191,20 @@ impl<'a> DomainHistory<'a> {
                 .cloned()
                 .map(Meaning::Known)),
         };
+        let meanings = ledger.dictionary.meanings;
         let facts = self
             .lookup
             .decode(&mut ledger.dictionary, record, meaning)?;
+        if ledger.dictionary.meanings != meanings {
+            let seq = record.seq;
+            Outline::read(seq, &record.facts)
+                .and_then(|outline| {
+                    outline.meanings(seq, &mut |place, _| {
+                        said.insert(place, seq);
+                    })
+                })
+                .map_err(|why| fault(seq, why))?;
+        }
         Ok(ledger.apply(record, facts)?)
     }
 
@@ -220,8 +234,8 @@ impl<'a> DomainHistory<'a> {
                 found.items.push_back(Item::Record(record));
             } else {
                 found.pass(outline.seq, facts.events);
+                found.note_meanings(outline.seq, &facts)?;
             }
-            found.note_meanings(outline.seq, &facts)?;
             if scanned < SCANNED_MAX && whole < WHOLE_MAX && bytes < replay::LOT_BYTES {
                 return Ok(ControlFlow::Continue(()));
             }
