@@ -200,7 +200,7 @@ pub(crate) fn look(path: &PathBuf, question: &str) -> Result<String, Failed> {
                 return Err(format!("{count} of {end} records").into());
             }
         }
-        "locate" => drop(black_box(connection.locate(time)?)),
+        "locate" => drop(black_box(connection.locate(&momentlog::Point::Time(time))?)),
         "entry" => drop(black_box(connection.entry(middle)?)),
         "last" => drop(black_box(
             connection.entry(Seq::new(end).ok_or("a record")?)?,
@@ -216,7 +216,7 @@ pub(crate) fn look(path: &PathBuf, question: &str) -> Result<String, Failed> {
                 black_box(entry?);
             }
         }
-        "view" => drop(black_box(connection.view_of(uuid(0), middle)?)),
+        "view" => drop(black_box(connection.view_of_domain(uuid(0), middle)?)),
         _ => return Err("no such question".into()),
     }
     let took = begun.elapsed().as_secs_f64();

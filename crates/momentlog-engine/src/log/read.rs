@@ -155,11 +155,6 @@ impl Log {
         self.start().map(|_| ())
     }
 
-    /// The record after which the log begins here, if those up to it were archived.
-    pub(crate) fn start(&self) -> Result<Option<Head>, StoreError> {
-        start(self.store().as_mut())
-    }
-
     /// Returns the place behind the record `after`, if that is the last one and durable.
     pub(crate) fn newest_place(&self, after: Head) -> Option<Place> {
         let ledger = self.newest_ledger(after.seq)?;
