@@ -1,8 +1,10 @@
 //! What every [`Store`] does, in memory, in files, in a table of one's own.
 
+mod looked;
 mod retained;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use momentlog::store::{Digest, Draft, Head, LogId, Record, Seq, Store, StoreError, Text, Written};
@@ -106,6 +108,9 @@ pub fn check_store(make: &mut dyn FnMut() -> NewStore) -> Result<(), Breach> {
         a_read,
         a_reader_that_stops,
         a_place_that_is_not_there,
+        looked::a_scan,
+        looked::a_scan_that_breaks_off,
+        looked::a_search,
         another_reader,
         two_handles,
         threads,
@@ -187,6 +192,29 @@ fn read(store: &mut dyn Store, after: Option<Head>) -> Result<Vec<Record>, Store
         Ok(())
     })?;
     Ok(records)
+}
+
+/// What a scan gives out: of each record its seq, its facts, and the record.
+type Outlines = Vec<(Seq, Vec<u8>, Record)>;
+
+/// Scans what comes after a record.
+fn scan(store: &mut dyn Store, after: Option<Head>) -> Result<Outlines, StoreError> {
+    let mut outlines = Ok(Vec::new());
+    store.scan(after, &mut |outline| {
+        match (&mut outlines, outline.record()) {
+            (Ok(found), Ok(record)) => found.push((outline.seq, outline.facts.to_vec(), record)),
+            (_, Err(error)) => outlines = Err(error),
+            (Err(_), Ok(_)) => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    outlines
+}
+
+/// What a scan must give out of records.
+fn outlined(records: &[Record]) -> Outlines {
+    let outline = |record: &Record| (record.seq, record.facts.clone(), record.clone());
+    records.iter().map(outline).collect()
 }
 
 fn read_all(store: &mut dyn Store) -> Result<Vec<Record>, Breach> {

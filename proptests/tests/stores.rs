@@ -1,12 +1,13 @@
 //! Every kind of store keeps the contract, and the suite finds those that do not.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use momentlog::store::{
-    Digest, Disk, Draft, FileStore, Head, ImageWriter, Limits, LogId, MemoryStore, RealDisk,
-    Record, Retention, Seq, Store, StoreError,
+    Digest, Disk, Draft, FileStore, Head, ImageWriter, Limits, LogId, MemoryStore, Outline,
+    RealDisk, Record, Retention, Seq, Store, StoreError,
 };
 use momentlog_proptests::{NewStore, SharedStore, SimDisk, check_store, store_suite};
 
@@ -87,6 +88,10 @@ enum Fault {
     ClaimsTheLock,
     NeverReleases,
     AnotherReader,
+    ScanIgnoresAfter,
+    ScanDropsTheLast,
+    ScanCannotBeBrokenOff,
+    FindsTheOneBefore,
 }
 
 /// A store of files with a fault.
@@ -198,6 +203,39 @@ impl Store for Broken {
             }
         }
         answer
+    }
+
+    fn scan(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(&Outline<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let after = after.filter(|_| self.fault != Fault::ScanIgnoresAfter);
+        let (fault, end) = (self.fault, self.inner.head());
+        self.inner.scan(after, &mut |outline| match fault {
+            Fault::ScanDropsTheLast if Some(outline.seq) == end.map(|end| end.seq) => {
+                ControlFlow::Continue(())
+            }
+            Fault::ScanCannotBeBrokenOff => {
+                let _ = each(outline);
+                ControlFlow::Continue(())
+            }
+            _ => each(outline),
+        })
+    }
+
+    fn last_where(
+        &mut self,
+        holds: &mut dyn FnMut(&Outline<'_>) -> bool,
+    ) -> Result<Option<Record>, StoreError> {
+        let last = self.inner.last_where(holds)?;
+        match (self.fault, last) {
+            (Fault::FindsTheOneBefore, Some(last)) => match Seq::new(last.seq.get() - 1) {
+                Some(before) => self.inner.record(before),
+                None => Ok(None),
+            },
+            (_, last) => Ok(last),
+        }
     }
 
     fn verifies(&self) -> bool {
@@ -362,6 +400,14 @@ fn the_suite_finds_a_store_that_appends_something_else() {
 #[test]
 fn the_suite_finds_a_store_that_is_never_released() {
     finds(Fault::NeverReleases, "released");
+}
+
+#[test]
+fn the_suite_finds_a_store_that_is_scanned_or_searched_badly() {
+    finds(Fault::ScanIgnoresAfter, "a scan gives out the records");
+    finds(Fault::ScanDropsTheLast, "a scan gives out the records");
+    finds(Fault::ScanCannotBeBrokenOff, "a scan that is broken off");
+    finds(Fault::FindsTheOneBefore, "the last record for which");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod beside;
 mod command;
 mod hot;
 mod libvirt;
+mod look;
 mod measure;
 mod peers;
 mod qemu;
@@ -25,16 +26,17 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|libvirt|qemu] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|libvirt|qemu] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 6] = [
+const PARTS: [(&str, Rows); 7] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
     ("beside", beside::rows),
+    ("look", look::rows),
     ("libvirt", libvirt::rows),
     ("qemu", qemu::rows),
 ];
@@ -74,6 +76,11 @@ fn main() -> Result<(), Failed> {
             "--fleet-memory" => {
                 let domains = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
                 println!("{}", beside::fleet_memory(domains)?);
+                return Ok(());
+            }
+            "--look" => {
+                let path = PathBuf::from(words.next().ok_or(USAGE)?);
+                println!("{}", look::look(&path, &words.next().ok_or(USAGE)?)?);
                 return Ok(());
             }
             "--checkpoints" => {

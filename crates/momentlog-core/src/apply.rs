@@ -68,6 +68,9 @@ pub enum Misfit {
     /// The event is about the store, and names a domain.
     #[error("the event is about the store, and names domain {0}")]
     OfStore(DomainUuid),
+    /// The state is of one domain, and the event is about this other one.
+    #[error("the event is about domain {0}, and the state is of another one")]
+    OtherDomain(DomainUuid),
     /// The event is about a domain, and names none.
     #[error("the event is about a domain, and names none")]
     OfDomain,
@@ -135,8 +138,9 @@ impl State {
     ///
     /// [`Misfit`] as there; the state is then as it was.
     pub fn advance(&mut self, event: &Event) -> Result<(), Misfit> {
+        self.is_of(event)?;
         self.change(event)?;
-        self.budget = self.budget.earn();
+        self.budget = self.budget.earn(1);
         Ok(())
     }
 
@@ -200,14 +204,14 @@ impl State {
             }
             Change::Snapshot(change) => {
                 let domain = domain_in(&mut self.domains, uuid)?;
-                let (next, budget) = (&mut self.next_moment, &mut self.budget);
-                moments::change(&mut domain.snapshots, change, next, budget)?;
+                let counters = (self.part, &mut self.next_moment, &mut self.budget);
+                moments::change(&mut domain.snapshots, change, counters)?;
                 domain.forget_holds(change);
             }
             Change::Checkpoint(change) => {
                 let domain = domain_in(&mut self.domains, uuid)?;
-                let (next, budget) = (&mut self.next_moment, &mut self.budget);
-                moments::change(&mut domain.checkpoints, change, next, budget)?;
+                let counters = (self.part, &mut self.next_moment, &mut self.budget);
+                moments::change(&mut domain.checkpoints, change, counters)?;
                 domain.forget_holds(change);
             }
             Change::Reverted { id, power } => {
@@ -298,7 +302,7 @@ impl State {
     /// Opens a job: its number is the next one, its place is free, and what it will delete and hang moments below is there.
     fn begin_job(&mut self, uuid: DomainUuid, id: JobId, job: &Arc<Job>) -> Result<(), Misfit> {
         let next = self.next_job;
-        if Some(id) != next {
+        if !self.part.may_follow(next, id) {
             return Err(Misfit::JobNotNext { found: id, next });
         }
         let domain = self.domain_mut(uuid)?;

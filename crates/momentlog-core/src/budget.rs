@@ -34,10 +34,10 @@ impl Budget {
         self.0.checked_sub(steps).map(Budget)
     }
 
-    /// Returns what there is after one more event.
+    /// Returns what there is after as many more events as that.
     #[must_use]
-    pub(crate) fn earn(self) -> Budget {
-        Budget(self.0.saturating_add(Budget::PER_EVENT))
+    pub(crate) fn earn(self, events: u32) -> Budget {
+        Budget(self.0.saturating_add(Budget::PER_EVENT * u64::from(events)))
     }
 
     /// Returns what is left once `parent` was found to be listed (or none), and not to hang below `id`.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_event_adds_its_steps_and_a_full_budget_stays_full() {
-        assert_eq!(Budget::FIRST.earn().steps(), 16_777_216 + 256);
-        assert_eq!(Budget::of(u64::MAX).earn(), Budget::of(u64::MAX));
+        assert_eq!(Budget::FIRST.earn(1).steps(), 16_777_216 + 256);
+        assert_eq!(Budget::of(u64::MAX).earn(1), Budget::of(u64::MAX));
     }
 }

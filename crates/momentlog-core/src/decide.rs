@@ -31,6 +31,7 @@ impl State {
     ///
     /// [`Refusal`]: the first reason why not, in libvirt's order.
     pub fn decide(&self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        self.is_whole()?;
         let uuid = command.domain;
         if let Some(domain) = self.domain(uuid) {
             domain.admits_beside_jobs(&command.action)?;

@@ -35,6 +35,12 @@ pub enum Refusal {
         /// The steps left.
         left: u64,
     },
+    /// The state is that of one domain, folded from its own events: nothing is decided on it.
+    #[error("the state is of domain {uuid} alone, and commands are decided on that of the store")]
+    OneDomain {
+        /// The domain.
+        uuid: DomainUuid,
+    },
     /// Another domain has the name.
     #[error("domain '{name}' already exists with uuid {uuid}")]
     DomainNameTaken {

@@ -3,17 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::one_domain::Part;
 use crate::{
     Broken, Budget, Domain, DomainUuid, JobId, MomentId, OpenJob, Policy, PolicyBreach, Profile,
     Settings,
 };
 
-/// The state of a whole store at one point of its history.
+/// The state of a whole store at one point of its history, or what it has of one domain: see
+/// [`of_one_domain`](Self::of_one_domain).
 ///
 /// Cloning is O(1). Two states are equal if the same domains, moments, links, holds, open jobs, settings and counters are
 /// in them.
 #[derive(Clone, PartialEq)]
 pub struct State {
+    pub(crate) part: Part,
     pub(crate) profile: Profile,
     pub(crate) settings: Settings,
     /// Policies that were set for a domain, which may be gone.
@@ -30,6 +33,7 @@ pub struct State {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
+            .field("part", &self.part)
             .field("profile", &self.profile)
             .field("domains", &self.domains.len())
             .field("next_moment", &self.next_moment)
@@ -72,6 +76,7 @@ impl State {
     /// Returns the state of an empty store.
     pub fn new(profile: Profile) -> State {
         State {
+            part: Part::Store,
             profile,
             settings: profile.settings(),
             policies: im::OrdMap::new(),

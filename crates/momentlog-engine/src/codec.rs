@@ -7,18 +7,21 @@ mod dictionary;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod job;
+mod outline;
 mod request;
 
 use std::sync::Arc;
 
 use momentlog_core::{DomainUuid, Event, Power, Profile, RunState};
-use momentlog_store::{Record, Seq, Text};
+use momentlog_store::{Seq, Text};
 
 use crate::call::Call;
 use crate::entry::Bridge;
 
 pub(crate) use body::REQUEST_ID_LEN_MAX;
+pub(crate) use body::TextRef;
 pub(crate) use dictionary::Dictionary;
+pub(crate) use outline::Outline;
 pub(crate) use request::{command_digest, request_digest, settings_digest};
 
 const KIND_GENESIS: u16 = 1;
@@ -174,14 +177,14 @@ pub(crate) struct RequestKey {
     pub(crate) digest: [u8; 32],
 }
 
-/// Returns the time of a record, in microseconds since 1970, without decoding it; `None` if its facts are too short.
-pub(crate) fn recorded(record: &Record) -> Option<i64> {
-    let head = record.facts.get(..at::FACTS_LEN)?;
+/// Returns the time in facts, in microseconds since 1970, without decoding them; `None` if they are too short.
+pub(crate) fn recorded(facts: &[u8]) -> Option<i64> {
+    let head = facts.get(..at::FACTS_LEN)?;
     Some(u64_at(head, at::RECORDED).cast_signed())
 }
 
 /// Returns what a text says. An erased one is empty, which no text is that a record is given.
-fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
+pub(crate) fn text_of(text: &Text) -> Result<Arc<str>, DecodeError> {
     Ok(match text {
         Text::Plain { bytes, .. } => std::str::from_utf8(bytes)
             .map_err(|_| DecodeError::Utf8)?

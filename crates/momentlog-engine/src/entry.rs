@@ -7,6 +7,7 @@ use momentlog_core::{Domain, DomainUuid, Event};
 use momentlog_store::{Head, Seq};
 
 use crate::call::Call;
+use crate::codec::{Asked, Content, Facts};
 
 /// One entry of the log, decoded: who did what, when and why.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,6 +56,64 @@ impl fmt::Debug for Entry {
             .field("events", &self.events.len())
             .field("bridge", &self.bridge)
             .finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    /// Returns the entry of a record with these facts, which knows no domain that it removed.
+    pub(crate) fn of(head: Head, facts: Facts) -> Entry {
+        let entry = Entry {
+            head,
+            recorded: facts.recorded,
+            domain: facts.domain,
+            previous: facts.previous,
+            actor: "".into(),
+            agent: None,
+            call: Call::UNKNOWN,
+            flags: 0,
+            reason: None,
+            request_id: None,
+            undoes: None,
+            events: Vec::new(),
+            removed: Vec::new(),
+            bridge: None,
+        };
+        match facts.content {
+            Content::Genesis { writer, .. } => Entry {
+                actor: writer.into(),
+                ..entry
+            },
+            Content::Bridge { asked, bridge } => Entry {
+                bridge: Some(bridge),
+                ..entry.asked(asked)
+            },
+            Content::Command { asked, events } => Entry {
+                events,
+                ..entry.asked(asked)
+            },
+        }
+    }
+
+    fn asked(self, asked: Asked) -> Entry {
+        let Asked {
+            actor,
+            agent,
+            call,
+            flags,
+            reason,
+            request,
+            undoes,
+        } = asked;
+        Entry {
+            actor,
+            agent: Some(agent),
+            call,
+            flags,
+            reason,
+            request_id: request.map(|key| key.id),
+            undoes,
+            ..self
+        }
     }
 }
 

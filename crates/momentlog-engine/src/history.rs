@@ -5,10 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_core::DomainUuid;
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
-use crate::codec::recorded;
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::ledger::Ledger;
@@ -86,12 +84,6 @@ impl<'a> History<'a> {
             after,
             end: End::Open,
         }
-    }
-
-    /// Begins with the newest image that is not later than a time.
-    pub(crate) fn before(log: &'a Log, time: i64) -> Result<History<'a>, EngineError> {
-        let place = log.place_before(time)?;
-        Ok(History::at(log, place, None, None))
     }
 
     /// The state after the entry that was given out last; before the first one, that of an image before it.
@@ -192,19 +184,6 @@ impl<'a> History<'a> {
             *self = next;
         }
         error
-    }
-
-    /// Reads on until the next record is later than a time.
-    pub(crate) fn view_as_of(mut self, time: i64) -> Result<View, EngineError> {
-        while let Some(record) = self.next_record() {
-            let record = record?;
-            // Times never fall. One that cannot be read is the fault of its replay.
-            if recorded(&record).is_some_and(|recorded| recorded > time) {
-                break;
-            }
-            self.place.ledger.replay(&record)?;
-        }
-        Ok(self.place.ledger.view)
     }
 
     /// Reads on until the state is that after the record `seq`, or the end of the log if that is before it.
@@ -384,22 +363,6 @@ impl Log {
 
     fn collect(&self, after: Option<Head>) -> Result<Vec<Entry>, EngineError> {
         self.history(after)?.entries().collect()
-    }
-
-    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now.
-    ///
-    /// # Errors
-    ///
-    /// As [`history`](Self::history); what comes up while it is read is an item.
-    pub fn history_of(
-        &self,
-        domain: DomainUuid,
-    ) -> Result<impl Iterator<Item = Result<Step, EngineError>> + '_, EngineError> {
-        let is_about = move |step: &Result<Step, EngineError>| match step {
-            Ok(step) => step.entry.domain == Some(domain),
-            Err(_) => true,
-        };
-        Ok(self.history(None)?.filter(is_about))
     }
 
     /// Returns a subscription to the entries behind the record `after`.

@@ -214,9 +214,13 @@ fn put_domain(domain: &Domain, encoder: &mut Encoder<'_>, out: &mut Vec<u8>) {
         jobs: domain.jobs().iter().count() as u64,
         holds: domain.holds().len() as u64,
     }));
-    put_list(snapshots, out, |def| encode_body(&encoder.snapshot(def)));
+    put_list(snapshots, out, |def| {
+        let bytes = encode_body(&encoder.snapshot(def));
+        (encoder.dictionary.meanings, bytes)
+    });
     put_list(checkpoints, out, |def| {
-        encode_body(&encoder.checkpoint(def))
+        let bytes = encode_body(&encoder.checkpoint(def));
+        (encoder.dictionary.meanings, bytes)
     });
     for open in domain.jobs().iter() {
         out.extend(encode_body(&encoder.job(open.id, &open.job)));
@@ -231,13 +235,15 @@ fn place(position: Option<u32>) -> u32 {
     position.map_or(0, |position| position + 1)
 }
 
-/// Writes a list: each definition once, then a row for each moment, then all names.
+/// Writes a list: each definition once, then a row for each moment, then all names. `encode` returns the bytes of a
+/// definition, and how often until then the XML of a domain was given another meaning: equal bytes are equal only between two
+/// such times.
 fn put_list<D>(
     moments: impl Iterator<Item = ListRow<D>>,
     out: &mut Vec<u8>,
-    mut encode: impl FnMut(&D) -> Vec<u8>,
+    mut encode: impl FnMut(&D) -> (u64, Vec<u8>),
 ) {
-    let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut by_bytes: HashMap<(u64, Vec<u8>), u32> = HashMap::new();
     let mut by_pointer: HashMap<*const D, u32> = HashMap::new();
     let mut definitions = Vec::new();
     let mut rows = Vec::new();
@@ -249,7 +255,7 @@ fn put_list<D>(
             .or_insert_with(|| {
                 let bytes = encode(&moment.def);
                 let next = length(by_bytes.len());
-                *by_bytes.entry(bytes).or_insert_with_key(|bytes| {
+                *by_bytes.entry(bytes).or_insert_with_key(|(_, bytes)| {
                     definitions.extend_from_slice(bytes);
                     next
                 })

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use momentlog_core::{Change, Event, Misfit, Profile, State};
+use momentlog_core::{Change, DomainUuid, Event, Misfit, Profile, State};
 use momentlog_store::{Digest, Head, Record, Seq};
 
-use crate::call::Call;
-use crate::codec::{Asked, Content, DecodeError, Dictionary, Facts};
+use crate::codec::{Content, DecodeError, Dictionary, Facts};
 use crate::entry::Entry;
 use crate::requests::{Remembered, Requests};
 use crate::view::View;
@@ -116,14 +115,22 @@ impl Ledger {
 
     /// Applies one record of the log, and returns what it says.
     pub(crate) fn replay(&mut self, record: &Record) -> Result<Entry, ReplayError> {
+        let facts = self
+            .dictionary
+            .decode(record)
+            .map_err(|error| ReplayError {
+                seq: record.seq,
+                why: error.into(),
+            })?;
+        self.apply(record, facts)
+    }
+
+    /// Applies one record whose facts were read, and returns what it says.
+    pub(crate) fn apply(&mut self, record: &Record, facts: Facts) -> Result<Entry, ReplayError> {
         let fault = |why: ReplayFault| ReplayError {
             seq: record.seq,
             why,
         };
-        let facts = self
-            .dictionary
-            .decode(record)
-            .map_err(|error| fault(error.into()))?;
         if facts.recorded < self.recorded {
             return Err(fault(ReplayFault::Time));
         }
@@ -146,12 +153,9 @@ impl Ledger {
         }
         let mut removed = Vec::new();
         match &facts.content {
-            Content::Genesis { profile, .. } => self.view.state = View::empty(*profile).state,
+            Content::Genesis { profile, .. } => self.begin(View::empty(*profile).state),
             Content::Command { events, .. } => {
-                if self.seq == Some(Seq::FIRST) {
-                    // What was there already is what this record makes.
-                    self.view.state = State::new(self.view.state.profile());
-                }
+                self.begin_with_second();
                 for event in events {
                     if event.change == Change::DomainRemoved {
                         let domain = event.domain;
@@ -174,6 +178,44 @@ impl Ledger {
         })
     }
 
+    /// Begins with what is there before the first command: all of it, or what a ledger of one domain has of it.
+    fn begin(&mut self, state: State) {
+        self.view.state = match self.view.state.one_domain() {
+            Some(domain) => state.only(domain),
+            None => state,
+        };
+    }
+
+    /// Begins with nothing, if the next record is the second one: what was there already is what that record makes.
+    fn begin_with_second(&mut self) {
+        if self.seq == Some(Seq::FIRST) {
+            self.begin(State::new(self.view.state.profile()));
+        }
+    }
+
+    /// Returns what this ledger has of one domain: it replays that domain's records alone, and [passes](Self::pass) others.
+    pub(crate) fn only(self, domain: DomainUuid) -> Ledger {
+        let revision = self.view.revisions.get(&domain).copied();
+        let view = View {
+            head: self.view.head,
+            state: self.view.state.only(domain),
+            revisions: revision.map(|seq| (domain, seq)).into_iter().collect(),
+        };
+        Ledger {
+            view,
+            requests: Requests::default(),
+            answers: im::OrdMap::new(),
+            ..self
+        }
+    }
+
+    /// Moves past records of other domains, up to `last`, with as many events as that.
+    pub(crate) fn pass(&mut self, last: Seq, events: u32) {
+        self.begin_with_second();
+        self.view.state.pass(events);
+        self.seq = Some(last);
+    }
+
     /// Takes note of a record whose events the state already has. Its digest may not be known yet.
     pub(crate) fn settle(&mut self, seq: Seq, facts: Facts) -> Entry {
         self.recorded = facts.recorded;
@@ -181,47 +223,37 @@ impl Ledger {
         if let Some(domain) = facts.domain {
             self.view.revisions.insert(domain, seq);
         }
+        if self.view.state.one_domain().is_none() {
+            self.note_requests(seq, &facts);
+        }
         let head = Head {
             seq,
             digest: Digest::ZERO,
         };
+        Entry::of(head, facts)
+    }
+
+    /// Takes note of the request of a record, and of those that its jobs settle; forgets those that are too old.
+    fn note_requests(&mut self, seq: Seq, facts: &Facts) {
         let recorded = facts.recorded;
-        let entry = Entry {
-            head,
-            recorded,
-            domain: facts.domain,
-            previous: facts.previous,
-            actor: "".into(),
-            agent: None,
-            call: Call::UNKNOWN,
-            flags: 0,
-            reason: None,
-            request_id: None,
-            undoes: None,
-            events: Vec::new(),
-            removed: Vec::new(),
-            bridge: None,
-        };
-        let entry = match facts.content {
-            Content::Genesis { writer, .. } => Entry {
-                actor: writer.into(),
-                ..entry
-            },
-            Content::Bridge { asked, bridge } => Entry {
-                bridge: Some(bridge),
-                ..self.told(entry, asked)
-            },
-            Content::Command { asked, events } => {
-                let entry = self.told(entry, asked);
-                self.note_jobs(entry.request_id.as_ref(), &events);
-                Entry { events, ..entry }
+        if let Content::Command { asked, events } = &facts.content {
+            let id = asked.request.as_ref().map(|key| &key.id);
+            if let Some(key) = &asked.request {
+                let request = Remembered {
+                    seq,
+                    recorded,
+                    digest: key.digest,
+                };
+                if let Some(before) = self.requests.remember(key.id.clone(), request) {
+                    self.answers.remove(&before);
+                }
             }
-        };
+            self.note_jobs(id, events);
+        }
         let (settings, answers) = (self.view.state.settings(), &mut self.answers);
         self.requests.forget(settings, recorded, |seq| {
             answers.remove(&seq);
         });
-        entry
     }
 
     /// Takes note of which request began which job, and lets go of the id of one that failed.
@@ -241,40 +273,6 @@ impl Ledger {
             if let Some(freed) = settled {
                 self.answers.remove(&freed);
             }
-        }
-    }
-
-    /// Tells an entry's provenance, and remembers its request.
-    fn told(&mut self, entry: Entry, asked: Asked) -> Entry {
-        let Asked {
-            actor,
-            agent,
-            call,
-            flags,
-            reason,
-            request,
-            undoes,
-        } = asked;
-        let request_id = request.map(|key| {
-            let request = Remembered {
-                seq: entry.head.seq,
-                recorded: entry.recorded,
-                digest: key.digest,
-            };
-            if let Some(before) = self.requests.remember(key.id.clone(), request) {
-                self.answers.remove(&before);
-            }
-            key.id
-        });
-        Entry {
-            actor,
-            agent: Some(agent),
-            call,
-            flags,
-            reason,
-            request_id,
-            undoes,
-            ..entry
         }
     }
 

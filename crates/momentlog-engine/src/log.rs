@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use momentlog_core::{Change, Command, Event, MomentChange, MomentName};
+use momentlog_core::{Change, Command, Event, MomentChange, MomentName, Profile};
 use momentlog_store::{LogId, Receipt, Seq, Store, StoreError};
 
 use crate::call::Call;
@@ -476,6 +476,10 @@ impl Log {
             Answer::Repeated(seq) => Ok(vec![self.first_answer(seq)?]),
             Answer::Refused(error) => Err(error),
         }
+    }
+
+    pub(crate) fn profile(&self) -> Profile {
+        self.options.profile
     }
 
     pub(crate) fn known(&self) -> &OnceLock<LogId> {

@@ -3,11 +3,13 @@
 mod archive;
 mod image;
 mod opened;
+mod outlines;
 mod recover;
 mod remembered;
 mod scan;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use crate::disk::{Access, Disk};
 use crate::frame::{self, FRAME_LEN_MAX};
 use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock::{self, LOCK};
-use crate::segment::{Cursor, check_directory, check_directory_writable, segment_name};
+use crate::segment::{Cursor, check_directory_writable, segment_name};
 use crate::store::next_seq;
-use crate::{Draft, Head, ImageWriter, LogId, Place, Record, Retention, Seq, Store, StoreError};
+use crate::{Draft, Head, LogId, Outline, Place, Record, Retention, Seq, Store, StoreError};
 use opened::{OpenSegment, Opened};
+use outlines::Places;
 
 pub use archive::Rejoined;
 
@@ -72,6 +75,8 @@ pub struct FileStore {
     /// Behind the last record that this handle gave out or wrote.
     cursor: Cursor,
     writer: Option<Writer>,
+    /// Where frames were seen while records were looked for.
+    places: Places,
     /// Behind the record of the image that was loaded last.
     of_image: Option<Cursor>,
     torn: Option<TornTail>,
@@ -118,6 +123,7 @@ impl FileStore {
             log: None,
             cursor: Cursor::START,
             writer: None,
+            places: Places::default(),
             of_image: None,
             torn: None,
             head_torn: false,
@@ -193,6 +199,25 @@ impl Store for FileStore {
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.read_on(after, each)
+    }
+
+    fn scan(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(&Outline<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.scan_on(after, each)
+    }
+
+    fn last_where(
+        &mut self,
+        holds: &mut dyn FnMut(&Outline<'_>) -> bool,
+    ) -> Result<Option<Record>, StoreError> {
+        self.bisect(holds)
+    }
+
+    fn record(&mut self, seq: Seq) -> Result<Option<Record>, StoreError> {
+        self.record_at(seq)
     }
 
     fn verifies(&self) -> bool {
@@ -321,32 +346,6 @@ impl Store for FileStore {
 
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         Some(self)
-    }
-}
-
-impl Retention for FileStore {
-    fn start(&mut self) -> Result<Option<Head>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        Ok(self.check_place()?.map(|(_, head)| head))
-    }
-
-    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-        check_directory(self.disk.as_ref())?;
-        self.check_place()?;
-        self.load_image(most)
-    }
-
-    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
-        self.writer_of_image()
-    }
-
-    fn archive(
-        &mut self,
-        expected: Head,
-        bridge: Draft,
-        to: &dyn Disk,
-    ) -> Result<Record, StoreError> {
-        self.move_to(expected, bridge, to)
     }
 }
 

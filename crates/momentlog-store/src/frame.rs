@@ -204,6 +204,15 @@ pub fn decode(bytes: &[u8], place: Place) -> Result<(Record, usize), FrameError>
     decode_after(decode_header(bytes)?, bytes, place)
 }
 
+/// Returns the facts of the frame that begins at `bytes` and stands at `place`, if it is whole there: its checksum matches.
+pub(crate) fn facts_of<'a>(header: &Header, bytes: &'a [u8], place: Place) -> Option<&'a [u8]> {
+    let (covered, sum) = bytes
+        .get(..header.frame_len)?
+        .split_at(header.frame_len - CHECKSUM_LEN);
+    let is_whole = header.log == place.log && u32_at(sum, 0) == checksum(place, covered);
+    is_whole.then(|| &covered[HEADER_LEN..HEADER_LEN + header.facts])
+}
+
 /// As [`decode`], where the header at the start of `bytes` was read already.
 pub(crate) fn decode_after(
     header: Header,

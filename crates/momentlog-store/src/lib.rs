@@ -54,7 +54,7 @@
 //! Use it where records must be there as a whole or not at all, survive kills and power failures once acknowledged, and
 //! prove against a [`Receipt`] kept elsewhere that none was changed or removed. A record's texts can be erased without
 //! breaking the chain. It has no index and no query: a log is read in order, from an image of the state or from its
-//! beginning. It replicates nothing and serves no network.
+//! beginning. [`Store::scan`] looks through the facts of its records alone, and [`Store::last_where`] bisects. It replicates nothing and serves no network.
 //!
 //! Every call blocks. A [`FileStore`] has one writer at a time, in all processes together, and any number of readers,
 //! which wait for none. Another kind of store implements [`Store`], and [`Retention`] if it keeps images; another file
@@ -69,6 +69,7 @@ mod file_store;
 mod frame;
 mod head;
 mod lock;
+mod outline;
 mod record;
 mod segment;
 mod store;
@@ -80,6 +81,7 @@ pub use file_store::{FileStore, Limits, Rejoined, TornTail};
 pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };
+pub use outline::Outline;
 pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
 pub use store::{ImageWriter, MemoryStore, Retention, Store};
 pub use verify::{Verdict, VerifyReport, verify};

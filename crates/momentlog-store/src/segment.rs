@@ -2,7 +2,7 @@
 
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::Damage;
-use crate::frame::{self, FrameError, HEADER_LEN, MAGIC};
+use crate::frame::{self, FrameError, HEADER_LEN, Header, MAGIC};
 use crate::store::next_seq;
 use crate::{FRAME_LEN_MAX, Head, LogId, Place, Record, Seq, StoreError};
 
@@ -183,18 +183,27 @@ impl<'a> FrameReader<'a> {
     }
 
     fn next_in_order(&mut self) -> Result<Next, StoreError> {
+        let expected = next_seq(self.cursor.head);
+        match self.seek(expected)? {
+            Some(no_frame) => Ok(no_frame),
+            None => self.frame(expected),
+        }
+    }
+
+    /// Moves to where the frame of the record `expected` begins: the cursor, or the next segment. Returns what is there if
+    /// no frame is.
+    fn seek(&mut self, expected: Seq) -> Result<Option<Next>, StoreError> {
         loop {
             if !self.open()? {
                 let next = self
                     .segments
                     .iter()
                     .find(|first| **first > self.cursor.segment);
-                return Ok(match next {
+                return Ok(Some(match next {
                     Some(next) => Next::Bad(Damage::Gap { next: *next }),
                     None => Next::End,
-                });
+                }));
             }
-            let expected = next_seq(self.cursor.head);
             if self.ensure(HEADER_LEN)?.iter().all(|byte| *byte == 0) {
                 let zeros = self.rest_is_zero()?;
                 // The next segment begins with the record that would be next, and the file at the cursor is not it.
@@ -208,14 +217,49 @@ impl<'a> FrameReader<'a> {
                     .segments
                     .iter()
                     .find(|first| **first > self.cursor.segment);
-                return Ok(match later {
+                return Ok(Some(match later {
                     _ if !zeros => Next::Bad(Damage::Trailing),
                     Some(next) => Next::Bad(Damage::Gap { next: *next }),
                     None => Next::End,
-                });
+                }));
             }
-            return self.frame(expected);
+            return Ok(None);
         }
+    }
+
+    /// Returns the header of the frame of the record `expected`, if it stands at the cursor or begins the next segment.
+    pub(crate) fn header(&mut self, expected: Seq) -> Result<Option<Header>, StoreError> {
+        if self.seek(expected)?.is_some() {
+            return Ok(None);
+        }
+        let header = frame::decode_header(self.ensure(HEADER_LEN)?).ok();
+        Ok(header.filter(|header| header.seq == expected))
+    }
+
+    /// Returns the bytes of the frame at the cursor, and where it stands; fewer at the end of the file.
+    pub(crate) fn bytes(&mut self, header: &Header) -> Result<(&[u8], Place), StoreError> {
+        let place = Place {
+            log: self.log.unwrap_or(header.log),
+            segment: self.cursor.segment,
+            offset: self.cursor.offset,
+        };
+        Ok((self.ensure(header.frame_len)?, place))
+    }
+
+    /// The segments, by the seqs of their first records, ascending.
+    pub(crate) fn segments(&self) -> &[Seq] {
+        &self.segments
+    }
+
+    /// Goes to an offset of a segment.
+    pub(crate) fn go_to(&mut self, segment: Seq, offset: u64) {
+        self.enter(segment);
+        self.cursor.offset = offset;
+    }
+
+    /// Moves past the frame of this header, which stands at the cursor.
+    pub(crate) fn pass(&mut self, header: &Header) {
+        self.cursor.offset += header.frame_len as u64;
     }
 
     fn frame(&mut self, expected: Seq) -> Result<Next, StoreError> {

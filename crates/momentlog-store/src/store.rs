@@ -1,6 +1,9 @@
 //! The seam above the log: what every kind of store can do, and one that lives in memory.
 
-use crate::{Disk, Draft, Head, LogId, Record, Seq, StoreError};
+use std::ops::ControlFlow;
+
+use crate::outline::{last_by_scanning, scan_by_reading};
+use crate::{Disk, Draft, Head, LogId, Outline, Record, Seq, StoreError};
 
 /// An append-only sequence of records: conditional append and ordered read, nothing else.
 ///
@@ -47,6 +50,44 @@ pub trait Store: std::fmt::Debug + Send {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
+
+    /// Calls `each` with the outlines of the records after `after`, in order, up to the durable end or until it breaks: the
+    /// same records as [`read`](Self::read) gives out. A store that reads facts sooner than whole records does so here; the
+    /// digests of the records are not recomputed then, nor is the chain between them.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read). Where it was broken off, what comes later is not looked at.
+    fn scan(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(&Outline<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        scan_by_reading(self, after, each)
+    }
+
+    /// Returns the last record for which `holds` is true, if it is true for all before that and for none behind it; `None` if
+    /// it is true for none that is not archived. A store that can do so asks it of a few records only.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read of those that it looks at.
+    fn last_where(
+        &mut self,
+        holds: &mut dyn FnMut(&Outline<'_>) -> bool,
+    ) -> Result<Option<Record>, StoreError> {
+        last_by_scanning(self, holds)
+    }
+
+    /// Returns the record `seq`; `None` if the log ends before it, or it was moved to an archive.
+    ///
+    /// # Errors
+    ///
+    /// What the store cannot read of those that it looks at.
+    fn record(&mut self, seq: Seq) -> Result<Option<Record>, StoreError> {
+        let found = self.last_where(&mut |outline| outline.seq <= seq)?;
+        Ok(found.filter(|found| found.seq == seq))
+    }
 
     /// Whether the store itself recomputes the digest of every record that it gives out. If not, the reader does.
     fn verifies(&self) -> bool {
@@ -172,20 +213,29 @@ impl Store for MemoryStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let from = after.map_or(0, |head| {
-            usize::try_from(head.seq.get()).unwrap_or(usize::MAX)
-        });
-        if let Some(had) = after {
-            match self.records.get(from - 1).map(Record::head) {
-                Some(found) if found == had => {}
-                Some(_) => return Err(StoreError::Forked { at: had.seq }),
-                None => {
-                    let end = self.head();
-                    return Err(StoreError::Truncated { had, end });
-                }
-            }
-        }
-        self.records.iter().skip(from).cloned().try_for_each(each)
+        self.behind(after)?.iter().cloned().try_for_each(each)
+    }
+
+    fn scan(
+        &mut self,
+        after: Option<Head>,
+        each: &mut dyn FnMut(&Outline<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let records = self.behind(after)?;
+        let _ = records
+            .iter()
+            .try_for_each(|record| each(&outline(record, &|| Ok(record.clone()))));
+        Ok(())
+    }
+
+    fn last_where(
+        &mut self,
+        holds: &mut dyn FnMut(&Outline<'_>) -> bool,
+    ) -> Result<Option<Record>, StoreError> {
+        let records = &self.records;
+        let held =
+            records.partition_point(|record| holds(&outline(record, &|| Ok(record.clone()))));
+        Ok(held.checked_sub(1).map(|last| records[last].clone()))
     }
 
     fn verifies(&self) -> bool {
@@ -202,6 +252,31 @@ impl Store for MemoryStore {
     fn is_exclusive(&self) -> bool {
         true
     }
+}
+
+impl MemoryStore {
+    /// Returns the records after `after`.
+    fn behind(&self, after: Option<Head>) -> Result<&[Record], StoreError> {
+        let Some(had) = after else {
+            return Ok(&self.records);
+        };
+        let from = usize::try_from(had.seq.get()).unwrap_or(usize::MAX);
+        match self.records.get(from - 1).map(Record::head) {
+            Some(found) if found == had => Ok(&self.records[from..]),
+            Some(_) => Err(StoreError::Forked { at: had.seq }),
+            None => {
+                let end = self.head();
+                Err(StoreError::Truncated { had, end })
+            }
+        }
+    }
+}
+
+fn outline<'a>(
+    record: &'a Record,
+    read: &'a dyn Fn() -> Result<Record, StoreError>,
+) -> Outline<'a> {
+    Outline::new(record.seq, &record.facts, read)
 }
 
 /// Returns the seq that follows a head, or the first one.

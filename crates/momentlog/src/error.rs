@@ -362,6 +362,7 @@ impl From<Refusal> for Error {
             | Refusal::LeafIsCurrent { .. }
             | Refusal::PolicyUnmet(_)
             | Refusal::OverBudget { .. }
+            | Refusal::OneDomain { .. }
             | Refusal::IdsExhausted => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
             Refusal::Parent(_) | Refusal::DefinitionUuid { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::Domain)

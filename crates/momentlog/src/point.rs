@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use momentlog_engine::{Point, View};
-use momentlog_store::Head;
+use momentlog_store::{Head, Receipt, Seq};
 
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 
 impl Connection {
-    /// Returns the record after which a point lies.
+    /// Returns the record after which a point lies. Nothing is replayed: a time is bisected, and a record found by its seq.
     ///
     /// # Errors
     ///
@@ -17,7 +17,45 @@ impl Connection {
     /// record; [`ErrorCode::SystemError`] if there is no store, or it cannot be read: [`Error::store`] is `Archived` if what
     /// was there then is in an archive.
     pub fn locate(&self, point: &Point) -> Result<Head> {
-        self.view_of(point)?.head().ok_or_else(before_the_first)
+        let newest = self.read()?.head();
+        let found = match point {
+            Point::Now => newest,
+            Point::Seq(seq) => self.head_at(*seq, newest)?,
+            Point::Time(time) => self.log.locate(*time)?,
+            Point::Receipt(receipt) => {
+                let found = self.head_at(receipt.head.seq, newest)?;
+                self.is_of(receipt, found)?;
+                found
+            }
+        };
+        // A connection that is at a point knows nothing behind it.
+        let is_known = |found: &Head| newest.is_some_and(|newest| found.seq <= newest.seq);
+        found
+            .filter(is_known)
+            .or(found.and(newest))
+            .ok_or_else(before_the_first)
+    }
+
+    /// The record `seq`, or the newest one if the log ends before it.
+    fn head_at(&self, seq: Seq, newest: Option<Head>) -> Result<Option<Head>> {
+        if newest.is_some_and(|newest| newest.seq <= seq) {
+            return Ok(newest);
+        }
+        Ok(self.log.head_at(seq)?)
+    }
+
+    /// Refuses a receipt that is not of the record that was found.
+    fn is_of(&self, receipt: &Receipt, found: Option<Head>) -> Result<()> {
+        if self.log_id() != Some(receipt.log) {
+            return Err(refused("the receipt is of another log"));
+        }
+        if found != Some(receipt.head) {
+            let seq = receipt.head.seq;
+            return Err(refused(format!(
+                "record {seq} here is not the receipt's: verify tells more"
+            )));
+        }
+        Ok(())
     }
 
     /// Returns a connection for reading only that answers as of a point: it and every handle that comes from it find, list
@@ -51,15 +89,7 @@ impl Connection {
             }
             Point::Receipt(receipt) => {
                 let view = self.view_of(&Point::Seq(receipt.head.seq))?;
-                if self.log_id() != Some(receipt.log) {
-                    return Err(refused("the receipt is of another log"));
-                }
-                if view.head() != Some(receipt.head) {
-                    let seq = receipt.head.seq;
-                    return Err(refused(format!(
-                        "record {seq} here is not the receipt's: verify tells more"
-                    )));
-                }
+                self.is_of(receipt, view.head())?;
                 view
             }
         })

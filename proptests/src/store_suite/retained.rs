@@ -2,7 +2,10 @@
 
 use momentlog::store::{Head, Record, Retention, Seq, Store, StoreError};
 
-use super::{Breach, LOG, NewStore, SHORT, append, done, draft, drafts, end_of, holds, read, same};
+use super::{
+    Breach, LOG, NewStore, SHORT, append, done, draft, drafts, end_of, holds, outlined, read, same,
+    scan,
+};
 use crate::sim_disk::SimDisk;
 
 /// The newest image is given out, and only one that is of a record of the log.
@@ -131,6 +134,25 @@ pub(super) fn an_archive(mut new: NewStore) -> Result<(), Breach> {
             matches!(gone, Err(StoreError::Archived { start, .. }) if start == end),
             &gone,
         )?;
+        let scanned = scan(store, None);
+        holds(
+            rule,
+            matches!(scanned, Err(StoreError::Archived { start, .. }) if start == end),
+            &scanned,
+        )?;
+        let rule = "a scan gives out what is not archived";
+        let wanted = outlined(std::slice::from_ref(&bridge));
+        same(rule, &done(rule, scan(store, Some(end)))?, &wanted)?;
+        for number in 0..=4 {
+            let rule = "a search finds what is not archived, and nothing else";
+            let wanted = (number >= bridge.seq.get()).then(|| bridge.clone());
+            let last = store.last_where(&mut |outline| outline.seq.get() <= number);
+            same(rule, &done(rule, last)?, &wanted)?;
+            if let Some(at) = Seq::new(number) {
+                let wanted = wanted.filter(|bridge| bridge.seq == at);
+                same(rule, &done(rule, store.record(at))?, &wanted)?;
+            }
+        }
         let rule = "an archived log keeps the image that it begins with";
         let image = Some((end, b"image".to_vec()));
         same(rule, &done(rule, latest(store, Some(end.seq)))?, &image)

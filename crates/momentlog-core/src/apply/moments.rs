@@ -3,17 +3,18 @@
 use super::Misfit;
 use crate::deletion::DeletionPlan;
 use crate::moment_list::CannotHang;
+use crate::one_domain::Part;
 use crate::{Budget, Extent, IdRuns, MomentChange, MomentId, MomentList};
 
 /// Changes a list, and takes ids and steps from the state's counters. Every check comes before the first change.
 pub(super) fn change<D>(
     list: &mut MomentList<D>,
     change: &MomentChange<D>,
-    next_moment: &mut Option<MomentId>,
-    budget: &mut Budget,
+    (part, next_moment, budget): (Part, &mut Option<MomentId>, &mut Budget),
 ) -> Result<(), Misfit> {
     ListToChange {
         list,
+        part,
         next_moment,
         budget,
     }
@@ -22,6 +23,7 @@ pub(super) fn change<D>(
 
 struct ListToChange<'a, D> {
     list: &'a mut MomentList<D>,
+    part: Part,
     next_moment: &'a mut Option<MomentId>,
     budget: &'a mut Budget,
 }
@@ -117,7 +119,7 @@ impl<D> ListToChange<'_, D> {
 
     fn is_next(&self, id: MomentId) -> Result<(), Misfit> {
         let next = *self.next_moment;
-        if next == Some(id) {
+        if self.part.may_follow(next, id) {
             Ok(())
         } else {
             Err(Misfit::NotNext { found: id, next })

@@ -20,6 +20,7 @@ impl State {
     /// detach, or to attach to look only, and to go on in a second job of its length;
     /// [`Refusal::JobNotOpen`] if the job to be ended is not open.
     pub fn decide_report(&self, uuid: DomainUuid, report: &Report) -> Result<Vec<Event>, Refusal> {
+        self.is_whole()?;
         let domain = self.known(uuid)?;
         let changes = match report {
             Report::Attach(attachment) => {

@@ -348,13 +348,12 @@ pub(crate) struct Redefined {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Snapshot<'a> {
+pub(crate) struct Snapshot<'a, Disks = Vec<StoredSnapshotDisk<'a>>> {
     pub(crate) state: u8,
     pub(crate) memory: u8,
     pub(crate) memory_file: Option<&'a str>,
     pub(crate) description: Option<TextRef>,
-    #[serde(borrow)]
-    pub(crate) disks: Vec<StoredSnapshotDisk<'a>>,
+    pub(crate) disks: Disks,
     #[serde(borrow)]
     pub(crate) domain: Option<Domain<'a>>,
     #[serde(borrow)]
@@ -398,10 +397,9 @@ impl<'a> StoredSnapshotDisk<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Checkpoint<'a> {
+pub(crate) struct Checkpoint<'a, Disks = Vec<StoredCheckpointDisk<'a>>> {
     pub(crate) description: Option<TextRef>,
-    #[serde(borrow)]
-    pub(crate) disks: Vec<StoredCheckpointDisk<'a>>,
+    pub(crate) disks: Disks,
     #[serde(borrow)]
     pub(crate) domain: Option<Domain<'a>>,
 }

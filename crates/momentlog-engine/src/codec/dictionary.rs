@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use momentlog_core::{CheckpointDef, DomainDef, DomainUuid, Event, SnapshotDef};
+use momentlog_core::{CheckpointDef, DomainDef, Event, SnapshotDef};
 use momentlog_store::{Draft, Record, Seq, Text};
 
 use super::body::{self, TextRef, decode_body};
 use super::encode::Encoder;
 use super::{
     Asked, Content, DecodeError, Facts, KIND_BRIDGE, KIND_COMMAND, KIND_GENESIS, KIND_STORE,
-    LAYOUT_VERSION, at, length, split, text_of, u16_at, u32_at, u64_at,
+    LAYOUT_VERSION, Outline, length, text_of,
 };
 use crate::call::Call;
 
@@ -20,6 +20,8 @@ pub(crate) struct Dictionary {
     pub(crate) by_place: im::HashMap<TextRef, Arc<str>>,
     pub(crate) by_text: im::HashMap<Arc<str>, TextRef>,
     pub(crate) domains: im::HashMap<TextRef, Arc<DomainDef>>,
+    /// How often one of them was given a meaning.
+    pub(crate) meanings: u64,
     /// The one of them that was written last, which is mostly written again.
     pub(crate) written: Option<(Arc<DomainDef>, TextRef)>,
     snapshots: Recent<SnapshotDef>,
@@ -157,35 +159,15 @@ impl Dictionary {
         bytes: &[u8],
         texts: Option<&[Arc<str>]>,
     ) -> Result<Facts, DecodeError> {
-        let head = bytes
-            .get(..at::FACTS_LEN)
-            .ok_or(DecodeError::Length("head of the facts"))?;
-        let kind = u16_at(head, at::KIND);
-        let version = u16_at(head, at::VERSION);
-        let known = [KIND_GENESIS, KIND_COMMAND, KIND_BRIDGE, KIND_STORE];
-        if !known.contains(&kind) || version != LAYOUT_VERSION {
-            return Err(DecodeError::RecordKind { kind, version });
-        }
-        if (kind == KIND_GENESIS) != (seq == Seq::FIRST) {
-            return Err(DecodeError::OutOfPlace(seq));
-        }
-        let recorded = u64_at(head, at::RECORDED).cast_signed();
-        let uuid: [u8; 16] = head[at::DOMAIN..at::PREVIOUS].try_into().expect("16 bytes");
-        // The kind tells, for a domain may have the uuid of zeros.
-        let domain = (kind == KIND_COMMAND).then(|| DomainUuid::from_bytes(uuid));
-        if domain.is_none() && uuid != [0; 16] {
-            return Err(DecodeError::OutOfPlace(seq));
-        }
-        let previous = Seq::new(u64_at(head, at::PREVIOUS));
-        let is_command = [KIND_COMMAND, KIND_STORE].contains(&kind);
-        if u32_at(head, at::ZERO) != 0 || !is_command && u32_at(head, at::EVENTS) != 0 {
-            return Err(DecodeError::Length("head of the facts"));
-        }
-        let (provenance, mut rest) = split(
-            &bytes[at::FACTS_LEN..],
-            u32_at(head, at::PROVENANCE_LEN),
-            "provenance",
-        )?;
+        let Outline {
+            kind,
+            recorded,
+            domain,
+            previous,
+            events: count,
+            provenance,
+            mut rest,
+        } = Outline::read(seq, bytes)?;
         let content = if kind == KIND_GENESIS {
             let (profile, writer) = body::decode_genesis(provenance)?;
             self.learn_all(seq, texts, None);
@@ -208,7 +190,7 @@ impl Dictionary {
             let asked = self.provenance(seq, provenance, texts)?;
             let mut events = Vec::new();
             let plain = texts.is_some_and(<[_]>::is_empty);
-            for _ in 0..u32_at(head, at::EVENTS) {
+            for _ in 0..count {
                 let change;
                 (change, rest) = self.decode_event(seq, plain, rest)?;
                 events.push(Event { domain, change });
@@ -323,10 +305,19 @@ impl Dictionary {
     /// Takes note of what the XML at `place` means from now on.
     pub(crate) fn define(&mut self, place: TextRef, def: Arc<DomainDef>) {
         self.domains.insert(place, def);
+        self.meanings += 1;
         self.written = None;
         // The bytes of a definition may mean another domain now.
         self.snapshots = Recent::default();
         self.checkpoints = Recent::default();
+    }
+
+    /// Forgets what the XML at `place` means: a record that is not read here says it otherwise.
+    pub(crate) fn forget_meaning(&mut self, place: TextRef) {
+        if self.domains.remove(&place).is_some() {
+            self.snapshots = Recent::default();
+            self.checkpoints = Recent::default();
+        }
     }
 
     pub(crate) fn domain(

@@ -122,6 +122,16 @@ pub(crate) struct StoredSettings {
     request_window_s: u32,
 }
 
+impl<'a> JobBegun<'a> {
+    /// The domains in the definitions of its moments, in the order in which they are read.
+    pub(crate) fn domains(self) -> impl Iterator<Item = body::Domain<'a>> {
+        let snapshots = self.snapshots.into_iter();
+        let snapshots = snapshots.flat_map(|made| [made.def.domain, made.def.inactive_domain]);
+        let checkpoints = self.checkpoints.into_iter().map(|made| made.def.domain);
+        snapshots.chain(checkpoints).flatten()
+    }
+}
+
 impl Encoder<'_> {
     pub(crate) fn job<'d>(&mut self, id: JobId, job: &'d Job) -> JobBegun<'d> {
         let effect = |effect: &'d DiskEffect| StoredEffect {

@@ -54,7 +54,7 @@ pub(crate) fn read(
 }
 
 /// Checks that a log keeps its id, once it has a record.
-fn check_log(
+pub(crate) fn check_log(
     store: &dyn Store,
     known: &OnceLock<LogId>,
     read: Option<Head>,

@@ -8,7 +8,6 @@ use momentlog_store::{Head, Receipt, Seq, Store, StoreError};
 
 use super::retention::{load, start};
 use super::{Decider, Log, OVERTAKEN_MAX, Outcome, replay};
-use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::history::{History, Place};
 use crate::ledger::{Ledger, ReplayError};
@@ -29,27 +28,6 @@ impl Log {
     /// As [`history`](Self::history) and its items; what comes after that record does not matter.
     pub fn view_at(&self, seq: Seq) -> Result<View, EngineError> {
         History::new(self, Some(seq), None)?.view_at(seq)
-    }
-
-    /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before
-    /// the first record it is that of an empty log.
-    ///
-    /// # Errors
-    ///
-    /// As [`view_at`](Self::view_at); [`StoreError::Archived`] if the record of that time may be in an archive.
-    pub fn view_as_of(&self, time: i64) -> Result<View, EngineError> {
-        History::before(self, time)?.view_as_of(time)
-    }
-
-    /// Returns one entry; `None` if the log ends before it.
-    ///
-    /// # Errors
-    ///
-    /// As [`history`](Self::history) and its items.
-    pub fn entry(&self, seq: Seq) -> Result<Option<Entry>, EngineError> {
-        let before = Seq::new(seq.get() - 1);
-        let entry = History::new(self, before, None)?.entries().next();
-        Ok(entry.transpose()?.filter(|entry| entry.head.seq == seq))
     }
 
     /// Checks that the log continues the one that `receipt` is of, from its record to the end, and returns the receipt of
@@ -148,29 +126,6 @@ impl Log {
         }
     }
 
-    /// As [`place_at`](Self::place_at), of the newest image that is not later than a time.
-    pub(crate) fn place_before(&self, time: i64) -> Result<Place, EngineError> {
-        let mut most = self.refresh()?.head.map(|head| head.seq);
-        let start = start(self.store().as_mut())?;
-        loop {
-            let place = self.place_at(most)?;
-            let loaded = place.ledger.seq;
-            if loaded.is_none() || place.ledger.recorded <= time {
-                return Ok(place);
-            }
-            if let Some(start) = start
-                && loaded <= Some(start.seq)
-            {
-                // What was there at that time is in the archive. The store says so itself, and where.
-                self.store().read(None, &mut |_| Ok(()))?;
-            }
-            most = loaded.and_then(|loaded| Seq::new(loaded.get() - 1));
-            if most.is_none() {
-                return self.place_at(None);
-            }
-        }
-    }
-
     /// Returns the place from which the entries behind the record `behind` can be read: that record itself, if it is the
     /// last one; otherwise that of an image at or before it, the start of an archived log, or the beginning.
     pub(crate) fn place_at(&self, behind: Option<Seq>) -> Result<Place, EngineError> {
@@ -190,14 +145,14 @@ impl Log {
         Ok(Place { ledger, reader })
     }
 
+    /// Returns the record behind which the log begins, and checks that no other store stands where this one was.
+    pub(crate) fn start(&self) -> Result<Option<Head>, StoreError> {
+        start(self.store().as_mut())
+    }
+
     /// Checks that no other store stands where this one was.
     pub(crate) fn check_store(&self) -> Result<(), StoreError> {
         self.start().map(|_| ())
-    }
-
-    /// The record after which the log begins here, if those up to it were archived.
-    pub(crate) fn start(&self) -> Result<Option<Head>, StoreError> {
-        start(self.store().as_mut())
     }
 
     /// Returns the place behind the record `after`, if that is the last one and durable.

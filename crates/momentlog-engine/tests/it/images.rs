@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use momentlog_core::{Memory, Redefine, RunState, SnapshotDef, SnapshotState};
 use momentlog_engine::{ImageFault, verify};
 use momentlog_store::{
     Disk, Draft, FileStore, Head, ImageWriter, LogId, RealDisk, Record, Retention, Seq, StoreError,
@@ -172,4 +173,53 @@ fn an_image_with_a_forged_answer_is_found() {
     for archive in [None, Some(&*archive)] {
         assert_eq!(faults(archive).1, [ImageFault::Differs(image.seq)]);
     }
+}
+
+/// Definitions that are equal byte for byte differ where the XML of a domain meant something else when they were made.
+#[test]
+fn an_image_tells_equal_texts_apart_that_have_meant_different_things() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = || FileStore::new(RealDisk::new(dir.path().join("store")));
+    let log = log_over(Box::new(files()));
+    let memory = [1, 2, 1, 2, 2, 1, 1, 2];
+    for (number, memory_kib) in memory.into_iter().enumerate() {
+        let def = DomainDef {
+            name: "vm".into(),
+            uuid: DOMAIN,
+            memory_kib,
+            disks: Vec::new(),
+            xml: "<domain/>\n".into(),
+        };
+        execute(
+            &log,
+            Action::RedefineSnapshot(Redefine {
+                name: MomentName::new(&format!("s{number}")).unwrap(),
+                parent: None,
+                created: 1_700_000_000,
+                def: SnapshotDef {
+                    description: None,
+                    state: SnapshotState::Run(RunState::Shutoff),
+                    memory: Memory::No,
+                    disks: Vec::new(),
+                    domain: Some(Arc::new(def)),
+                    inactive_domain: None,
+                    revert_disks: None,
+                    extra: None,
+                },
+                current: false,
+            }),
+        );
+    }
+    log.make_image().unwrap();
+    let opened = Log::over(Box::new(files()), Options::default());
+    let view = opened.refresh().unwrap();
+    let snapshots = view.domain(DOMAIN).unwrap().snapshots();
+    for (number, memory_kib) in memory.into_iter().enumerate() {
+        let def = &snapshots.find(&format!("s{number}")).unwrap().def;
+        assert_eq!(def.domain.as_ref().unwrap().memory_kib, memory_kib);
+    }
+    assert_eq!(*view, *log.view());
+    log.release();
+    let found = verify(&dir.path().join("store"), None, None, &mut |_| {}).unwrap();
+    assert_eq!(found.images, []);
 }

@@ -12,8 +12,34 @@ use crate::error::Damage;
 use crate::frame::FRAME_LEN_MAX;
 use crate::head::{self, ARCHIVE_MAGIC, HEAD_LEN, Mark, START_MAGIC};
 use crate::lock::LOCK;
-use crate::segment::{Cursor, segment_name, segments};
-use crate::{Draft, Head, LogId, Record, Seq, Store, StoreError};
+use crate::segment::{Cursor, check_directory, segment_name, segments};
+use crate::{Draft, Head, ImageWriter, LogId, Record, Retention, Seq, Store, StoreError};
+
+impl Retention for FileStore {
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        Ok(self.check_place()?.map(|(_, head)| head))
+    }
+
+    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        check_directory(self.disk.as_ref())?;
+        self.check_place()?;
+        self.load_image(most)
+    }
+
+    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
+        self.writer_of_image()
+    }
+
+    fn archive(
+        &mut self,
+        expected: Head,
+        bridge: Draft,
+        to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        self.move_to(expected, bridge, to)
+    }
+}
 
 impl FileStore {
     /// Copies all segments to `to`, appends `bridge` as the first record of a new one, and then lets the log begin with it.

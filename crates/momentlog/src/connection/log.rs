@@ -243,7 +243,7 @@ impl Connection {
         })
     }
 
-    /// Returns one entry of the log; `None` if the log ends before it.
+    /// Returns one entry of the log; `None` if the log ends before it. It costs what the records that it refers to cost.
     ///
     /// # Errors
     ///
@@ -266,7 +266,9 @@ impl Connection {
         self.point()?.head().map(|head| head.seq)
     }
 
-    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now.
+    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now. Only
+    /// its own records are replayed, so that the views around a step are of that domain alone: no other is in them, and no
+    /// command is decided on them.
     ///
     /// # Errors
     ///
@@ -280,6 +282,16 @@ impl Connection {
         Ok(steps
             .map(|step| Ok(step?))
             .take_while(move |step| is_known(step, last, |step: &Step| step.entry.head.seq)))
+    }
+
+    /// Returns the state of one domain as of a record: the end of the log if that is before it. Other domains are not in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`view_at`](Self::view_at).
+    pub fn view_of_domain(&self, domain: DomainUuid, seq: Seq) -> Result<View> {
+        let seq = self.last_known().map_or(seq, |last| seq.min(last));
+        Ok(self.log.view_of(domain, seq)?)
     }
 
     /// Returns the entries of the log behind the record `after`, from the first one that is not archived if that is

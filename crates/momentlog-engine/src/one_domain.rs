@@ -1,0 +1,357 @@
+//! The history of one domain, from its own records.
+//!
+//! The log is scanned by the facts of its records. Those of the domain, of the store's settings, and those that stand for
+//! archived ones are read as a whole and replayed on the state of that domain alone; others are passed, and nothing is kept
+//! of them but which says what the XML of a domain means, for records of this domain may rest on it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::ops::ControlFlow;
+
+use momentlog_core::DomainUuid;
+use momentlog_store::{Head, Record, Seq, StoreError};
+
+use crate::codec::{DecodeError, Outline, TextRef};
+use crate::entry::Entry;
+use crate::error::EngineError;
+use crate::history::Step;
+use crate::ledger::{Ledger, ReplayError, ReplayFault};
+use crate::log::{Log, replay};
+use crate::lookup::{Lookup, Meaning};
+use crate::view::View;
+
+/// Records that are scanned at once, and those of them that are read as a whole.
+const SCANNED_MAX: u32 = 1 << 17;
+const WHOLE_MAX: u32 = 4096;
+
+/// Bytes of texts that are kept to be referred to. Those that are forgotten are read once more when they are missed.
+const LEARNT_MAX: usize = 16 << 20;
+
+/// The steps of one domain. The views around them are of that domain alone.
+///
+/// It ends as a [`History`](crate::History) does, and goes on as that does behind records that were archived meanwhile.
+pub struct DomainHistory<'a> {
+    lookup: Lookup<'a>,
+    domain: DomainUuid,
+    /// What the records up to here have made of the domain.
+    ledger: Ledger,
+    /// The last record that says what the XML at a place means, of those behind where the log begins.
+    said: HashMap<TextRef, Seq>,
+    items: VecDeque<Item>,
+    /// Where the next scan begins, and the time of the record there.
+    after: Option<Head>,
+    recorded: i64,
+    /// The last record that is scanned.
+    last: Option<Seq>,
+    end: End,
+}
+
+/// What a scan has found, in the order of the log.
+enum Item {
+    Record(Record),
+    /// Other records up to this one, with as many events.
+    Passed {
+        last: Seq,
+        events: u32,
+    },
+    /// What the XML at a place means is said in this record, which is one of others.
+    Said {
+        place: TextRef,
+        seq: Seq,
+    },
+}
+
+/// What comes after the items.
+enum End {
+    Open,
+    Fault(EngineError),
+    Reached,
+}
+
+impl fmt::Debug for DomainHistory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DomainHistory")
+            .field("domain", &self.domain)
+            .field("seq", &self.ledger.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> DomainHistory<'a> {
+    /// Begins where the log begins.
+    pub(crate) fn new(log: &'a Log, domain: DomainUuid) -> Result<DomainHistory<'a>, EngineError> {
+        let begin = log.place_at(None)?.ledger;
+        Ok(DomainHistory {
+            lookup: Lookup::over(log, Some(&begin))?,
+            domain,
+            said: HashMap::new(),
+            items: VecDeque::new(),
+            after: begin.view.head,
+            recorded: begin.recorded,
+            last: None,
+            end: End::Open,
+            ledger: begin.only(domain),
+        })
+    }
+
+    /// Returns the entries alone, which costs less than the states around them.
+    pub fn entries(mut self) -> impl Iterator<Item = Result<Entry, EngineError>> + 'a {
+        std::iter::from_fn(move || self.next_entry(&mut |_| {}))
+    }
+
+    /// Reads on to the record `seq`, or to the end of the log if that is before it, and returns the state of the domain there.
+    pub(crate) fn view_at(mut self, seq: Seq) -> Result<View, EngineError> {
+        if self.ledger.seq > Some(seq) {
+            self.lookup.archived(Some(seq))?;
+        }
+        self.last = Some(seq);
+        while let Some(step) = self.next_entry(&mut |_| {}) {
+            step?;
+        }
+        let mut view = self.ledger.view;
+        if let Some(last) = self.ledger.seq
+            && view.head.is_none_or(|head| head.seq != last)
+        {
+            view.head = self.lookup.record(last)?.map(|record| record.head());
+        }
+        Ok(view)
+    }
+
+    /// Reads on to the record `seq`, and returns its entry if it is of this domain.
+    pub(crate) fn entry(mut self, seq: Seq) -> Result<Option<Entry>, EngineError> {
+        self.last = Some(seq);
+        let mut last = None;
+        while let Some(entry) = self.next_entry(&mut |_| {}) {
+            last = Some(entry?);
+        }
+        Ok(last.filter(|last| last.head.seq == seq))
+    }
+
+    /// Returns the next entry of the domain. `before` is called with the state before each record that is replayed.
+    fn next_entry(&mut self, before: &mut dyn FnMut(&View)) -> Option<Result<Entry, EngineError>> {
+        loop {
+            let entry = match self.next_record()? {
+                Ok(record) => {
+                    before(&self.ledger.view);
+                    self.replay(&record)
+                }
+                Err(error) => Err(error),
+            };
+            match entry {
+                Ok(entry) if entry.domain == Some(self.domain) => return Some(Ok(entry)),
+                Ok(_) => {}
+                Err(error) => {
+                    self.end = End::Reached;
+                    self.items.clear();
+                    return Some(Err(self.resume(error)));
+                }
+            }
+        }
+    }
+
+    fn next_record(&mut self) -> Option<Result<Record, EngineError>> {
+        loop {
+            match self.items.pop_front() {
+                Some(Item::Record(record)) => {
+                    let seq = Seq::new(record.seq.get() - 1);
+                    let digest = record.previous;
+                    self.ledger.view.head = seq.map(|seq| Head { seq, digest });
+                    return Some(Ok(record));
+                }
+                Some(Item::Passed { last, events }) => self.ledger.pass(last, events),
+                Some(Item::Said { place, seq }) => {
+                    self.said.insert(place, seq);
+                    self.ledger.dictionary.forget_meaning(place);
+                }
+                None => match std::mem::replace(&mut self.end, End::Reached) {
+                    End::Open => self.fill(),
+                    End::Fault(error) => return Some(Err(error)),
+                    End::Reached => return None,
+                },
+            }
+        }
+    }
+
+    fn replay(&mut self, record: &Record) -> Result<Entry, EngineError> {
+        let (said, ledger) = (&mut self.said, &mut self.ledger);
+        if self.lookup.learnt > LEARNT_MAX {
+            self.lookup.learnt = 0;
+            ledger.dictionary = self.lookup.base()?.clone();
+            for place in said.keys() {
+                ledger.dictionary.forget_meaning(*place);
+            }
+        }
+        self.lookup.learnt += replay::size(record);
+        let meaning = &mut |lookup: &mut Lookup<'_>, place: TextRef| match said.get(&place) {
+            Some(seq) => Ok(lookup.record(*seq)?.map(Meaning::SaidIn)),
+            None => Ok(lookup
+                .base()?
+                .domains
+                .get(&place)
+                .cloned()
+                .map(Meaning::Known)),
+        };
+        let meanings = ledger.dictionary.meanings;
+        let facts = self
+            .lookup
+            .decode(&mut ledger.dictionary, record, meaning)?;
+        if ledger.dictionary.meanings != meanings {
+            let seq = record.seq;
+            Outline::read(seq, &record.facts)
+                .and_then(|outline| {
+                    outline.meanings(seq, &mut |place, _| {
+                        said.insert(place, seq);
+                    })
+                })
+                .map_err(|why| fault(seq, why))?;
+        }
+        Ok(ledger.apply(record, facts)?)
+    }
+
+    /// Scans on, until enough is found.
+    fn fill(&mut self) {
+        let mut found = Found {
+            items: VecDeque::new(),
+            passed: None,
+            recorded: self.recorded,
+        };
+        let (mut scanned, mut whole, mut bytes) = (0, 0, 0);
+        let (domain, last, log) = (self.domain, self.last, self.lookup.log());
+        let mut after = None;
+        let read = self.lookup.scan(self.after, &mut |outline| {
+            if last.is_some_and(|last| outline.seq > last) {
+                return Ok(ControlFlow::Break(()));
+            }
+            let facts = found.look(outline.seq, outline.facts)?;
+            scanned += 1;
+            let mut head = None;
+            if facts.domain.is_none_or(|of| of == domain) {
+                let record = Lookup::whole(log, outline)?;
+                whole += 1;
+                bytes += replay::size(&record);
+                head = Some(record.head());
+                found.flush();
+                found.items.push_back(Item::Record(record));
+            } else {
+                found.pass(outline.seq, facts.events);
+                found.note_meanings(outline.seq, &facts)?;
+            }
+            if scanned < SCANNED_MAX && whole < WHOLE_MAX && bytes < replay::LOT_BYTES {
+                return Ok(ControlFlow::Continue(()));
+            }
+            after = match head {
+                Some(head) => Some(head),
+                None => Some(Lookup::whole(log, outline)?.head()),
+            };
+            Ok(ControlFlow::Break(()))
+        });
+        found.flush();
+        self.items = found.items;
+        self.recorded = found.recorded;
+        self.end = match (read, after) {
+            (Err(error), _) => End::Fault(error),
+            (Ok(()), None) => End::Reached,
+            (Ok(()), after) => {
+                self.after = after;
+                End::Open
+            }
+        };
+    }
+
+    /// Goes on behind the bridge, if that is where the log begins by now.
+    fn resume(&mut self, error: EngineError) -> EngineError {
+        if let Some(StoreError::Archived { .. }) = error.store()
+            && let Ok(next) = DomainHistory::new(self.lookup.log().0, self.domain)
+        {
+            let last = self.last;
+            *self = DomainHistory { last, ..next };
+        }
+        error
+    }
+}
+
+/// What one scan has found so far.
+struct Found {
+    items: VecDeque<Item>,
+    passed: Option<(Seq, u32)>,
+    recorded: i64,
+}
+
+impl Found {
+    /// Reads the fixed part of the facts of a record, whose time is not before that of the record before.
+    fn look<'f>(&mut self, seq: Seq, facts: &'f [u8]) -> Result<Outline<'f>, EngineError> {
+        let outline = Outline::read(seq, facts).map_err(|why| fault(seq, why))?;
+        if outline.recorded < self.recorded {
+            let why = ReplayFault::Time;
+            return Err(ReplayError { seq, why }.into());
+        }
+        self.recorded = outline.recorded;
+        Ok(outline)
+    }
+
+    fn pass(&mut self, seq: Seq, events: u32) {
+        let before = self.passed.map_or(0, |(_, events)| events);
+        self.passed = Some((seq, before.saturating_add(events)));
+    }
+
+    /// Writes down what was passed.
+    fn flush(&mut self) {
+        if let Some((last, events)) = self.passed.take() {
+            self.items.push_back(Item::Passed { last, events });
+        }
+    }
+
+    fn note_meanings(&mut self, seq: Seq, facts: &Outline<'_>) -> Result<(), EngineError> {
+        let items = &mut self.items;
+        facts
+            .meanings(seq, &mut |place, _| {
+                items.push_back(Item::Said { place, seq });
+            })
+            .map_err(|why| fault(seq, why))
+    }
+}
+
+fn fault(seq: Seq, why: DecodeError) -> EngineError {
+    let why = why.into();
+    ReplayError { seq, why }.into()
+}
+
+impl Iterator for DomainHistory<'_> {
+    type Item = Result<Step, EngineError>;
+
+    fn next(&mut self) -> Option<Result<Step, EngineError>> {
+        let mut before = None;
+        let entry = match self.next_entry(&mut |view| before = Some(view.clone()))? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        let after = self.ledger.view.clone();
+        Some(Ok(Step {
+            before: before.expect("a record was replayed"),
+            entry,
+            after,
+        }))
+    }
+}
+
+impl Log {
+    /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now. Other
+    /// records are scanned and not replayed. The views around a step are of that domain alone: see
+    /// [`State::of_one_domain`](momentlog_core::State::of_one_domain).
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history); what comes up while it is read is an item.
+    pub fn history_of(&self, domain: DomainUuid) -> Result<DomainHistory<'_>, EngineError> {
+        DomainHistory::new(self, domain)
+    }
+
+    /// Returns the state of one domain as of a record: the end of the log if that is before it. Other domains are not in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`history_of`](Self::history_of) and its items; what comes after that record does not matter.
+    pub fn view_of(&self, domain: DomainUuid, seq: Seq) -> Result<View, EngineError> {
+        DomainHistory::new(self, domain)?.view_at(seq)
+    }
+}
