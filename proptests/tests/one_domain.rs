@@ -102,10 +102,10 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     })
 }
 
-/// The action of an op, with the definition of a turn in the place of the suite's.
-fn action(op: &Op, domain: u8, variant: u8, now: i64) -> Action {
+/// The action of an op, with the definition of a turn in the place of the suite's; none if the op is a report.
+fn action(op: &Op, domain: u8, variant: u8, now: i64) -> Option<Action> {
     let own = def(domain, variant);
-    match op.action(now, Profile::Own.policy()) {
+    Some(match op.action(now, Profile::Own.policy())? {
         Action::Define(_) => Action::Define(own),
         Action::RedefineSnapshot(mut redefine) => {
             redefine.def.inactive_domain = redefine
@@ -122,7 +122,7 @@ fn action(op: &Op, domain: u8, variant: u8, now: i64) -> Action {
             Action::RedefineCheckpoint(redefine)
         }
         action => action,
-    }
+    })
 }
 
 fn job() -> Job {
@@ -169,7 +169,10 @@ fn play(log: &Log, number: usize, turn: &Turn, archive: Option<&dyn Disk>) {
     match turn {
         Turn::Ops { domain, variants } => decide(*domain, &mut |decision| {
             for (variant, op) in variants {
-                let (domain, action) = (uuid(*domain), action(op, *domain, *variant, now));
+                let Some(action) = action(op, *domain, *variant, now) else {
+                    continue;
+                };
+                let domain = uuid(*domain);
                 match decision.decide(&Command { domain, action }) {
                     // What the others cause is recorded without it.
                     Err(_) if variants.len() > 1 => {}
@@ -190,7 +193,7 @@ fn play(log: &Log, number: usize, turn: &Turn, archive: Option<&dyn Disk>) {
                 look_only: false,
             };
             decision.decide_report(uuid, &Report::Attach(attachment))?;
-            let action = Some(action(op, *domain, *variant, now));
+            let action = action(op, *domain, *variant, now);
             let begin = BeginJob { job: job(), action };
             decision.decide_report(uuid, &Report::Begin(Box::new(begin)))?;
             Ok(())
