@@ -1,4 +1,4 @@
-//! Row 26: questions about one record, one time or one domain, against the replay of the whole log.
+//! Row 27: questions about one record, one time or one domain, against the replay of the whole log.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -57,7 +57,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
         let replayed = median(&replay.iter().map(|(time, _)| *time).collect::<Vec<_>>());
         let most = replay.iter().map(|(_, memory)| *memory).fold(0.0, f64::max);
         println!(
-            "26 replay of {} records of {of}: {:.0} ms, {most:.0} MiB",
+            "27 replay of {} records of {of}: {:.0} ms, {most:.0} MiB",
             effort.many,
             replayed * 1e3
         );
@@ -73,7 +73,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
                 .fold(0.0, f64::max);
             let (time, (time_max, memory_max)) = (median(&times), limits[column]);
             let work = format!(
-                "26 {words}, {} records of {of} ({:.1} ms, {memory:.0} MiB; replay {:.0} ms)",
+                "27 {words}, {} records of {of} ({:.1} ms, {memory:.0} MiB; replay {:.0} ms)",
                 effort.many,
                 time * 1e3,
                 replayed * 1e3
