@@ -1,4 +1,4 @@
-//! Row 26: questions about one record, one time or one domain, against the replay of the whole log.
+//! Row 27: questions about one record, one time or one domain, against the replay of the whole log.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
