@@ -179,7 +179,7 @@ impl Log {
     /// # Errors
     ///
     /// As [`refresh`](Self::refresh). That there is no store yet is no error.
-    pub fn plan(&self) -> Result<Plan, EngineError> {
+    pub fn plan(self: &Arc<Self>) -> Result<Plan, EngineError> {
         let mut decider = self.enter();
         if !self.is_exclusive() {
             self.catch_up_if_there(&mut decider)?;
@@ -188,12 +188,9 @@ impl Log {
         self.drain(&mut decider)?;
         let mut base = decider.ledger.clone();
         base.view.head = self.view().head;
-        let (id, reader) = {
-            let store = self.store();
-            (store.log_id(), store.reader())
-        };
+        let id = self.store().log_id();
         drop(decider);
-        let store = PlanStore::new(id, base.view.head, reader);
+        let store = PlanStore::new(id, base.view.head, self);
         let log = Log::over(Box::new(store), self.options.clone());
         log.published.publish(base.view.clone());
         {

@@ -66,21 +66,17 @@ impl Plan {
 pub(crate) struct PlanStore {
     log: Option<LogId>,
     base: Option<Head>,
-    /// Reads what was there before, where the store of that log gives a handle of its own.
-    reader: Option<Box<dyn Store>>,
+    /// The log that it is for, which reads what was there before.
+    of: Arc<Log>,
     records: Vec<Record>,
 }
 
 impl PlanStore {
-    pub(crate) fn new(
-        log: Option<LogId>,
-        base: Option<Head>,
-        reader: Option<Box<dyn Store>>,
-    ) -> PlanStore {
+    pub(crate) fn new(log: Option<LogId>, base: Option<Head>, of: &Arc<Log>) -> PlanStore {
         PlanStore {
             log,
             base,
-            reader,
+            of: of.clone(),
             records: Vec::new(),
         }
     }
@@ -92,18 +88,19 @@ impl PlanStore {
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let last = self.base.map(|base| base.seq);
-        let Some(reader) = &mut self.reader else {
-            return Err(StoreError::Unsupported {
-                doing: "read what was before a plan",
-            });
-        };
-        reader.read(after, &mut |record| {
+        let mut up_to_last = |record: Record| {
             if Some(record.seq) <= last {
                 each(record)
             } else {
                 Ok(())
             }
-        })
+        };
+        // A handle of its own, where the store gives one, so that no writer waits for the plan.
+        let reader = self.of.store().reader();
+        match reader {
+            Some(mut reader) => reader.read(after, &mut up_to_last),
+            None => self.of.store().read(after, &mut up_to_last),
+        }
     }
 }
 
