@@ -36,6 +36,7 @@
 mod diff;
 mod effect;
 mod field;
+pub mod graph;
 #[cfg(feature = "json")]
 pub mod json;
 mod life;
