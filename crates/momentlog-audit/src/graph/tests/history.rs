@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Command, CreateCheckpoint, DomainDef, DomainDisk, DomainUuid, Extent, MomentKind,
-    MomentName, Policy, Scope, SourceKind,
+    Action, Command, CreateCheckpoint, CreateSnapshot, DomainDef, DomainDisk, DomainUuid, Extent,
+    MomentKind, MomentName, Policy, Scope, SourceKind,
 };
 use momentlog_engine::{Log, ManualClock, Options, Provenance};
 use momentlog_store::MemoryStore;
@@ -79,6 +79,21 @@ impl History {
         self.ask("backup@nightly", Some("nightly"), create)
     }
 
+    /// Names of snapshots are free, other than those of checkpoints.
+    pub(crate) fn create_snapshot(&mut self, actor: &str, name: &str) -> bool {
+        let create = CreateSnapshot {
+            name: MomentName::new(name),
+            description: None,
+            now: self.second,
+            memory: None,
+            disks: vec![],
+            extra: None,
+            disk_only: false,
+            halt: false,
+        };
+        self.ask(actor, Some(name), Action::CreateSnapshot(create))
+    }
+
     pub(crate) fn create_below(&mut self, parent: Option<&str>, name: &str) -> bool {
         self.set_current(parent) && self.create(name)
     }
@@ -119,6 +134,18 @@ impl History {
         found.into_iter().map(|(_, name)| name).collect()
     }
 }
+/// Names of snapshots that mean something to HTML, XML, JSON, a script or the eye.
+pub(crate) const HOSTILE: [&str; 8] = [
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<!--",
+    "]]>",
+    "__proto__",
+    "\u{202e}gpj.exe",
+    "'\"&amp;",
+    "constructor",
+];
+
 /// The week of the examples: nightly checkpoints, two of which somebody deletes.
 pub(crate) fn week() -> History {
     let mut history = History::new("web01");
