@@ -233,11 +233,11 @@ impl Drawing<'_> {
                 );
             }
             if let Some(Edge { from, is_bow }) = row.edge {
-                let class = match row.what {
-                    Shown::Moment { moment, .. } if !self.state.is_alive(moment) => {
-                        " class=\"dotted\""
-                    }
-                    _ => "",
+                let (Shown::Moment { moment, .. } | Shown::Fold { first: moment, .. }) = row.what;
+                let class = if self.state.is_alive(moment) {
+                    ""
+                } else {
+                    " class=\"dotted\""
                 };
                 let (from_x, from_y) = self.place(from);
                 let path = if is_bow {
@@ -259,7 +259,7 @@ impl Drawing<'_> {
     /// A line from row to row, beside the lanes.
     fn bow(&self, from: usize, to: usize) -> String {
         let ((from_x, from_y), (x, y)) = (self.place(from), self.place(to));
-        let beside = self.names() - LANE / 2 - 2;
+        let beside = self.names() - 14;
         format!("M{from_x} {from_y}C{beside} {from_y} {beside} {y} {x} {y}")
     }
 
