@@ -113,18 +113,19 @@ mod tests {
 
     #[test]
     fn what_hangs_below_a_deleted_moment_counts_as_its_parents() {
-        // Below 0 hang 2 with one below it, and 4 in the deleted 1's stead, with two below it.
+        // Below 0 hang 2 with one below it, and in the deleted 1's stead 4 and 6, of which 6 has two below it.
         let moments = [
             living(None),
             deleted(0),
             living(0),
             living(2),
             living(1),
-            living(4),
-            living(4),
             deleted(1),
+            living(1),
+            living(6),
+            living(6),
         ];
-        assert_eq!(order(&moments), [0, 2, 3, 1, 7, 4, 6, 5]);
+        assert_eq!(order(&moments), [0, 2, 3, 1, 5, 4, 6, 8, 7]);
     }
 
     #[test]

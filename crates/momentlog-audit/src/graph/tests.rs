@@ -221,6 +221,15 @@ fn a_long_chain_is_one_lane_and_folds() {
 }
 
 #[test]
+fn a_chain_keeps_its_lane_where_every_moment_has_a_newer_child_besides() {
+    let mut history = chain(20);
+    for at in 1..20 {
+        assert!(history.create_below(Some(&format!("n{at}")), &format!("leaf{at}")));
+    }
+    assert_eq!(history.graph().last().1.lanes, 2);
+}
+
+#[test]
 fn twelve_plain_rows_are_not_folded_and_thirteen_are() {
     // The current one is not plain.
     assert_eq!(chain(13).graph().last().1.rows.len(), 13);

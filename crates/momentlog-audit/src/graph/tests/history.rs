@@ -122,6 +122,12 @@ impl History {
         self.ask("admin", Some("moved"), reparent)
     }
 
+    fn current(&self) -> Option<String> {
+        let view = self.log.view();
+        let current = view.domain(UUID).unwrap().checkpoints().current();
+        current.map(|current| current.name.to_string())
+    }
+
     /// The names of the moments that are there, by id.
     pub(crate) fn names(&self) -> Vec<String> {
         let view = self.log.view();
@@ -199,6 +205,8 @@ pub(crate) fn tree(count: u64) -> History {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     Create(u8),
+    /// Create one below another, and go back.
+    Fork(u8),
     SetCurrent(u8),
     Delete(u8, Extent),
     Reparent(u8, u8),
@@ -213,7 +221,8 @@ pub(crate) fn ops(length: usize, with_moves: bool) -> impl Strategy<Value = Vec<
     ];
     let op = prop_oneof![
         8 => any::<u8>().prop_map(Op::Create),
-        4 => any::<u8>().prop_map(Op::SetCurrent),
+        6 => any::<u8>().prop_map(Op::Fork),
+        2 => any::<u8>().prop_map(Op::SetCurrent),
         4 => (any::<u8>(), extent).prop_map(|(which, extent)| Op::Delete(which, extent)),
         if with_moves { 2 } else { 0 } => any::<[u8; 2]>().prop_map(|[which, below]| Op::Reparent(which, below)),
         if with_moves { 1 } else { 0 } => Just(Op::Rebuild),
@@ -241,6 +250,12 @@ pub(crate) fn play(ops: &[Op]) -> History {
                     format!("n{made}")
                 };
                 history.create(&name);
+            }
+            Op::Fork(number) => {
+                made += 1;
+                let back = history.current();
+                history.create_below(name(number), &format!("n{made}"));
+                history.set_current(back.as_deref());
             }
             Op::SetCurrent(number) => _ = history.set_current(name(number)),
             Op::Delete(number, extent) => {
