@@ -59,6 +59,11 @@ impl Graph {
         })
     }
 
+    /// How many moments there ever were.
+    pub fn moments(&self) -> usize {
+        self.timeline.moments.len()
+    }
+
     /// Returns the page: one file that needs nothing else. The same history gives the same bytes.
     pub fn html(&self) -> String {
         html::page(self)

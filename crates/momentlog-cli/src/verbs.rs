@@ -5,6 +5,7 @@ mod checkpoint;
 mod diff;
 mod domain;
 mod edit;
+mod graph;
 mod hold;
 mod host;
 mod hypervisor;
@@ -42,7 +43,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 18] = [
+static TABLES: [&[Verb]; 19] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -57,6 +58,7 @@ static TABLES: [&[Verb]; 18] = [
     show::VERBS,
     why::VERBS,
     diff::VERBS,
+    graph::VERBS,
     restore::VERBS,
     policy::VERBS,
     store::VERBS,
@@ -213,6 +215,7 @@ mod tests {
             include_str!("verbs/diff.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),
+            include_str!("verbs/graph.rs"),
             include_str!("verbs/hold.rs"),
             include_str!("verbs/host.rs"),
             include_str!("verbs/hypervisor.rs"),

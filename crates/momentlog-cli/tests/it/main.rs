@@ -7,6 +7,7 @@ mod domains;
 mod dry_run;
 mod edit;
 mod format_one;
+mod graph;
 mod guide;
 mod holds;
 mod hypervisor;
