@@ -15,7 +15,7 @@ mod timeline;
 
 use momentlog_core::{DomainUuid, MomentKind};
 use momentlog_engine::{Step, View};
-use momentlog_store::{LogId, Seq};
+use momentlog_store::{Head, LogId, Seq};
 
 use timeline::Timeline;
 
@@ -36,7 +36,7 @@ pub struct Graph {
     subject: Subject,
     timeline: Timeline,
     /// The last record that the picture includes.
-    head: Option<momentlog_store::Head>,
+    head: Option<Head>,
 }
 
 impl Graph {
@@ -85,15 +85,16 @@ impl Graph {
         format!("{}s of {}", self.subject.kind, self.timeline.domain)
     }
 
-    /// Says of which log and record the picture is, so that a receipt of that record ties it to the log.
-    fn origin(&self) -> String {
+    /// Says of which log and record the picture is, and the digest of that record: a receipt of it ties the picture to
+    /// the log.
+    fn origin(&self) -> [String; 2] {
         let log = self.subject.log;
         match self.head {
-            Some(head) => format!(
-                "log {log}, as of record {}, digest {}",
-                head.seq, head.digest
-            ),
-            None => format!("log {log}"),
+            Some(head) => [
+                format!("log {log}, as of record {}", head.seq),
+                format!("digest {}", head.digest),
+            ],
+            None => [format!("log {log}"), String::new()],
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn page(graph: &Graph) -> String {
         source_hash(&style)
     );
     let title = markup(&graph.title());
-    let origin = markup(&graph.origin());
+    let origin = markup(&graph.origin().join(", "));
     let table = table(graph);
     let data = data(graph);
     let fill = |hole: &str| match hole {
@@ -52,7 +52,8 @@ pub(super) fn page(graph: &Graph) -> String {
 fn packed(source: &str) -> String {
     let lines = source.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.map(|line| format!("{line}\n")).collect()
+    let lines: Vec<&str> = lines.collect();
+    lines.join("\n") + "\n"
 }
 
 /// A script or a style, as a content security policy allows it.
@@ -84,9 +85,9 @@ fn table(graph: &Graph) -> String {
         let actor = moment
             .record
             .map_or("", |place| &timeline.records[place].actor);
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}\n",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}",
             markup(&moment.name),
             markup(parent),
             markup(&marks.join("; ")),
@@ -131,15 +132,15 @@ fn data(graph: &Graph) -> String {
         let reason = record.reason.as_deref();
         let reason = reason.map_or("-1".to_owned(), |reason| reasons.place(reason).to_string());
         let mut fields = vec![
-            (record.seq.get() - seq).to_string(),
-            (record.time - time).to_string(),
+            (i128::from(record.seq.get()) - seq).to_string(),
+            (i128::from(record.time) - time).to_string(),
             actors.place(&record.actor).to_string(),
             reason,
             json(&record.words),
         ];
         fields.extend(record.changes.iter().map(|change| flat(change, &mut tags)));
         records.push(list(fields));
-        (seq, time) = (record.seq.get(), record.time);
+        (seq, time) = (record.seq.get().into(), record.time.into());
     }
     format!(
         "{{\"kind\":{},\"actors\":{},\"reasons\":{},\"tags\":{},\n\"moments\":{},\n\"start\":{start},\n\"records\":[\n{}\n]}}",

@@ -71,13 +71,15 @@ pub(super) fn picture(graph: &Graph, position: usize) -> String {
     );
     drawing.edges(&mut out);
     drawing.rows(&mut out);
-    let origin = graph.origin();
-    let _ = write!(
-        out,
-        "<text x=\"16\" y=\"{}\" class=\"dim\">{}</text>\n</svg>\n",
-        height - 14,
-        markup(&origin)
-    );
+    for (line, text) in graph.origin().iter().enumerate() {
+        let _ = writeln!(
+            out,
+            "<text x=\"16\" y=\"{}\" class=\"dim\">{}</text>",
+            height - 36 + 22 * line,
+            markup(text)
+        );
+    }
+    out.push_str("</svg>\n");
     out
 }
 
@@ -217,7 +219,7 @@ impl Drawing<'_> {
         let columns = |count: usize| count * COLUMN / 100;
         let rows = self.times() + columns(TIME_COLUMNS + ACTOR_COLUMNS);
         let width = rows.max(16 + columns(HEAD_COLUMNS)) + 16;
-        (width, TOP + self.frame.rows.len() * ROW + 44)
+        (width, TOP + self.frame.rows.len() * ROW + 66)
     }
 
     fn edges(&self, out: &mut String) {

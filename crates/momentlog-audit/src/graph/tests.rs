@@ -3,9 +3,12 @@ mod history;
 use std::collections::BTreeMap;
 
 use momentlog_core::{Extent, MomentKind, Scope};
+use momentlog_engine::Provenance;
+use momentlog_store::{FileStore, RealDisk};
 use proptest::prelude::*;
 
 use super::frame::{Frame, Shown, State, frame, pinned};
+use super::timeline::{Change, Record};
 use super::{Graph, Subject};
 use history::{HOSTILE, History, Op, UUID, chain, ops, play, tree, week};
 
@@ -275,6 +278,75 @@ fn side_branches_of_a_large_tree_are_closed_but_for_what_is_pinned() {
         assert!(!is_closed, "an ancestor of the current one is closed");
         up = state.moments[parent].parent;
     }
+}
+
+#[test]
+fn what_is_held_is_marked_and_never_folded() {
+    let mut graph = chain(30).graph();
+    let rows = |graph: &Graph| moments_of(&graph.last().1);
+    assert!(!rows(&graph).contains(&10));
+    let mut record = |change| {
+        let last = graph.timeline.records.last().unwrap().clone();
+        // What the newest record is about is not folded either, so another one follows.
+        for changes in [vec![change], vec![]] {
+            let last = last.clone();
+            graph.timeline.records.push(Record { changes, ..last });
+        }
+        graph.clone()
+    };
+    let (moment, tag) = (10, "legal".to_owned());
+    let held = record(Change::Held {
+        moment,
+        tag: tag.clone(),
+    });
+    assert!(rows(&held).contains(&10));
+    for text in [held.svg(), held.html()] {
+        assert!(text.contains("held: legal"), "{text}");
+    }
+    assert!(held.html().contains("\"tags\":[\"legal\"]"));
+    let released = record(Change::Released { moment, tag });
+    assert!(!rows(&released).contains(&10));
+    assert!(!released.svg().contains("held: "));
+}
+
+#[test]
+fn an_archived_history_begins_with_what_was_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::new(RealDisk::new(directory.path().join("store")));
+    let archive = RealDisk::new(directory.path().join("archive"));
+    let mut history = History::over(Box::new(store), "web01");
+    for name in ["c1", "c2", "c3"] {
+        assert!(history.create(name));
+    }
+    history.log.make_image().unwrap();
+    history
+        .log
+        .archive(&Provenance::default(), &archive)
+        .unwrap();
+
+    // No record of the domain is left.
+    let graph = history.graph();
+    assert_eq!((graph.timeline.records.len(), graph.moments()), (0, 3));
+    assert!(graph.svg().contains("3 checkpoints, 0 deleted"));
+    assert!(graph.svg().contains("before the first record"));
+
+    assert!(history.delete("c2", Extent::One));
+    assert!(history.create("c4"));
+    let graph = history.graph();
+    assert_eq!(graph.timeline.records.len(), 2);
+    for position in 0..=2 {
+        agrees(&history, &graph, position);
+    }
+    assert_eq!(graph.frame(0).1.rows.len(), 3);
+    let svg = graph.svg();
+    for text in [
+        "3 checkpoints, 1 deleted",
+        "checkpoint c4 created below c3",
+        "was below c2 until 8",
+    ] {
+        assert!(svg.contains(text), "{text}: {svg}");
+    }
+    assert_eq!(graph.html().matches("<tr><td>").count(), 3);
 }
 
 #[test]

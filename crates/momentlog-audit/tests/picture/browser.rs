@@ -88,19 +88,19 @@ impl Browser {
             events: Vec::new(),
             _profile: profile,
         };
-        let target = browser.ask("Target.createTarget", json!({ "url": "about:blank" }));
+        let target = browser.ask("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.ask("Target.attachToTarget", attach);
+        let attached = browser.ask("Target.attachToTarget", &attach);
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
         for domain in ["Page", "Runtime", "Log", "Network", "Accessibility"] {
-            browser.ask(&format!("{domain}.enable"), json!({}));
+            browser.ask(&format!("{domain}.enable"), &json!({}));
         }
         browser.resize(1000, 620);
         browser
     }
 
     /// Asks for something and returns the answer; what is reported meanwhile is kept.
-    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.asked += 1;
         let mut request = json!({ "id": self.asked, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -125,10 +125,10 @@ impl Browser {
 
     /// Loads a file, with what comes after `#` in its address.
     pub(crate) fn open(&mut self, path: &Path, place: &str) {
-        self.ask("Page.navigate", json!({ "url": "about:blank" }));
+        self.ask("Page.navigate", &json!({ "url": "about:blank" }));
         self.events.clear();
         let url = format!("file://{}{place}", path.display());
-        self.ask("Page.navigate", json!({ "url": url }));
+        self.ask("Page.navigate", &json!({ "url": url }));
         while !self
             .events
             .iter()
@@ -143,14 +143,14 @@ impl Browser {
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.ask("Emulation.setDeviceMetricsOverride", size);
+        self.ask("Emulation.setDeviceMetricsOverride", &size);
     }
 
     /// The value of an expression of the page.
     pub(crate) fn eval(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let mut answer = self.ask("Runtime.evaluate", params);
+        let mut answer = self.ask("Runtime.evaluate", &params);
         assert!(
             answer["exceptionDetails"].is_null(),
             "{expression}: {answer}"
@@ -168,12 +168,12 @@ impl Browser {
         for kind in ["keyDown", "keyUp"] {
             let params =
                 json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
-            self.ask("Input.dispatchKeyEvent", params);
+            self.ask("Input.dispatchKeyEvent", &params);
         }
     }
 
     pub(crate) fn drag(&mut self, from: (f64, f64), to: (f64, f64)) {
-        let (x, y) = ((from.0 + to.0) / 2.0, to.1);
+        let (x, y) = (f64::midpoint(from.0, to.0), to.1);
         for (kind, (x, y)) in [
             ("mouseMoved", from),
             ("mousePressed", from),
@@ -182,7 +182,7 @@ impl Browser {
             ("mouseReleased", to),
         ] {
             let params = json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1 });
-            self.ask("Input.dispatchMouseEvent", params);
+            self.ask("Input.dispatchMouseEvent", &params);
         }
     }
 
@@ -191,14 +191,30 @@ impl Browser {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.ask(
             "Emulation.setEmulatedMedia",
-            json!({ "media": media, "features": features }),
+            &json!({ "media": media, "features": features }),
         );
     }
 
-    /// A picture of the page, as PNG in Base64.
-    pub(crate) fn screenshot(&mut self) -> String {
-        let shot = self.ask("Page.captureScreenshot", json!({ "format": "png" }));
-        shot["data"].as_str().unwrap().to_owned()
+    /// A picture of the page, as PNG.
+    pub(crate) fn screenshot(&mut self) -> Vec<u8> {
+        let shot = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
+        let digit = |byte: u8| match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let text = shot["data"].as_str().unwrap().trim_end_matches('=');
+        let mut bytes = Vec::new();
+        for group in text.as_bytes().chunks(4) {
+            let bits = group
+                .iter()
+                .fold(0, |bits, byte| bits << 6 | u32::from(digit(*byte)));
+            let bits = bits << (6 * (4 - group.len()));
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+        }
+        bytes
     }
 
     /// The addresses that were asked for since the page was opened.

@@ -7,7 +7,7 @@ use momentlog_core::{
     MomentKind, MomentName, Policy, Scope, SourceKind,
 };
 use momentlog_engine::{Log, ManualClock, Options, Provenance};
-use momentlog_store::MemoryStore;
+use momentlog_store::{MemoryStore, Store};
 use proptest::prelude::*;
 
 pub(crate) const UUID: DomainUuid = DomainUuid::from_bytes([7; 16]);
@@ -21,12 +21,16 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn new(domain: &str) -> History {
+        History::over(Box::new(MemoryStore::new()), domain)
+    }
+
+    pub(crate) fn over(store: Box<dyn Store>, domain: &str) -> History {
         let clock = Arc::new(ManualClock::default());
         let options = Options {
             clock: clock.clone(),
             ..Options::default()
         };
-        let log = Log::over(Box::new(MemoryStore::new()), options);
+        let log = Log::over(store, options);
         let mut history = History {
             log,
             clock,
@@ -224,8 +228,8 @@ pub(crate) fn ops(length: usize, with_moves: bool) -> impl Strategy<Value = Vec<
         6 => any::<u8>().prop_map(Op::Fork),
         2 => any::<u8>().prop_map(Op::SetCurrent),
         4 => (any::<u8>(), extent).prop_map(|(which, extent)| Op::Delete(which, extent)),
-        if with_moves { 2 } else { 0 } => any::<[u8; 2]>().prop_map(|[which, below]| Op::Reparent(which, below)),
-        if with_moves { 1 } else { 0 } => Just(Op::Rebuild),
+        2 * u32::from(with_moves) => any::<[u8; 2]>().prop_map(|[which, below]| Op::Reparent(which, below)),
+        u32::from(with_moves) => Just(Op::Rebuild),
     ];
     prop::collection::vec(op, 1..length)
 }
