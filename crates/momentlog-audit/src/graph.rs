@@ -1,10 +1,10 @@
 //! The picture of a domain's moments of one kind: an HTML page with a slider over its records, or an SVG of one state.
 //!
-//! Three parts follow each other. [`timeline`] turns the steps of the history into a list of moments and a list of
-//! records, each with its changes. [`order`] gives every moment that ever was its place among the rows, once for all
-//! records, so that rows keep their order while time moves. [`frame`] lays out the rows of one record: lanes, edges,
-//! what is folded and closed. [`svg`] draws a frame; [`html`] puts the timeline into a page whose script does what
-//! [`frame`] does (decision 20).
+//! Three parts follow each other. `timeline` turns the steps of the history into a list of moments and a list of
+//! records, each with its changes. `order` gives every moment that ever was its place among the rows, once for all
+//! records, so that rows keep their order while time moves. `frame` lays out the rows of one record: lanes, edges,
+//! what is folded and closed. `svg` draws a frame; `html` puts the timeline into a page whose script does what `frame`
+//! does (decision 20).
 
 mod escape;
 mod frame;

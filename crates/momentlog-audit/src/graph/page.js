@@ -10,7 +10,7 @@ const LENGTHS = [3, 2, 3, 2, 3, 3, 2];
 
 const at = (id) => document.getElementById(id);
 const data = JSON.parse(at("data").textContent);
-const or_none = (number) => number < 0 ? null : number;
+const orNone = (number) => number < 0 ? null : number;
 
 function changesIn(flat, from) {
   const changes = [];
@@ -44,9 +44,9 @@ function stateAt(position) {
     { life: "before", died: null, parent: null, was: null, tags: new Set() })) };
   const apply = ([code, moment, other], place) => {
     const its = state.moments[moment];
-    if (code === CREATED) { its.life = "alive"; its.parent = or_none(other); }
-    if (code === MOVED) { its.was = [its.parent, place]; its.parent = or_none(other); }
-    if (code === CURRENT) state.current = or_none(moment);
+    if (code === CREATED) { its.life = "alive"; its.parent = orNone(other); }
+    if (code === MOVED) { its.was = [its.parent, place]; its.parent = orNone(other); }
+    if (code === CURRENT) state.current = orNone(moment);
     if (code === HELD) its.tags.add(data.tags[other]);
     if (code === RELEASED) its.tags.delete(data.tags[other]);
     if (code === DELETED) {
@@ -263,6 +263,7 @@ function rowElement(state, row, levels, x) {
   made.style.paddingLeft = `${x}px`;
   const label = element("span", "label");
   for (const [kind, text] of texts) label.append(element("span", kind, text), " ");
+  if (label.textContent.length > 60) label.title = label.textContent;
   made.append(dot, label, ...spans.slice(texts.length).map(([kind, text]) => element("span", kind, text)));
   const attributes = { role: "treeitem", "aria-level": level, "aria-posinset": place, "aria-setsize": siblings,
     "aria-selected": chosen === moment, "aria-expanded": expanded, "data-moment": moment, "data-lane": row.lane, tabindex: -1 };
@@ -354,7 +355,7 @@ function go(to) {
   position = Math.max(0, Math.min(records.length, to));
   show();
   const row = view.rows.find((row) => view.about.has(row.moment));
-  if (row && row.lane !== undefined) elements.get(row.moment).made.scrollIntoView({ block: "nearest" });
+  if (row) elements.get(row.moment).made.scrollIntoView({ block: "nearest" });
   clearTimeout(address);
   address = setTimeout(() => history.replaceState(null, "", `#seq=${position ? records[position - 1].seq : 0}`), 250);
 }

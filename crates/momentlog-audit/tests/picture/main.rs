@@ -283,6 +283,8 @@ fn text_is_readable_in_light_in_dark_and_on_paper() {
     let shown = "['controls', 'tree', 'last'].map((id) => getComputedStyle(document.getElementById(id)).display)";
     assert_eq!(browser.eval(shown), json!(["block", "block", "none"]));
     browser.show_as("print", "light");
+    browser.resize(1000, 620);
+    keep(&mut browser, "week-print");
     assert_eq!(browser.eval(shown), json!(["none", "block", "block"]));
     browser.show_as("", "light");
     let paper = browser.ask("Page.printToPDF", &json!({}));
