@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use momentlog::store::MemoryStore;
 use momentlog_proptests::untrusted::{self, Edit, MadeUpFacts, MadeUpLog};
 use momentlog_proptests::{
-    Forged, Op, SharedStore, Step, Turns, apply_forged, crash_once, run, run_fleet,
+    Forged, Op, SharedStore, Step, Turns, apply_forged, crash_once, picture, run, run_fleet,
 };
 
 /// Returns what a target is given for these bytes, as libFuzzer's wrapper makes it; none if they are too few.
@@ -40,6 +40,9 @@ fn play(target: &str, bytes: &[u8]) -> bool {
         "crash" => given::<(Vec<Step>, u8, u64)>(bytes)
             .iter()
             .for_each(|(steps, stop, seed)| crash_once(steps, (*stop).into(), *seed)),
+        "graph" => given::<(Vec<Op>, Vec<String>)>(bytes)
+            .iter()
+            .for_each(|(ops, texts)| _ = picture(ops, texts)),
         "forged" => given::<Vec<Forged>>(bytes)
             .iter()
             .for_each(|steps| apply_forged(steps)),
