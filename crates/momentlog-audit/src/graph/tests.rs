@@ -1,6 +1,6 @@
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use momentlog_core::{Extent, MomentKind, Scope};
 use momentlog_engine::Provenance;
@@ -8,7 +8,6 @@ use momentlog_store::{FileStore, RealDisk};
 use proptest::prelude::*;
 
 use super::frame::{Frame, Shown, State, frame, pinned};
-use super::timeline::{Change, Record};
 use super::{Graph, Subject};
 use history::{HOSTILE, History, Op, UUID, chain, ops, play, tree, week};
 
@@ -67,6 +66,17 @@ fn agrees(history: &History, graph: &Graph, position: usize) {
     let got: BTreeMap<_, _> = living
         .map(|at| (name(at), state.moments[at].parent.map(name)))
         .collect();
+    assert_eq!(got, wanted, "after record {}", record.seq);
+    let holds = view.domain(UUID).unwrap().holds();
+    let wanted = holds.iter().map(|(id, tag, _)| {
+        let name = list.get(id).unwrap().name.to_string();
+        (name, tag.to_string())
+    });
+    let got = (0..state.moments.len()).flat_map(|at| {
+        let tags = state.moments[at].tags.iter();
+        tags.map(move |tag| (name(at), tag.clone()))
+    });
+    let (wanted, got): (BTreeSet<_>, BTreeSet<_>) = (wanted.collect(), got.collect());
     assert_eq!(got, wanted, "after record {}", record.seq);
     assert_eq!(
         state.current.map(name),
@@ -282,29 +292,24 @@ fn side_branches_of_a_large_tree_are_closed_but_for_what_is_pinned() {
 
 #[test]
 fn what_is_held_is_marked_and_never_folded() {
-    let mut graph = chain(30).graph();
-    let rows = |graph: &Graph| moments_of(&graph.last().1);
-    assert!(!rows(&graph).contains(&10));
-    let mut record = |change| {
-        let last = graph.timeline.records.last().unwrap().clone();
-        // What the newest record is about is not folded either, so another one follows.
-        for changes in [vec![change], vec![]] {
-            let last = last.clone();
-            graph.timeline.records.push(Record { changes, ..last });
+    let mut history = chain(30);
+    // What the newest record is about is not folded either, so another one follows each.
+    let mut drawn = |is_held: bool| {
+        if is_held {
+            assert!(history.hold("n11", "legal") && history.hold("n11", "audit"));
+        } else {
+            assert!(history.release("n11", "legal") && history.release("n11", "audit"));
         }
-        graph.clone()
+        assert!(history.set_current(Some("n30")));
+        history.graph()
     };
-    let (moment, tag) = (10, "legal".to_owned());
-    let held = record(Change::Held {
-        moment,
-        tag: tag.clone(),
-    });
+    let rows = |graph: &Graph| moments_of(&graph.last().1);
+    let held = drawn(true);
     assert!(rows(&held).contains(&10));
     for text in [held.svg(), held.html()] {
-        assert!(text.contains("held: legal"), "{text}");
+        assert!(text.contains("held: audit, legal"), "{text}");
     }
-    assert!(held.html().contains("\"tags\":[\"legal\"]"));
-    let released = record(Change::Released { moment, tag });
+    let released = drawn(false);
     assert!(!rows(&released).contains(&10));
     assert!(!released.svg().contains("held: "));
 }
@@ -318,6 +323,7 @@ fn an_archived_history_begins_with_what_was_there() {
     for name in ["c1", "c2", "c3"] {
         assert!(history.create(name));
     }
+    assert!(history.hold("c1", "legal"));
     history.log.make_image().unwrap();
     history
         .log
@@ -342,7 +348,8 @@ fn an_archived_history_begins_with_what_was_there() {
     for text in [
         "3 checkpoints, 1 deleted",
         "checkpoint c4 created below c3",
-        "was below c2 until 8",
+        "was below c2 until 9",
+        "held: legal",
     ] {
         assert!(svg.contains(text), "{text}: {svg}");
     }

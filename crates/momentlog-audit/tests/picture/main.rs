@@ -39,13 +39,9 @@ struct Page {
 
 impl Page {
     fn of(graph: &Graph) -> Page {
-        Page::with(&graph.html())
-    }
-
-    fn with(html: &str) -> Page {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("picture.html");
-        std::fs::write(&path, html).unwrap();
+        std::fs::write(&path, graph.html()).unwrap();
         Page {
             path,
             _directory: directory,
@@ -374,14 +370,10 @@ fn what_is_held_is_marked_and_not_folded() {
     if leaves_out() {
         return;
     }
-    let html = graph(&chain(30)).html();
-    // No command makes a hold yet: two more records are put into the data, of which the first has one.
-    let held = html.replace("\"tags\":[]", "\"tags\":[\"legal\"]").replace(
-        "\n]}\n</script>",
-        ",\n[1,60,0,-1,\"checkpoint n11 held, tag legal\",4,10,0],\n[1,60,0,-1,\"policy set as before\"]\n]}\n</script>",
-    );
-    assert!(held.contains("[\"legal\"]") && held.contains("n11 held"));
-    let page = Page::with(&held);
+    let mut history = chain(30);
+    assert!(history.hold("n11", "legal"));
+    assert!(history.set_current(Some("n30")));
+    let page = Page::of(&graph(&history));
     let mut browser = Browser::start();
     browser.open(&page.path, "");
     let labels = browser

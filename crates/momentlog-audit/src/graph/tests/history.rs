@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use momentlog_core::{
     Action, Command, CreateCheckpoint, CreateSnapshot, DomainDef, DomainDisk, DomainUuid, Extent,
-    MomentKind, MomentName, Policy, Scope, SourceKind,
+    Hold, HoldTag, MomentKind, MomentName, Policy, Scope, SourceKind,
 };
 use momentlog_engine::{Log, ManualClock, Options, Provenance};
 use momentlog_store::{MemoryStore, Store};
@@ -117,6 +117,28 @@ impl History {
         self.ask("intern@ops2", None, delete)
     }
 
+    pub(crate) fn hold(&mut self, name: &str, tag: &str) -> bool {
+        let hold = Action::Hold {
+            kind: MomentKind::Checkpoint,
+            name: MomentName::new(name).unwrap(),
+            tag: HoldTag::new(tag).unwrap(),
+            hold: Hold {
+                since: self.second,
+                by: "anna@ops1".into(),
+            },
+        };
+        self.ask("anna@ops1", None, hold)
+    }
+
+    pub(crate) fn release(&mut self, name: &str, tag: &str) -> bool {
+        let release = Action::Release {
+            kind: MomentKind::Checkpoint,
+            name: MomentName::new(name).unwrap(),
+            tag: HoldTag::new(tag).unwrap(),
+        };
+        self.ask("anna@ops1", None, release)
+    }
+
     pub(crate) fn reparent(&mut self, name: &str, parent: Option<&str>) -> bool {
         let reparent = Action::Reparent {
             kind: MomentKind::Checkpoint,
@@ -214,6 +236,8 @@ pub(crate) enum Op {
     SetCurrent(u8),
     Delete(u8, Extent),
     Reparent(u8, u8),
+    Hold(u8),
+    Release(u8),
     Rebuild,
 }
 
@@ -228,6 +252,8 @@ pub(crate) fn ops(length: usize, with_moves: bool) -> impl Strategy<Value = Vec<
         6 => any::<u8>().prop_map(Op::Fork),
         2 => any::<u8>().prop_map(Op::SetCurrent),
         4 => (any::<u8>(), extent).prop_map(|(which, extent)| Op::Delete(which, extent)),
+        1 => any::<u8>().prop_map(Op::Hold),
+        1 => any::<u8>().prop_map(Op::Release),
         2 * u32::from(with_moves) => any::<[u8; 2]>().prop_map(|[which, below]| Op::Reparent(which, below)),
         u32::from(with_moves) => Just(Op::Rebuild),
     ];
@@ -268,6 +294,14 @@ pub(crate) fn play(ops: &[Op]) -> History {
             Op::Reparent(number, below) => {
                 let below = if below < 16 { None } else { name(below) };
                 name(number).map(|name| history.reparent(name, below));
+            }
+            Op::Hold(number) => {
+                let tag = if number % 2 == 0 { "legal" } else { "audit" };
+                name(number).map(|name| history.hold(name, tag));
+            }
+            Op::Release(number) => {
+                let tag = if number % 2 == 0 { "legal" } else { "audit" };
+                name(number).map(|name| history.release(name, tag));
             }
             Op::Rebuild => {
                 for name in &names {
