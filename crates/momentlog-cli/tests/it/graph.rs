@@ -79,7 +79,7 @@ fn a_state_is_drawn_as_of_a_point() {
         then.out
     );
     assert!(
-        then.out.contains(&format!("as of record {seq}, digest ")),
+        then.out.contains(&format!("as of record {seq}<")),
         "{}",
         then.out
     );
