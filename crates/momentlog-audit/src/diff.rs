@@ -7,7 +7,7 @@ use momentlog_core::{Domain, DomainUuid, Moment, MomentId, MomentKind, MomentLis
 use momentlog_engine::{Step, View};
 use momentlog_store::Seq;
 
-use crate::effect::{Effect, Named, What};
+use crate::consequence::{Consequence, Named, What};
 use crate::field::{Described, FieldChange, def_changes, moment_changes};
 use crate::told::Told;
 
@@ -221,13 +221,13 @@ impl Touched {
             reason: told.entry.reason.clone(),
         };
         self.name = told.domain.clone().or(self.name.take());
-        for effect in &told.effects {
-            self.effect(effect, &by);
+        for consequence in &told.consequences {
+            self.consequence(consequence, &by);
         }
     }
 
-    fn effect(&mut self, effect: &Effect, by: &By) {
-        match &effect.what {
+    fn consequence(&mut self, consequence: &Consequence, by: &By) {
+        match &consequence.what {
             What::DomainDefined { fields: None, .. } => self.defined = Some(by.seq),
             What::DomainRemoved {
                 snapshots,
@@ -257,12 +257,12 @@ impl Touched {
             }
             _ => {}
         }
-        let because = match &effect.what {
+        let because = match &consequence.what {
             What::Deleted { moment, .. } => Some(moment.clone()),
             _ => None,
         };
-        if let Some(kind) = effect.kind() {
-            for moved in &effect.moved {
+        if let Some(kind) = consequence.kind() {
+            for moved in &consequence.moved {
                 self.moment(kind, &moved.moment).moved = Some((by.clone(), because.clone()));
             }
         }

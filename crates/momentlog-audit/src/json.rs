@@ -14,7 +14,7 @@ use momentlog_core::{DomainUuid, MomentId, Policy, Rule};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use crate::effect::Named;
+use crate::consequence::Named;
 use crate::field::{FieldChange, Value};
 
 pub use diff::DiffDoc;

@@ -1,11 +1,11 @@
 //! Questions to a log: what a record has caused, the life of a moment, what differs between two points, and a picture.
 //!
-//! Steps of the engine's history go in. [`effects`] says what a record has caused, with the names of what it is about and
+//! Steps of the engine's history go in. [`consequences`] says what a record has caused, with the names of what it is about and
 //! with what follows: which moments moved by a deletion, which is current now, from what to what a rule has changed.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use momentlog_audit::{effects, summary};
+//! use momentlog_audit::{consequences, summary};
 //! use momentlog_core::{Action, Command, CreateCheckpoint, DomainDef, DomainDisk, Extent, MomentKind, Policy, SourceKind};
 //! use momentlog_engine::{Log, Options, Provenance};
 //! use momentlog_store::MemoryStore;
@@ -27,14 +27,14 @@
 //! ask(Action::Delete { kind: MomentKind::Checkpoint, name: c1, extent: Extent::One })?;
 //!
 //! let deletion = log.history(None)?.last().ok_or("an empty log")??;
-//! assert_eq!(summary(&effects(&deletion)), "checkpoint c1 deleted; c2 moved to the roots");
+//! assert_eq!(summary(&consequences(&deletion)), "checkpoint c1 deleted; c2 moved to the roots");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, and `glossary.md` for the words.
 
+mod consequence;
 mod diff;
-mod effect;
 mod field;
 pub mod graph;
 #[cfg(feature = "json")]
@@ -44,10 +44,10 @@ mod point;
 mod told;
 mod words;
 
+pub use consequence::{Consequence, CurrentChange, Move, Named, What, consequences};
 pub use diff::{
     Added, Between, By, Changed, DomainDiff, Existence, ListDiff, Moved, Redefined, Removed, diff,
 };
-pub use effect::{CurrentChange, Effect, Move, Named, What, effects};
 pub use field::{FieldChange, Value};
 pub use life::{Cause, Fate, Life, Turn, TurnOf, lives};
 pub use point::{Edge, NoPoint, Zone, local_time, read_point};

@@ -7,7 +7,7 @@ use momentlog_core::{Domain, DomainUuid, Extent, Hold, HoldTag, MomentId, Moment
 use momentlog_engine::{Entry, Step, View};
 use momentlog_store::Seq;
 
-use crate::effect::{Effect, Named, What};
+use crate::consequence::{Consequence, Named, What};
 use crate::field::FieldChange;
 use crate::told::{MomentRef, Told};
 
@@ -233,15 +233,16 @@ impl Lives<'_> {
     fn step(&mut self, step: &Step) {
         let told = Told::of(step);
         let mut made = Vec::new();
-        for effect in &told.effects {
-            if let What::Created { kind, moment, .. } = &effect.what {
+        for consequence in &told.consequences {
+            if let What::Created { kind, moment, .. } = &consequence.what {
                 made.push(moment.clone());
                 if self.wants(*kind, moment) {
                     self.begin(told.domain.as_ref(), *kind, moment);
                 }
             }
-            self.effect(&told.entry, effect);
-            if let What::Created { moment, .. } | What::Redefined { moment, .. } = &effect.what {
+            self.consequence(&told.entry, consequence);
+            if let What::Created { moment, .. } | What::Redefined { moment, .. } = &consequence.what
+            {
                 self.note_time(step.after.state().domain(self.domain), moment.id);
             }
         }
@@ -250,10 +251,10 @@ impl Lives<'_> {
         }
     }
 
-    fn effect(&mut self, entry: &Entry, effect: &Effect) {
-        let id = match &effect.what {
+    fn consequence(&mut self, entry: &Entry, consequence: &Consequence) {
+        let id = match &consequence.what {
             What::Created { moment, below, .. } => {
-                let current = effect.current.is_some();
+                let current = consequence.current.is_some();
                 let below = below.clone();
                 self.turn(moment.id, entry, TurnOf::Created { below, current });
                 Some(moment.id)
@@ -283,7 +284,7 @@ impl Lives<'_> {
                 None
             }
             What::Deleted { removed, .. } => {
-                self.deleted(entry, effect, removed);
+                self.deleted(entry, consequence, removed);
                 None
             }
             What::DomainRemoved {
@@ -298,35 +299,39 @@ impl Lives<'_> {
             }
             _ => None,
         };
-        for moved in &effect.moved {
+        for moved in &consequence.moved {
             let what = TurnOf::Moved {
                 from: moved.from.clone(),
                 to: moved.to.clone(),
-                because: cause(effect, Some(moved.moment.id)),
+                because: cause(consequence, Some(moved.moment.id)),
             };
             self.turn(moved.moment.id, entry, what);
         }
-        let Some(change) = &effect.current else {
+        let Some(change) = &consequence.current else {
             return;
         };
         if let Some(from) = &change.from {
-            let because = cause(effect, Some(from.id));
+            let because = cause(consequence, Some(from.id));
             // What is gone is not current either.
-            if !is_removed(effect, from.id) {
+            if !is_removed(consequence, from.id) {
                 self.turn(from.id, entry, TurnOf::NotCurrent(because));
             }
         }
         if let Some(to) = &change.to
-            && !matches!(effect.what, What::Created { .. } if id == Some(to.id))
+            && !matches!(consequence.what, What::Created { .. } if id == Some(to.id))
         {
-            self.turn(to.id, entry, TurnOf::Current(cause(effect, Some(to.id))));
+            self.turn(
+                to.id,
+                entry,
+                TurnOf::Current(cause(consequence, Some(to.id))),
+            );
         }
     }
 
-    fn deleted(&mut self, entry: &Entry, effect: &Effect, removed: &[Named]) {
+    fn deleted(&mut self, entry: &Entry, consequence: &Consequence, removed: &[Named]) {
         for gone in removed {
-            let because = cause(effect, Some(gone.id));
-            let moved = effect.moved.iter().map(|moved| moved.moment.clone());
+            let because = cause(consequence, Some(gone.id));
+            let moved = consequence.moved.iter().map(|moved| moved.moment.clone());
             let moved = moved.collect();
             self.turn(gone.id, entry, TurnOf::Deleted { because, moved });
         }
@@ -376,10 +381,10 @@ impl Life {
     }
 }
 
-/// What caused a change of the moment `id` within an effect.
-fn cause(effect: &Effect, id: Option<MomentId>) -> Cause {
+/// What caused a change of the moment `id` within a consequence.
+fn cause(consequence: &Consequence, id: Option<MomentId>) -> Cause {
     let other = |moment: &Named| Some(moment.id) != id;
-    match &effect.what {
+    match &consequence.what {
         What::Created { moment, .. } if other(moment) => Cause::Created(moment.clone()),
         What::Redefined { moment, .. } if other(moment) => Cause::Redefined(moment.clone()),
         What::Deleted { moment, extent, .. } if other(moment) => {
@@ -391,8 +396,8 @@ fn cause(effect: &Effect, id: Option<MomentId>) -> Cause {
     }
 }
 
-fn is_removed(effect: &Effect, id: MomentId) -> bool {
-    match &effect.what {
+fn is_removed(consequence: &Consequence, id: MomentId) -> bool {
+    match &consequence.what {
         What::Deleted { removed, .. } => removed.iter().any(|gone| gone.id == id),
         _ => false,
     }

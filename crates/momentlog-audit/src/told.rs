@@ -6,7 +6,7 @@ use momentlog_core::{DomainUuid, MomentId, MomentKind, State};
 use momentlog_engine::{Entry, Step};
 use momentlog_store::Seq;
 
-use crate::effect::{Effect, Named, What, effects, fold};
+use crate::consequence::{Consequence, Named, What, consequences, fold};
 use crate::words::summary;
 
 /// A record, with what it has caused.
@@ -16,8 +16,8 @@ pub struct Told {
     pub entry: Entry,
     /// The name of the domain that it is about.
     pub domain: Option<Arc<str>>,
-    /// What it has caused, an effect for each event.
-    pub effects: Vec<Effect>,
+    /// What it has caused, a consequence for each event.
+    pub consequences: Vec<Consequence>,
 }
 
 impl Told {
@@ -26,7 +26,7 @@ impl Told {
         Told {
             domain: name(step.after.state(), &step.entry)
                 .or_else(|| name(step.before.state(), &step.entry)),
-            effects: effects(step),
+            consequences: consequences(step),
             entry: step.entry.clone(),
         }
     }
@@ -35,17 +35,17 @@ impl Told {
     /// their states, as those of a subscription.
     pub fn next(state: &mut State, entry: Entry) -> Told {
         let before = name(state, &entry);
-        let effects = fold(state, &entry, None);
+        let consequences = fold(state, &entry, None);
         Told {
             domain: name(state, &entry).or(before),
-            effects,
+            consequences,
             entry,
         }
     }
 
-    /// What all its effects are, in one line.
+    /// What all its consequences are, in one line.
     pub fn summary(&self) -> String {
-        let mut words = summary(&self.effects);
+        let mut words = summary(&self.consequences);
         if let Some(seq) = self.entry.undoes {
             words += &format!("; takes back record {seq}");
         }
@@ -59,8 +59,8 @@ impl Told {
 
     /// Whether anything of it is about a moment: one that it names, moved, removed, or that was current.
     pub fn is_about(&self, moment: &MomentRef) -> bool {
-        let mut effects = self.effects.iter();
-        effects.any(|effect| effect.moments().any(|named| moment.is(named)))
+        let mut consequences = self.consequences.iter();
+        consequences.any(|consequence| consequence.moments().any(|named| moment.is(named)))
     }
 }
 
@@ -100,7 +100,7 @@ impl MomentRef {
     }
 }
 
-impl Effect {
+impl Consequence {
     /// The moments that it is about: those that it names, moved, removed, or that were current.
     pub fn moments(&self) -> impl Iterator<Item = &Named> {
         let (one, many): (Option<&Named>, [&[Named]; 2]) = match &self.what {
@@ -204,9 +204,9 @@ impl RecordKind {
         found.map(|(kind, _)| kind)
     }
 
-    /// Whether an effect is of this kind.
-    pub fn is(self, effect: &Effect) -> bool {
-        let what = &effect.what;
+    /// Whether a consequence is of this kind.
+    pub fn is(self, consequence: &Consequence) -> bool {
+        let what = &consequence.what;
         match self {
             RecordKind::Begun => matches!(what, What::Begun),
             RecordKind::Archived => matches!(what, What::Archived(_)),
@@ -225,9 +225,11 @@ impl RecordKind {
                 } => !snapshots.is_empty() || !checkpoints.is_empty(),
                 _ => false,
             },
-            RecordKind::Moved => !effect.moved.is_empty() || matches!(what, What::Moved { .. }),
+            RecordKind::Moved => {
+                !consequence.moved.is_empty() || matches!(what, What::Moved { .. })
+            }
             RecordKind::Current => {
-                effect.current.is_some() || matches!(what, What::CurrentSet { .. })
+                consequence.current.is_some() || matches!(what, What::CurrentSet { .. })
             }
             RecordKind::Reverted => matches!(what, What::Reverted { .. }),
             RecordKind::Job => matches!(
@@ -236,8 +238,8 @@ impl RecordKind {
             ),
             RecordKind::Attached => matches!(what, What::Attached(_) | What::Detached),
             RecordKind::Held => matches!(what, What::Held { .. } | What::Released { .. }),
-            RecordKind::Snapshot => effect.kind() == Some(MomentKind::Snapshot),
-            RecordKind::Checkpoint => effect.kind() == Some(MomentKind::Checkpoint),
+            RecordKind::Snapshot => consequence.kind() == Some(MomentKind::Snapshot),
+            RecordKind::Checkpoint => consequence.kind() == Some(MomentKind::Checkpoint),
         }
     }
 }
@@ -294,14 +296,14 @@ impl Wanted {
             |kind: &RecordKind| matches!(kind, RecordKind::Snapshot | RecordKind::Checkpoint);
         let (of, what): (Vec<RecordKind>, Vec<RecordKind>) =
             self.kinds.iter().copied().partition(is_moments);
-        let any = |kinds: &[RecordKind], effect: &Effect| {
-            kinds.is_empty() || kinds.iter().any(|kind| kind.is(effect))
+        let any = |kinds: &[RecordKind], consequence: &Consequence| {
+            kinds.is_empty() || kinds.iter().any(|kind| kind.is(consequence))
         };
         self.kinds.is_empty()
             || told
-                .effects
+                .consequences
                 .iter()
-                .any(|effect| any(&of, effect) && any(&what, effect))
+                .any(|consequence| any(&of, consequence) && any(&what, consequence))
     }
 }
 

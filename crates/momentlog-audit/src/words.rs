@@ -1,4 +1,4 @@
-//! What effects are called, in a few words of one line.
+//! What consequences are called, in a few words of one line.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use momentlog_core::{
 };
 use momentlog_engine::Bridge;
 
-use crate::effect::{Effect, Move, Named, What};
+use crate::consequence::{Consequence, Move, Named, What};
 
 /// How many names of moments or disks are shown.
 const NAMES_SHOWN: usize = 16;
@@ -36,13 +36,13 @@ fn is_unseen(char: char) -> bool {
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Returns what all effects of a record are, in one line.
-pub fn summary(effects: &[Effect]) -> String {
-    let words: Vec<String> = effects.iter().map(Effect::summary).collect();
+/// Returns what all consequences of a record are, in one line.
+pub fn summary(consequences: &[Consequence]) -> String {
+    let words: Vec<String> = consequences.iter().map(Consequence::summary).collect();
     words.join("; ")
 }
 
-impl Effect {
+impl Consequence {
     /// Returns what it is, with the moments that moved by it, in one line.
     pub fn summary(&self) -> String {
         let mut words = self.what.words();

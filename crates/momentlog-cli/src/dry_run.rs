@@ -2,7 +2,7 @@
 
 use momentlog::{Planning, Revision, Step};
 use momentlog_audit::json::{self, PlanDoc};
-use momentlog_audit::{Effect, Told, escaped};
+use momentlog_audit::{Consequence, Told, escaped};
 
 use crate::failure::{Answer, Failure};
 use crate::grammar::Invocation;
@@ -74,9 +74,9 @@ fn accepted(
         (None, _) => "Would be recorded for the store:".to_owned(),
     };
     lines::push_hanging(&mut text, 0, &head, width);
-    for effect in told.iter().flat_map(|told| &told.effects) {
-        lines::push_hanging(&mut text, 2, &effect.summary(), width);
-        if let Some(change) = &effect.current {
+    for consequence in told.iter().flat_map(|told| &told.consequences) {
+        lines::push_hanging(&mut text, 2, &consequence.summary(), width);
+        if let Some(change) = &consequence.current {
             let change = crate::verbs::told::current(change);
             lines::push_hanging(&mut text, 2, &format!("current  {change}"), width);
         }
@@ -116,9 +116,9 @@ fn accepted(
 
 /// The current moment of the kind that changes, if it stays current.
 fn current_as_before(told: &[Told], last: Option<&Step>) -> Option<String> {
-    let mut effects = told.iter().flat_map(|told| &told.effects);
-    let kind = effects.clone().find_map(Effect::kind)?;
-    if effects.any(|effect| effect.current.is_some()) {
+    let mut consequences = told.iter().flat_map(|told| &told.consequences);
+    let kind = consequences.clone().find_map(Consequence::kind)?;
+    if consequences.any(|consequence| consequence.current.is_some()) {
         return None;
     }
     let step = last?;

@@ -10,7 +10,7 @@ use momentlog_store::Seq;
 
 use super::Subject;
 use super::order::{Hanging, order};
-use crate::effect::{Effect, Move, Named, What, effects};
+use crate::consequence::{Consequence, Move, Named, What, consequences};
 use crate::words::{escaped, summary};
 
 /// The history of a domain's moments of one kind.
@@ -203,12 +203,12 @@ impl Reader {
         } else if let Some(domain) = step.entry.removed.last() {
             self.timeline.domain = escaped(domain.name());
         }
-        let effects = effects(step);
+        let consequences = consequences(step);
         let mut changes = Vec::new();
         let entry = &step.entry;
         let time = entry.recorded.div_euclid(1_000_000);
-        for effect in &effects {
-            self.take(subject.kind, time, effect, &mut changes);
+        for consequence in &consequences {
+            self.take(subject.kind, time, consequence, &mut changes);
         }
         self.timeline.records.push(Record {
             seq: entry.head.seq,
@@ -218,17 +218,23 @@ impl Reader {
                 "" => "(erased)".to_owned(),
                 reason => escaped(reason),
             }),
-            words: summary(&effects),
+            words: summary(&consequences),
             changes,
         });
     }
 
-    /// Turns an effect into changes.
-    fn take(&mut self, kind: MomentKind, time: i64, effect: &Effect, changes: &mut Vec<Change>) {
+    /// Turns a consequence into changes.
+    fn take(
+        &mut self,
+        kind: MomentKind,
+        time: i64,
+        consequence: &Consequence,
+        changes: &mut Vec<Change>,
+    ) {
         if let What::DomainRemoved {
             snapshots,
             checkpoints,
-        } = &effect.what
+        } = &consequence.what
         {
             let gone = match kind {
                 MomentKind::Snapshot => snapshots,
@@ -237,10 +243,10 @@ impl Reader {
             self.delete(gone, changes);
             return;
         }
-        if effect.kind() != Some(kind) {
+        if consequence.kind() != Some(kind) {
             return;
         }
-        match &effect.what {
+        match &consequence.what {
             What::Created { moment, below, .. } => {
                 let record = self.timeline.records.len();
                 let below = self.parent(below.as_ref());
@@ -275,11 +281,11 @@ impl Reader {
             _ => {}
         }
         // A deletion moves what hung below it, and that is no change of the forest of all that ever were.
-        let is_explicit = !matches!(&effect.what, What::Deleted { .. });
-        for moved in &effect.moved {
+        let is_explicit = !matches!(&consequence.what, What::Deleted { .. });
+        for moved in &consequence.moved {
             self.hang(moved, is_explicit, changes);
         }
-        if let Some(current) = &effect.current {
+        if let Some(current) = &consequence.current {
             let moment = self.parent(current.to.as_ref());
             changes.push(Change::Current { moment });
         }

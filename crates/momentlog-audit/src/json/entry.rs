@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{DomainDoc, FieldDoc, MomentDoc, claimed, erasable, recorded, rules};
-use crate::effect::{Effect, Move, What};
+use crate::consequence::{Consequence, Move, What};
 use crate::told::Told;
 
 /// A record.
@@ -56,7 +56,7 @@ impl EntryDoc {
                 .domain
                 .map(|uuid| DomainDoc::of(uuid, told.domain.as_deref())),
             previous: entry.previous.map(momentlog_store::Seq::get),
-            events: told.effects.iter().map(EventDoc::of).collect(),
+            events: told.consequences.iter().map(EventDoc::of).collect(),
             summary: told.summary(),
             digest: entry.head.digest.to_string(),
         }
@@ -224,8 +224,8 @@ impl MoveDoc {
 }
 
 impl CurrentDoc {
-    fn of(effect: &Effect) -> CurrentDoc {
-        let change = effect.current.as_ref();
+    fn of(consequence: &Consequence) -> CurrentDoc {
+        let change = consequence.current.as_ref();
         CurrentDoc {
             changed: change.is_some(),
             from: change.and_then(|change| MomentDoc::some(change.from.as_ref())),
@@ -247,17 +247,17 @@ fn extent(extent: Extent) -> &'static str {
 }
 
 impl EventDoc {
-    pub(super) fn of(effect: &Effect) -> EventDoc {
-        let (kind, body) = event(effect);
+    pub(super) fn of(consequence: &Consequence) -> EventDoc {
+        let (kind, body) = event(consequence);
         EventDoc { kind, body }
     }
 }
 
 /// The type and the body of an event.
 #[expect(clippy::too_many_lines, reason = "an arm for each kind of event")]
-fn event(effect: &Effect) -> (String, Body) {
+fn event(consequence: &Consequence) -> (String, Body) {
     let of = |kind: MomentKind, what: &str| format!("{kind}_{what}");
-    match &effect.what {
+    match &consequence.what {
         What::Begun => ("log_begun".to_owned(), Body::None {}),
         What::Archived(bridge) => (
             "records_archived".to_owned(),
@@ -316,7 +316,7 @@ fn event(effect: &Effect) -> (String, Body) {
             Body::Created {
                 moment: MomentDoc::of(moment),
                 below: MomentDoc::some(below.as_ref()),
-                current: effect.current.is_some(),
+                current: consequence.current.is_some(),
             },
         ),
         What::Redefined {
@@ -330,8 +330,8 @@ fn event(effect: &Effect) -> (String, Body) {
                 moment: MomentDoc::of(moment),
                 below: MomentDoc::some(below.as_ref()),
                 fields: FieldDoc::all(fields),
-                moved: MoveDoc::all(&effect.moved),
-                current: effect.current.is_some(),
+                moved: MoveDoc::all(&consequence.moved),
+                current: consequence.current.is_some(),
             },
         ),
         What::Deleted {
@@ -346,12 +346,12 @@ fn event(effect: &Effect) -> (String, Body) {
                 moment: MomentDoc::of(moment),
                 extent: extent(*taken),
                 removed: MomentDoc::all(removed),
-                moved: MoveDoc::all(&effect.moved),
-                current: CurrentDoc::of(effect),
+                moved: MoveDoc::all(&consequence.moved),
+                current: CurrentDoc::of(consequence),
             },
         ),
         What::Moved { kind, moment } => {
-            let moved = effect.moved.first();
+            let moved = consequence.moved.first();
             (
                 of(*kind, "moved"),
                 Body::Moved {
@@ -362,7 +362,7 @@ fn event(effect: &Effect) -> (String, Body) {
             )
         }
         What::CurrentSet { kind, moment } => {
-            let change = effect.current.as_ref();
+            let change = consequence.current.as_ref();
             let from = change.map_or(moment.as_ref(), |change| change.from.as_ref());
             (
                 of(*kind, "current_set"),

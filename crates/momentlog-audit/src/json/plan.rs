@@ -21,7 +21,7 @@ pub struct PlanDoc {
 impl PlanDoc {
     /// Returns the document of a command that would be accepted. `revision` is the domain's before it; none for a new one.
     pub fn accepted(domain: Option<DomainDoc>, revision: Option<u64>, told: &[Told]) -> PlanDoc {
-        let effects = told.iter().flat_map(|told| &told.effects);
+        let consequences = told.iter().flat_map(|told| &told.consequences);
         PlanDoc {
             schema: "momentlog.plan/1",
             domain,
@@ -29,7 +29,7 @@ impl PlanDoc {
             accepted: true,
             refusal: None,
             hint: None,
-            events: effects.map(EventDoc::of).collect(),
+            events: consequences.map(EventDoc::of).collect(),
         }
     }
 

@@ -346,7 +346,7 @@ impl Shown<'_> {
             Format::Text => self.rows.record(told),
         };
         if let (true, Format::Text, Some(step)) = (self.xml, self.session.format, step) {
-            text += &super::show::documents(&self.session.connection, step, &told.effects);
+            text += &super::show::documents(&self.session.connection, step, &told.consequences);
         }
         if self.newest || self.reverse {
             self.waiting.push_back(text);

@@ -4,7 +4,7 @@ use momentlog::core::MomentKind;
 use momentlog::store::Seq;
 use momentlog::{CheckpointXmlFlags, Connection, DomainXmlFlags, SnapshotXmlFlags, Step, View};
 use momentlog_audit::json::{self, EntryDoc};
-use momentlog_audit::{Effect, MomentRef, Named, Told, TurnOf, What, lives};
+use momentlog_audit::{Consequence, MomentRef, Named, Told, TurnOf, What, lives};
 use similar::TextDiff;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
     let text = record(&connection, &told)?;
     session.print(&text);
     if invocation.has("xml") {
-        let text = documents(&connection, &step, &told.effects);
+        let text = documents(&connection, &step, &told.consequences);
         session.print(&text);
     }
     Ok(0)
@@ -134,9 +134,9 @@ fn record(connection: &Connection, told: &Told) -> Result<String, Failure> {
         line("Takes back", &format!("record {seq}"));
     }
     line("Digest", &entry.head.digest.to_string());
-    for effect in &told.effects {
+    for consequence in &told.consequences {
         text.push('\n');
-        let words = match &effect.what {
+        let words = match &consequence.what {
             What::Deleted {
                 kind,
                 moment,
@@ -149,7 +149,7 @@ fn record(connection: &Connection, told: &Told) -> Result<String, Failure> {
             what => what.words(),
         };
         lines::push_hanging(&mut text, 0, &words, width);
-        details(&mut text, connection, told, effect, width)?;
+        details(&mut text, connection, told, consequence, width)?;
     }
     Ok(text)
 }
@@ -167,19 +167,19 @@ fn actor(told: &Told) -> String {
     }
 }
 
-/// What follows from an effect, a line each.
+/// What follows from a consequence, a line each.
 fn details(
     text: &mut String,
     connection: &Connection,
     told: &Told,
-    effect: &Effect,
+    consequence: &Consequence,
     width: usize,
 ) -> Result<(), Failure> {
     let seq = told.entry.head.seq;
     let mut line = |label: &str, value: &str| {
         lines::push_hanging(text, 2, &format!("{label:<7}  {value}"), width);
     };
-    match &effect.what {
+    match &consequence.what {
         What::Deleted {
             kind,
             moment,
@@ -210,16 +210,16 @@ fn details(
         }
         _ => {}
     }
-    for moved in &effect.moved {
+    for moved in &consequence.moved {
         let (from, to) = (below(moved.from.as_ref()), below(moved.to.as_ref()));
         line(
             "moved",
             &format!("{}: {from} -> {to}", with_id(&moved.moment)),
         );
     }
-    if let Some(change) = &effect.current {
+    if let Some(change) = &consequence.current {
         line("current", &current(change));
-    } else if let What::Deleted { kind, .. } = &effect.what {
+    } else if let What::Deleted { kind, .. } = &consequence.what {
         let view = connection.view_at(seq)?;
         let domain = told.entry.domain.and_then(|uuid| view.state().domain(uuid));
         let name = domain.and_then(|domain| current_of(domain, *kind));
@@ -228,7 +228,7 @@ fn details(
             &format!("{}, as before", name.unwrap_or_else(|| "none".to_owned())),
         );
     }
-    let fields = match &effect.what {
+    let fields = match &consequence.what {
         What::Redefined { fields, .. } => fields,
         What::DomainDefined {
             fields: Some(fields),
@@ -264,7 +264,7 @@ fn made_in(
 }
 
 /// The XML of what a record defined or deleted, and how it differs from the XML before.
-pub fn documents(connection: &Connection, step: &Step, effects: &[Effect]) -> String {
+pub fn documents(connection: &Connection, step: &Step, consequences: &[Consequence]) -> String {
     let mut text = String::new();
     let at = |view: &View| connection.as_of(Arc::new(view.clone()));
     let (before, after) = (at(&step.before), at(&step.after));
@@ -291,8 +291,8 @@ pub fn documents(connection: &Connection, step: &Step, effects: &[Effect]) -> St
                 .ok(),
         }
     };
-    for effect in effects {
-        let found = match &effect.what {
+    for consequence in consequences {
+        let found = match &consequence.what {
             What::DomainDefined { .. } => {
                 vec![("domain".to_owned(), domain_xml(&before), domain_xml(&after))]
             }

@@ -23,7 +23,7 @@ pub struct Named {
 
 /// What one event has caused.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Effect {
+pub struct Consequence {
     /// What happened.
     pub what: What,
     /// The moments that hang elsewhere now.
@@ -132,14 +132,14 @@ pub enum What {
         /// All moments that are gone, by id.
         removed: Vec<Named>,
     },
-    /// A moment was hung elsewhere; where is in [`Effect::moved`], unless it hangs where it did.
+    /// A moment was hung elsewhere; where is in [`Consequence::moved`], unless it hangs where it did.
     Moved {
         /// Its kind.
         kind: MomentKind,
         /// The moment.
         moment: Named,
     },
-    /// A moment was made current, or none; which is in [`Effect::current`], unless it was current before.
+    /// A moment was made current, or none; which is in [`Consequence::current`], unless it was current before.
     CurrentSet {
         /// The kind of the moments.
         kind: MomentKind,
@@ -199,8 +199,8 @@ pub enum What {
     },
 }
 
-/// Returns what a record has caused, an effect for each event in their order; for a record without events, what it is.
-pub fn effects(step: &Step) -> Vec<Effect> {
+/// Returns what a record has caused, a consequence for each event in their order; for a record without events, what it is.
+pub fn consequences(step: &Step) -> Vec<Consequence> {
     let mut state = before(step);
     fold(&mut state, &step.entry, Some(step.after.state()))
 }
@@ -216,58 +216,58 @@ fn before(step: &Step) -> State {
 }
 
 /// Returns what a record has caused, and brings the state before it to the one after it, which may be known.
-pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> Vec<Effect> {
+pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> Vec<Consequence> {
     if let Some(bridge) = &entry.bridge {
-        return vec![Effect::of(What::Archived(bridge.clone()))];
+        return vec![Consequence::of(What::Archived(bridge.clone()))];
     }
     if entry.events.is_empty() {
-        return vec![Effect::of(What::Begun)];
+        return vec![Consequence::of(What::Begun)];
     }
-    let mut effects = Vec::with_capacity(entry.events.len());
+    let mut consequences = Vec::with_capacity(entry.events.len());
     for (index, event) in entry.events.iter().enumerate() {
         let next = match after {
             Some(after) if index + 1 == entry.events.len() => after.clone(),
             // Events that were recorded fit the state that the records before them made.
             _ => state.apply(event).unwrap_or_else(|_| state.clone()),
         };
-        effects.push(effect(event, state, &next));
+        consequences.push(consequence(event, state, &next));
         *state = next;
     }
-    effects
+    consequences
 }
 
 /// Returns what one event has caused between two states.
-fn effect(event: &Event, before: &State, after: &State) -> Effect {
+fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
     let around = Around {
         before: event.domain.and_then(|uuid| before.domain(uuid)),
         after: event.domain.and_then(|uuid| after.domain(uuid)),
     };
     match &event.change {
-        Change::DomainDefined { def, live, .. } => Effect::of(What::DomainDefined {
+        Change::DomainDefined { def, live, .. } => Consequence::of(What::DomainDefined {
             live: *live,
             def: def.clone(),
             fields: around.before.map(|before| def_changes(before.def(), def)),
         }),
-        Change::StateChanged(to) => Effect::of(What::StateChanged {
+        Change::StateChanged(to) => Consequence::of(What::StateChanged {
             from: around.before.map_or(*to, Domain::power),
             to: *to,
         }),
-        Change::MadeTransient => Effect::of(What::MadeTransient),
-        Change::DomainRemoved => Effect::of(What::DomainRemoved {
+        Change::MadeTransient => Consequence::of(What::MadeTransient),
+        Change::DomainRemoved => Consequence::of(What::DomainRemoved {
             snapshots: around.before.map(all_snapshots).unwrap_or_default(),
             checkpoints: around.before.map(all_checkpoints).unwrap_or_default(),
         }),
-        Change::PolicySet(to) => Effect::of(What::PolicySet {
+        Change::PolicySet(to) => Consequence::of(What::PolicySet {
             from: event.domain.map_or(*to, |uuid| before.policy_of_new(uuid)),
             to: *to,
         }),
-        Change::Snapshot(change) => around.snapshots().effect(change),
-        Change::Checkpoint(change) => around.checkpoints().effect(change),
+        Change::Snapshot(change) => around.snapshots().consequence(change),
+        Change::Checkpoint(change) => around.checkpoints().consequence(change),
         Change::Reverted { id, power } => {
             let snapshots = around.snapshots();
-            Effect {
+            Consequence {
                 current: snapshots.current(),
-                ..Effect::of(What::Reverted {
+                ..Consequence::of(What::Reverted {
                     moment: snapshots.named(*id),
                     power: *power,
                 })
@@ -276,23 +276,25 @@ fn effect(event: &Event, before: &State, after: &State) -> Effect {
         Change::JobBegun { id, job } => {
             let deletions = job.deletions.iter();
             let deleted = deletions.flat_map(|deletion| deletion.removed.ids());
-            Effect::of(What::JobBegun {
+            Consequence::of(What::JobBegun {
                 id: *id,
                 job: job.clone(),
                 deletes: deleted.map(|id| around.moment(id).1).collect(),
             })
         }
-        Change::JobEnded(outcome) => Effect::of(What::JobEnded(outcome.clone())),
-        Change::JobFailed(outcome) => Effect::of(What::JobFailed(outcome.clone())),
-        Change::HypervisorAttached(attachment) => Effect::of(What::Attached(attachment.clone())),
-        Change::HypervisorDetached => Effect::of(What::Detached),
-        Change::CheckpointSeen { id, disks } => Effect::of(What::Seen {
+        Change::JobEnded(outcome) => Consequence::of(What::JobEnded(outcome.clone())),
+        Change::JobFailed(outcome) => Consequence::of(What::JobFailed(outcome.clone())),
+        Change::HypervisorAttached(attachment) => {
+            Consequence::of(What::Attached(attachment.clone()))
+        }
+        Change::HypervisorDetached => Consequence::of(What::Detached),
+        Change::CheckpointSeen { id, disks } => Consequence::of(What::Seen {
             moment: around.moment(*id).1,
             disks: disks.clone(),
         }),
         Change::HoldAdded { id, tag, hold } => {
             let (kind, moment) = around.moment(*id);
-            Effect::of(What::Held {
+            Consequence::of(What::Held {
                 kind,
                 moment,
                 tag: tag.clone(),
@@ -301,22 +303,22 @@ fn effect(event: &Event, before: &State, after: &State) -> Effect {
         }
         Change::HoldRemoved { id, tag } => {
             let (kind, moment) = around.moment(*id);
-            Effect::of(What::Released {
+            Consequence::of(What::Released {
                 kind,
                 moment,
                 tag: tag.clone(),
             })
         }
-        Change::SettingsSet(to) => Effect::of(What::SettingsSet {
+        Change::SettingsSet(to) => Consequence::of(What::SettingsSet {
             from: before.settings(),
             to: *to,
         }),
     }
 }
 
-impl Effect {
-    fn of(what: What) -> Effect {
-        Effect {
+impl Consequence {
+    fn of(what: What) -> Consequence {
+        Consequence {
             what,
             moved: Vec::new(),
             current: None,
@@ -385,7 +387,7 @@ struct Lists<'a, D> {
 
 impl<'a, D: Described + PartialEq> Lists<'a, D> {
     /// What a change of these moments has caused.
-    fn effect(&self, change: &MomentChange<D>) -> Effect {
+    fn consequence(&self, change: &MomentChange<D>) -> Consequence {
         let kind = self.kind;
         let current = self.current();
         let (what, moved) = match change {
@@ -434,7 +436,7 @@ impl<'a, D: Described + PartialEq> Lists<'a, D> {
                 (What::CurrentSet { kind, moment }, Vec::new())
             }
         };
-        Effect {
+        Consequence {
             what,
             moved,
             current,
