@@ -43,7 +43,7 @@ fn accepted(
     let width = lines::width();
     let steps = planning.steps()?;
     // The record with which a log begins comes with the first command.
-    let steps = steps.iter().filter(|step| !step.entry.events.is_empty());
+    let mut steps = steps.iter().filter(|step| !step.entry.events.is_empty());
     let told: Vec<Told> = steps.clone().map(Told::of).collect();
     let about = steps.clone().find_map(|step| step.entry.domain);
     let revision = about.and_then(|uuid| {
@@ -81,7 +81,7 @@ fn accepted(
             lines::push_hanging(&mut text, 2, &format!("current  {change}"), width);
         }
     }
-    if let Some(current) = current_as_before(&told, steps.last()) {
+    if let Some(current) = current_as_before(&told, steps.next_back()) {
         lines::push_hanging(
             &mut text,
             2,
