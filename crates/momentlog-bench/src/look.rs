@@ -23,7 +23,9 @@ const LIVE: u64 = 14;
 
 /// What is asked, the words of its row, and how long it may take and how much memory it may use: in seconds and MiB, of a
 /// million records of a thousand domains, and of one domain.
-const QUESTIONS: [(&str, &str, [(f64, f64); 2]); 7] = [
+type Question = (&'static str, &'static str, [(f64, f64); 2]);
+
+const QUESTIONS: [Question; 7] = [
     ("scan", "scan of all facts", [(0.15, 8.0), (0.15, 8.0)]),
     ("locate", "a time is located", [(0.05, 8.0), (0.05, 8.0)]),
     ("entry", "one entry", [(0.25, 16.0), (0.25, 16.0)]),

@@ -121,7 +121,7 @@ fn ids_of(kind: u16) -> (bool, bool) {
     match (kind & 0xff00, kind & 0xff) {
         (0x0200 | 0x0300, 1 | 2 | 4) => (true, true),
         (0x0200 | 0x0300, 5) => (false, true),
-        (0x0200 | 0x0300 | 0x0500, _) => (true, false),
+        (0x0200 | 0x0300 | 0x0500, _) | (0x0400, 6) => (true, false),
         _ => (false, false),
     }
 }
