@@ -128,13 +128,14 @@ pub enum Cause {
     DomainRemoved,
 }
 
-/// Returns the lives of the moments of a domain that are meant, of one kind or both, by id. `steps` is the history of that
-/// domain.
+/// Returns the lives of the moments of a domain that are meant, of one kind or both, by id. `begin` is the first step of
+/// the log, and `steps` is the history of that domain.
 ///
 /// # Errors
 ///
 /// The first error of `steps`.
 pub fn lives<E>(
+    begin: Option<&Step>,
     steps: impl IntoIterator<Item = Result<Step, E>>,
     domain: DomainUuid,
     kind: Option<MomentKind>,
@@ -148,11 +149,13 @@ pub fn lives<E>(
         restored: Vec::new(),
     };
     let mut last = None;
+    // A bridge stands for what came before, and says nothing of it.
+    if let Some(begin) = begin.filter(|begin| begin.entry.bridge.is_some()) {
+        lives.find_there(&begin.after, &begin.entry);
+        last = Some(begin.after.clone());
+    }
     for step in steps {
         let step = step?;
-        if last.is_none() {
-            lives.find_there(&step.before, &step.entry);
-        }
         lives.step(&step);
         last = Some(step.after);
     }
@@ -192,14 +195,10 @@ impl Lives<'_> {
     }
 
     /// Begins with what is there where the log begins.
-    fn find_there(&mut self, before: &View, entry: &Entry) {
-        let Some(domain) = before.state().domain(self.domain) else {
+    fn find_there(&mut self, there: &View, entry: &Entry) {
+        let Some(domain) = there.state().domain(self.domain) else {
             return;
         };
-        // Before the first command, what it will make is there already.
-        if before.head().is_none_or(|head| head.seq == Seq::FIRST) {
-            return;
-        }
         let there = all(domain.snapshots())
             .map(|found| (MomentKind::Snapshot, found))
             .chain(all(domain.checkpoints()).map(|found| (MomentKind::Checkpoint, found)));

@@ -67,7 +67,9 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
         return Err(error.into());
     }
     if invocation.has("follow") {
-        return follow(&connection, read.last, &asked, &mut shown);
+        // Where nothing was read, it goes on behind the receipt, or behind the end.
+        let last = read.last.or(asked.behind).or(last);
+        return follow(&connection, last, &asked, &mut shown);
     }
     Ok(0)
 }

@@ -256,7 +256,7 @@ fn made_in(
         Ok(step) => step.entry.head.seq < until,
         Err(_) => true,
     });
-    let found = lives(steps, uuid, Some(kind), &MomentRef::Id(moment.id))?;
+    let found = lives(None, steps, uuid, Some(kind), &MomentRef::Id(moment.id))?;
     let turns = found.into_iter().flat_map(|life| life.turns);
     let defined =
         turns.filter(|turn| matches!(turn.what, TurnOf::Created { .. } | TurnOf::Redefined { .. }));

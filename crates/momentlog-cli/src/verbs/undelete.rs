@@ -102,7 +102,7 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
 fn deleted_by(domain: &Domain, kind: MomentKind, name: &str) -> Result<Seq, Failure> {
     let steps = domain.connection().history_of(domain.uuid())?;
     let wanted = MomentRef::Name(name.into());
-    let found = lives(steps, domain.uuid(), Some(kind), &wanted)?;
+    let found = lives(None, steps, domain.uuid(), Some(kind), &wanted)?;
     let deleted = found.iter().filter_map(|life| match life.fate {
         Fate::Gone { by, .. } => Some(by),
         Fate::Alive { .. } => None,

@@ -42,9 +42,10 @@ pub fn why(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let wanted = MomentRef::parse(moment);
     let mut found = Vec::new();
+    let begin = first_step(&connections[0])?;
     for uuid in domains_called(&connections, domain)? {
         let steps = steps_of(&connections, uuid)?;
-        found.extend(lives(steps, uuid, kind, &wanted)?);
+        found.extend(lives(begin.as_ref(), steps, uuid, kind, &wanted)?);
     }
     if found.is_empty() {
         let kind = kind.map_or("moment".to_owned(), |kind| kind.to_string());
@@ -121,6 +122,21 @@ pub fn domains_called(connections: &[Connection], text: &str) -> Result<Vec<Doma
         return Err(super::log::no_domain(text, &names));
     }
     Ok(found)
+}
+
+/// Returns the first step of a log: its begin, or the bridge that stands for what was archived.
+pub fn first_step(connection: &Connection) -> Result<Option<Step>, Failure> {
+    for step in connection.history(None)? {
+        match step {
+            Err(error)
+                if matches!(
+                    error.store(),
+                    Some(momentlog::store::StoreError::Archived { .. })
+                ) => {}
+            step => return Ok(Some(step?)),
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the history of a domain, that in an archive first.

@@ -9,6 +9,7 @@ mod edit;
 mod format_one;
 mod graph;
 mod guide;
+mod history;
 mod holds;
 mod hypervisor;
 mod kill;

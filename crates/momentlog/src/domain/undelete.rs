@@ -74,6 +74,8 @@ impl Domain {
 
     /// Returns the step of a record that deletes moments of this domain.
     fn deletion(&self, record: Seq) -> Result<Step> {
+        // That it was archived is said by itself.
+        self.connection.entry(record)?;
         let step = self.connection.history_from(record)?.next().transpose()?;
         let step = step.filter(|step| step.entry.head.seq == record);
         let deletes = |step: &Step| {

@@ -1,0 +1,207 @@
+//! `log`, `show`, `why`, `diff` and `--at`: filters, archives, and following.
+
+use std::io::{BufRead as _, BufReader};
+
+use super::*;
+
+/// Numbers of the records that `log` shows with these words.
+fn seqs(program: &Program, words: &[&str]) -> Vec<u64> {
+    let words = [&["--format", "json", "log"], words].concat();
+    let ran = program.run(&words);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+    let seq = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        entry["seq"].as_u64().unwrap()
+    };
+    ran.out.lines().map(seq).collect()
+}
+
+/// Records: 1 begun, 2 defined, 3 to 5 created, 6 c2 deleted, 7 chain off, 8 c4 created, 9 c1 redefined.
+fn with_history() -> Program {
+    let program = Program::with_domain();
+    let made = program.run(&["checkpoint-create-as web01 c1 --actor backup@nightly; \
+         checkpoint-create-as web01 c2 --actor backup@nightly --reason 'before the Update'; \
+         checkpoint-create-as web01 c3 --actor backup@nightly; \
+         checkpoint-delete web01 c2 --actor intern@ops2 --reason 'looked old'; \
+         policy web01 chain=off; checkpoint-create-as web01 c4 later"]);
+    assert_eq!((made.err.as_str(), made.status), ("", 0));
+    let xml = program
+        .run(&["-q", "checkpoint-dumpxml", "web01", "c1"])
+        .out;
+    let xml = xml.replace(
+        "<name>c1</name>",
+        "<name>c1</name>\n  <description>kept</description>",
+    );
+    program.write("c1.xml", &xml);
+    let redefined = program.run(&["checkpoint-create web01 c1.xml --redefine"]);
+    assert_eq!(redefined.status, 0, "{}", redefined.err);
+    program
+}
+
+#[test]
+fn the_log_is_filtered_by_what_a_record_says_and_what_followed() {
+    let program = with_history();
+    for (words, expected) in [
+        (&[][..], &[1, 2, 3, 4, 5, 6, 7, 8, 9][..]),
+        (&["web01"], &[2, 3, 4, 5, 6, 7, 8, 9]),
+        // Moved by the deletion of c2.
+        (&["--moment", "c3"], &[5, 6, 8]),
+        (&["--moment", "#2"], &[4, 5, 6]),
+        (&["--kind", "moved"], &[6]),
+        (&["--kind", "checkpoint,created"], &[3, 4, 5, 8]),
+        (&["--kind", "policy,redefined"], &[7, 9]),
+        (&["--by", "backup@nightly"], &[3, 4, 5]),
+        (&["--by", "intern"], &[6]),
+        (&["--grep", "UPDATE"], &[4]),
+        (&["--grep", "deleted"], &[6]),
+        (&["--from", "4", "--to", "6"], &[4, 5, 6]),
+        (&["--from", "4", "-n", "2"], &[4, 5]),
+        (&["-n", "2"], &[8, 9]),
+        (&["-n", "2", "--reverse"], &[9, 8]),
+        (&["--by", "backup", "-n", "1"], &[5]),
+        (&["--since", "8"], &[8, 9]),
+        (&["--until", "2"], &[1, 2]),
+        (
+            &["--since", "1 hours ago", "--until", "now", "-n", "1"],
+            &[9],
+        ),
+        (&["--until", "1 hours ago"], &[]),
+        (&["--at", "4"], &[1, 2, 3, 4]),
+    ] {
+        assert_eq!(seqs(&program, words), expected, "{words:?}");
+    }
+    for (words, why) in [
+        (
+            &["log", "--kind", "changed"][..],
+            "'changed' is no kind of record: begun, ",
+        ),
+        (&["log", "--since", "soon"], "'soon' is no point of the log"),
+        (&["log", "-n", "x"], "'x' in --n is not a number"),
+        (&["show", "99"], "there is no record 99: the last one is 9"),
+        (
+            &["why", "web01", "c9"],
+            "domain 'web01' has and had no moment 'c9'",
+        ),
+        (&["diff", "9", "4"], "record 9 comes after record 4"),
+        (&["--at", "0", "list", "--all"], "there is no record 0"),
+        (
+            &["--at", "2020-01-01", "list", "--all"],
+            "the log has no record as old as that",
+        ),
+        (
+            &["--at", "3", "start", "web01"],
+            "--at is for commands that read",
+        ),
+    ] {
+        let ran = program.run(words);
+        assert_eq!(ran.status, 1, "{words:?}");
+        assert!(ran.err.contains(why), "{words:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_redefinition_is_told_field_by_field_and_as_a_difference_of_xml() {
+    let program = with_history();
+    let shown = program.run(&["show", "9", "--xml"]).out;
+    for part in [
+        "checkpoint c1 redefined as a root\n",
+        "  description    none -> kept\n",
+        "--- checkpoint c1, before\n+++ checkpoint c1, after\n",
+        "\n+  <description>kept</description>\n",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let diff = program.run(&["diff", "8"]).out;
+    assert!(
+        diff.contains("\nweb01, checkpoints\n ~ c1  redefined in 9 by "),
+        "{diff}"
+    );
+    let gone = program.run(&["-q", "show", "6", "--xml"]).out;
+    assert!(
+        gone.contains("    <name>c2</name>") || gone.contains("  <name>c2</name>"),
+        "{gone}"
+    );
+}
+
+#[test]
+fn what_is_archived_is_asked_with_its_directory() {
+    let program = with_history();
+    let why = program.run(&["-q", "why", "web01", "c3"]).out;
+    let tree = program
+        .run(&["-q", "--at", "5", "checkpoint-list", "web01", "--tree"])
+        .out;
+    let moved = program.run(&["archive cold"]);
+    assert_eq!(moved.status, 0, "{}", moved.err);
+    assert_eq!(seqs(&program, &[]), [10]);
+    let all: Vec<u64> = (1..=10).collect();
+    assert_eq!(seqs(&program, &["--archive", "cold"]), all);
+    assert_eq!(
+        seqs(&program, &["--archive", "cold", "--moment", "c3"]),
+        [5, 6, 8]
+    );
+    let lived = program
+        .run(&["-q", "why", "web01", "c3", "--archive", "cold"])
+        .out;
+    assert_eq!(lived, why);
+    let here = program.run(&["-q", "why", "web01", "c3"]).out;
+    assert!(here.contains("checkpoint c3 (#3) of web01"), "{here}");
+    let then = ["-q", "--at", "5", "checkpoint-list", "web01", "--tree"];
+    let refused = program.run(&then);
+    assert_eq!(refused.status, 1, "{}", refused.out);
+    assert!(
+        refused.err.contains("name it with --archive DIR"),
+        "{}",
+        refused.err
+    );
+    let found = program.run(&[&then[..], &["--archive", "cold"]].concat());
+    assert_eq!((found.err.as_str(), found.out), ("", tree));
+    let gone = program.run(&["checkpoint-undelete web01 c2 --record 6"]);
+    assert!(gone.err.contains("archive"), "{}", gone.err);
+    let shown = program.run(&["show", "6", "--archive", "cold"]);
+    assert!(
+        shown.out.contains("checkpoint c2 (#2) deleted, alone"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn a_follower_that_is_killed_goes_on_from_its_receipt() {
+    let program = Program::with_domain();
+    let mut seen = Vec::new();
+    let mut receipt = program.run(&["-q", "receipt"]).out.trim().to_owned();
+    let first = receipt.split(' ').nth(2).unwrap().parse::<u64>().unwrap();
+    for round in 0..5 {
+        let mut follower = program
+            .command()
+            .args(["--format", "json", "log", "--follow", "--from", &receipt])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+        let create = |name: String| {
+            let made = program.run(&["checkpoint-create-as", "web01", &name]);
+            assert_eq!(made.status, 0, "{}", made.err);
+        };
+        // One comes while it follows, and one while none does.
+        create(format!("a{round}"));
+        let read = if round == 0 { 1 } else { 2 };
+        for _ in 0..read {
+            let line = lines.next().unwrap().unwrap();
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+            seen.push(entry["seq"].as_u64().unwrap());
+            let log = receipt.split(' ').nth(1).unwrap();
+            let digest = entry["digest"].as_str().unwrap();
+            receipt = format!("momentlog1 {log} {} {digest}", entry["seq"]);
+        }
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+        create(format!("b{round}"));
+    }
+    let expected: Vec<u64> = (first + 1..=first + seen.len() as u64).collect();
+    assert_eq!(seen, expected);
+    // Another log is told from it.
+    let other = Program::with_domain();
+    other.run(&["checkpoint-create-as web01 a"]);
+    let forked = other.run(&["log", "--follow", "--from", &receipt]);
+    assert_eq!(forked.status, 1, "{forked:?}");
+}
