@@ -280,6 +280,19 @@ fn compare(log: &Log) {
             }
         }
     }
+    let names = (0..DOMAINS).map(|domain| format!("vm{domain}"));
+    for name in names.chain(["any".to_owned(), "nobody".to_owned()]) {
+        let views = std::iter::once(&begin).chain(full.iter().map(|step| &step.after));
+        let mut wanted: Vec<DomainUuid> = views
+            .filter(|view| view.head().is_some())
+            .filter_map(|view| Some(view.state().domain_by_name(&name)?.uuid()))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut found = log.domains_called(&name).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{name}");
+    }
     for Step { entry, after, .. } in &full {
         let found: Option<Entry> = log.entry(entry.head.seq).unwrap();
         assert_eq!(found.as_ref(), Some(entry));

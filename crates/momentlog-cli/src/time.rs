@@ -125,7 +125,8 @@ fn say_point(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_archived(error: &momentlog::Error) -> bool {
+/// Whether records that are asked for were moved to an archive.
+pub fn is_archived(error: &momentlog::Error) -> bool {
     matches!(
         error.store(),
         Some(momentlog::store::StoreError::Archived { .. })

@@ -8,9 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 
-use momentlog_core::DomainUuid;
+use momentlog_core::{Domain, DomainUuid};
 use momentlog_store::{Head, Record, Seq, StoreError};
 
+use crate::codec::body::DomainFacts;
 use crate::codec::{DecodeError, Outline, TextRef};
 use crate::entry::Entry;
 use crate::error::EngineError;
@@ -344,6 +345,53 @@ impl Log {
     /// As [`history`](Self::history); what comes up while it is read is an item.
     pub fn history_of(&self, domain: DomainUuid) -> Result<DomainHistory<'_>, EngineError> {
         DomainHistory::new(self, domain)
+    }
+
+    /// Returns the domains that have or had a name, in the order in which records first say it. All records are scanned,
+    /// and only those of domains that may have had the name are replayed.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history) and its items.
+    pub fn domains_called(&self, name: &str) -> Result<Vec<DomainUuid>, EngineError> {
+        let begin = self.place_at(None)?.ledger;
+        let there = begin.view.state.domain_by_name(name);
+        let mut named: Vec<DomainUuid> = there.map(Domain::uuid).into_iter().collect();
+        let mut lookup = Lookup::over(self, Some(&begin))?;
+        lookup.scan(begin.view.head, &mut |outline| {
+            let seq = outline.seq;
+            let facts = Outline::read(seq, outline.facts).map_err(|why| fault(seq, why))?;
+            let mut note = |_, facts: DomainFacts<'_>| {
+                let uuid = DomainUuid::from_bytes(facts.uuid);
+                if facts.name == name && !named.contains(&uuid) {
+                    named.push(uuid);
+                }
+            };
+            facts
+                .meanings(seq, &mut note)
+                .map_err(|why| fault(seq, why))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut called = Vec::new();
+        for uuid in named {
+            let is_there = there.is_some_and(|domain| domain.uuid() == uuid);
+            if is_there || self.was_called(uuid, name)? {
+                called.push(uuid);
+            }
+        }
+        Ok(called)
+    }
+
+    /// Whether a domain had a name: a moment may keep a definition under one that its domain never had.
+    fn was_called(&self, uuid: DomainUuid, name: &str) -> Result<bool, EngineError> {
+        for step in self.history_of(uuid)? {
+            let step = step?;
+            let domain = step.after.state().domain(uuid);
+            if domain.is_some_and(|domain| &**domain.name() == name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the state of one domain as of a record: the end of the log if that is before it. Other domains are not in it.

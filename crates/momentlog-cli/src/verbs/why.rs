@@ -1,5 +1,7 @@
 //! The verb `why`: the life of a moment.
 
+use std::collections::BTreeSet;
+
 use momentlog::core::{DomainUuid, MomentKind};
 use momentlog::store::Seq;
 use momentlog::{Connection, Step};
@@ -13,7 +15,7 @@ use crate::grammar::{Invocation, Spec, needed, only_named};
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::{Format, Session};
-use crate::time::{archive, claimed};
+use crate::time::{archive, claimed, is_archived};
 
 /// The verb.
 pub static VERBS: &[Verb] = &[Verb {
@@ -87,52 +89,44 @@ pub fn domains_called(connections: &[Connection], text: &str) -> Result<Vec<Doma
         return Ok(vec![uuid]);
     }
     let mut found = Vec::new();
-    let mut names = std::collections::BTreeSet::new();
     for connection in connections {
-        let mut note = |domain: &momentlog::core::Domain| {
-            if &**domain.name() != text {
-                names.insert(domain.name().to_string());
-            } else if !found.contains(&domain.uuid()) {
-                found.push(domain.uuid());
-            }
-        };
-        let mut entries = connection.history(None)?.entries();
-        entries.view().state().domains().for_each(&mut note);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Err(error)
-                    if matches!(
-                        error.store(),
-                        Some(momentlog::store::StoreError::Archived { .. })
-                    ) =>
-                {
-                    continue;
-                }
-                entry => entry?,
-            };
-            let domain = entry
-                .domain
-                .and_then(|uuid| entries.view().state().domain(uuid));
-            if let Some(domain) = domain {
-                note(domain);
+        for uuid in connection.domains_called(text)? {
+            if !found.contains(&uuid) {
+                found.push(uuid);
             }
         }
     }
     if found.is_empty() {
-        return Err(super::log::no_domain(text, &names));
+        return Err(super::log::no_domain(text, &all_names(connections)?));
     }
     Ok(found)
+}
+
+/// The names of all domains that a log has or had.
+fn all_names(connections: &[Connection]) -> Result<BTreeSet<String>, Failure> {
+    let mut names = BTreeSet::new();
+    for connection in connections {
+        let mut entries = connection.history(None)?.entries();
+        let there = entries.view().state().domains();
+        names.extend(there.map(|domain| domain.name().to_string()));
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Err(error) if is_archived(&error) => continue,
+                entry => entry?,
+            };
+            let state = entries.view().state();
+            let domain = entry.domain.and_then(|uuid| state.domain(uuid));
+            names.extend(domain.map(|domain| domain.name().to_string()));
+        }
+    }
+    Ok(names)
 }
 
 /// Returns the first step of a log: its begin, or the bridge that stands for what was archived.
 pub fn first_step(connection: &Connection) -> Result<Option<Step>, Failure> {
     for step in connection.history(None)? {
         match step {
-            Err(error)
-                if matches!(
-                    error.store(),
-                    Some(momentlog::store::StoreError::Archived { .. })
-                ) => {}
+            Err(error) if is_archived(&error) => {}
             step => return Ok(Some(step?)),
         }
     }
@@ -156,10 +150,7 @@ pub fn steps_of(
             is_new
         }
         // It goes on with what is not archived.
-        Err(error) => !matches!(
-            error.store(),
-            Some(momentlog::store::StoreError::Archived { .. })
-        ),
+        Err(error) => !is_archived(error),
     }))
 }
 

@@ -273,8 +273,8 @@ pub(crate) struct Domain<'a> {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DomainFacts<'a> {
-    name: &'a str,
-    uuid: [u8; 16],
+    pub(crate) name: &'a str,
+    pub(crate) uuid: [u8; 16],
     memory_kib: u64,
     #[serde(borrow)]
     disks: Vec<StoredDomainDisk<'a>>,

@@ -266,6 +266,16 @@ impl Connection {
         self.point()?.head().map(|head| head.seq)
     }
 
+    /// Returns the domains that have or had a name, in the order in which records first say it. Records in an archive are
+    /// not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Self::entries).
+    pub fn domains_called(&self, name: &str) -> Result<Vec<DomainUuid>> {
+        Ok(self.log.domains_called(name)?)
+    }
+
     /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now. Only
     /// its own records are replayed, so that the views around a step are of that domain alone: no other is in them, and no
     /// command is decided on them.
