@@ -8,6 +8,7 @@ mod diff;
 mod entry;
 mod life;
 mod plan;
+mod stat;
 
 use jiff::Timestamp;
 use momentlog_core::{DomainUuid, MomentId, Policy, Rule};
@@ -21,6 +22,7 @@ pub use diff::DiffDoc;
 pub use entry::EntryDoc;
 pub use life::LifeDoc;
 pub use plan::PlanDoc;
+pub use stat::StatDoc;
 
 /// Returns a document as one line, with its end.
 pub fn line(document: &impl Serialize) -> String {

@@ -19,6 +19,7 @@ mod restore;
 mod show;
 mod since;
 mod snapshot;
+mod stat;
 mod store;
 pub mod told;
 pub mod undelete;
@@ -43,7 +44,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 19] = [
+static TABLES: [&[Verb]; 20] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -57,6 +58,7 @@ static TABLES: [&[Verb]; 19] = [
     log::VERBS,
     show::VERBS,
     why::VERBS,
+    stat::VERBS,
     diff::VERBS,
     graph::VERBS,
     restore::VERBS,
@@ -230,6 +232,7 @@ mod tests {
             include_str!("verbs/show.rs"),
             include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),
+            include_str!("verbs/stat.rs"),
             include_str!("verbs/store.rs"),
             include_str!("verbs/undelete.rs"),
             include_str!("verbs/why.rs"),

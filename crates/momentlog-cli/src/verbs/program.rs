@@ -98,11 +98,12 @@ struct Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 11] = [
+const LOG: [&str; 12] = [
     "log",
     "show",
     "why",
     "diff",
+    "stat",
     "hold-list",
     "policy",
     "receipt",

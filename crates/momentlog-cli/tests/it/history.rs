@@ -165,6 +165,31 @@ fn what_is_archived_is_asked_with_its_directory() {
 }
 
 #[test]
+fn stat_counts_records_moments_and_files() {
+    let program = with_history();
+    let text = program.run(&["-q", "stat"]).out;
+    for part in [
+        "Records:        9\n",
+        "Moments:        0 snapshots, 3 checkpoints, 4 ever\n",
+        "Deepest:        3 moments from a root to a leaf\n",
+        "\n        3  backup@nightly\n",
+        "\n        1  moved\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json = program.run(&["--format", "json", "stat", "--at", "6"]).out;
+    let stat: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(stat["schema"], "momentlog.stat/1");
+    assert_eq!(
+        (&stat["records"], &stat["checkpoints"]),
+        (&6.into(), &2.into())
+    );
+    assert_eq!(stat["kinds"]["created"], 3);
+    let bytes = stat["bytes"].as_u64().unwrap();
+    assert!(bytes > 1000 && stat["segments"] == 1, "{stat}");
+}
+
+#[test]
 fn a_follower_that_is_killed_goes_on_from_its_receipt() {
     let program = Program::with_domain();
     let mut seen = Vec::new();
