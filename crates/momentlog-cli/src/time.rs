@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -17,25 +18,31 @@ use crate::session::Session;
 /// Longest file of a receipt, in bytes: a line, and some blanks.
 const RECEIPT_LEN_MAX: u64 = 4096;
 
+/// The time zone of this process, looked up once.
+fn zone() -> &'static TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system)
+}
+
 /// The time now, in the time zone of this process.
 fn now() -> ZonedDateTime {
-    Timestamp::now().to_zoned_datetime(TimeZone::system())
+    Timestamp::now().to_zoned_datetime(zone().clone())
 }
 
 /// A recorded time as people here read it.
 pub fn recorded(micros: i64) -> String {
-    local_time(micros, &TimeZone::system(), false)
+    local_time(micros, zone(), false)
 }
 
 /// A recorded time with all its digits.
 pub fn recorded_exactly(micros: i64) -> String {
-    local_time(micros, &TimeZone::system(), true)
+    local_time(micros, zone(), true)
 }
 
 /// A claimed time, in seconds since 1970.
 pub fn claimed(seconds: i64) -> String {
     match seconds.checked_mul(1_000_000) {
-        Some(micros) => local_time(micros, &TimeZone::system(), false),
+        Some(micros) => local_time(micros, zone(), false),
         None => format!("{seconds} seconds since 1970"),
     }
 }

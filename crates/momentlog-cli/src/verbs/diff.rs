@@ -1,7 +1,8 @@
 //! The verb `diff`: what differs between two points of the log.
 
 use momentlog::core::MomentKind;
-use momentlog::{Connection, Point};
+use momentlog::store::Head;
+use momentlog::{Connection, Point, Step};
 use momentlog_audit::json::{self, DiffDoc};
 use momentlog_audit::{
     By, Changed, DomainDiff, Edge, Existence, ListDiff, Named, diff as differences,
@@ -41,32 +42,21 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
         None => Point::Now,
     };
     let connection = session.connection.clone();
-    let (before, after) = (connection.at(&from)?.view(), connection.at(&to)?.view());
-    let heads = before.head().zip(after.head());
-    let (from, to) = heads.ok_or_else(|| Failure::new("the log has no record yet"))?;
+    let (from, to) = (connection.locate(&from)?, connection.locate(&to)?);
     if from.seq > to.seq {
         let (from, to) = (from.seq, to.seq);
         return Err(Failure::new(format!(
             "record {from} comes after record {to}: name the earlier point first"
         )));
     }
-    let wanted = match invocation.get("domain") {
-        None => None,
-        Some(name) => {
-            let found = super::why::domains_called(std::slice::from_ref(&connection), name)?;
-            // The one that has the name now is meant, if there is one.
-            let now = found
-                .iter()
-                .find(|uuid| after.state().domain(**uuid).is_some());
-            now.or(found.last()).copied()
+    let found = match invocation.get("domain") {
+        Some(name) => of_domain(&connection, name, from, to)?,
+        None => {
+            let view = |head: Head| connection.view_at(head.seq);
+            let steps = up_to(to, connection.history(Some(from))?);
+            differences(&view(from)?, &view(to)?, None, steps)?
         }
     };
-    let steps = connection.history(Some(from))?;
-    let steps = steps.take_while(|step| match step {
-        Ok(step) => step.entry.head.seq <= to.seq,
-        Err(_) => true,
-    });
-    let found = differences(&before, &after, wanted, steps)?;
     let times = (time(&connection, from.seq)?, time(&connection, to.seq)?);
     let text = match session.format {
         Format::Json => json::line(&DiffDoc::of((from.seq, times.0), (to.seq, times.1), &found)),
@@ -81,6 +71,37 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
     };
     session.print(&text);
     Ok(0)
+}
+
+/// What differs of the domains that have or had a name, from their own records.
+fn of_domain(
+    connection: &Connection,
+    name: &str,
+    from: Head,
+    to: Head,
+) -> Result<Vec<DomainDiff>, Failure> {
+    let mut found = Vec::new();
+    for uuid in super::why::domains_called(std::slice::from_ref(connection), name)? {
+        let view = |head: Head| connection.view_of_domain(uuid, head.seq);
+        let steps = up_to(to, connection.history_of(uuid)?);
+        let steps = steps.skip_while(|step| match step {
+            Ok(step) => step.entry.head.seq <= from.seq,
+            Err(_) => false,
+        });
+        found.extend(differences(&view(from)?, &view(to)?, Some(uuid), steps)?);
+    }
+    Ok(found)
+}
+
+/// The steps up to a record.
+fn up_to(
+    to: Head,
+    steps: impl Iterator<Item = momentlog::Result<Step>>,
+) -> impl Iterator<Item = momentlog::Result<Step>> {
+    steps.take_while(move |step| match step {
+        Ok(step) => step.entry.head.seq <= to.seq,
+        Err(_) => true,
+    })
 }
 
 fn time(connection: &Connection, seq: momentlog::store::Seq) -> Result<i64, Failure> {

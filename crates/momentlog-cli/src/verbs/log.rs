@@ -165,6 +165,19 @@ impl Asked {
             && to.is_none()
     }
 
+    /// The domain that is asked for, if one alone has or had that name.
+    fn only_domain(&self, connection: &Connection) -> Result<Option<DomainUuid>, Failure> {
+        let Some(domain) = &self.domain else {
+            return Ok(None);
+        };
+        let found = super::why::domains_called(std::slice::from_ref(connection), domain);
+        Ok(match found {
+            Ok(found) if found.len() == 1 => found.first().copied(),
+            // Of several, records come in the order of the log; that there is none is found there as well.
+            _ => None,
+        })
+    }
+
     /// Whether a record is about the domain that is asked for.
     fn is_about(&self, told: &Told) -> bool {
         self.domain.as_deref().is_none_or(|wanted| {
@@ -247,7 +260,14 @@ fn read(
         let history = match (asked.behind, asked.begin(last)) {
             (Some(behind), _) => connection.history(Some(behind))?,
             (None, Some(begin)) => connection.history_from(begin)?,
-            (None, None) => connection.history(None)?,
+            (None, None) => match asked.only_domain(connection)? {
+                Some(domain) => {
+                    // Its own records tell, and the others are passed over.
+                    read_steps(connection.history_of(domain)?, asked, shown, &mut read);
+                    return Ok(read);
+                }
+                None => connection.history(None)?,
+            },
         };
         read_steps(history, asked, shown, &mut read);
     }
