@@ -6,6 +6,7 @@
 
 mod diff;
 mod entry;
+mod error;
 mod life;
 mod plan;
 mod stat;
@@ -20,6 +21,7 @@ use crate::field::{FieldChange, Value};
 
 pub use diff::DiffDoc;
 pub use entry::EntryDoc;
+pub use error::ErrorDoc;
 pub use life::LifeDoc;
 pub use plan::PlanDoc;
 pub use stat::StatDoc;

@@ -146,5 +146,6 @@ fn refused(session: &mut Session, failure: &Failure) -> Failure {
     Failure {
         lines: Vec::new(),
         hint: None,
+        error: None,
     }
 }

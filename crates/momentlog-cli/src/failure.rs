@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 
 use momentlog::Error;
 use momentlog::core::Refusal;
+use momentlog_audit::json::{self, ErrorDoc};
 
 use crate::layout::escaped;
+use crate::session::Format;
 
 /// What a verb answers: its exit status.
 pub type Answer = Result<u8, Failure>;
@@ -19,6 +21,8 @@ pub struct Failure {
     pub lines: Vec<String>,
     /// What can be done about it, if that is known: a command, where `DOMAIN` stands for the one that the failed command named.
     pub hint: Option<String>,
+    /// What the library says, if it is the library's.
+    pub error: Option<Error>,
 }
 
 impl Failure {
@@ -27,6 +31,7 @@ impl Failure {
         Failure {
             lines: vec![line.into()],
             hint: None,
+            error: None,
         }
     }
 
@@ -43,6 +48,7 @@ impl Failure {
         move |error| Failure {
             lines: vec![line, error.message().to_owned()],
             hint: hint(&error),
+            error: Some(error),
         }
     }
 }
@@ -50,9 +56,48 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure {
+            lines: vec![error.message().to_owned()],
             hint: hint(&error),
-            ..Failure::new(error.message())
+            error: Some(error),
         }
+    }
+}
+
+impl Failure {
+    /// The failure as a document of one line.
+    fn document(&self) -> String {
+        let mut document = ErrorDoc::of(self.lines.join("; "));
+        document.hint.clone_from(&self.hint);
+        if let Some(error) = &self.error {
+            let at = error.xml().map(|error| error.position);
+            document.code = Some(error.code().number());
+            document.name = Some(error.code().name());
+            document.domain = Some(error.domain().number());
+            error.message().clone_into(&mut document.message);
+            document.line = at.map(|at| at.line as u64);
+            document.column = at.map(|at| at.column as u64);
+        }
+        json::line(&document)
+    }
+
+    /// Shows the failure on standard error, as its command answers; returns the exit status 1.
+    pub fn show(&self, format: Format) -> u8 {
+        if self.lines.is_empty() {
+            return 1;
+        }
+        match format {
+            Format::Text => {
+                complain(&self.lines);
+                if let Some(hint) = &self.hint {
+                    let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
+                }
+            }
+            Format::Json => {
+                let _ = write!(std::io::stderr().lock(), "{}", self.document());
+                self.lines.iter().for_each(|line| note_in_log(line));
+            }
+        }
+        1
     }
 }
 
@@ -67,11 +112,6 @@ fn hint(error: &Error) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Writes what can be done about a failure to standard error.
-pub fn advise(hint: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
 }
 
 /// What the operating system calls an error, without Rust's number.
@@ -105,9 +145,14 @@ pub fn complain(lines: &[String]) -> u8 {
     let mut stderr = std::io::stderr().lock();
     for line in lines {
         let _ = writeln!(stderr, "error: {line}");
-        if let Some(mut log) = LOG.get() {
-            let _ = writeln!(log, "ERROR {}", escaped(line));
-        }
+        note_in_log(line);
     }
     1
+}
+
+/// Writes an error to the file of `--log`, if there is one.
+fn note_in_log(line: &str) {
+    if let Some(mut log) = LOG.get() {
+        let _ = writeln!(log, "ERROR {}", escaped(line));
+    }
 }

@@ -25,7 +25,7 @@ pub fn run_script(session: &mut Session, text: &str) -> u8 {
     let mut script = Script::new(text.as_bytes(), None);
     match script.check(session) {
         Ok(()) => run_all(session, Script::new(text.as_bytes(), None)),
-        Err(message) => complain(&[message]),
+        Err(message) => Failure::new(message).show(session.usual_format()),
     }
 }
 
@@ -46,7 +46,7 @@ pub fn run_file(session: &mut Session, path: &Path) -> u8 {
     };
     if twice {
         if let Err(message) = Script::new(BufReader::new(&mut file), Some(path)).check(session) {
-            return complain(&[message]);
+            return Failure::new(message).show(session.usual_format());
         }
         if let Err(error) = file.rewind() {
             return cannot("read", &error);
@@ -63,7 +63,7 @@ pub fn run_words(session: &mut Session, words: &[String]) -> u8 {
     }
     let status = match Command::parse(words, session.usual_format()) {
         Ok(command) => command.run(session),
-        Err(message) => complain(&[message]),
+        Err(message) => Failure::new(message).show(session.usual_format()),
     };
     session.rest(status)
 }
@@ -74,7 +74,7 @@ fn run_all(session: &mut Session, mut script: Script<impl BufRead>) -> u8 {
         match command {
             Ok(command) => status = command.run(session),
             Err(message) => {
-                status = complain(&[message]);
+                status = Failure::new(message).show(session.usual_format());
                 break;
             }
         }

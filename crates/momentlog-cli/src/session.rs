@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use momentlog::{Connection, Provenance, Revision};
 
-use crate::failure::{Answer, Failure, advise, complain, reason};
+use crate::failure::{Answer, Failure, complain, reason};
 use crate::grammar::Invocation;
 use crate::layout::{Table, escaped};
 
@@ -177,13 +177,7 @@ impl Session {
         self.warn_of_damage();
         let status = match answer {
             Ok(status) => status,
-            Err(failure) => {
-                let status = complain(&failure.lines);
-                if let Some(hint) = &failure.hint {
-                    advise(hint);
-                }
-                status
-            }
+            Err(failure) => failure.show(self.format),
         };
         if self.shown.timing {
             let ms = begun.elapsed().as_secs_f64() * 1e3;

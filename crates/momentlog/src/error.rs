@@ -47,6 +47,34 @@ impl ErrorCode {
         self as u32
     }
 
+    /// libvirt's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorCode::InternalError => "VIR_ERR_INTERNAL_ERROR",
+            ErrorCode::NoSupport => "VIR_ERR_NO_SUPPORT",
+            ErrorCode::NoConnect => "VIR_ERR_NO_CONNECT",
+            ErrorCode::InvalidArg => "VIR_ERR_INVALID_ARG",
+            ErrorCode::OperationFailed => "VIR_ERR_OPERATION_FAILED",
+            ErrorCode::NoName => "VIR_ERR_NO_NAME",
+            ErrorCode::XmlError => "VIR_ERR_XML_ERROR",
+            ErrorCode::OperationDenied => "VIR_ERR_OPERATION_DENIED",
+            ErrorCode::XmlDetail => "VIR_ERR_XML_DETAIL",
+            ErrorCode::SystemError => "VIR_ERR_SYSTEM_ERROR",
+            ErrorCode::NoDomain => "VIR_ERR_NO_DOMAIN",
+            ErrorCode::OperationInvalid => "VIR_ERR_OPERATION_INVALID",
+            ErrorCode::ConfigUnsupported => "VIR_ERR_CONFIG_UNSUPPORTED",
+            ErrorCode::OperationTimeout => "VIR_ERR_OPERATION_TIMEOUT",
+            ErrorCode::NoDomainSnapshot => "VIR_ERR_NO_DOMAIN_SNAPSHOT",
+            ErrorCode::SnapshotRevertRisky => "VIR_ERR_SNAPSHOT_REVERT_RISKY",
+            ErrorCode::OperationAborted => "VIR_ERR_OPERATION_ABORTED",
+            ErrorCode::OperationUnsupported => "VIR_ERR_OPERATION_UNSUPPORTED",
+            ErrorCode::XmlInvalidSchema => "VIR_ERR_XML_INVALID_SCHEMA",
+            ErrorCode::NoDomainCheckpoint => "VIR_ERR_NO_DOMAIN_CHECKPOINT",
+            ErrorCode::NoDomainBackup => "VIR_ERR_NO_DOMAIN_BACKUP",
+            ErrorCode::CheckpointInconsistent => "VIR_ERR_CHECKPOINT_INCONSISTENT",
+        }
+    }
+
     /// What libvirt puts before the detail.
     fn prefix(self) -> &'static str {
         match self {

@@ -41,11 +41,19 @@ fn a_verb_without_a_json_form_says_so_and_does_nothing() {
         &["--format", "json", "checkpoint-create-as web01 a; log"],
     ] {
         let ran = program.run(words);
-        let expected = "error: command 'checkpoint-create-as' has no JSON form\n";
-        assert_eq!(
-            (ran.err.as_str(), ran.out.as_str(), ran.status),
-            (expected, "", 1)
-        );
+        let expected = "command 'checkpoint-create-as' has no JSON form";
+        assert_eq!((ran.out.as_str(), ran.status), ("", 1));
+        match words[0] {
+            "--format" => {
+                let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+                assert_eq!(error["schema"], "momentlog.error/1");
+                assert_eq!(
+                    (&error["message"], &error["code"]),
+                    (&expected.into(), &().into())
+                );
+            }
+            _ => assert_eq!(ran.err, format!("error: {expected}\n")),
+        }
     }
     assert_eq!(
         program
@@ -63,6 +71,33 @@ fn a_verb_without_a_json_form_says_so_and_does_nothing() {
             .count(),
         3
     );
+}
+
+#[test]
+fn an_error_in_json_is_one_document_with_libvirts_numbers() {
+    let program = Program::with_domain();
+    let asked = |words: &[&str]| -> serde_json::Value {
+        let ran = program.run(&[&["--format", "json"], words].concat());
+        assert_eq!((ran.out.as_str(), ran.status), ("", 1), "{words:?}");
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        serde_json::from_str(&ran.err).unwrap()
+    };
+    let error = asked(&["policy", "web02"]);
+    assert_eq!(error["message"], "failed to get domain 'web02'");
+    assert_eq!(error["code"], serde_json::Value::Null);
+    let error = asked(&["log", "web02"]);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("the log knows no domain 'web02'")
+    );
+    let error = asked(&["checkpoint-undelete", "web01", "a", "--record", "2"]);
+    assert_eq!(
+        (&error["code"], &error["name"]),
+        (&8.into(), &"VIR_ERR_INVALID_ARG".into())
+    );
+    assert_eq!((&error["domain"], &error["hint"]), (&0.into(), &().into()));
 }
 
 #[test]
