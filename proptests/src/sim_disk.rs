@@ -8,7 +8,7 @@
 //!   what was kept or as long as it was meant to be, and any prefix of the directory's pending changes.
 //! * A sync that fails may leave everything pending, or drop it while reads still see it and the next sync says that all
 //!   is well, as Linux does.
-//! * Somebody may put an earlier copy back at any time, in other files or in the same ones ([`SimDisk::put_back`]).
+//! * An earlier copy may be put back at any time, in other files or in the same ones ([`SimDisk::put_back`]).
 //! * A process that is killed leaves what it wrote in the kernel: it is seen by others, and still pending.
 //!
 //! Not in the model: a disk that says it synced and did not, a bit that flips by itself, a directory of another user.

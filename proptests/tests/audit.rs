@@ -1,13 +1,15 @@
 //! What is said of earlier points, of what would happen, and of what is put back, over generated histories.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use momentlog::core::{
     Change, Domain, DomainUuid, HoldTag, MomentChange, MomentId, MomentKind, MomentList,
-    MomentName, Profile, Scope,
+    MomentName, Profile, Refusal, Scope,
 };
 use momentlog::store::{MemoryStore, Seq};
 use momentlog::{
@@ -16,6 +18,9 @@ use momentlog::{
 };
 use momentlog_proptests::{Op, ops};
 use proptest::prelude::*;
+
+/// How many deletions were taken back.
+static UNDONE: AtomicUsize = AtomicUsize::new(0);
 
 /// The one domain of the suites.
 const UUID: DomainUuid = DomainUuid::from_bytes([0x5a; 16]);
@@ -225,10 +230,11 @@ proptest! {
         });
     }
 
-    #[test]
-    fn an_undeletion_right_after_a_deletion_gives_the_trees_before_it(ops in ops(40)) {
+    fn undelete_right_after_each_deletion(ops in ops(40)) {
+        let undone = Cell::new(0);
         play(&ops, |connection, turn| {
             let before = trees(connection);
+            let broke_its_rules = connection.view().state().check_policy().is_err();
             let Ok(done) = turn.ask(connection) else {
                 return;
             };
@@ -240,21 +246,40 @@ proptest! {
             if done.events.len() != 1 || !deletes(&done.events[0].change) {
                 return;
             }
+            let gone = match &done.events[0].change {
+                Change::Snapshot(MomentChange::Deleted { removed, .. })
+                | Change::Checkpoint(MomentChange::Deleted { removed, .. }) => removed.len(),
+                _ => 0,
+            };
             let planning = connection.planning().unwrap();
             let domain = planning.connection().lookup_domain_by_uuid(UUID).unwrap();
-            match domain.undelete(done.seq, None) {
-                Ok(undeletion) => {
+            let undeleted = domain.undelete(done.seq, None);
+            let is_waiting = connection.view().state().open_jobs().next().is_some();
+            match undeleted {
+                Ok(_) => {
+                    assert!(gone > 0);
                     assert_eq!(trees(planning.connection()), before);
-                    assert_eq!(undeletion.outcome.events.is_empty(), before == trees(connection));
                     let last = planning.steps().unwrap().pop().expect("it is recorded");
                     assert_eq!(last.entry.undoes, Some(done.seq));
+                    undone.set(undone.get() + 1);
                 }
-                // An empty deletion has nothing to put back; an open backup forbids to change snapshots.
-                Err(error) => assert!(
-                    error.refusal().is_some(),
-                    "{error}"
-                ),
+                Err(error) => match error.refusal() {
+                    // What took nothing has nothing to give back.
+                    None => assert_eq!(gone, 0, "{error}"),
+                    Some(Refusal::JobOpen { .. }) => assert!(is_waiting, "{error}"),
+                    // Only a job's end leaves what the rules forbid.
+                    Some(Refusal::PolicyUnmet(_)) => assert!(broke_its_rules, "{error}"),
+                    Some(_) => panic!("{error}"),
+                },
             }
         });
+        UNDONE.fetch_add(undone.get(), Ordering::Relaxed);
     }
+}
+
+#[test]
+fn an_undeletion_right_after_a_deletion_gives_the_trees_before_it() {
+    undelete_right_after_each_deletion();
+    let undone = UNDONE.load(Ordering::Relaxed);
+    assert!(undone > 50, "only {undone} deletions were taken back");
 }

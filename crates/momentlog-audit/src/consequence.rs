@@ -220,7 +220,7 @@ pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> V
     if let Some(bridge) = &entry.bridge {
         return vec![Consequence::of(What::Archived(bridge.clone()))];
     }
-    if entry.events.is_empty() {
+    if entry.agent.is_none() {
         return vec![Consequence::of(What::Begun)];
     }
     let mut consequences = Vec::with_capacity(entry.events.len());

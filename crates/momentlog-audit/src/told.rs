@@ -70,7 +70,7 @@ fn name(state: &State, entry: &Entry) -> Option<Arc<str>> {
     domain.map(|domain| domain.name().clone())
 }
 
-/// A moment, as somebody names it.
+/// A moment, by the name that people use for it or by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MomentRef {
     /// Every moment that has or had this name.

@@ -182,7 +182,7 @@ impl Spec {
         }
     }
 
-    /// Returns the verb as one that changes something only if it is told to, and reads otherwise.
+    /// Returns the verb as one that changes something only if its options say so, and reads otherwise.
     pub const fn or_reading(self) -> Spec {
         Spec { at: true, ..self }
     }

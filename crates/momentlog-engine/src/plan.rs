@@ -12,7 +12,7 @@ use crate::log::Log;
 
 /// A log that goes on from another one in memory alone: what is recorded in it is what would be recorded there.
 ///
-/// It takes no lock of that log's store, writes nothing to it and reads nothing more of it.
+/// It takes no writer's lock of that log's store and writes nothing to it. What was there before is read from it.
 #[derive(Debug)]
 pub struct Plan {
     log: Arc<Log>,

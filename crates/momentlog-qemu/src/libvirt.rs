@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// Most bytes that one call of `virsh` may print.
 const ANSWER_LEN_MAX: usize = 16 << 20;
 
-/// How much of what `virsh` says of a failure is told.
+/// How much of what `virsh` says of a failure an error keeps.
 const SAID_LEN_MAX: usize = 1024;
 
 /// Answers what `virsh` would.

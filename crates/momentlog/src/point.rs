@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use momentlog_engine::{Point, View};
+use momentlog_engine::Point;
 use momentlog_store::{Head, Receipt, Seq};
 
 use crate::connection::Connection;
@@ -65,34 +65,14 @@ impl Connection {
     ///
     /// As [`locate`](Self::locate).
     pub fn at(&self, point: &Point) -> Result<Connection> {
-        let view = self.view_of(point)?;
-        if view.head().is_none() {
-            return Err(before_the_first());
-        }
-        Ok(self.as_of(view))
-    }
-
-    fn view_of(&self, point: &Point) -> Result<Arc<View>> {
+        let head = self.locate(point)?;
         let newest = self.read()?;
-        Ok(match point {
-            Point::Now => newest,
-            Point::Seq(seq) if newest.head().is_some_and(|head| head.seq <= *seq) => newest,
-            Point::Seq(seq) => Arc::new(self.view_at(*seq)?),
-            Point::Time(time) => {
-                let view = self.view_as_of(*time)?;
-                // A connection that is at a point knows nothing behind it.
-                if view.head().map(|head| head.seq) > newest.head().map(|head| head.seq) {
-                    newest
-                } else {
-                    Arc::new(view)
-                }
-            }
-            Point::Receipt(receipt) => {
-                let view = self.view_of(&Point::Seq(receipt.head.seq))?;
-                self.is_of(receipt, view.head())?;
-                view
-            }
-        })
+        let view = if newest.head() == Some(head) {
+            newest
+        } else {
+            Arc::new(self.view_at(head.seq)?)
+        };
+        Ok(self.as_of(view))
     }
 }
 

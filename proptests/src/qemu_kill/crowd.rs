@@ -119,7 +119,7 @@ fn checkpoint(process: &str, number: u64) -> String {
     format!("{process}-{number}")
 }
 
-/// Runs a process, and kills it so long after so many answers.
+/// Runs a process, and kills it a while after a number of answers.
 fn run(
     program: &Path,
     dir: &Path,

@@ -6,7 +6,7 @@ use momentlog::store::{Digest, Head, Record, Seq, Store, StoreError};
 
 use super::{Breach, NewStore, append, done, end_of, holds, outlined, read_all, same, scan};
 
-/// So many that a store with short segments has several.
+/// Enough that a store with short segments has several.
 const RECORDS: u64 = 20;
 
 fn filled(store: &mut dyn Store) -> Result<Vec<Record>, Breach> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use momentlog::core::DomainUuid;
-use momentlog::store::{Head, Seq, StoreError};
+use momentlog::store::{Head, Seq};
 use momentlog::{Connection, Point, Step};
 use momentlog_audit::json::{self, EntryDoc};
 use momentlog_audit::{Edge, MomentRef, RecordKind, Told, Wanted};
@@ -15,7 +15,7 @@ use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, only_named, other_name, word};
 use crate::layout::escaped;
 use crate::session::{Format, Session};
-use crate::time::{archive, point};
+use crate::time::{archive, is_archived, point};
 
 /// How long a follower waits before it looks whether it is to go on.
 const WAIT: Duration = Duration::from_secs(1);
@@ -53,8 +53,8 @@ pub static VERBS: &[Verb] = &[Verb {
 }];
 
 pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
-    let asked = Asked::read(invocation)?;
     let connection = session.connection.clone();
+    let asked = Asked::read(&connection, invocation)?;
     let last = connection.refresh()?.head();
     let mut shown = Shown::new(session, &asked, last.map_or(1, |head| head.seq.get()));
     let read = read(&connection, invocation, &asked, &mut shown)?;
@@ -89,7 +89,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(invocation: &Invocation) -> Result<Asked, Failure> {
+    fn read(connection: &Connection, invocation: &Invocation) -> Result<Asked, Failure> {
         let number = |option: &str| {
             let text = invocation.get(option);
             text.map(|text| text.parse::<u64>().map_err(|_| not_a_number(option, text)))
@@ -113,12 +113,17 @@ impl Asked {
             }
         }
         if let Some(text) = invocation.get("until") {
-            match point(text, Edge::End)? {
-                Point::Seq(seq) => wanted.to = Some(wanted.to.map_or(seq, |to| to.min(seq))),
-                Point::Time(time) => wanted.until = Some(time),
-                Point::Receipt(receipt) => wanted.to = Some(receipt.head.seq),
-                Point::Now => {}
-            }
+            let until = match point(text, Edge::End)? {
+                Point::Seq(seq) => Some(seq),
+                // The log must have that record.
+                receipt @ Point::Receipt(_) => Some(connection.locate(&receipt)?.seq),
+                Point::Time(time) => {
+                    wanted.until = Some(time);
+                    None
+                }
+                Point::Now => None,
+            };
+            wanted.to = wanted.to.into_iter().chain(until).min();
         }
         if let Some(text) = invocation.get("from") {
             let found = point(text, Edge::Start).ok();
@@ -284,7 +289,7 @@ fn read_steps(
         let step = match step {
             Ok(step) => step,
             // It goes on with the bridge, which says what was moved.
-            Err(error) if matches!(error.store(), Some(StoreError::Archived { .. })) => continue,
+            Err(error) if is_archived(&error) => continue,
             Err(error) => {
                 read.fault = Some(error);
                 return;

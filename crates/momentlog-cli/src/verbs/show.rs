@@ -40,18 +40,21 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
     let seq =
         seq.ok_or_else(|| Failure::new(format!("'{}' is no number of a record", escaped(text))))?;
     let mut connection = session.connection.clone();
-    let mut found = step(&connection, seq);
-    if let (Err(_), Some(directory)) = (&found, invocation.get("archive")) {
+    let mut found = step(&connection, seq)?;
+    if let (None, Some(directory)) = (&found, invocation.get("archive")) {
         connection = archive(directory)?;
-        found = step(&connection, seq);
+        found = step(&connection, seq)?;
     }
-    let step = found?;
+    let step = found.ok_or_else(|| {
+        let why = format!("record {seq} was archived: name its directory with --archive DIR");
+        Failure::new(why)
+    })?;
     let told = Told::of(&step);
     if session.format == Format::Json {
         session.print(&json::line(&EntryDoc::of(&told)));
         return Ok(0);
     }
-    let text = record(&connection, &told)?;
+    let text = record(&connection, &step, &told)?;
     session.print(&text);
     if invocation.has("xml") {
         let text = documents(&connection, &step, &told.consequences);
@@ -60,8 +63,8 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
-/// Returns a record with the states around it.
-fn step(connection: &Connection, seq: Seq) -> Result<Step, Failure> {
+/// Returns a record with the states around it; none if it was archived.
+fn step(connection: &Connection, seq: Seq) -> Result<Option<Step>, Failure> {
     let last = connection
         .refresh()?
         .head()
@@ -74,15 +77,11 @@ fn step(connection: &Connection, seq: Seq) -> Result<Step, Failure> {
         return Err(missing());
     }
     let step = connection.history_from(seq)?.next().ok_or_else(missing)??;
-    if step.entry.head.seq != seq {
-        let why = format!("record {seq} was archived: name its directory with --archive DIR");
-        return Err(Failure::new(why));
-    }
-    Ok(step)
+    Ok(Some(step).filter(|step| step.entry.head.seq == seq))
 }
 
 /// Lays out a record.
-fn record(connection: &Connection, told: &Told) -> Result<String, Failure> {
+fn record(connection: &Connection, step: &Step, told: &Told) -> Result<String, Failure> {
     let width = lines::width();
     let entry = &told.entry;
     let log = connection
@@ -102,10 +101,11 @@ fn record(connection: &Connection, told: &Told) -> Result<String, Failure> {
     line("Recorded", &recorded_exactly(entry.recorded));
     line("Actor", &actor(told));
     if entry.agent.is_some() {
-        line(
-            "Call",
-            &format!("{}, flags {:#x}", entry.call, entry.flags).replace("0x0", "0"),
-        );
+        let flags = match entry.flags {
+            0 => "0".to_owned(),
+            flags => format!("{flags:#x}"),
+        };
+        line("Call", &format!("{}, flags {flags}", entry.call));
         let reason = super::told::reason(entry);
         line(
             "Reason",
@@ -149,7 +149,7 @@ fn record(connection: &Connection, told: &Told) -> Result<String, Failure> {
             what => what.words(),
         };
         lines::push_hanging(&mut text, 0, &words, width);
-        details(&mut text, connection, told, consequence, width)?;
+        details(&mut text, connection, step, consequence, width)?;
     }
     Ok(text)
 }
@@ -161,8 +161,13 @@ fn actor(told: &Told) -> String {
         None => format!("{actor} (the program that began the log)"),
         Some("") => format!("{actor} (claimed); the process was erased"),
         Some(agent) => {
-            let agent = escaped(agent).replacen(' ', ", ", 1).replace('/', " ");
-            format!("{actor} (claimed); the process was {agent}")
+            // As agents are written here: user and host, then the program with its version behind a slash.
+            let (user, program) = agent.split_once(' ').unwrap_or((agent, ""));
+            let (program, version) = program.rsplit_once('/').unwrap_or((program, ""));
+            let parts = [user, program].map(escaped);
+            let process = parts.join(", ") + " " + &escaped(version);
+            let process = process.trim_end().trim_end_matches(',');
+            format!("{actor} (claimed); the process was {process}")
         }
     }
 }
@@ -171,11 +176,11 @@ fn actor(told: &Told) -> String {
 fn details(
     text: &mut String,
     connection: &Connection,
-    told: &Told,
+    step: &Step,
     consequence: &Consequence,
     width: usize,
 ) -> Result<(), Failure> {
-    let seq = told.entry.head.seq;
+    let seq = step.entry.head.seq;
     let mut line = |label: &str, value: &str| {
         lines::push_hanging(text, 2, &format!("{label:<7}  {value}"), width);
     };
@@ -189,7 +194,7 @@ fn details(
         } => {
             let mut was = below(parent.as_ref());
             if removed.iter().any(|gone| gone.id == moment.id)
-                && let Some(made) = made_in(connection, told, *kind, moment)?
+                && let Some(made) = made_in(connection, step, *kind, moment)?
             {
                 was += &format!(", made in {made}; `show {seq} --xml` prints it");
             }
@@ -220,8 +225,8 @@ fn details(
     if let Some(change) = &consequence.current {
         line("current", &current(change));
     } else if let What::Deleted { kind, .. } = &consequence.what {
-        let view = connection.view_at(seq)?;
-        let domain = told.entry.domain.and_then(|uuid| view.state().domain(uuid));
+        let state = step.after.state();
+        let domain = step.entry.domain.and_then(|uuid| state.domain(uuid));
         let name = domain.and_then(|domain| current_of(domain, *kind));
         line(
             "current",
@@ -243,15 +248,15 @@ fn details(
 /// The last record before this one that defined a moment.
 fn made_in(
     connection: &Connection,
-    told: &Told,
+    step: &Step,
     kind: MomentKind,
     moment: &Named,
 ) -> Result<Option<Seq>, Failure> {
-    let Some(uuid) = told.entry.domain else {
+    let Some(uuid) = step.entry.domain else {
         return Ok(None);
     };
     let steps = connection.history_of(uuid)?;
-    let until = told.entry.head.seq;
+    let until = step.entry.head.seq;
     let steps = steps.take_while(|step| match step {
         Ok(step) => step.entry.head.seq < until,
         Err(_) => true,

@@ -41,6 +41,8 @@ fn with_history() -> Program {
 #[test]
 fn the_log_is_filtered_by_what_a_record_says_and_what_followed() {
     let program = with_history();
+    let receipt = program.run(&["-q", "--at", "4", "receipt"]).out;
+    let receipt = receipt.trim();
     for (words, expected) in [
         (&[][..], &[1, 2, 3, 4, 5, 6, 7, 8, 9][..]),
         (&["web01"], &[2, 3, 4, 5, 6, 7, 8, 9]),
@@ -66,10 +68,14 @@ fn the_log_is_filtered_by_what_a_record_says_and_what_followed() {
             &[9],
         ),
         (&["--until", "1 hours ago"], &[]),
+        (&["--until", receipt], &[1, 2, 3, 4]),
         (&["--at", "4"], &[1, 2, 3, 4]),
     ] {
         assert_eq!(seqs(&program, words), expected, "{words:?}");
     }
+    // Another digest for the same record.
+    let (front, digest) = receipt.rsplit_once(' ').unwrap();
+    let forged = format!("{front} {}", digest.chars().rev().collect::<String>());
     for (words, why) in [
         (
             &["log", "--kind", "changed"][..],
@@ -77,6 +83,15 @@ fn the_log_is_filtered_by_what_a_record_says_and_what_followed() {
         ),
         (&["log", "--since", "soon"], "'soon' is no point of the log"),
         (&["log", "-n", "x"], "'x' in --n is not a number"),
+        (
+            &["log", "--until", &forged],
+            "record 4 here is not the receipt's",
+        ),
+        (&["log", "--since", &forged], "the log was forked: record 4"),
+        (
+            &["show", "99", "--archive", "nowhere"],
+            "there is no record 99: the last one is 9",
+        ),
         (&["show", "99"], "there is no record 99: the last one is 9"),
         (
             &["why", "web01", "c9"],
@@ -97,6 +112,33 @@ fn the_log_is_filtered_by_what_a_record_says_and_what_followed() {
         assert_eq!(ran.status, 1, "{words:?}");
         assert!(ran.err.contains(why), "{words:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn what_a_process_said_of_itself_is_shown_as_it_said_it() {
+    use momentlog::core::{Action, Command, StateChange};
+    use momentlog::{Connection, Options, Provenance};
+    let program = Program::with_domain();
+    let provenance = Provenance {
+        agent: "root@vm /opt/backup/nightly/2.1".into(),
+        ..Provenance::default()
+    };
+    let options = Options {
+        provenance,
+        ..Options::default()
+    };
+    let uri = format!("momentlog://{}", program.store().display());
+    let connection = Connection::open_with(&uri, options).unwrap();
+    let domain = connection.lookup_domain_by_name("web01").unwrap().uuid();
+    let action = Action::ChangeState(StateChange::Start);
+    connection.execute(&Command { domain, action }).unwrap();
+    connection.close().unwrap();
+    let shown = program.run(&["show", "3"]).out;
+    assert!(
+        shown.contains("the process was root@vm, /opt/backup/nightly 2.1\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("Call:      execute, flags 0\n"), "{shown}");
 }
 
 #[test]
@@ -224,7 +266,7 @@ fn a_follower_that_is_killed_goes_on_from_its_receipt() {
     }
     let expected: Vec<u64> = (first + 1..=first + seen.len() as u64).collect();
     assert_eq!(seen, expected);
-    // Another log is told from it.
+    // Another log is refused.
     let other = Program::with_domain();
     other.run(&["checkpoint-create-as web01 a"]);
     let forked = other.run(&["log", "--follow", "--from", &receipt]);

@@ -52,7 +52,7 @@ fn a_held_checkpoint_stays_until_it_is_released() {
     ] {
         assert!(life.contains(line), "{life}");
     }
-    // What was held is told as of then.
+    // As of then it is held.
     let then = program.run(&["-q", "--at", "5", "hold-list"]).out;
     assert!(then.contains("tag legal"), "{then}");
 }

@@ -86,6 +86,12 @@ fn what_cannot_come_back_is_refused_and_a_new_name_helps() {
         none.err,
         "error: no record deleted a checkpoint 'c9' of domain 'web01'\n"
     );
+    // A deletion that took nothing has nothing to give back, and leaves no record.
+    program.run(&["checkpoint-delete web01 c1 --children-only"]);
+    let nothing = program.run(&["checkpoint-undelete web01 c1 --record 6"]);
+    assert_eq!(nothing.status, 1, "{nothing:?}");
+    let why = "record 6 deletes no moment of domain 'web01'";
+    assert!(nothing.err.contains(why), "{}", nothing.err);
     let wrong = program.run(&["checkpoint-undelete web01 c1 --record 3"]);
     let why = "record 3 deletes no moment of domain 'web01'";
     assert!(wrong.err.contains(why), "{}", wrong.err);

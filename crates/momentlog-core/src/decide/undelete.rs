@@ -36,8 +36,8 @@ impl State {
                 change: change.clone(),
             };
             state.advance(&event).map_err(|misfit| match misfit {
-                Misfit::OverBudget { .. } => Refusal::OverBudget {
-                    moment: moment_of(domain, change),
+                Misfit::OverBudget { moment, .. } => Refusal::OverBudget {
+                    moment: name_of(domain, moment),
                     left: self.budget.steps(),
                 },
                 // A moment would hang below itself: what hangs below it was named as its parent.
@@ -49,19 +49,13 @@ impl State {
     }
 }
 
-/// The name of the moment that a change hangs elsewhere.
-fn moment_of(domain: &Domain, change: &Change) -> MomentName {
-    let name = match change {
-        Change::Snapshot(MomentChange::Reparented { id, .. }) => {
-            domain.snapshots.get(*id).map(|moment| moment.name.clone())
-        }
-        Change::Checkpoint(MomentChange::Reparented { id, .. }) => domain
-            .checkpoints
-            .get(*id)
-            .map(|moment| moment.name.clone()),
-        _ => None,
-    };
-    name.unwrap_or_else(|| MomentName::new("it").expect("a word is a name"))
+/// The name of a moment that is there.
+fn name_of(domain: &Domain, id: MomentId) -> MomentName {
+    let snapshot = domain.snapshots.get(id).map(|moment| moment.name);
+    let checkpoint = || domain.checkpoints.get(id).map(|moment| moment.name);
+    let name = snapshot.or_else(checkpoint);
+    name.expect("only a moment that is there costs steps")
+        .clone()
 }
 
 /// The next id, as long as there are some.

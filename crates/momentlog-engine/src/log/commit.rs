@@ -61,7 +61,7 @@ impl Log {
         let mut count = 0;
         let pushed = self.queue.push_with(decider.generation, |waiting| {
             count = waiting.len() + 1;
-            // Nobody needs the state before this one any more, so that it is changed in place.
+            // The state before this one is not needed any more, so that it is changed in place.
             if let Some(last) = waiting.last_mut() {
                 last.view = None;
             }

@@ -108,7 +108,7 @@ fn a_pipe_in_place_of_a_file_does_not_hang() {
 #[test]
 fn what_the_modes_allow_root_to_read_is_read_and_not_written() {
     if !rustix::process::geteuid().is_root() {
-        // Nobody else can give a store away; the decision itself is tested as data.
+        // Only root can give a store away; the decision itself is tested as data.
         return;
     }
     let (_parent, dir) = store_of(2);

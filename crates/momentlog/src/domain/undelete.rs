@@ -79,12 +79,10 @@ impl Domain {
         let step = self.connection.history_from(record)?.next().transpose()?;
         let step = step.filter(|step| step.entry.head.seq == record);
         let deletes = |step: &Step| {
+            let before = step.before.state().domain(self.uuid);
+            let mut events = step.entry.events.iter();
             step.entry.domain == Some(self.uuid)
-                && step
-                    .entry
-                    .events
-                    .iter()
-                    .any(|event| is_deletion(&event.change))
+                && events.any(|event| is_deletion(&event.change, before))
         };
         step.filter(deletes).ok_or_else(|| {
             let detail = format!(
@@ -96,13 +94,16 @@ impl Domain {
     }
 }
 
-fn is_deletion(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::DomainRemoved
-            | Change::Snapshot(MomentChange::Deleted { .. })
-            | Change::Checkpoint(MomentChange::Deleted { .. })
-    )
+/// Whether moments went by a change; a removed domain may have had none.
+fn is_deletion(change: &Change, before: Option<&DomainState>) -> bool {
+    match change {
+        Change::DomainRemoved => before.is_some_and(|domain| {
+            !domain.snapshots().is_empty() || !domain.checkpoints().is_empty()
+        }),
+        Change::Snapshot(MomentChange::Deleted { removed, .. })
+        | Change::Checkpoint(MomentChange::Deleted { removed, .. }) => !removed.is_empty(),
+        _ => false,
+    }
 }
 
 /// What is to be put back, and what cannot be as it was.

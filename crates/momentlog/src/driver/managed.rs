@@ -198,7 +198,7 @@ fn disk(
         // libvirt's checkpoint of this name is about other bitmaps.
         Some(listed) if !Tracked::of(&listed.name, &listed.def).contains(&tracked) => Some(false),
         Some(_) if running => Some(bytes.is_some()),
-        // Nobody but libvirt can tell, and it tells only of what it lists.
+        // Only libvirt knows, and it says so only of what it lists.
         None if running => None,
         _ => match finding(tracked, sight).state {
             DiskState::Unknown => None,

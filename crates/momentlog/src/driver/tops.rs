@@ -14,7 +14,7 @@ use momentlog_core::{Change, DiskLocation, Domain, DomainDef, EffectKind, Job, J
 pub struct Tops {
     /// The images, the newest last.
     pub known: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    /// The overlay of a snapshot whose job is open. Whether the guest has written to it is told by what it holds.
+    /// The overlay of a snapshot whose job is open. What it holds says whether the guest has written to it.
     pub doubtful: BTreeMap<Arc<str>, Arc<str>>,
 }
 

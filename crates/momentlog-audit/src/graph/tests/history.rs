@@ -178,7 +178,7 @@ pub(crate) const HOSTILE: [&str; 8] = [
     "constructor",
 ];
 
-/// The week of the examples: nightly checkpoints, two of which somebody deletes.
+/// The week of the examples: nightly checkpoints, two of which a second actor deletes.
 pub(crate) fn week() -> History {
     let mut history = History::new("web01");
     for night in 1..=3 {
