@@ -104,3 +104,52 @@ fn a_refusal_is_what_the_command_would_be_refused_with() {
     assert_eq!(program.run(&["archive cold --dry-run"]).status, 1);
     assert!(!program.dir.path().join("cold").exists());
 }
+
+/// Runs a command with its editor, if it has one.
+fn asked(program: &Program, options: &[&str], command: &str) -> Ran {
+    let mut edited = program.command();
+    edited.env("EDITOR", "sed -i s/first/second/").args(options);
+    let words = command.replace('W', "web01");
+    edited.args(words.split(' ')).env_remove("VISUAL");
+    ran(edited.output().unwrap())
+}
+
+#[test]
+fn of_every_verb_that_changes_the_log_the_dry_run_is_what_then_happens() {
+    for (verb, setup, command) in retries::COMMANDS {
+        let program = retries::prepared(setup);
+        let before = bytes(&program);
+        let dry = asked(
+            &program,
+            &["--format", "json"],
+            &format!("{command} --dry-run"),
+        );
+        assert_eq!((dry.err.as_str(), dry.status), ("", 0), "{verb}");
+        assert_eq!(bytes(&program), before, "{verb}");
+        let plan: serde_json::Value = serde_json::from_str(&dry.out).unwrap();
+        assert_eq!(plan["accepted"], true, "{verb}: {plan}");
+        let revision = match plan["revision"].as_u64() {
+            Some(revision) => revision.to_string(),
+            None => "none".to_owned(),
+        };
+        let done = asked(
+            &program,
+            &[],
+            &format!("{command} --expect-revision {revision}"),
+        );
+        assert_eq!((done.err.as_str(), done.status), ("", 0), "{verb}");
+        let words = ["--format", "json", "log", "-n", "1"];
+        let entry: serde_json::Value = serde_json::from_str(&program.run(&words).out).unwrap();
+        let types = |events: &serde_json::Value| -> Vec<String> {
+            let events = events.as_array().unwrap().iter();
+            events.map(|event| event["type"].to_string()).collect()
+        };
+        assert!(!types(&entry["events"]).is_empty(), "{verb}");
+        assert_eq!(types(&plan["events"]), types(&entry["events"]), "{verb}");
+        // What a clock gives, a name or the time of a hold, may be another second's.
+        let has_clock = command.contains("--halt") || verb.ends_with("-hold");
+        if !has_clock {
+            assert_eq!(plan["events"], entry["events"], "{verb}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What comes before each command, and the command, by verb. `W` is the domain.
-const COMMANDS: &[(&str, &str, &str)] = &[
+pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     (
         "checkpoint-create",
         "echo",
@@ -102,7 +102,7 @@ const REFUSED: &[&str] = &["archive", "reconcile"];
 /// What needs a hypervisor: it is asked twice in `hypervisor` and `backups`.
 const OF_ATTACHED_DOMAINS: &[&str] = &["attach", "detach", "backup-begin", "domjobabort"];
 
-fn prepared(setup: &str) -> Program {
+pub(crate) fn prepared(setup: &str) -> Program {
     let program = Program::with_domain();
     program.write(
         "checkpoint.xml",
