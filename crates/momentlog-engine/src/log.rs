@@ -190,7 +190,7 @@ impl Log {
         base.view.head = self.view().head;
         let id = self.store().log_id();
         drop(decider);
-        let store = PlanStore::new(id, base.view.head, self);
+        let store = PlanStore::new(self, id, base.view.head);
         let log = Log::over(Box::new(store), self.options.clone());
         log.published.publish(base.view.clone());
         {
@@ -199,6 +199,9 @@ impl Log {
             decider.log = id;
         }
         log.exclusive.store(true, Ordering::Release);
+        // As if there were an image of it: a plan makes none.
+        log.image
+            .store(base.seq.map_or(0, Seq::get), Ordering::Relaxed);
         if let Some(id) = id {
             let _ = log.known.set(id);
         }

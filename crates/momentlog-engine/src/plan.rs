@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use momentlog_store::{Draft, Head, LogId, Record, Store, StoreError};
+use momentlog_store::{
+    Disk, Draft, Head, ImageWriter, LogId, MemoryStore, Record, Retention, Seq, Store, StoreError,
+};
 
 use crate::error::EngineError;
 use crate::history::Step;
@@ -61,33 +63,34 @@ impl Plan {
     }
 }
 
-/// Keeps the records of a plan, behind the end of the log that it is for.
+/// Keeps the records of a plan, and reads what was there before from the log that it is for.
 #[derive(Debug)]
 pub(crate) struct PlanStore {
-    log: Option<LogId>,
-    base: Option<Head>,
-    /// The log that it is for, which reads what was there before.
     of: Arc<Log>,
-    records: Vec<Record>,
+    begin: Option<Head>,
+    kept: MemoryStore,
 }
 
 impl PlanStore {
-    pub(crate) fn new(log: Option<LogId>, base: Option<Head>, of: &Arc<Log>) -> PlanStore {
+    /// Goes on behind the record `begin`, or begins a log.
+    pub(crate) fn new(of: &Arc<Log>, log: Option<LogId>, begin: Option<Head>) -> PlanStore {
+        let kept = log.zip(begin);
         PlanStore {
-            log,
-            base,
             of: of.clone(),
-            records: Vec::new(),
+            begin,
+            kept: kept.map_or_else(MemoryStore::new, |(log, begin)| {
+                MemoryStore::going_on(log, begin)
+            }),
         }
     }
 
     /// Reads what was there before the plan.
-    fn read_base(
-        &mut self,
+    fn read_before(
+        &self,
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let last = self.base.map(|base| base.seq);
+        let last = self.begin.map(|begin| begin.seq);
         let mut up_to_last = |record: Record| {
             if Some(record.seq) <= last {
                 each(record)
@@ -106,11 +109,11 @@ impl PlanStore {
 
 impl Store for PlanStore {
     fn log_id(&self) -> Option<LogId> {
-        self.log
+        self.kept.log_id()
     }
 
     fn head(&self) -> Option<Head> {
-        self.records.last().map(Record::head).or(self.base)
+        self.kept.head()
     }
 
     fn append(
@@ -119,21 +122,7 @@ impl Store for PlanStore {
         expected: Option<Head>,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, StoreError> {
-        let found = self.head();
-        if found != expected {
-            return Err(StoreError::Conflict { expected, found });
-        }
-        if drafts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let log = *self.log.get_or_insert(log);
-        let first = self.records.len();
-        let durable = found.map(|head| head.seq);
-        for draft in drafts {
-            let record = Record::new(log, self.head(), durable, draft);
-            self.records.push(record);
-        }
-        Ok(self.records[first..].to_vec())
+        self.kept.append(log, expected, drafts)
     }
 
     fn read(
@@ -141,29 +130,68 @@ impl Store for PlanStore {
         after: Option<Head>,
         each: &mut dyn FnMut(Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        if after.map(|head| head.seq) < self.base.map(|head| head.seq) {
-            self.read_base(after, each)?;
+        let is_before = |head: Head| after.is_none_or(|after| after.seq < head.seq);
+        match self.begin {
+            Some(begin) if is_before(begin) => {
+                self.read_before(after, each)?;
+                self.kept.read(Some(begin), each)
+            }
+            _ => self.kept.read(after, each),
         }
-        let after = after.map(|head| head.seq);
-        let behind = self
-            .records
-            .iter()
-            .filter(|record| Some(record.seq) > after);
-        behind.cloned().try_for_each(each)
     }
 
     fn verifies(&self) -> bool {
-        // No other handle has them.
-        true
+        // What is read of the log that it is for may be of a store that does not.
+        self.of.store().verifies()
     }
 
-    fn acquire(&mut self, _wait: Duration) -> Result<(), StoreError> {
-        Ok(())
+    fn acquire(&mut self, wait: Duration) -> Result<(), StoreError> {
+        self.kept.acquire(wait)
     }
 
-    fn release(&mut self) {}
+    fn release(&mut self) {
+        self.kept.release();
+    }
 
     fn is_exclusive(&self) -> bool {
-        true
+        self.kept.is_exclusive()
+    }
+
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        let has_images = self.of.store().retention().is_some();
+        has_images.then_some(self as &mut dyn Retention)
+    }
+}
+
+/// Images and the start of an archived log are those of the log that it is for; a plan makes none.
+impl Retention for PlanStore {
+    fn start(&mut self) -> Result<Option<Head>, StoreError> {
+        let mut store = self.of.store();
+        store.retention().map_or(Ok(None), Retention::start)
+    }
+
+    fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+        let last = self.begin.map(|begin| begin.seq);
+        let most = most.into_iter().chain(last).min();
+        let mut store = self.of.store();
+        let retention = store.retention();
+        retention.map_or(Ok(None), |retention| retention.latest_image(most))
+    }
+
+    fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
+        Err(StoreError::Unsupported {
+            doing: "make an image of a plan",
+        })
+    }
+
+    fn archive(
+        &mut self,
+        _expected: Head,
+        _bridge: Draft,
+        _to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        Err(StoreError::Unsupported {
+            doing: "archive a plan",
+        })
     }
 }

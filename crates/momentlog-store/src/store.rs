@@ -166,6 +166,8 @@ pub type ImageWriter = Box<dyn FnOnce(&[u8]) -> Result<Head, StoreError> + Send>
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     log: Option<LogId>,
+    /// The record behind which it begins; none for a whole log.
+    begin: Option<Head>,
     records: Vec<Record>,
 }
 
@@ -173,6 +175,15 @@ impl MemoryStore {
     /// Returns an empty store.
     pub fn new() -> MemoryStore {
         MemoryStore::default()
+    }
+
+    /// Returns a store that goes on behind a record of a log, and holds neither that record nor those before it.
+    pub fn going_on(log: LogId, begin: Head) -> MemoryStore {
+        MemoryStore {
+            log: Some(log),
+            begin: Some(begin),
+            records: Vec::new(),
+        }
     }
 }
 
@@ -182,7 +193,7 @@ impl Store for MemoryStore {
     }
 
     fn head(&self) -> Option<Head> {
-        self.records.last().map(Record::head)
+        self.records.last().map(Record::head).or(self.begin)
     }
 
     fn append(
@@ -258,10 +269,19 @@ impl MemoryStore {
     /// Returns the records after `after`.
     fn behind(&self, after: Option<Head>) -> Result<&[Record], StoreError> {
         let Some(had) = after else {
-            return Ok(&self.records);
+            return match self.begin {
+                None => Ok(&self.records),
+                Some(_) => Err(BEFORE),
+            };
         };
-        let from = usize::try_from(had.seq.get()).unwrap_or(usize::MAX);
-        match self.records.get(from - 1).map(Record::head) {
+        let begin = self.begin.map_or(0, |begin| begin.seq.get());
+        let from = had.seq.get().checked_sub(begin).ok_or(BEFORE)?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let found = match from.checked_sub(1) {
+            None => self.begin,
+            Some(last) => self.records.get(last).map(Record::head),
+        };
+        match found {
             Some(found) if found == had => Ok(&self.records[from..]),
             Some(_) => Err(StoreError::Forked { at: had.seq }),
             None => {
@@ -271,6 +291,11 @@ impl MemoryStore {
         }
     }
 }
+
+/// What lies before a store that goes on behind a record is not in it.
+const BEFORE: StoreError = StoreError::Unsupported {
+    doing: "read what was before its first record",
+};
 
 fn outline<'a>(
     record: &'a Record,
@@ -282,4 +307,50 @@ fn outline<'a>(
 /// Returns the seq that follows a head, or the first one.
 pub(crate) fn next_seq(head: Option<Head>) -> Seq {
     Seq::after(head.map(|head| head.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> Draft {
+        Draft {
+            facts: b"facts".to_vec(),
+            texts: vec![],
+        }
+    }
+
+    #[test]
+    fn a_store_that_goes_on_holds_what_comes_behind_and_nothing_before() {
+        let log = LogId([7; 16]);
+        let mut whole = MemoryStore::new();
+        let begin = whole.append(log, None, vec![draft(), draft()]).unwrap()[1].head();
+        let mut store = MemoryStore::going_on(log, begin);
+        assert_eq!((store.log_id(), store.head()), (Some(log), Some(begin)));
+        let next = store.append(log, Some(begin), vec![draft()]).unwrap()[0].head();
+        let same = whole.append(log, Some(begin), vec![draft()]).unwrap()[0].head();
+        assert_eq!(next, same);
+        let mut read = |after| {
+            let mut seqs = Vec::new();
+            let done = store.read(after, &mut |record| {
+                seqs.push(record.seq.get());
+                Ok(())
+            });
+            done.map(|()| seqs)
+        };
+        assert_eq!(read(Some(begin)).unwrap(), [3]);
+        assert!(read(Some(next)).unwrap().is_empty());
+        let other = Head {
+            seq: begin.seq,
+            digest: next.digest,
+        };
+        assert!(matches!(read(Some(other)), Err(StoreError::Forked { .. })));
+        let first = Head {
+            seq: Seq::FIRST,
+            ..begin
+        };
+        for before in [None, Some(first)] {
+            assert!(matches!(read(before), Err(StoreError::Unsupported { .. })));
+        }
+    }
 }

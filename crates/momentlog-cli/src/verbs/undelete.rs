@@ -9,6 +9,7 @@ use momentlog::{Domain, Undeletion};
 use momentlog_audit::{Fate, MomentRef, lives};
 use serde_json::json;
 
+use super::why::first_step;
 use super::{Verb, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, OptionSpec, Spec, needed, only_named};
@@ -100,9 +101,10 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
 
 /// The newest record that deleted a moment of this name.
 fn deleted_by(domain: &Domain, kind: MomentKind, name: &str) -> Result<Seq, Failure> {
+    let begin = first_step(domain.connection())?;
     let steps = domain.connection().history_of(domain.uuid())?;
     let wanted = MomentRef::Name(name.into());
-    let found = lives(None, steps, domain.uuid(), Some(kind), &wanted)?;
+    let found = lives(begin.as_ref(), steps, domain.uuid(), Some(kind), &wanted)?;
     let deleted = found.iter().filter_map(|life| match life.fate {
         Fate::Gone { by, .. } => Some(by),
         Fate::Alive { .. } => None,

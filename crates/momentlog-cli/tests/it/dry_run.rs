@@ -153,3 +153,19 @@ fn of_every_verb_that_changes_the_log_the_dry_run_is_what_then_happens() {
         }
     }
 }
+
+#[test]
+fn a_plan_begins_where_an_archived_log_does() {
+    let program = Program::with_domain();
+    let made = program.run(&[
+        "checkpoint-create-as web01 c1; checkpoint-create-as web01 c2; archive cold; \
+         checkpoint-delete web01 c1",
+    ]);
+    assert_eq!((made.err.as_str(), made.status), ("", 0));
+    let before = bytes(&program);
+    let dry = program.run(&["-q", "checkpoint-undelete", "web01", "c1", "--dry-run"]);
+    assert_eq!((dry.err.as_str(), dry.status), ("", 0), "{}", dry.out);
+    let back = "  checkpoint c1 created as a root\n  checkpoint c2 moved below c1\n";
+    assert!(dry.out.contains(back), "{}", dry.out);
+    assert_eq!(bytes(&program), before);
+}
