@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
@@ -34,6 +32,8 @@ pub struct History<'a> {
     log: &'a Log,
     place: Place,
     batch: VecDeque<Record>,
+    /// Bytes of the record that was replayed last.
+    last_bytes: usize,
     /// The record behind which entries are given out; its digest is compared, if it is known.
     behind: Option<Seq>,
     after: Option<Head>,
@@ -75,11 +75,18 @@ impl<'a> History<'a> {
         Ok(History::at(log, place, behind, after))
     }
 
-    fn at(log: &'a Log, place: Place, behind: Option<Seq>, after: Option<Head>) -> History<'a> {
+    /// Goes on from a place, which is that of the record `behind`.
+    pub(crate) fn at(
+        log: &'a Log,
+        place: Place,
+        behind: Option<Seq>,
+        after: Option<Head>,
+    ) -> History<'a> {
         History {
             log,
             place,
             batch: VecDeque::new(),
+            last_bytes: 0,
             behind,
             after,
             end: End::Open,
@@ -89,6 +96,16 @@ impl<'a> History<'a> {
     /// The state after the entry that was given out last; before the first one, that of an image before it.
     pub fn view(&self) -> &View {
         &self.place.ledger.view
+    }
+
+    /// Bytes of facts and texts of the record whose entry was given out last.
+    pub(crate) fn last_bytes(&self) -> usize {
+        self.last_bytes
+    }
+
+    /// Returns where it stands, from which another history can go on.
+    pub(crate) fn into_place(self) -> Place {
+        self.place
     }
 
     /// Returns the entries alone, which costs less than the states around them.
@@ -107,7 +124,7 @@ impl<'a> History<'a> {
         None
     }
 
-    fn next_entry(&mut self) -> Option<Result<Entry, EngineError>> {
+    pub(crate) fn next_entry(&mut self) -> Option<Result<Entry, EngineError>> {
         match self.skip() {
             Some(error) => Some(Err(error)),
             None => self.replay_next(),
@@ -119,6 +136,7 @@ impl<'a> History<'a> {
             Ok(record) => record,
             Err(error) => return Some(Err(self.resume(error))),
         };
+        self.last_bytes = replay::size(&record);
         let entry = match compare(self.after, Some(record.head())) {
             Ok(()) => self.place.ledger.replay(&record).map_err(EngineError::from),
             Err(error) => Err(error.into()),
@@ -234,94 +252,6 @@ impl Iterator for Entries<'_> {
     }
 }
 
-/// Waits for entries that this or another process appends.
-pub struct Subscription {
-    log: Arc<Log>,
-    seen: Option<Head>,
-    /// Where the last read has ended, so that the next one need not begin with an image.
-    place: Option<Place>,
-    /// What ended the last read, if entries came before it.
-    fault: Option<EngineError>,
-    /// Whether the last call gave an error.
-    failed: bool,
-}
-
-/// Short: up to where it has given out entries.
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
-            .field("seen", &self.seen)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Subscription {
-    /// Returns the entries since the last call, at once if there are any, or none after `wait`.
-    ///
-    /// # Errors
-    ///
-    /// What the store cannot read. The sound entries before the damage come first, and the next call returns the error. An
-    /// error that lasts comes again after each `wait`. `Archived` comes once and says which records were missed: the next
-    /// call goes on behind them. That the store is not there yet is no error.
-    pub fn next(&mut self, wait: Duration) -> Result<Vec<Entry>, EngineError> {
-        let next = match self.fault.take() {
-            Some(fault) => Err(fault),
-            None => self.read(wait),
-        };
-        self.failed = next.is_err();
-        if let Err(error) = &next
-            && let Some(StoreError::Archived { start, .. }) = error.store()
-        {
-            self.seen = Some(*start);
-        }
-        next
-    }
-
-    fn read(&mut self, wait: Duration) -> Result<Vec<Entry>, EngineError> {
-        let seen = self.seen.map(|seen| seen.seq);
-        let newest = if self.failed {
-            self.log.wait_while_it_fails(seen, wait)
-        } else {
-            self.log.wait(seen, wait)
-        };
-        if let Ok(view) = &newest
-            && (view.head().is_none() || view.head() == self.seen)
-            && self.log.damage().is_none()
-        {
-            return Ok(Vec::new());
-        }
-        let mut history = match self.place.take() {
-            Some(place) => {
-                self.log.check_store()?;
-                History::at(&self.log, place, seen, self.seen)
-            }
-            None => self.log.history(self.seen)?,
-        };
-        let mut entries = Vec::new();
-        loop {
-            match history.next_entry() {
-                Some(Ok(entry)) => {
-                    self.seen = Some(entry.head);
-                    entries.push(entry);
-                }
-                Some(Err(error)) if entries.is_empty() => return Err(error),
-                Some(Err(error)) => {
-                    self.fault = Some(error);
-                    break;
-                }
-                None => {
-                    self.place = Some(history.place);
-                    break;
-                }
-            }
-        }
-        if entries.is_empty() {
-            newest?;
-        }
-        Ok(entries)
-    }
-}
-
 impl Log {
     /// Returns the history behind the record `after`, from the first record that is not archived if that is `None`.
     ///
@@ -363,18 +293,6 @@ impl Log {
 
     fn collect(&self, after: Option<Head>) -> Result<Vec<Entry>, EngineError> {
         self.history(after)?.entries().collect()
-    }
-
-    /// Returns a subscription to the entries behind the record `after`.
-    pub fn subscribe(self: &Arc<Self>, after: Option<Head>) -> Subscription {
-        Subscription {
-            log: self.clone(),
-            seen: after,
-            // From the end of the log it need not begin with an image.
-            place: after.and_then(|after| self.newest_place(after)),
-            fault: None,
-            failed: false,
-        }
     }
 }
 

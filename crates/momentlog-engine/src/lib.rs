@@ -45,6 +45,7 @@ mod plan;
 mod point;
 mod request;
 mod requests;
+mod subscription;
 mod sync;
 mod verify;
 mod view;
@@ -59,7 +60,7 @@ pub use environment::{
     SystemClock, SystemEntropy, process_user,
 };
 pub use error::{BadProvenance, EngineError};
-pub use history::{Entries, History, Step, Subscription};
+pub use history::{Entries, History, Step};
 pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};
 pub use log::{Archived, Log, Outcome, Pending};
@@ -67,5 +68,6 @@ pub use one_domain::DomainHistory;
 pub use plan::Plan;
 pub use point::Point;
 pub use request::Request;
+pub use subscription::Subscription;
 pub use verify::{ImageFault, Verification, verify, verify_disk};
 pub use view::View;

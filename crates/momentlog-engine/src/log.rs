@@ -19,7 +19,7 @@ mod retention;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use momentlog_core::{Change, Command, Event, MomentChange, MomentName, Profile};
@@ -33,6 +33,7 @@ use crate::error::{BadProvenance, EngineError};
 use crate::ledger::Ledger;
 use crate::plan::{Plan, PlanStore};
 use crate::request::Request;
+use crate::subscription::Tail;
 use crate::view::View;
 use admission::{Decided, decide_all, validate};
 use commit::Append;
@@ -117,6 +118,8 @@ pub struct Log {
     known: OnceLock<LogId>,
     queue: CommitQueue<Append, StoreError>,
     published: Published,
+    /// As long as there is a subscription.
+    tail: Mutex<Weak<Tail>>,
     /// Whether no other process can have appended, so that the view is the newest there is.
     exclusive: AtomicBool,
     /// The record of the newest image that was loaded or tried; 0 for none.
@@ -167,6 +170,7 @@ impl Log {
             known: OnceLock::new(),
             queue: CommitQueue::new(),
             published,
+            tail: Mutex::default(),
             exclusive: AtomicBool::new(false),
             image: AtomicU64::new(0),
             imaging: Imaging::default(),
@@ -484,6 +488,16 @@ impl Log {
 
     pub(crate) fn known(&self) -> &OnceLock<LogId> {
         &self.known
+    }
+
+    /// Returns the end of the log that all subscriptions share.
+    pub(crate) fn tail(&self) -> Arc<Tail> {
+        let mut shared = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let tail = Arc::new(Tail::default());
+            *shared = Arc::downgrade(&tail);
+            tail
+        })
     }
 
     fn is_exclusive(&self) -> bool {
