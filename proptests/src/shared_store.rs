@@ -56,6 +56,15 @@ impl SharedStore {
         }
     }
 
+    /// Returns a handle of the same store with a fault.
+    #[must_use]
+    pub fn with_fault(&self, fault: StoreFault) -> SharedStore {
+        SharedStore {
+            fault: Some(fault),
+            ..self.clone()
+        }
+    }
+
     fn store(&self) -> MutexGuard<'_, MemoryStore> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }

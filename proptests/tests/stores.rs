@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use momentlog::store::{
     Digest, Disk, Draft, FileStore, Head, ImageWriter, Limits, LogId, MemoryStore, Outline,
-    RealDisk, Record, Retention, Seq, Store, StoreError,
+    RealDisk, Receipt, Record, Retention, Seq, Store, StoreError, Verdict,
 };
-use momentlog_proptests::{NewStore, SharedStore, SimDisk, check_store, store_suite};
+use momentlog::{CheckpointCreateFlags, Connection, Options, Verification, verify_store};
+use momentlog_proptests::{NewStore, SharedStore, SimDisk, StoreFault, check_store, store_suite};
 
 #[path = "../../examples/embed-your-own-store.rs"]
 mod embed_your_own_store;
@@ -284,6 +285,10 @@ impl Retention for Broken {
         }
     }
 
+    fn images(&mut self) -> Result<Vec<Seq>, StoreError> {
+        self.inner.images()
+    }
+
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
         let writer = self.inner.image_writer()?;
         match (self.fault, self.inner.head()) {
@@ -416,4 +421,66 @@ fn the_suite_finds_a_reader_of_another_store() {
         Fault::AnotherReader,
         "the records after the one that is named",
     );
+}
+
+/// Makes a domain with two checkpoints in a store, and an image of it where the store keeps images.
+fn filled(store: Box<dyn Store>) -> Receipt {
+    const DOMAIN: &str = "<domain type='test'><name>vm</name><memory>1</memory>\
+        <os><type>hvm</type></os><devices><disk type='file'><source file='/a.qcow2'/>\
+        <target dev='vda'/></disk></devices></domain>";
+    "<domain type='test'><name>vm</name><memory>1</memory><os><type>hvm</type></os></domain>";
+    let connection = Connection::over(store, Options::default());
+    let domain = connection.define_domain_xml(DOMAIN).unwrap();
+    domain.start().unwrap();
+    for name in ["a", "b"] {
+        let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
+        let flags = CheckpointCreateFlags::default();
+        domain.checkpoint_create_xml(&xml, flags).unwrap();
+    }
+    let _ = connection.make_image();
+    connection.receipt().unwrap().unwrap()
+}
+
+fn verified(store: &mut dyn Store, receipt: Option<Receipt>) -> Verification {
+    verify_store(store, receipt, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn a_log_in_any_store_is_verified() {
+    let shared = SharedStore::new();
+    let open = files();
+    let table = embed_your_own_store::Table::default();
+    let stores: [[Box<dyn Store>; 2]; 3] = [
+        [Box::new(shared.clone()), Box::new(shared)],
+        [Box::new(open()), Box::new(open())],
+        [Box::new(table.clone()), Box::new(table)],
+    ];
+    for ([store, mut other], images) in stores.into_iter().zip([0, 1, 0]) {
+        let receipt = filled(store);
+        let alone = verified(other.as_mut(), None);
+        assert_eq!(alone.verdict(), Verdict::Unanchored, "{alone:?}");
+        assert_eq!(alone.counts, (1, 0, 2));
+        assert_eq!(alone.images_sound, images);
+        assert_eq!(alone.log.head, Some(receipt.head));
+        let anchored = verified(other.as_mut(), Some(receipt));
+        assert_eq!(anchored.verdict(), Verdict::Anchored);
+        let mut forged = receipt;
+        forged.head.digest = Digest([1; 32]);
+        let forked = verified(other.as_mut(), Some(forged));
+        assert_eq!(forked.verdict(), Verdict::Forked);
+    }
+}
+
+#[test]
+fn verification_finds_a_store_that_gives_out_something_else() {
+    let store = SharedStore::new();
+    let receipt = filled(Box::new(store.clone()));
+    for (fault, verdict) in [
+        (StoreFault::EmptyFacts, Verdict::Damaged),
+        (StoreFault::OtherLogId, Verdict::Damaged),
+        (StoreFault::DropsTheLast, Verdict::Truncated),
+    ] {
+        let found = verified(&mut store.with_fault(fault), Some(receipt));
+        assert_eq!(found.verdict(), verdict, "{fault:?}: {found:?}");
+    }
 }

@@ -69,5 +69,5 @@ pub use plan::Plan;
 pub use point::Point;
 pub use request::Request;
 pub use subscription::Subscription;
-pub use verify::{ImageFault, Verification, verify, verify_disk};
+pub use verify::{ImageFault, Verification, verify, verify_disk, verify_store};
 pub use view::View;

@@ -41,6 +41,7 @@ use published::Published;
 use retention::Imaging;
 
 pub use retention::Archived;
+pub(crate) use retention::start;
 
 /// How much may be submitted and not waited for.
 const SUBMITTED_MAX: usize = 1_024;

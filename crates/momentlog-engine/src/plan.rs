@@ -178,6 +178,16 @@ impl Retention for PlanStore {
         retention.map_or(Ok(None), |retention| retention.latest_image(most))
     }
 
+    fn images(&mut self) -> Result<Vec<Seq>, StoreError> {
+        let last = self.begin.map(|begin| begin.seq);
+        let mut store = self.of.store();
+        let mut images = store
+            .retention()
+            .map_or(Ok(Vec::new()), Retention::images)?;
+        images.retain(|seq| Some(*seq) <= last);
+        Ok(images)
+    }
+
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
         Err(StoreError::Unsupported {
             doing: "make an image of a plan",

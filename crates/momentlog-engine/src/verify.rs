@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use momentlog_core::{BrokenState, DomainUuid, PolicyBreach, Profile};
 use momentlog_store::{
-    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Retention, Seq, StoreError,
+    Disk, FileStore, Head, RealDisk, Receipt, Record, Rejoined, Retention, Seq, Store, StoreError,
     Verdict, VerifyReport,
 };
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::image;
 use crate::ledger::{Ledger, ReplayError};
-use crate::log::replay;
+use crate::log::{replay, start as log_start};
 
 /// What verification found.
 #[derive(Debug)]
@@ -146,23 +146,52 @@ fn verify_once(
     receipt: Option<Receipt>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verification, EngineError> {
-    let (images, images_ignored) = images_of(disk.clone())?;
+    let images = Box::new(FileStore::over(disk.clone()));
+    let mut store = match archive {
+        Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
+        None => FileStore::over(disk),
+    };
+    verify_with(&mut store, Some(images), receipt, progress)
+}
+
+/// Verifies the log in any store, and its images if the store keeps some and gives another handle to read them with. What
+/// only files can have, such as a torn tail, is looked for by [`verify_disk`].
+///
+/// # Errors
+///
+/// As [`verify`], and what the store cannot read.
+pub fn verify_store(
+    store: &mut dyn Store,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification, EngineError> {
+    let images = store.reader();
+    verify_with(store, images, receipt, progress)
+}
+
+fn verify_with(
+    store: &mut dyn Store,
+    mut image_reader: Option<Box<dyn Store>>,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification, EngineError> {
+    let retention = image_reader.as_mut().and_then(|store| store.retention());
+    let (images, images_ignored) = match retention {
+        Some(retention) => images_of(retention)?,
+        None => (Images::new(), 0),
+    };
     let mut replayer = Replayer {
         ledger: Ledger::new(Profile::Own),
         images,
-        store: FileStore::over(disk.clone()),
+        image_reader,
         replay: None,
         faults: Vec::new(),
         sound: 0,
         start: None,
         answers: BTreeMap::new(),
     };
-    let mut store = match archive {
-        Some(archive) => FileStore::over(Arc::new(Rejoined::new(disk, archive))),
-        None => FileStore::over(disk),
-    };
     // What cannot be read of the start is part of the log's report.
-    if let Ok(Some(start)) = store.start() {
+    if let Ok(Some(start)) = log_start(store) {
         replayer.start = Some(start.seq);
         match replayer.load(start.seq) {
             Some(ledger) => replayer.ledger = ledger,
@@ -172,7 +201,7 @@ fn verify_once(
     let read = replay::in_lots(
         |record| replayer.take(record),
         |each| {
-            momentlog_store::verify(&mut store, receipt, &mut |record| {
+            momentlog_store::verify(store, receipt, &mut |record| {
                 progress(record.seq.get());
                 each(record);
             })
@@ -210,10 +239,9 @@ fn verify_once(
 type Images = BTreeMap<Seq, [u8; 32]>;
 
 /// Returns all images that the store would open, and how many it would not.
-fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
-    let mut store = FileStore::over(disk);
-    let files = match store.images() {
-        Ok(files) => files.len(),
+fn images_of(store: &mut dyn Retention) -> Result<(Images, usize), EngineError> {
+    let kept = match store.images() {
+        Ok(kept) => kept.len(),
         Err(StoreError::Missing { .. }) => return Ok((Images::new(), 0)),
         Err(error) => return Err(error.into()),
     };
@@ -231,7 +259,7 @@ fn images_of(disk: Arc<dyn Disk>) -> Result<(Images, usize), EngineError> {
             break;
         }
     }
-    let ignored = files.saturating_sub(images.len());
+    let ignored = kept.saturating_sub(images.len());
     Ok((images, ignored))
 }
 
@@ -240,7 +268,7 @@ struct Replayer {
     ledger: Ledger,
     images: Images,
     /// Reads images: each when its record is reached, so that no more than one is in memory.
-    store: FileStore,
+    image_reader: Option<Box<dyn Store>>,
     replay: Option<ReplayError>,
     faults: Vec<ImageFault>,
     sound: usize,
@@ -254,7 +282,8 @@ impl Replayer {
     /// Reads the image of a record; `None` if it cannot be read.
     fn load(&mut self, seq: Seq) -> Option<Ledger> {
         self.images.get(&seq)?;
-        let (head, body) = self.store.latest_image(Some(seq)).ok().flatten()?;
+        let retention = self.image_reader.as_mut()?.retention()?;
+        let (head, body) = retention.latest_image(Some(seq)).ok().flatten()?;
         let ledger = image::decode(head, &body).ok()?;
         (head.seq == seq).then_some(ledger)
     }

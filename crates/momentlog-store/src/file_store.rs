@@ -19,7 +19,7 @@ use crate::head::{self, HEAD_LEN, HEAD_MAGIC};
 use crate::lock::{self, LOCK};
 use crate::segment::{Cursor, check_directory_writable, segment_name};
 use crate::store::next_seq;
-use crate::{Draft, Head, LogId, Outline, Place, Record, Retention, Seq, Store, StoreError};
+use crate::{Draft, Head, LogId, Outline, Place, Record, Retention, Seq, Store, StoreError, Torn};
 use opened::{OpenSegment, Opened};
 use outlines::Places;
 
@@ -55,17 +55,6 @@ impl Default for Limits {
     }
 }
 
-/// Bytes after the last record that an interrupted write left. No caller has an answer that they are durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornTail {
-    /// The segment.
-    pub path: std::path::PathBuf,
-    /// Where the whole records end.
-    pub offset: u64,
-    /// The record that was being written.
-    pub seq: Seq,
-}
-
 /// A log in a directory of files. One handle at a time writes, any number read.
 #[derive(Debug)]
 pub struct FileStore {
@@ -79,8 +68,7 @@ pub struct FileStore {
     places: Places,
     /// Behind the record of the image that was loaded last.
     of_image: Option<Cursor>,
-    torn: Option<TornTail>,
-    head_torn: bool,
+    torn: Torn,
     poisoned: bool,
     /// What it had and what it found, once another store stood where this one was.
     replaced: Option<(Option<Head>, Option<Head>)>,
@@ -125,8 +113,7 @@ impl FileStore {
             writer: None,
             places: Places::default(),
             of_image: None,
-            torn: None,
-            head_torn: false,
+            torn: Torn::default(),
             poisoned: false,
             replaced: None,
         }
@@ -135,25 +122,6 @@ impl FileStore {
     /// The disk below.
     pub fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
-    }
-
-    /// What an interrupted write left, if the last read or [`acquire`](Store::acquire) found such a tail.
-    pub fn torn_tail(&self) -> Option<&TornTail> {
-        self.torn.as_ref()
-    }
-
-    /// Whether the last read found a `head` that says nothing: its writing was interrupted, or it is damaged.
-    pub fn head_is_torn(&self) -> bool {
-        self.head_torn
-    }
-
-    /// The records of which there are files of images, sound or not.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`], or what the disk says.
-    pub fn images(&self) -> Result<Vec<Seq>, StoreError> {
-        image::images(self.disk.as_ref())
     }
 
     fn check_writable(&mut self) -> Result<(), StoreError> {
@@ -182,6 +150,10 @@ impl FileStore {
 }
 
 impl Store for FileStore {
+    fn torn(&self) -> Torn {
+        self.torn.clone()
+    }
+
     fn log_id(&self) -> Option<LogId> {
         self.log
     }

@@ -63,6 +63,7 @@
 //! The pages in `docs/` of the repository say more: `architecture.md`, `format.md` (every byte), `durability.md` (what is
 //! promised), and `glossary.md` for the words.
 
+mod chain;
 mod disk;
 mod error;
 mod file_store;
@@ -75,13 +76,14 @@ mod segment;
 mod store;
 mod verify;
 
+pub use chain::{check_log, read_checked};
 pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Where, Written};
-pub use file_store::{FileStore, Limits, Rejoined, TornTail};
+pub use file_store::{FileStore, Limits, Rejoined};
 pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };
 pub use outline::Outline;
 pub use record::{Digest, Draft, Head, LogId, MalformedReceipt, Receipt, Record, Seq, Text};
-pub use store::{ImageWriter, MemoryStore, Retention, Store};
+pub use store::{ImageWriter, MemoryStore, Retention, Store, Torn, TornTail};
 pub use verify::{Verdict, VerifyReport, verify};

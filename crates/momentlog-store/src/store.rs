@@ -113,10 +113,36 @@ pub trait Store: std::fmt::Debug + Send {
         None
     }
 
+    /// What an interrupted write has left, as the last read or [`acquire`](Self::acquire) found it. A store whose appends are
+    /// whole or not at all has no such thing.
+    fn torn(&self) -> Torn {
+        Torn::default()
+    }
+
     /// What the store keeps beside its records, if it keeps such things: images, and an archive.
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         None
     }
+}
+
+/// What an interrupted write has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Torn {
+    /// Bytes after the last record.
+    pub tail: Option<TornTail>,
+    /// Whether what says how far the log is durable says nothing: its writing was interrupted, or it is damaged.
+    pub head: bool,
+}
+
+/// Bytes after the last record that an interrupted write left. No caller has an answer that they are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub path: std::path::PathBuf,
+    /// Where the whole records end.
+    pub offset: u64,
+    /// The record that was being written.
+    pub seq: Seq,
 }
 
 /// What a store may keep beside its records: images, from which a log is opened sooner, and an archive, behind which it
@@ -135,6 +161,13 @@ pub trait Retention {
     ///
     /// What the store cannot read; that an image is damaged is no error.
     fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError>;
+
+    /// The records of which images are kept, ascending; also of those that [`latest_image`](Self::latest_image) passes over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`], or what the store says.
+    fn images(&mut self) -> Result<Vec<Seq>, StoreError>;
 
     /// Returns what keeps an image of the log as it is now. The caller is the writer, and stays it until the image is
     /// written; it may append meanwhile.

@@ -2,7 +2,7 @@
 
 use crate::error::Damage;
 use crate::{
-    FileStore, Head, LogId, Receipt, Record, Retention, Store, StoreError, Text, TornTail,
+    Head, LogId, Receipt, Record, Retention, Store, StoreError, Text, TornTail, read_checked,
 };
 
 /// What verification found, worst last. The number is the exit status of `momentlog verify`.
@@ -88,7 +88,8 @@ impl VerifyReport {
     }
 }
 
-/// Reads the whole log, checks every rule of the format, and compares it with a receipt if there is one.
+/// Reads the whole log in any store, checks that it is one chain from its beginning, and compares it with a receipt if there is
+/// one. Of a [`FileStore`](crate::FileStore) it checks every rule of the format.
 ///
 /// `each` sees every record that verified, in order, for checks of a higher layer.
 ///
@@ -97,13 +98,13 @@ impl VerifyReport {
 /// [`StoreError::Missing`], [`StoreError::NewerFormat`] and what the file system says. Damage is no error here: it is the
 /// report.
 pub fn verify(
-    store: &mut FileStore,
+    store: &mut dyn Store,
     receipt: Option<Receipt>,
     each: &mut dyn FnMut(Record),
 ) -> Result<VerifyReport, StoreError> {
     let mut records = 0;
     let mut texts_erased = 0;
-    let (start, mut read) = match store.start() {
+    let (start, mut read) = match store.retention().map_or(Ok(None), Retention::start) {
         Ok(start) => (start, Ok(())),
         Err(error) => (None, Err(error)),
     };
@@ -118,7 +119,7 @@ pub fn verify(
     };
     start.map(&mut compare);
     if read.is_ok() {
-        read = store.read(start, &mut |record| {
+        read = read_checked(store, None, start, &mut |record| {
             records += 1;
             texts_erased += record
                 .texts
@@ -132,10 +133,9 @@ pub fn verify(
         });
     }
     let log = store.log_id();
-    let torn = store.torn_tail().cloned();
-    let head_torn = store.head_is_torn();
+    let torn = store.torn();
     let (mut verdict, error) = match read {
-        Ok(()) if torn.is_some() || head_torn => (Verdict::TornTail, None),
+        Ok(()) if torn.tail.is_some() || torn.head => (Verdict::TornTail, None),
         Ok(()) => (Verdict::Unanchored, None),
         Err(error) => match &error {
             StoreError::Damaged { why, .. } => {
@@ -146,6 +146,7 @@ pub fn verify(
                 };
                 (verdict, Some(error))
             }
+            StoreError::Untrue { .. } => (Verdict::Damaged, Some(error)),
             _ => return Err(error),
         },
     };
@@ -178,8 +179,8 @@ pub fn verify(
         head,
         records,
         texts_erased,
-        torn,
-        head_torn,
+        torn: torn.tail,
+        head_torn: torn.head,
         anchored,
         receipt_archived,
         error,

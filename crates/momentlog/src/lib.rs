@@ -151,4 +151,4 @@ pub use momentlog_engine::{
 };
 pub use snapshot::Snapshot;
 pub use uri::store_directory;
-pub use verify::{verify, verify_disk};
+pub use verify::{verify, verify_disk, verify_store};

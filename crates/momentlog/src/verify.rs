@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use momentlog_engine::Verification;
-use momentlog_store::{Disk, Receipt};
+use momentlog_store::{Disk, Receipt, Store};
 
 use crate::error::Result;
 
@@ -38,4 +38,17 @@ pub fn verify_disk(
     Ok(momentlog_engine::verify_disk(
         disk, archive, receipt, progress,
     )?)
+}
+
+/// Verifies the log in any store: see [`momentlog_engine::verify_store`].
+///
+/// # Errors
+///
+/// As [`verify`], and what the store cannot read.
+pub fn verify_store(
+    store: &mut dyn Store,
+    receipt: Option<Receipt>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verification> {
+    Ok(momentlog_engine::verify_store(store, receipt, progress)?)
 }

@@ -259,7 +259,7 @@ impl Log {
 }
 
 /// The record after which a log begins here; `None` for a whole log.
-pub(super) fn start(store: &mut dyn Store) -> Result<Option<Head>, StoreError> {
+pub(crate) fn start(store: &mut dyn Store) -> Result<Option<Head>, StoreError> {
     store.retention().map_or(Ok(None), Retention::start)
 }
 

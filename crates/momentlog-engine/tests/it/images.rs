@@ -72,6 +72,10 @@ impl Retention for Slow {
         Ok(None)
     }
 
+    fn images(&mut self) -> Result<Vec<Seq>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
         let head = self.inner.head().unwrap();
         let begun = self.begun.clone();

@@ -27,6 +27,10 @@ impl Retention for FileStore {
         self.load_image(most)
     }
 
+    fn images(&mut self) -> Result<Vec<Seq>, StoreError> {
+        images(self.disk.as_ref())
+    }
+
     fn image_writer(&mut self) -> Result<ImageWriter, StoreError> {
         self.writer_of_image()
     }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::opened::Opened;
-use super::{FileStore, HEAD, START, TornTail};
+use super::{FileStore, HEAD, START};
 use crate::disk::Access;
 use crate::error::Damage;
 use crate::frame;
@@ -11,7 +11,7 @@ use crate::head::{self, HEAD_LEN, HEAD_MAGIC, Mark, START_MAGIC};
 use crate::lock;
 use crate::segment::{Cursor, FrameReader, Next, segment_name, segments};
 use crate::store::next_seq;
-use crate::{Head, LogId, Seq, StoreError};
+use crate::{Head, LogId, Seq, StoreError, TornTail};
 
 impl FileStore {
     /// What the lock says of other handles, here or in another process.
@@ -24,7 +24,7 @@ impl FileStore {
 
     /// What `head` says; nothing if it is missing, or being written at this moment.
     pub(super) fn published(&mut self) -> Result<Option<(LogId, Head)>, StoreError> {
-        self.head_torn = false;
+        self.torn.head = false;
         // A torn read of a head that is being written does not pass its checksum; the next try does.
         for _ in 0..8 {
             match self.mark(HEAD, HEAD_MAGIC)? {
@@ -37,7 +37,7 @@ impl FileStore {
                 Mark::Torn => std::thread::yield_now(),
             }
         }
-        self.head_torn = true;
+        self.torn.head = true;
         Ok(None)
     }
 
@@ -130,7 +130,7 @@ impl FileStore {
             self.cut(lock, end)?;
             let (path, offset, seq) = (torn.path.display(), torn.offset, torn.seq);
             tracing::warn!(%path, offset, %seq, "cut what an interrupted write had left");
-            self.torn = Some(torn);
+            self.torn.tail = Some(torn);
         }
         match unsettled.first() {
             Some((_, (segment, offset))) => self.write_again(lock, *segment, *offset)?,

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::{FileStore, TornTail};
+use super::FileStore;
 use crate::error::StoreError;
 use crate::lock;
 use crate::segment::{Cursor, FrameReader, Next, check_directory};
 use crate::store::next_seq;
-use crate::{Head, LogId, Record, Seq};
+use crate::{Head, LogId, Record, Seq, TornTail};
 
 /// How often reading begins again because a writer has archived what was being read.
 const OVERTAKEN_MAX: usize = 16;
@@ -60,7 +60,7 @@ impl FileStore {
             if is_sound || published == Some(scan.published) {
                 let torn = scan.judged?;
                 if self.writer.is_none() {
-                    self.torn = torn;
+                    self.torn.tail = torn;
                 }
                 return Ok(());
             }
@@ -161,7 +161,7 @@ impl FileStore {
         let short = after.filter(|after| {
             let is_short = served.head.is_none_or(|served| served.seq < after.seq);
             // Where it is unknown what is durable, it is unknown too what is missing.
-            is_short && !self.head_torn && !self.poisoned
+            is_short && !self.torn.head && !self.poisoned
         });
         let truncated = short.map(|had| StoreError::Truncated {
             had,

@@ -38,7 +38,7 @@ fn a_log_cut_anywhere_in_its_last_record_loses_only_that() {
     }
     let mut store = open(&dir);
     append(&mut store, &["instead"]);
-    assert!(store.torn_tail().is_some());
+    assert!(store.torn().tail.is_some());
     drop(store);
     assert_eq!(
         facts(&read(&mut open(&dir)).0),

@@ -135,5 +135,5 @@ fn a_reader_that_was_overtaken_by_a_writer_takes_nothing_for_damage() {
         facts(&records),
         ["facts of record 0", "facts of second", "facts of third"]
     );
-    assert!(reader.torn_tail().is_none());
+    assert!(reader.torn().tail.is_none());
 }
