@@ -189,22 +189,46 @@ pub struct Options {
     /// Whether that is shared by all changes up to [`Log::release`](crate::Log::release), as for the commands
     /// of one script: once it is used up, none of them waits. Otherwise each waits as long.
     pub lock_wait_shared: bool,
+    /// How long a writer of a directory that is asked for nothing keeps the lock; then other processes get in, to within a
+    /// quarter of a second. With [`Duration::MAX`] it keeps it until it is released.
+    pub hold_lock: Duration,
+    /// Whether a directory that this process has open already is not opened once more: its connections then share one
+    /// engine, and never wait for each other's lock.
+    pub shared: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids, salts and uuids.
     pub entropy: Arc<dyn Entropy>,
 }
 
+impl Options {
+    /// Whether a log that was opened with these can be used where it would be opened with the others. Provenance, and
+    /// whether changes are refused, are a caller's own.
+    pub(crate) fn opens_as(&self, other: &Options) -> bool {
+        self.profile == other.profile
+            && self.lock_wait == other.lock_wait
+            && self.lock_wait_shared == other.lock_wait_shared
+            && self.hold_lock == other.hold_lock
+            && Arc::ptr_eq(&self.clock, &other.clock)
+            && Arc::ptr_eq(&self.entropy, &other.entropy)
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
+        // The same ones each time, so that it can be seen that two logs have them.
+        static CLOCK: OnceLock<Arc<dyn Clock>> = OnceLock::new();
+        static ENTROPY: OnceLock<Arc<dyn Entropy>> = OnceLock::new();
         Options {
             read_only: false,
             provenance: Provenance::default(),
             profile: Profile::Own,
             lock_wait: Duration::from_secs(10),
             lock_wait_shared: false,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
+            hold_lock: Duration::from_secs(1),
+            shared: true,
+            clock: CLOCK.get_or_init(|| Arc::new(SystemClock)).clone(),
+            entropy: ENTROPY.get_or_init(|| Arc::new(SystemEntropy)).clone(),
         }
     }
 }

@@ -35,6 +35,7 @@ mod decision;
 mod entry;
 mod environment;
 mod error;
+mod handle;
 mod history;
 mod image;
 mod ledger;
@@ -60,6 +61,7 @@ pub use environment::{
     SystemClock, SystemEntropy, process_user,
 };
 pub use error::{BadProvenance, EngineError};
+pub use handle::LogHandle;
 pub use history::{Entries, History, Step};
 pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};

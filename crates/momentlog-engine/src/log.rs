@@ -121,6 +121,8 @@ pub struct Log {
     published: Published,
     /// As long as there is a subscription.
     tail: Mutex<Weak<Tail>>,
+    /// How often it was asked for a change.
+    asked: AtomicU64,
     /// Whether no other process can have appended, so that the view is the newest there is.
     exclusive: AtomicBool,
     /// The record of the newest image that was loaded or tried; 0 for none.
@@ -172,6 +174,7 @@ impl Log {
             queue: CommitQueue::new(),
             published,
             tail: Mutex::default(),
+            asked: AtomicU64::new(0),
             exclusive: AtomicBool::new(false),
             image: AtomicU64::new(0),
             imaging: Imaging::default(),
@@ -342,6 +345,31 @@ impl Log {
         decider.waited = Duration::ZERO;
     }
 
+    /// Lets other processes write, if it was asked for no change since it was asked `asked` times.
+    pub(crate) fn release_if_idle(&self, asked: u64) {
+        if !self.is_exclusive() {
+            return;
+        }
+        let mut decider = self.enter();
+        if self.asked() == asked {
+            self.stop_writing(&mut decider);
+            decider.waited = Duration::ZERO;
+        }
+    }
+
+    /// How often it was asked for a change.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_opened_as(&self, options: &Options) -> bool {
+        self.options.opens_as(options)
+    }
+
+    pub(crate) fn hold_lock(&self) -> Duration {
+        self.options.hold_lock
+    }
+
     /// Decides, applies, records and publishes a typed command.
     ///
     /// # Errors
@@ -410,6 +438,7 @@ impl Log {
                 return Err(EngineError::from(BadProvenance::Batch).into());
             }
         }
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let mut conflicts = 0;
         loop {
             let mut decider = self.enter();

@@ -8,6 +8,7 @@ use momentlog_store::{
 };
 
 use crate::error::EngineError;
+use crate::handle::LogHandle;
 use crate::history::Step;
 use crate::ledger::Ledger;
 use crate::log::Log;
@@ -17,20 +18,20 @@ use crate::log::Log;
 /// It takes no writer's lock of that log's store and writes nothing to it. What was there before is read from it.
 #[derive(Debug)]
 pub struct Plan {
-    log: Arc<Log>,
+    log: Arc<LogHandle>,
     base: Ledger,
 }
 
 impl Plan {
     pub(crate) fn new(log: Log, base: Ledger) -> Plan {
         Plan {
-            log: Arc::new(log),
+            log: Arc::new(log.into()),
             base,
         }
     }
 
     /// The log to ask.
-    pub fn log(&self) -> &Arc<Log> {
+    pub fn log(&self) -> &Arc<LogHandle> {
         &self.log
     }
 

@@ -3,14 +3,15 @@
 mod log;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use momentlog_core::{
     Action, Attachment, Command, Domain as DomainState, DomainUuid, JobId, Profile, Refusal, State,
 };
-use momentlog_engine::{Call, Log, Options, Plan, Provenance, Request, Step, View};
-use momentlog_store::{FileStore, MemoryStore, RealDisk, Store, StoreError};
+use momentlog_engine::{Call, LogHandle, Options, Plan, Provenance, Request, Step, View};
+use momentlog_store::{MemoryStore, Store, StoreError};
 use momentlog_xml::{RecentDomain, read_domain};
 
 use crate::domain::Domain;
@@ -28,7 +29,7 @@ pub use log::{Entries, History, Submitted, Subscription};
 /// Follows `virConnectPtr`.
 #[derive(Clone)]
 pub struct Connection {
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<LogHandle>,
     /// The domain that was embedded last in a moment's XML.
     recent_domain: Arc<RecentDomain>,
     /// The backup that was asked about last, and when it began, which does not change and takes the history to find.
@@ -142,8 +143,7 @@ impl Connection {
             return Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail));
         }
         options.profile = named.profile.unwrap_or(options.profile);
-        let disk = RealDisk::new(named.path);
-        Connection::opened(Box::new(FileStore::new(disk)), options)
+        Connection::in_directory(named.path, options)
     }
 
     /// As [`open_with`](Self::open_with), with the drivers that the program brings: `?driver=NAME` names the one that asks the
@@ -169,8 +169,7 @@ impl Connection {
             return Err(Error::new(ErrorCode::NoConnect, ErrorDomain::None, detail));
         };
         options.profile = named.profile.unwrap_or(options.profile);
-        let disk = RealDisk::new(named.path);
-        let connection = Connection::opened(Box::new(FileStore::new(disk)), options)?;
+        let connection = Connection::in_directory(named.path, options)?;
         Ok(connection.with_drivers([driver.clone()]))
     }
 
@@ -183,37 +182,45 @@ impl Connection {
     pub fn open_among(uri: &str, options: Options, openers: &[Opener<'_>]) -> Result<Connection> {
         let scheme = uri.split_once(':').map(|(scheme, _)| scheme);
         match openers.iter().find(|opener| Some(opener.scheme) == scheme) {
-            Some(opener) => Connection::opened((opener.open)(uri)?, options),
+            Some(opener) => Connection::over((opener.open)(uri)?, options).looked_at(),
             None => Connection::open_with(uri, options),
         }
     }
 
-    fn opened(store: Box<dyn Store>, options: Options) -> Result<Connection> {
-        let read_only = options.read_only;
-        let connection = Connection::over(store, options);
-        match connection.refresh() {
+    fn in_directory(path: &str, options: Options) -> Result<Connection> {
+        let (provenance, read_only) = (options.provenance.clone(), options.read_only);
+        let log = LogHandle::open(Path::new(path), options);
+        Connection::to(log, provenance, read_only).looked_at()
+    }
+
+    /// Looks at the store for the first time.
+    fn looked_at(self) -> Result<Connection> {
+        match self.refresh() {
             // There is a store. The calls and `verify` say what is wrong with it.
             Err(error)
                 if matches!(
                     error.store(),
                     Some(StoreError::Damaged { .. } | StoreError::Archived { .. })
                 ) => {}
-            Err(error) if read_only => return Err(error),
+            Err(error) if self.read_only => return Err(error),
             // The calls that need the store say that it is not there yet, or cannot be read.
             _ => {}
         }
-        Ok(connection)
+        Ok(self)
     }
 
     /// Returns a connection over any store, for embedders who bring their own.
     pub fn over(store: Box<dyn Store>, options: Options) -> Connection {
-        let provenance = Arc::new(options.provenance.clone());
-        let read_only = options.read_only;
+        let (provenance, read_only) = (options.provenance.clone(), options.read_only);
+        Connection::to(LogHandle::over(store, options), provenance, read_only)
+    }
+
+    fn to(log: Arc<LogHandle>, provenance: Provenance, read_only: bool) -> Connection {
         Connection {
-            log: Arc::new(Log::over(store, options)),
+            log,
             recent_domain: Arc::default(),
             recent_backup: Arc::default(),
-            provenance,
+            provenance: Arc::new(provenance),
             read_only,
             drivers: Arc::new([]),
             as_of: None,

@@ -103,7 +103,9 @@
 //! share. Reading a [`View`] never blocks. From async code, call it on a thread for blocking work (such as
 //! `spawn_blocking` of your runtime); handles are `Send`, `Sync` and cheap to clone. [`Connection::submit`] hands a change
 //! in and waits later. One process writes a store in a directory at a time: a connection that has written keeps the
-//! writer's lock until [`Connection::release`], `close` or its drop.
+//! writer's lock until [`Connection::release`], `close` or its drop, or until it was asked for nothing for
+//! [`Options::hold_lock`]. A directory that is opened more than once in one process has one engine there, so that its
+//! connections never wait for each other's lock.
 //!
 //! # Where to read on
 //!

@@ -19,16 +19,27 @@ mod restore;
 mod retention;
 mod schemes;
 mod settings;
+mod shared;
 mod typed;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use momentlog::{CheckpointCreateFlags, Connection, Domain, Error, SnapshotCreateFlags};
+use momentlog::{CheckpointCreateFlags, Connection, Domain, Error, Options, SnapshotCreateFlags};
 
 pub(crate) const DOMAIN: &str = "<domain type='kvm'><name>vm</name><uuid>3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21</uuid>\
     <memory unit='MiB'>512</memory><os><type>hvm</type></os><devices>\
     <disk type='file'><source file='/images/a.qcow2'/><target dev='vda'/></disk>\
     <disk type='file'><source file='/images/b.qcow2'/><target dev='vdb'/></disk></devices></domain>";
+
+/// Options of a connection that shares nothing with others of this process, and keeps the lock until it is released.
+pub(crate) fn apart() -> Options {
+    Options {
+        shared: false,
+        hold_lock: Duration::MAX,
+        ..Options::default()
+    }
+}
 
 /// A durable store in a directory of its own.
 pub(crate) struct Scratch {
@@ -50,8 +61,9 @@ impl Scratch {
         format!("momentlog://{}", self.path().display())
     }
 
+    /// Each connection is as one of another process.
     pub(crate) fn open(&self) -> Connection {
-        Connection::open(&self.uri()).unwrap()
+        Connection::open_with(&self.uri(), apart()).unwrap()
     }
 
     /// A connection to a store that has the domain.
