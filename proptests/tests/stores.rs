@@ -424,25 +424,24 @@ fn the_suite_finds_a_reader_of_another_store() {
 }
 
 /// Makes a domain with two checkpoints in a store, and an image of it where the store keeps images.
-fn filled(store: Box<dyn Store>) -> Receipt {
+fn filled(store: Box<dyn Store>) -> Result<Receipt, momentlog::Error> {
     const DOMAIN: &str = "<domain type='test'><name>vm</name><memory>1</memory>\
         <os><type>hvm</type></os><devices><disk type='file'><source file='/a.qcow2'/>\
         <target dev='vda'/></disk></devices></domain>";
-    "<domain type='test'><name>vm</name><memory>1</memory><os><type>hvm</type></os></domain>";
     let connection = Connection::over(store, Options::default());
-    let domain = connection.define_domain_xml(DOMAIN).unwrap();
-    domain.start().unwrap();
+    let domain = connection.define_domain_xml(DOMAIN)?;
+    domain.start()?;
     for name in ["a", "b"] {
         let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
-        let flags = CheckpointCreateFlags::default();
-        domain.checkpoint_create_xml(&xml, flags).unwrap();
+        domain.checkpoint_create_xml(&xml, CheckpointCreateFlags::default())?;
     }
+    // Not every store keeps images.
     let _ = connection.make_image();
-    connection.receipt().unwrap().unwrap()
+    Ok(connection.receipt()?.expect("there are records"))
 }
 
 fn verified(store: &mut dyn Store, receipt: Option<Receipt>) -> Verification {
-    verify_store(store, receipt, &mut |_| {}).unwrap()
+    verify_store(store, receipt, &mut |_| {}).expect("what is damaged is no error")
 }
 
 #[test]
@@ -456,7 +455,7 @@ fn a_log_in_any_store_is_verified() {
         [Box::new(table.clone()), Box::new(table)],
     ];
     for ([store, mut other], images) in stores.into_iter().zip([0, 1, 0]) {
-        let receipt = filled(store);
+        let receipt = filled(store).unwrap();
         let alone = verified(other.as_mut(), None);
         assert_eq!(alone.verdict(), Verdict::Unanchored, "{alone:?}");
         assert_eq!(alone.counts, (1, 0, 2));
@@ -464,17 +463,17 @@ fn a_log_in_any_store_is_verified() {
         assert_eq!(alone.log.head, Some(receipt.head));
         let anchored = verified(other.as_mut(), Some(receipt));
         assert_eq!(anchored.verdict(), Verdict::Anchored);
-        let mut forged = receipt;
-        forged.head.digest = Digest([1; 32]);
-        let forked = verified(other.as_mut(), Some(forged));
-        assert_eq!(forked.verdict(), Verdict::Forked);
+        let mut of_another = receipt;
+        of_another.head.digest = Digest([1; 32]);
+        let found = verified(other.as_mut(), Some(of_another));
+        assert_eq!(found.verdict(), Verdict::Forked);
     }
 }
 
 #[test]
 fn verification_finds_a_store_that_gives_out_something_else() {
     let store = SharedStore::new();
-    let receipt = filled(Box::new(store.clone()));
+    let receipt = filled(Box::new(store.clone())).unwrap();
     for (fault, verdict) in [
         (StoreFault::EmptyFacts, Verdict::Damaged),
         (StoreFault::OtherLogId, Verdict::Damaged),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use momentlog::ManualClock;
+use momentlog::{CheckpointListFlags, ManualClock};
 
 use super::*;
 
@@ -23,7 +23,9 @@ fn checkpoint(domain: &Domain, name: &str) -> Result<(), Error> {
 }
 
 fn names(domain: &Domain) -> Vec<String> {
-    let all = domain.list_all_checkpoints(Default::default()).unwrap();
+    let all = domain
+        .list_all_checkpoints(CheckpointListFlags::NONE)
+        .unwrap();
     all.iter()
         .map(|checkpoint| checkpoint.name().to_string())
         .collect()
