@@ -46,6 +46,8 @@ calls! {
     SHUTDOWN = 33 "virDomainShutdown",
     /// A guest is paused.
     SUSPEND = 34 "virDomainSuspend",
+    /// A definition is given up, without flags.
+    UNDEFINE = 35 "virDomainUndefine",
     /// The job of a domain is aborted.
     ABORT_JOB = 164 "virDomainAbortJob",
     /// A snapshot is made or put back.
@@ -54,8 +56,16 @@ calls! {
     REVERT_TO_SNAPSHOT = 192 "virDomainRevertToSnapshot",
     /// Snapshots are deleted.
     SNAPSHOT_DELETE = 193 "virDomainSnapshotDelete",
-    /// A definition is given up.
+    /// A domain is started, with flags.
+    CREATE_WITH_FLAGS = 196 "virDomainCreateWithFlags",
+    /// A definition is given up, with flags.
     UNDEFINE_FLAGS = 231 "virDomainUndefineFlags",
+    /// A guest is stopped, with flags.
+    DESTROY_FLAGS = 234 "virDomainDestroyFlags",
+    /// A guest is asked to shut down, with flags.
+    SHUTDOWN_FLAGS = 258 "virDomainShutdownFlags",
+    /// A domain is defined, with flags.
+    DEFINE_XML_FLAGS = 350 "virDomainDefineXMLFlags",
     /// A checkpoint is made or put back.
     CHECKPOINT_CREATE_XML = 411 "virDomainCheckpointCreateXML",
     /// Checkpoints are deleted.

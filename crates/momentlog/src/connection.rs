@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Attachment, Command, Domain as DomainState, DomainUuid, JobId, Profile, Refusal, State,
+    Action, Attachment, Command, Domain as DomainState, DomainUuid, JobId, Profile, Refusal,
+    RunState, State, StateChange,
 };
 use momentlog_engine::{Call, LogHandle, Options, Plan, Provenance, Request, Step, View};
 use momentlog_store::{MemoryStore, Store, StoreError};
@@ -18,7 +19,7 @@ use crate::domain::Domain;
 use crate::driver::Driver;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::facts::Facts;
-use crate::flags::DomainListFlags;
+use crate::flags::{DefineFlags, DomainListFlags, StartFlags};
 use crate::recordable;
 use crate::uri::{TEST_URI, parse_store_uri};
 
@@ -372,38 +373,18 @@ impl Connection {
     }
 
     /// Returns all domains that pass the filter: active ones by id, then inactive ones by name.
-    /// Follows `virConnectListAllDomains`; both flags of a pair are as good as none.
+    /// Follows `virConnectListAllDomains`; all flags of a group are as good as none.
     ///
     /// # Errors
     ///
     /// [`ErrorCode::SystemError`] if the store cannot be read;
     /// [`ErrorCode::InvalidArg`] for bits that mean nothing here.
     pub fn list_all_domains(&self, flags: DomainListFlags) -> Result<Vec<Domain>> {
-        flags.refuse_all_but(DomainListFlags::ALL, "virConnectListAllDomains")?;
+        let function = self.facts().called("virConnectListAllDomains");
+        flags.refuse_all_but(DomainListFlags::ALL, &function)?;
         let view = self.read()?;
-        let pair = |yes: DomainListFlags, no: DomainListFlags, is: bool| {
-            let (yes, no) = (flags.contains(yes), flags.contains(no));
-            yes == no || is == yes
-        };
-        let mut found: Vec<_> = view
-            .state()
-            .domains()
-            .filter(|domain| {
-                pair(
-                    DomainListFlags::ACTIVE,
-                    DomainListFlags::INACTIVE,
-                    domain.power().is_active(),
-                ) && pair(
-                    DomainListFlags::HAS_SNAPSHOT,
-                    DomainListFlags::NO_SNAPSHOT,
-                    !domain.snapshots().is_empty(),
-                ) && pair(
-                    DomainListFlags::HAS_CHECKPOINT,
-                    DomainListFlags::NO_CHECKPOINT,
-                    !domain.checkpoints().is_empty(),
-                )
-            })
-            .collect();
+        let domains = view.state().domains();
+        let mut found: Vec<_> = domains.filter(|domain| is_listed(domain, flags)).collect();
         found.sort_by_key(|domain| domain.power().id.unwrap_or(u32::MAX));
         Ok(found
             .into_iter()
@@ -481,42 +462,78 @@ impl Connection {
     /// [`ErrorCode::OperationDenied`] on a read-only connection; what is wrong with the XML;
     /// [`ErrorCode::OperationFailed`] if name or uuid are another domain's.
     pub fn define_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml(Call::DEFINE_XML, xml, |def| {
+        self.define_by((Call::DEFINE_XML, DefineFlags::NONE), xml)
+    }
+
+    /// As [`define_domain_xml`](Self::define_domain_xml). Follows `virDomainDefineXMLFlags`.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for bits that mean nothing.
+    pub fn define_domain_xml_flags(&self, xml: &str, flags: DefineFlags) -> Result<Domain> {
+        self.define_by((Call::DEFINE_XML_FLAGS, flags), xml)
+    }
+
+    fn define_by(&self, (call, flags): (Call, DefineFlags), xml: &str) -> Result<Domain> {
+        let function = call.name().unwrap_or_default();
+        self.deny_read_only(function, ErrorDomain::Domain)?;
+        flags.refuse_all_but(DefineFlags::ALL, &self.facts().called(function))?;
+        self.domain_xml((call, flags.bits()), xml, |def| {
             // What is created without being defined has no file, and may have it.
             if def.name.contains('\n') {
                 let detail = "invalid char in name: \n";
                 return Err(Error::new(ErrorCode::XmlDetail, ErrorDomain::Xml, detail));
             }
-            Ok(Action::Define(def))
+            Ok(vec![Action::Define(def)])
         })
     }
 
-    /// Starts a domain from its XML; it is transient, unless it is defined already. Follows `virDomainCreateXML`.
+    /// Starts a domain from its XML; it is transient, unless it is defined already. Follows `virDomainCreateXML` without
+    /// flags.
     ///
     /// # Errors
     ///
     /// As [`define_domain_xml`](Self::define_domain_xml); [`ErrorCode::OperationInvalid`] if it is active.
     pub fn create_domain_xml(&self, xml: &str) -> Result<Domain> {
-        self.domain_xml(Call::CREATE_XML, xml, |def| Ok(Action::CreateLive(def)))
+        self.create_domain_xml_flags(xml, StartFlags::NONE)
     }
 
+    /// As [`create_domain_xml`](Self::create_domain_xml), with flags. Follows `virDomainCreateXML`.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
+    pub fn create_domain_xml_flags(&self, xml: &str, flags: StartFlags) -> Result<Domain> {
+        const CALL: Call = Call::CREATE_XML;
+        let function = CALL.name().unwrap_or_default();
+        self.deny_read_only(function, ErrorDomain::Domain)?;
+        let facts = self.facts();
+        facts.vet_start(flags, facts.create, function)?;
+        self.domain_xml((CALL, flags.bits()), xml, |def| {
+            let mut actions = vec![Action::CreateLive(def)];
+            if flags.contains(StartFlags::PAUSED) {
+                actions.push(Action::ChangeState(StateChange::Suspend));
+            }
+            Ok(actions)
+        })
+    }
+
+    /// Records actions that are made of a domain's XML, as one record.
     fn domain_xml(
         &self,
-        call: Call,
+        call: (Call, u32),
         xml: &str,
-        action: impl Fn(Arc<momentlog_core::DomainDef>) -> Result<Action>,
+        actions: impl Fn(Arc<momentlog_core::DomainDef>) -> Result<Vec<Action>>,
     ) -> Result<Domain> {
-        let function = call.name().unwrap_or_default();
-        self.deny_read_only(function, ErrorDomain::Domain)?;
         let def = Arc::new(self.read_xml(|_, fresh| read_domain(xml, fresh))??);
-        let command = Command {
-            domain: def.uuid,
-            action: action(def.clone())?,
-        };
+        let actions = actions(def.clone())?.into_iter();
+        let domain = def.uuid;
+        let commands: Vec<_> = actions.map(|action| Command { domain, action }).collect();
         // Not the uuid: a domain without one gets another each time.
-        let request = self.request((call, 0), None, &[xml.as_bytes()]);
+        let request = self.request(call, None, &[xml.as_bytes()]);
         let outcome = self.log.decide(request.about(def.uuid), &mut |decision| {
-            recordable::decide(decision, &command)
+            let mut commands = commands.iter();
+            commands.try_for_each(|command| recordable::decide(decision, command))
         })?;
         // An answer that was given before is about the uuid of that time.
         let defined = outcome.events.iter().find_map(|event| event.domain);
@@ -582,6 +599,40 @@ impl Connection {
             )),
         }
     }
+}
+
+/// Whether a listing shows a domain: in each group of flags, one that is set fits it, or none is set.
+fn is_listed(domain: &DomainState, flags: DomainListFlags) -> bool {
+    use DomainListFlags as Flags;
+    let state = match domain.power().state {
+        RunState::Running => Flags::RUNNING,
+        RunState::Paused => Flags::PAUSED,
+        RunState::Shutoff => Flags::SHUTOFF,
+        _ => Flags::OTHER,
+    };
+    let pair = |yes, no, is| (if is { yes } else { no }, yes | no);
+    let groups = [
+        pair(Flags::ACTIVE, Flags::INACTIVE, domain.power().is_active()),
+        pair(Flags::PERSISTENT, Flags::TRANSIENT, domain.is_persistent()),
+        (
+            state,
+            Flags::RUNNING | Flags::PAUSED | Flags::SHUTOFF | Flags::OTHER,
+        ),
+        pair(Flags::MANAGED_SAVE, Flags::NO_MANAGED_SAVE, false),
+        pair(Flags::AUTOSTART, Flags::NO_AUTOSTART, false),
+        pair(
+            Flags::HAS_SNAPSHOT,
+            Flags::NO_SNAPSHOT,
+            !domain.snapshots().is_empty(),
+        ),
+        pair(
+            Flags::HAS_CHECKPOINT,
+            Flags::NO_CHECKPOINT,
+            !domain.checkpoints().is_empty(),
+        ),
+    ];
+    let mut groups = groups.into_iter();
+    groups.all(|(own, group)| flags.contains(own) || !flags.intersects(group))
 }
 
 fn no_domain() -> Error {

@@ -22,7 +22,7 @@ use momentlog_xml::{disk_details, domain_title, write_domain};
 
 use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
-use crate::flags::{DomainXmlFlags, UndefineFlags};
+use crate::flags::{DestroyFlags, DomainXmlFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use crate::recordable;
 use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
@@ -124,8 +124,10 @@ impl Domain {
     pub fn xml_desc(&self, flags: DomainXmlFlags) -> Result<String> {
         const FUNCTION: &str = "virDomainGetXMLDesc";
         let secure = flags.contains(DomainXmlFlags::SECURE);
-        self.deny_secrets(secure, FUNCTION, ErrorDomain::Domain)?;
-        flags.refuse_all_but(DomainXmlFlags::ALL, FUNCTION)?;
+        let sees_secrets = flags.intersects(DomainXmlFlags::SECURE | DomainXmlFlags::MIGRATABLE);
+        self.deny_secrets(sees_secrets, FUNCTION, ErrorDomain::Domain)?;
+        let facts = self.connection.facts();
+        flags.refuse_all_but(facts.domain_xml, &facts.called(FUNCTION))?;
         self.with(|domain| {
             Ok(if flags.contains(DomainXmlFlags::INACTIVE) {
                 write_domain(domain.inactive_def(), None, secure)
@@ -174,7 +176,24 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it runs, as libvirt's test driver has it.
     pub fn start(&self) -> Result<()> {
-        self.change_state(Call::CREATE, StateChange::Start)
+        self.change_state((Call::CREATE, 0), &[StateChange::Start])
+    }
+
+    /// Starts the guest; paused, if the flags say so. Follows `virDomainCreateWithFlags`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
+    pub fn start_with_flags(&self, flags: StartFlags) -> Result<()> {
+        let call = self.changing(Call::CREATE_WITH_FLAGS)?;
+        let facts = self.connection.facts();
+        facts.vet_start(flags, facts.start, call)?;
+        let changes = if flags.contains(StartFlags::PAUSED) {
+            &[StateChange::Start, StateChange::Suspend][..]
+        } else {
+            &[StateChange::Start]
+        };
+        self.change_state((Call::CREATE_WITH_FLAGS, flags.bits()), changes)
     }
 
     /// Asks the guest to shut down, which it does at once. Follows `virDomainShutdown`.
@@ -183,7 +202,20 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it is off.
     pub fn shutdown(&self) -> Result<()> {
-        self.change_state(Call::SHUTDOWN, StateChange::Shutdown)
+        self.change_state((Call::SHUTDOWN, 0), &[StateChange::Shutdown])
+    }
+
+    /// Asks the guest to shut down in one of these ways. Follows `virDomainShutdownFlags`.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown); [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
+    pub fn shutdown_flags(&self, flags: ShutdownFlags) -> Result<()> {
+        let call = self.changing(Call::SHUTDOWN_FLAGS)?;
+        let facts = self.connection.facts();
+        flags.refuse_all_but(facts.shutdown, &facts.called(call))?;
+        let call = (Call::SHUTDOWN_FLAGS, flags.bits());
+        self.change_state(call, &[StateChange::Shutdown])
     }
 
     /// Stops the guest; a transient domain is gone then. Follows `virDomainDestroy`.
@@ -192,7 +224,20 @@ impl Domain {
     ///
     /// [`ErrorCode::OperationInvalid`] if it is off.
     pub fn destroy(&self) -> Result<()> {
-        self.change_state(Call::DESTROY, StateChange::Destroy)
+        self.change_state((Call::DESTROY, 0), &[StateChange::Destroy])
+    }
+
+    /// Stops the guest as [`destroy`](Self::destroy) does. Follows `virDomainDestroyFlags`.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
+    pub fn destroy_flags(&self, flags: DestroyFlags) -> Result<()> {
+        let call = self.changing(Call::DESTROY_FLAGS)?;
+        let facts = self.connection.facts();
+        flags.refuse_all_but(facts.destroy, &facts.called(call))?;
+        let call = (Call::DESTROY_FLAGS, flags.bits());
+        self.change_state(call, &[StateChange::Destroy])
     }
 
     /// Pauses the guest. Follows `virDomainSuspend`.
@@ -201,7 +246,7 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it does not run.
     pub fn suspend(&self) -> Result<()> {
-        self.change_state(Call::SUSPEND, StateChange::Suspend)
+        self.change_state((Call::SUSPEND, 0), &[StateChange::Suspend])
     }
 
     /// Lets a paused guest run on. Follows `virDomainResume`.
@@ -210,30 +255,53 @@ impl Domain {
     ///
     /// [`ErrorCode::InternalError`] if it is not paused.
     pub fn resume(&self) -> Result<()> {
-        self.change_state(Call::RESUME, StateChange::Resume)
+        self.change_state((Call::RESUME, 0), &[StateChange::Resume])
     }
 
-    /// Forgets the persistent definition; an active domain goes when it stops. Follows `virDomainUndefineFlags`.
+    /// Forgets the persistent definition; an active domain goes when it stops. Follows `virDomainUndefineFlags`, and without
+    /// flags `virDomainUndefine`.
     ///
     /// # Errors
     ///
     /// [`ErrorCode::OperationInvalid`] if it is inactive and has snapshots that may not go with it;
     /// [`ErrorCode::InvalidArg`] for flags that the store's driver does not take.
     pub fn undefine(&self, flags: UndefineFlags) -> Result<()> {
-        const FUNCTION: &str = "virDomainUndefineFlags";
-        self.connection
-            .deny_read_only(FUNCTION, ErrorDomain::Domain)?;
+        let call = if flags == UndefineFlags::NONE {
+            Call::UNDEFINE
+        } else {
+            Call::UNDEFINE_FLAGS
+        };
+        self.changing(call)?;
         self.connection.facts().vet_undefine(flags)?;
         let with_snapshots = flags.contains(UndefineFlags::SNAPSHOTS_METADATA);
-        let call = (Call::UNDEFINE_FLAGS, flags.bits());
-        self.act(call, &Action::Undefine { with_snapshots })
+        self.act((call, flags.bits()), &Action::Undefine { with_snapshots })
     }
 
-    fn change_state(&self, call: Call, change: StateChange) -> Result<()> {
+    /// Refuses a change on a read-only connection. Returns what libvirt calls the call.
+    fn changing(&self, call: Call) -> Result<&'static str> {
         let function = call.name().unwrap_or_default();
         self.connection
             .deny_read_only(function, ErrorDomain::Domain)?;
-        self.act((call, 0), &Action::ChangeState(change))
+        Ok(function)
+    }
+
+    /// Changes the run state in steps that are one record.
+    fn change_state(&self, call: (Call, u32), changes: &[StateChange]) -> Result<()> {
+        self.changing(call.0)?;
+        let request = self.request(call, &[]);
+        let decided = self.unless_a_job_forbids(&mut |_| {
+            self.connection.log.decide(request, &mut |decision| {
+                self.of(decision.view())?;
+                for change in changes {
+                    let command = self.command(Action::ChangeState(*change));
+                    recordable::decide(decision, &command)?;
+                }
+                Ok(())
+            })
+        });
+        decided
+            .map(|_| ())
+            .map_err(|error: Error| self.connection.told(error))
     }
 
     /// Returns the same domain for another caller or reason: see [`Connection::with_provenance`].

@@ -10,7 +10,8 @@ use momentlog_xml::Carry;
 
 use crate::error::{Error, ErrorCode, ErrorDomain, Result, exclusive, required};
 use crate::flags::{
-    CheckpointCreateFlags, RevertFlags, SnapshotCreateFlags, SnapshotDeleteFlags, UndefineFlags,
+    CheckpointCreateFlags, DestroyFlags, DomainXmlFlags, RevertFlags, ShutdownFlags,
+    SnapshotCreateFlags, SnapshotDeleteFlags, StartFlags, UndefineFlags,
 };
 
 /// What one driver takes.
@@ -21,8 +22,14 @@ pub(crate) struct Facts {
     pub(crate) revert: RevertFlags,
     pub(crate) checkpoint_create: CheckpointCreateFlags,
     pub(crate) undefine: UndefineFlags,
-    /// What the driver calls itself when it refuses flags of an undefinition.
-    pub(crate) undefine_function: &'static str,
+    /// Flags of a start from XML.
+    pub(crate) create: StartFlags,
+    pub(crate) start: StartFlags,
+    pub(crate) destroy: DestroyFlags,
+    pub(crate) shutdown: ShutdownFlags,
+    pub(crate) domain_xml: DomainXmlFlags,
+    /// What the functions of the driver are called where those of libvirt begin with `vir`.
+    prefix: &'static str,
     /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
     /// kept of the guest's memory must be something that it can keep.
     pub(crate) makes_files: bool,
@@ -50,7 +57,14 @@ static TEST: Facts = {
             .union(RevertFlags::FORCE),
         checkpoint_create: Checkpoint::REDEFINE.union(Checkpoint::QUIESCE),
         undefine: UndefineFlags::MANAGED_SAVE.union(UndefineFlags::SNAPSHOTS_METADATA),
-        undefine_function: "testDomainUndefineFlags",
+        create: StartFlags::VALIDATE,
+        start: StartFlags::NONE,
+        destroy: DestroyFlags::GRACEFUL,
+        shutdown: ShutdownFlags::NONE,
+        domain_xml: DomainXmlFlags::SECURE
+            .union(DomainXmlFlags::INACTIVE)
+            .union(DomainXmlFlags::MIGRATABLE),
+        prefix: "test",
         makes_files: false,
         carry: Carry::TestDriver,
         bitmap_format: None,
@@ -78,7 +92,17 @@ static QEMU: Facts = Facts {
         .union(UndefineFlags::TPM)
         .union(UndefineFlags::KEEP_TPM)
         .union(UndefineFlags::STORAGE),
-    undefine_function: "virDomainUndefineFlags",
+    create: StartFlags::VALIDATE
+        .union(StartFlags::PAUSED)
+        .union(StartFlags::RESET_NVRAM),
+    start: StartFlags::PAUSED
+        .union(StartFlags::BYPASS_CACHE)
+        .union(StartFlags::FORCE_BOOT)
+        .union(StartFlags::RESET_NVRAM),
+    destroy: DestroyFlags::ALL,
+    shutdown: ShutdownFlags::ALL,
+    domain_xml: DomainXmlFlags::ALL,
+    prefix: "vir",
     makes_files: true,
     carry: Carry::Everything,
     bitmap_format: Some("qcow2"),
@@ -91,6 +115,26 @@ impl Facts {
             Profile::LibvirtTest => &TEST,
             Profile::Own => &QEMU,
         }
+    }
+
+    /// What the driver's function is called that libvirt's function of this name ends in.
+    pub(crate) fn called(&self, function: &str) -> String {
+        let rest = function.strip_prefix("vir").unwrap_or(function);
+        format!("{}{rest}", self.prefix)
+    }
+
+    /// Refuses flags of a start but `known`'s.
+    pub(crate) fn vet_start(
+        &self,
+        flags: StartFlags,
+        known: StartFlags,
+        function: &str,
+    ) -> Result<()> {
+        if self.makes_files && flags.contains(StartFlags::AUTODESTROY) {
+            let why = "a record outlives the connection that made it (AUTODESTROY)";
+            return Err(Error::argument(ErrorDomain::Test, why.to_owned()));
+        }
+        flags.refuse_all_but(known, &self.called(function))
     }
 
     /// Refuses flags of a snapshot's creation that the driver does not know, or that exclude or need each other there.
@@ -228,7 +272,7 @@ impl Facts {
     /// Refuses flags of an undefinition that the driver does not know, or that exclude each other there.
     pub(crate) fn vet_undefine(&self, flags: UndefineFlags) -> Result<()> {
         use UndefineFlags as Flags;
-        flags.refuse_all_but(self.undefine, self.undefine_function)?;
+        flags.refuse_all_but(self.undefine, &self.called("virDomainUndefineFlags"))?;
         for (one, other, what) in [
             (Flags::NVRAM, Flags::KEEP_NVRAM, "nvram"),
             (Flags::TPM, Flags::KEEP_TPM, "TPM"),

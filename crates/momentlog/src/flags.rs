@@ -271,22 +271,98 @@ flags! {
 }
 
 flags! {
-    /// `virDomainXMLFlags`, as far as they make a difference here.
+    /// `virDomainDefineFlags`.
+    DefineFlags {
+        /// Check the XML against the schema. Taken without effect: what is not read is kept.
+        VALIDATE = 1,
+    }
+}
+
+flags! {
+    /// `virDomainCreateFlags`. What concerns the host has no effect here, and the record keeps that it was asked.
+    StartFlags {
+        /// Leave the guest paused. `test:///default` refuses it.
+        PAUSED = 1,
+        /// End the guest when its connection ends. Refused: a record outlives the connection that made it.
+        AUTODESTROY = 2,
+        /// Keep the saved guest out of the caches of the host. `test:///default` refuses it.
+        BYPASS_CACHE = 4,
+        /// Forget the saved guest. `test:///default` refuses it.
+        FORCE_BOOT = 8,
+        /// Check the XML against the schema. Taken without effect, and only where there is XML.
+        VALIDATE = 16,
+        /// Begin with fresh firmware variables. `test:///default` refuses it.
+        RESET_NVRAM = 32,
+    }
+}
+
+flags! {
+    /// `virDomainDestroyFlagsValues`. They concern the host, and the record keeps that it was asked.
+    DestroyFlags {
+        /// Never by force.
+        GRACEFUL = 1,
+        /// Remove the guest's logs. `test:///default` refuses it.
+        REMOVE_LOGS = 2,
+    }
+}
+
+flags! {
+    /// `virDomainShutdownFlagValues`: how the guest is asked. The record keeps it; `test:///default` refuses all of them.
+    ShutdownFlags {
+        /// By the power button.
+        ACPI = 1,
+        /// By the guest agent.
+        AGENT = 2,
+        /// By the init process.
+        INITCTL = 4,
+        /// By a signal.
+        SIGNAL = 8,
+        /// By the paravirtual bus.
+        PARAVIRT = 16,
+    }
+}
+
+flags! {
+    /// `virDomainXMLFlags`.
     DomainXmlFlags {
         /// Show secrets, too.
         SECURE = 1,
         /// The definition of the next start.
         INACTIVE = 2,
+        /// Fill in the host's CPU. Taken without effect; `test:///default` refuses it.
+        UPDATE_CPU = 4,
+        /// For a migration, which sees secrets. Taken without another effect.
+        MIGRATABLE = 8,
     }
 }
 
 flags! {
-    /// `virConnectListAllDomainsFlags`, as far as they make a difference here.
+    /// `virConnectListAllDomainsFlags`.
     DomainListFlags {
         /// Only active domains.
         ACTIVE = 1,
         /// Only inactive domains.
         INACTIVE = 2,
+        /// Only domains that outlive their guest.
+        PERSISTENT = 4,
+        /// Only domains that do not.
+        TRANSIENT = 8,
+        /// Only domains whose guest runs.
+        RUNNING = 16,
+        /// Only domains whose guest is paused.
+        PAUSED = 32,
+        /// Only domains whose guest is off.
+        SHUTOFF = 64,
+        /// Only domains whose guest is in another state.
+        OTHER = 128,
+        /// Only domains with a saved guest, which none has.
+        MANAGED_SAVE = 256,
+        /// Only domains without a saved guest.
+        NO_MANAGED_SAVE = 512,
+        /// Only domains that start with their host.
+        AUTOSTART = 1024,
+        /// Only domains that do not.
+        NO_AUTOSTART = 2048,
         /// Only domains with snapshots.
         HAS_SNAPSHOT = 4096,
         /// Only domains without snapshots.

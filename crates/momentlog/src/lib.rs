@@ -120,6 +120,7 @@ pub mod driver;
 mod error;
 mod facts;
 mod flags;
+mod lifecycle;
 mod listing;
 mod point;
 pub mod procedure;
@@ -142,9 +143,11 @@ pub use domain::{
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
     BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
-    CheckpointListFlags, CheckpointXmlFlags, DomainListFlags, DomainXmlFlags, RevertFlags,
-    SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, UndefineFlags,
+    CheckpointListFlags, CheckpointXmlFlags, DefineFlags, DestroyFlags, DomainListFlags,
+    DomainXmlFlags, RevertFlags, ShutdownFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
+    SnapshotListFlags, SnapshotXmlFlags, StartFlags, UndefineFlags,
 };
+pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
     EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Point, Provenance,

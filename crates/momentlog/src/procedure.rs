@@ -25,7 +25,7 @@ use momentlog_core::{DomainUuid, MomentName, RunState};
 use crate::checkpoint::Checkpoint;
 use crate::connection::Connection;
 use crate::domain::Domain;
-use crate::error::{ErrorDomain, Result, refuse_bits};
+use crate::error::{Result, refuse_bits};
 use crate::flags::{Flags, UndefineFlags};
 use crate::snapshot::Snapshot;
 
@@ -176,7 +176,7 @@ macro_rules! table {
 
 table! {
     9   "virDomainCreate" Domain |domain| domain.start();
-    10  "virDomainCreateXML" TextFlags |connection, xml, flags| create_xml(connection, xml, flags);
+    10  "virDomainCreateXML" TextFlags |connection, xml, flags| connection.create_domain_xml_flags(xml, typed(flags));
     11  "virDomainDefineXML" Text |connection, xml| connection.define_domain_xml(xml);
     12  "virDomainDestroy" Domain |domain| domain.destroy();
     14  "virDomainGetXMLDesc" DomainFlags |domain, flags| domain.xml_desc(typed(flags));
@@ -199,16 +199,20 @@ table! {
     191 "virDomainSnapshotCurrent" DomainFlags(no) |domain| domain.snapshot_current();
     192 "virDomainRevertToSnapshot" SnapshotFlags |snapshot, flags| snapshot.revert(typed(flags));
     193 "virDomainSnapshotDelete" SnapshotFlags |snapshot, flags| snapshot.delete(typed(flags));
+    196 "virDomainCreateWithFlags" DomainFlags |domain, flags| domain.start_with_flags(typed(flags));
     212 "virDomainGetState" DomainFlags(no) |domain| domain.state();
     231 "virDomainUndefineFlags" DomainFlags |domain, flags| domain.undefine(typed(flags));
+    234 "virDomainDestroyFlags" DomainFlags |domain, flags| domain.destroy_flags(typed(flags));
     244 "virDomainSnapshotGetParent" SnapshotFlags(no) |snapshot| snapshot.parent_unless_root();
     246 "virDomainSnapshotNumChildren" SnapshotFlags |snapshot, flags| snapshot.num_children(typed(flags));
     247 "virDomainSnapshotListChildrenNames" SnapshotList |snapshot, flags| snapshot.list_children_names(typed(flags));
+    258 "virDomainShutdownFlags" DomainFlags |domain, flags| domain.shutdown_flags(typed(flags));
     271 "virDomainSnapshotIsCurrent" SnapshotFlags(no) |snapshot| snapshot.is_current();
     272 "virDomainSnapshotHasMetadata" SnapshotFlags(no) |snapshot| snapshot.has_metadata();
     273 "virConnectListAllDomains" List |connection, flags| connection.list_all_domains(typed(flags));
     274 "virDomainListAllSnapshots" DomainList |domain, flags| domain.list_all_snapshots(typed(flags));
     275 "virDomainSnapshotListAllChildren" SnapshotList |snapshot, flags| snapshot.list_all_children(typed(flags));
+    350 "virDomainDefineXMLFlags" TextFlags |connection, xml, flags| connection.define_domain_xml_flags(xml, typed(flags));
     411 "virDomainCheckpointCreateXML" DomainTextFlags |domain, xml, flags| domain.checkpoint_create_xml(xml, typed(flags));
     412 "virDomainCheckpointGetXMLDesc" CheckpointFlags |checkpoint, flags| checkpoint.xml_desc(typed(flags));
     413 "virDomainListAllCheckpoints" DomainList |domain, flags| domain.list_all_checkpoints(typed(flags));
@@ -223,14 +227,6 @@ table! {
 /// A word of flags as those of the call, unknown ones included.
 fn typed<F: Flags>(word: u32) -> F {
     F::from_bits_retain(word)
-}
-
-/// Refuses a change on a read-only connection before it refuses flags, of which it knows none.
-fn create_xml(connection: &Connection, xml: &str, flags: u32) -> Result<Domain> {
-    const FUNCTION: &str = "virDomainCreateXML";
-    connection.deny_read_only(FUNCTION, ErrorDomain::Domain)?;
-    refuse_bits(flags, FUNCTION)?;
-    connection.create_domain_xml(xml)
 }
 
 #[cfg(test)]

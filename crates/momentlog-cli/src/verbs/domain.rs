@@ -1,7 +1,10 @@
 //! Verbs of domains.
 
 use momentlog::core::{Power, RunState};
-use momentlog::{Domain, DomainXmlFlags, Error, ErrorCode, SnapshotListFlags, UndefineFlags};
+use momentlog::{
+    DefineFlags, DestroyFlags, Domain, DomainXmlFlags, Error, ErrorCode, ShutdownFlags,
+    SnapshotListFlags, StartFlags, UndefineFlags,
+};
 
 use super::{Verb, Ways, exclusive, host, read_file, the_domain, the_domain_by};
 use crate::failure::{Answer, Failure};
@@ -233,9 +236,13 @@ pub fn define(session: &mut Session, invocation: &Invocation) -> Answer {
     let file = invocation.need("file");
     let connection = session.connection_for(invocation)?;
     let failed = Failure::under(format!("Failed to define domain from {file}"));
-    let domain = connection
-        .define_domain_xml(&read_file(file)?)
-        .map_err(failed)?;
+    let xml = read_file(file)?;
+    let defined = if invocation.has("validate") {
+        connection.define_domain_xml_flags(&xml, DefineFlags::VALIDATE)
+    } else {
+        connection.define_domain_xml(&xml)
+    };
+    let domain = defined.map_err(failed)?;
     session.say(&format!("Domain '{}' defined from {file}\n", domain.name()));
     Ok(0)
 }
@@ -243,15 +250,11 @@ pub fn define(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     let file = invocation.need("file");
     let connection = session.connection_for(invocation)?;
-    let failed = format!("Failed to create domain from {file}");
+    let failed = Failure::under(format!("Failed to create domain from {file}"));
     let xml = read_file(file)?;
     host::vet_fds(invocation)?;
-    let vetted = host::CREATE.vet(&connection, invocation);
-    vetted.map_err(|why| Failure::new(failed.clone()).and(why))?;
-    let domain = connection
-        .create_domain_xml(&xml)
-        .map_err(Failure::under(failed))?;
-    pause(&domain, invocation)?;
+    let created = connection.create_domain_xml_flags(&xml, host::start_flags(invocation));
+    let domain = created.map_err(failed)?;
     session.say(&format!("Domain '{}' created from {file}\n", domain.name()));
     Ok(0)
 }
@@ -342,28 +345,27 @@ pub fn start(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let name = domain.name();
     host::vet_fds(invocation)?;
-    let vetted = host::START.vet(domain.connection(), invocation);
-    vetted.map_err(|why| Failure::new(format!("Failed to start domain '{name}'")).and(why))?;
+    let flags = host::start_flags(invocation);
     change(session, &domain, name, "start", "started", |domain| {
-        domain.start()?;
-        pause(domain, invocation)
+        if flags == StartFlags::NONE {
+            domain.start()
+        } else {
+            domain.start_with_flags(flags)
+        }
     })
 }
 
-/// Pauses a guest that just began to run, where that is asked: a second record of the command.
-fn pause(domain: &Domain, invocation: &Invocation) -> Result<(), Error> {
-    if invocation.has("paused") {
-        host::again(domain, "paused").suspend()?;
-    }
-    Ok(())
-}
-
 pub fn destroy(session: &mut Session, invocation: &Invocation) -> Answer {
-    let name = invocation.need("domain");
-    let domain = the_domain(session, invocation)?;
-    let vetted = host::DESTROY.vet(domain.connection(), invocation);
-    vetted.map_err(|why| Failure::new(format!("Failed to destroy domain '{name}'")).and(why))?;
-    change_given(session, invocation, "destroy", "destroyed", Domain::destroy)
+    let flags = DestroyFlags::NONE
+        .with(DestroyFlags::GRACEFUL, invocation.has("graceful"))
+        .with(DestroyFlags::REMOVE_LOGS, invocation.has("remove-logs"));
+    change_given(session, invocation, "destroy", "destroyed", |domain| {
+        if flags == DestroyFlags::NONE {
+            domain.destroy()
+        } else {
+            domain.destroy_flags(flags)
+        }
+    })
 }
 
 pub fn suspend(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -375,13 +377,15 @@ pub fn resume(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 pub fn shutdown(session: &mut Session, invocation: &Invocation) -> Answer {
-    let name = invocation.need("domain");
-    let modes = host::vet_modes(invocation)?;
-    let domain = the_domain(session, invocation)?;
-    let vetted = host::refuse_modes(domain.connection(), modes);
-    vetted.map_err(|why| Failure::new(format!("Failed to shutdown domain '{name}'")).and(why))?;
+    let flags = host::shutdown_flags(invocation)?;
     let done = "is being shutdown";
-    change_given(session, invocation, "shutdown", done, Domain::shutdown)
+    change_given(session, invocation, "shutdown", done, |domain| {
+        if flags == ShutdownFlags::NONE {
+            domain.shutdown()
+        } else {
+            domain.shutdown_flags(flags)
+        }
+    })
 }
 
 /// Changes the run state of a domain that messages call as it was given, by its id or uuid, too.
@@ -487,12 +491,11 @@ pub fn uuid(session: &mut Session, invocation: &Invocation) -> Answer {
 
 pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
-    host::DUMP
-        .vet(domain.connection(), invocation)
-        .map_err(Failure::new)?;
     let flags = DomainXmlFlags::NONE
         .with(DomainXmlFlags::SECURE, invocation.has("security-info"))
-        .with(DomainXmlFlags::INACTIVE, invocation.has("inactive"));
+        .with(DomainXmlFlags::INACTIVE, invocation.has("inactive"))
+        .with(DomainXmlFlags::UPDATE_CPU, invocation.has("update-cpu"))
+        .with(DomainXmlFlags::MIGRATABLE, invocation.has("migratable"));
     let xml = domain.xml_desc(flags)?;
     session.print(&xml);
     Ok(0)

@@ -1,88 +1,36 @@
 //! Options of virsh that concern the host: its consoles, files, caches and guest agents.
 //!
-//! A store of one's own takes them without effect, as there is nothing on the host to do. On the profile of libvirt's test
-//! driver they are refused as that driver refuses their flags.
+//! A store of one's own takes them without effect, as there is nothing on the host to do. The library refuses those that the
+//! store's driver does not take.
 
 use std::sync::Arc;
 
 use momentlog::core::Profile;
-use momentlog::{Connection, Domain, Provenance};
+use momentlog::{Domain, Provenance, ShutdownFlags, StartFlags};
 
 use crate::failure::{Failure, complain};
 use crate::grammar::Invocation;
 
-/// One call of libvirt, with the options that become its flags.
-pub struct Call {
-    /// What the test driver calls it in its refusal.
-    function: &'static str,
-    flags: &'static [(&'static str, u32)],
+/// The flags of a start. virsh takes `--force-boot` itself where there is no saved guest.
+pub fn start_flags(invocation: &Invocation) -> StartFlags {
+    [
+        ("paused", StartFlags::PAUSED),
+        ("autodestroy", StartFlags::AUTODESTROY),
+        ("bypass-cache", StartFlags::BYPASS_CACHE),
+        ("validate", StartFlags::VALIDATE),
+        ("reset-nvram", StartFlags::RESET_NVRAM),
+    ]
+    .into_iter()
+    .filter(|(option, _)| invocation.verb.takes(option) && invocation.has(option))
+    .fold(StartFlags::NONE, |flags, (_, flag)| flags | flag)
 }
 
-/// `virDomainCreateWithFlags`. virsh takes `--force-boot` itself where there is no saved guest.
-pub const START: Call = Call {
-    function: "testDomainCreateWithFlags",
-    flags: &[
-        ("paused", 1),
-        ("autodestroy", 2),
-        ("bypass-cache", 4),
-        ("reset-nvram", 32),
-    ],
-};
-
-/// `virDomainCreateXML`.
-pub const CREATE: Call = Call {
-    function: "testDomainCreateXML",
-    flags: &[("paused", 1), ("autodestroy", 2), ("reset-nvram", 32)],
-};
-
-/// `virDomainDestroyFlags`. The test driver takes `--graceful`.
-pub const DESTROY: Call = Call {
-    function: "testDomainDestroyFlags",
-    flags: &[("remove-logs", 2)],
-};
-
-/// `virDomainGetXMLDesc`. The test driver takes `--migratable`.
-pub const DUMP: Call = Call {
-    function: "testDomainGetXMLDesc",
-    flags: &[("update-cpu", 4)],
-};
-
-impl Call {
-    /// Refuses the options that the store's driver refuses; the message is the library's.
-    ///
-    /// # Errors
-    ///
-    /// The refusal of the test driver; or that nothing here could end a guest when its connection does.
-    pub fn vet(&self, connection: &Connection, invocation: &Invocation) -> Result<(), String> {
-        let given = self.flags.iter().filter(|(name, _)| invocation.has(name));
-        let flags = given.fold(0, |flags, (_, bit)| flags | bit);
-        refuse(connection, flags, self.function)?;
-        if invocation.verb.takes("autodestroy") && invocation.has("autodestroy") {
-            return Err(
-                "unsupported option --autodestroy: a record outlives the connection that made it"
-                    .to_owned(),
-            );
-        }
-        Ok(())
-    }
-}
-
-fn refuse(connection: &Connection, flags: u32, function: &str) -> Result<(), String> {
-    let is_test = connection.view().state().profile() == Profile::LibvirtTest;
-    if is_test && flags != 0 {
-        return Err(format!(
-            "unsupported flags (0x{flags:x}) in function {function}"
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses ways of shutting down that do not exist.
+/// The flags of a shutdown.
 ///
 /// # Errors
 ///
-/// virsh's words for it.
-pub fn vet_modes(invocation: &Invocation) -> Result<u32, Failure> {
+/// virsh's words for a way of shutting down that does not exist.
+pub fn shutdown_flags(invocation: &Invocation) -> Result<ShutdownFlags, Failure> {
     const MODES: [&str; 5] = ["acpi", "agent", "initctl", "signal", "paravirt"];
     let mut flags = 0;
     for mode in invocation
@@ -98,7 +46,7 @@ pub fn vet_modes(invocation: &Invocation) -> Result<u32, Failure> {
         })?;
         flags |= 1 << bit;
     }
-    Ok(flags)
+    Ok(ShutdownFlags::from_bits_retain(flags))
 }
 
 /// Looks for the disks whose storage is to be removed with the domain, as virsh does. Returns whether the record keeps that
@@ -150,15 +98,6 @@ pub fn vet_fds(invocation: &Invocation) -> Result<(), Failure> {
         None => Ok(()),
         Some(fd) => Err(Failure::new(format!("Unable to parse FD number '{fd}'"))),
     }
-}
-
-/// Refuses the modes of a shutdown where the test driver does.
-///
-/// # Errors
-///
-/// Its refusal.
-pub fn refuse_modes(connection: &Connection, flags: u32) -> Result<(), String> {
-    refuse(connection, flags, "testDomainShutdownFlags")
 }
 
 /// Returns the same domain for a second record of one command: under a request id that follows from the command's.

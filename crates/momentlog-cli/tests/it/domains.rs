@@ -112,7 +112,7 @@ fn options_that_concern_the_host_are_taken_on_a_store_of_ones_own() {
     for (command, expected) in [
         (
             "start web01 --autodestroy",
-            "error: Failed to start domain 'web01'\nerror: unsupported option --autodestroy: ",
+            "error: Failed to start domain 'web01'\nerror: invalid argument: a record outlives ",
         ),
         ("start web01 x", "error: Unable to parse FD number 'x'\n"),
         (
