@@ -128,9 +128,55 @@ impl Default for Provenance {
 /// Returns the user and host of this process, as `user@host`.
 pub fn process_user() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
-    match whoami::hostname() {
-        Ok(host) => format!("{user}@{host}"),
-        Err(_) => user,
+    at_host(&user)
+}
+
+/// Returns the name of this host, if it has one.
+pub fn process_host() -> Option<String> {
+    whoami::hostname().ok()
+}
+
+/// `user@host`, as far as the host has a name.
+fn at_host(user: &str) -> String {
+    match process_host() {
+        Some(host) => format!("{user}@{host}"),
+        None => user.to_owned(),
+    }
+}
+
+/// A process of this host that asks through another one, as over a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its number, if that is known.
+    pub pid: Option<u32>,
+    /// The name of its user, if there is one.
+    pub user: Option<String>,
+    /// Its program, if that is known.
+    pub program: Option<String>,
+}
+
+impl Peer {
+    /// Returns who asks: as actor the user and host, as agent also program, process, user and group by their numbers, and
+    /// this process, which says so. Both are cut to what a record takes.
+    pub fn provenance(&self) -> Provenance {
+        let own = Provenance::default();
+        let user = self.user.clone();
+        let user = at_host(&user.unwrap_or_else(|| format!("uid {}", self.uid)));
+        let program = self.program.as_deref().unwrap_or("unknown");
+        let pid = self.pid.map_or("unknown".to_owned(), |pid| pid.to_string());
+        let agent = format!(
+            "{user} {program} (pid {pid}, uid {}, gid {}) through {}",
+            self.uid, self.gid, own.agent
+        );
+        Provenance {
+            actor: within(&user, ACTOR_LEN_MAX),
+            agent: within(&agent, AGENT_LEN_MAX),
+            ..own
+        }
     }
 }
 

@@ -57,8 +57,8 @@ pub use commit_queue::{CommitQueue, Outdated, Ticket};
 pub use decision::Decision;
 pub use entry::{Bridge, Entry};
 pub use environment::{
-    ACTOR_LEN_MAX, AGENT_LEN_MAX, Clock, Entropy, ManualClock, Options, Provenance, Revision,
-    SystemClock, SystemEntropy, process_user,
+    ACTOR_LEN_MAX, AGENT_LEN_MAX, Clock, Entropy, ManualClock, Options, Peer, Provenance, Revision,
+    SystemClock, SystemEntropy, process_host, process_user,
 };
 pub use error::{BadProvenance, EngineError};
 pub use handle::LogHandle;

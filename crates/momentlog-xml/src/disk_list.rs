@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use momentlog_core::DomainDef;
 
 use crate::document::{Element, Source};
-use crate::domain::targets_in_order;
+use crate::domain::{kib, targets_in_order};
 use crate::error::DocumentKind;
 
 /// Returns type, device, target and source (`-` if none) of each disk, as `virsh domblklist --details` shows them, and in
@@ -62,6 +62,46 @@ pub fn domain_title(def: &DomainDef) -> Option<String> {
     };
     let document = source.parse().ok()?;
     document.root().child_text("title").map(Cow::into_owned)
+}
+
+/// What a domain's XML says of its guest, as `virsh dominfo` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestFacts {
+    /// The type of the operating system, such as `hvm`.
+    pub os_type: String,
+    /// The vCPUs that it begins with, and at most has; at least 1 each.
+    pub vcpus: (u32, u32),
+    /// The memory that it begins with, in KiB: at most that of the definition.
+    pub memory_kib: u64,
+    /// Whether it ends where another guest would begin again.
+    pub ends_on_reboot: bool,
+}
+
+/// Returns what a domain's XML says of its guest. What does not read has libvirt's default.
+pub fn guest_facts(def: &DomainDef) -> GuestFacts {
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: &def.xml,
+    };
+    let document = source.parse().ok();
+    let root = document.as_ref().map(|document| document.root());
+    let child = |name: &str| root.and_then(|root| root.child(name));
+    // A guest of a boot loader, which alone may lack it, is one of Xen.
+    let os_type = child("os").and_then(|os| os.child_text("type"));
+    let vcpu = child("vcpu");
+    let number = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
+    let vcpus_max = vcpu.and_then(|vcpu| number(&vcpu.text())).unwrap_or(1);
+    let current = vcpu.and_then(|vcpu| number(vcpu.attribute("current")?));
+    let memory = child("currentMemory").and_then(kib);
+    let on_reboot = root.and_then(|root| root.child_text("on_reboot"));
+    GuestFacts {
+        os_type: os_type.map_or("xen".to_owned(), Cow::into_owned),
+        vcpus: (current.unwrap_or(vcpus_max).min(vcpus_max), vcpus_max),
+        memory_kib: memory
+            .filter(|memory| (1..=def.memory_kib).contains(memory))
+            .unwrap_or(def.memory_kib),
+        ends_on_reboot: on_reboot.is_some_and(|what| ["destroy", "preserve"].contains(&&*what)),
+    }
 }
 
 /// Returns what a source is called.

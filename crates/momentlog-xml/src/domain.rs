@@ -179,7 +179,7 @@ fn uuid(text: &str) -> Option<DomainUuid> {
 }
 
 /// Returns a memory size in KiB, rounded up.
-fn kib(memory: Element<'_>) -> Option<u64> {
+pub(crate) fn kib(memory: Element<'_>) -> Option<u64> {
     let value: u128 = memory.text().trim().parse::<u64>().ok()?.into();
     let unit = memory.attribute("unit").filter(|unit| !unit.is_empty());
     let Some(unit) = unit else {

@@ -44,7 +44,7 @@ pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine,
     read_checkpoint_sizes, write_checkpoint,
 };
-pub use disk_list::{disk_details, domain_title};
+pub use disk_list::{GuestFacts, disk_details, domain_title, guest_facts};
 pub use domain::{DISKS_MAX, read_domain, write_domain};
 pub use error::{
     BackupRule, DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError,

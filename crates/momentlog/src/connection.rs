@@ -256,6 +256,11 @@ impl Connection {
         }
     }
 
+    /// The drivers that ask hypervisors.
+    pub(crate) fn drivers(&self) -> &[Arc<dyn Driver>] {
+        &self.drivers
+    }
+
     /// Returns the driver of an attachment.
     pub(crate) fn driver_of(&self, attachment: &Attachment) -> Result<Arc<dyn Driver>> {
         if self.planning {

@@ -7,6 +7,7 @@ mod bitmap_history;
 mod driven;
 mod effects;
 mod entered;
+mod info;
 mod moments;
 mod restore;
 mod undelete;
@@ -28,6 +29,7 @@ use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
 pub use backup::JobInfo;
 pub use backup_history::{BackedUp, Backup, BackupEnd};
+pub use info::DomainInfo;
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use undelete::Undeletion;
 

@@ -28,6 +28,12 @@ pub(crate) struct Facts {
     pub(crate) destroy: DestroyFlags,
     pub(crate) shutdown: ShutdownFlags,
     pub(crate) domain_xml: DomainXmlFlags,
+    /// What any guest is said to run; none if its definition says it.
+    pub(crate) os_type: Option<&'static str>,
+    /// The architectures of guests; that of the host first.
+    pub(crate) arches: &'static [&'static str],
+    /// The types of domains that capabilities name.
+    pub(crate) domain_types: &'static [&'static str],
     /// What the functions of the driver are called where those of libvirt begin with `vir`.
     prefix: &'static str,
     /// Whether snapshots follow the rules of a driver that makes files: their names become file names, and what is
@@ -64,6 +70,9 @@ static TEST: Facts = {
         domain_xml: DomainXmlFlags::SECURE
             .union(DomainXmlFlags::INACTIVE)
             .union(DomainXmlFlags::MIGRATABLE),
+        os_type: Some("linux"),
+        arches: &["i686"],
+        domain_types: &["test"],
         prefix: "test",
         makes_files: false,
         carry: Carry::TestDriver,
@@ -102,6 +111,9 @@ static QEMU: Facts = Facts {
     destroy: DestroyFlags::ALL,
     shutdown: ShutdownFlags::ALL,
     domain_xml: DomainXmlFlags::ALL,
+    os_type: None,
+    arches: &["x86_64", "i686"],
+    domain_types: &["kvm", "qemu", "test"],
     prefix: "vir",
     makes_files: true,
     carry: Carry::Everything,

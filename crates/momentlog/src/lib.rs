@@ -122,6 +122,7 @@ mod facts;
 mod flags;
 mod lifecycle;
 mod listing;
+mod node;
 mod point;
 pub mod procedure;
 mod recordable;
@@ -137,7 +138,7 @@ pub use momentlog_xml as xml;
 pub use checkpoint::Checkpoint;
 pub use connection::{Connection, Entries, History, Opener, Planning, Submitted, Subscription};
 pub use domain::{
-    BackedUp, Backup, BackupEnd, Domain, Fate, JobInfo, OnMissingParent, Restoration,
+    BackedUp, Backup, BackupEnd, Domain, DomainInfo, Fate, JobInfo, OnMissingParent, Restoration,
     RestoredMoment, Saved, Undeletion,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
@@ -150,10 +151,11 @@ pub use flags::{
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
-    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Point, Provenance,
-    ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification, View,
-    process_user,
+    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Peer, Point,
+    Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification,
+    View, process_user,
 };
+pub use node::{LIBVIRT_VERSION, MAX_VCPUS, NodeInfo};
 pub use snapshot::Snapshot;
 pub use uri::store_directory;
 pub use verify::{verify, verify_disk, verify_store};

@@ -24,7 +24,7 @@ use momentlog_core::{DomainUuid, MomentName, RunState};
 
 use crate::checkpoint::Checkpoint;
 use crate::connection::Connection;
-use crate::domain::Domain;
+use crate::domain::{Domain, DomainInfo};
 use crate::error::{Result, refuse_bits};
 use crate::flags::{Flags, UndefineFlags};
 use crate::snapshot::Snapshot;
@@ -134,10 +134,14 @@ answers! {
     Is(bool),
     /// A number of moments.
     Count(usize),
+    /// A size in KiB.
+    Size(u64),
+    /// What is told of a guest.
+    Info(DomainInfo),
     /// Run state and reason, as libvirt numbers it.
     State((RunState, u8)),
-    /// XML.
-    Xml(String),
+    /// XML, or another text.
+    Text(String),
     /// A domain.
     Domain(Domain),
     /// Domains, in the order of the listing.
@@ -180,6 +184,9 @@ table! {
     11  "virDomainDefineXML" Text |connection, xml| connection.define_domain_xml(xml);
     12  "virDomainDestroy" Domain |domain| domain.destroy();
     14  "virDomainGetXMLDesc" DomainFlags |domain, flags| domain.xml_desc(typed(flags));
+    16  "virDomainGetInfo" Domain |domain| domain.info();
+    17  "virDomainGetMaxMemory" Domain |domain| domain.max_memory();
+    19  "virDomainGetOSType" Domain |domain| domain.os_type();
     22  "virDomainLookupByID" Id |connection, id| connection.lookup_domain_by_id(id);
     23  "virDomainLookupByName" Text |connection, name| connection.lookup_domain_by_name(name);
     24  "virDomainLookupByUUID" Uuid |connection, uuid| connection.lookup_domain_by_uuid(uuid);
@@ -190,6 +197,7 @@ table! {
     150 "virDomainIsActive" Domain |domain| domain.is_active();
     151 "virDomainIsPersistent" Domain |domain| domain.is_persistent();
     164 "virDomainAbortJob" Domain |domain| domain.abort_job();
+    183 "virDomainHasManagedSaveImage" DomainFlags(no) |domain| domain.has_managed_save_image();
     185 "virDomainSnapshotCreateXML" DomainTextFlags |domain, xml, flags| domain.snapshot_create_xml(xml, typed(flags));
     186 "virDomainSnapshotGetXMLDesc" SnapshotFlags |snapshot, flags| snapshot.xml_desc(typed(flags));
     187 "virDomainSnapshotNum" DomainFlags |domain, flags| domain.snapshot_num(typed(flags));
@@ -200,6 +208,7 @@ table! {
     192 "virDomainRevertToSnapshot" SnapshotFlags |snapshot, flags| snapshot.revert(typed(flags));
     193 "virDomainSnapshotDelete" SnapshotFlags |snapshot, flags| snapshot.delete(typed(flags));
     196 "virDomainCreateWithFlags" DomainFlags |domain, flags| domain.start_with_flags(typed(flags));
+    202 "virDomainIsUpdated" Domain |domain| domain.is_updated();
     212 "virDomainGetState" DomainFlags(no) |domain| domain.state();
     231 "virDomainUndefineFlags" DomainFlags |domain, flags| domain.undefine(typed(flags));
     234 "virDomainDestroyFlags" DomainFlags |domain, flags| domain.destroy_flags(typed(flags));

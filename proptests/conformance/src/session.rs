@@ -224,7 +224,14 @@ impl Session {
             Made::Is(is) => json!(u8::from(is)),
             Made::Count(count) => json!(count),
             Made::State((state, reason)) => json!([state.number(), reason]),
-            Made::Xml(xml) => stripped(&xml),
+            Made::Text(xml) => stripped(&xml),
+            Made::Size(kib) => json!(kib),
+            Made::Info(info) => json!([
+                info.state.number(),
+                info.max_memory_kib,
+                info.memory_kib,
+                info.vcpus
+            ]),
             Made::Domain(domain) => {
                 if call.xml.is_some() && !call.keep_handles {
                     self.handles.insert(domain.name().to_owned(), domain.uuid());

@@ -429,20 +429,21 @@ pub fn state(session: &mut Session, invocation: &Invocation) -> Answer {
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let power = domain.power()?;
-    let view = session.connection.view();
-    let memory = view
-        .state()
-        .domain(domain.uuid())
-        .map_or(0, |domain| domain.def().memory_kib);
+    let info = domain.info()?;
+    let word = |yes: bool, [one, other]: [&'static str; 2]| if yes { one } else { other };
     let text = [
         line("Id", power.id.map_or("-".to_owned(), |id| id.to_string())),
         line("Name", domain.name()),
         line("UUID", domain.uuid()),
+        line("OS Type", domain.os_type()?),
         line("State", state_word(power.state)),
-        line("Max memory", format!("{memory} KiB")),
+        line("CPU(s)", info.vcpus),
+        line("Max memory", format!("{} KiB", info.max_memory_kib)),
+        line("Used memory", format!("{} KiB", info.memory_kib)),
+        line("Persistent", word(domain.is_persistent()?, ["yes", "no"])),
         line(
-            "Persistent",
-            if domain.is_persistent()? { "yes" } else { "no" },
+            "Managed save",
+            word(domain.has_managed_save_image()?, ["yes", "no"]),
         ),
     ];
     session.print(&text.concat());

@@ -8,6 +8,7 @@ mod drivers;
 mod engine;
 mod errors;
 mod first_night;
+mod info;
 mod lifecycle;
 mod page;
 mod pages;
