@@ -44,11 +44,12 @@ class FromImage(reader.Log):
         body = Body(data[96:-4], state, self.start.seq + 1)
         layout, state.recorded, _, moment, _, _, *counts = body.read("u32 i64 u8 u64 u32" + " u64" * 7)
         texts, domains, definitions, revisions, requests, answers = counts
-        need(layout in (1, 2), f"layout {layout} is not known")
+        need(layout in (1, 2, 3), f"layout {layout} is not known")
         state.next_moment = moment or 1 << 64
         *_, policies = body.read("u64 settings u64")
         state.texts = {tuple(body.read("u64 u32 str")[:2]) for _ in range(texts)}
         attached = [body.read("16 attached")[0] for _ in range(body.read("u64")[0])] if layout > 1 else []
+        started = [body.take(16) for _ in range(body.read("u64")[0])] if layout > 2 else []
         for _ in range(domains):
             uuid, name, domain, *_, snapshot, snapshots, checkpoint, checkpoints, jobs, holds = body.read(
                 "16 str domain ?( domain ) bool power policy u64 u64 u64 u64 u64 u64")
@@ -68,6 +69,7 @@ class FromImage(reader.Log):
         for _ in range(body.read("u64")[0] if layout > 1 else 0):
             body.read("u64 str")
         need(set(attached) <= set(state.domains), "what is attached is no domain")
+        need(set(started) <= set(state.domains) and len(set(started)) == len(started), "what starts is no domain")
         body.whole("")
         ids = [moment for domain in state.domains.values() for group in (2, 3) for moment in domain[group].names]
         need(len(set(ids)) == len(ids) and max(ids, default=0) < state.next_moment, "ids of moments do not fit")

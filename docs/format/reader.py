@@ -41,7 +41,8 @@ BODIES = {
 # Of each kind of event its body, and which of moment and parent it names; all have version 1.
 EVENTS = {
     0x0101: ("domain policy bool", ""), 0x0102: ("power", ""), 0x0103: ("", ""), 0x0104: ("", ""),
-    0x0105: ("policy", ""), 0x0206: ("power", "m"), 0x0401: ("job", ""), 0x0402: ("outcome", ""),
+    0x0105: ("policy", ""), 0x0106: ("domain", ""), 0x0107: ("bool", ""), 0x0206: ("power", "m"),
+    0x0401: ("job", ""), 0x0402: ("outcome", ""),
     0x0403: ("outcome", ""), 0x0404: ("attached", ""), 0x0405: ("", ""), 0x0406: ("seen", "m"),
     0x0501: ("hold", "m"), 0x0502: ("str", "m"), 0x0601: ("settings", ""),
 }
@@ -394,8 +395,13 @@ class State:
         need(uuid in self.domains, f"domain {uuid.hex()} is not there")
         if event == 0x0104:
             del self.domains[uuid]
+        if event == 0x0106:
+            name, of = values[0]
+            taken = any(domain["name"] == name for domain in self.domains.values())
+            need(of == uuid and not taken, "the definition is another domain's")
+            self.domains[uuid]["name"] = name
         if event >> 8 not in KINDS:
-            return  # Run state, policies, jobs and holds change no tree.
+            return  # Names, run state, policies, jobs and holds change no tree.
         moments, change = self.domains[uuid][event >> 8], event & 0xFF
         need(change == 1 or not moment or moment in moments.names, f"moment {moment} is not there")
         if change == 1:

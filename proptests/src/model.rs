@@ -239,6 +239,7 @@ impl List {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Domain {
     persistent: bool,
+    autostart: bool,
     power: RunState,
     policy: Policy,
     snapshots: List,
@@ -305,6 +306,7 @@ impl Model {
             None => {
                 self.domain = Some(Domain {
                     persistent: false,
+                    autostart: false,
                     power: RunState::Running,
                     policy,
                     snapshots: List::default(),
@@ -349,6 +351,7 @@ impl Model {
             let policy = self.policy();
             let empty = || Domain {
                 persistent: true,
+                autostart: false,
                 power: RunState::Shutoff,
                 policy,
                 snapshots: List::default(),
@@ -405,8 +408,9 @@ impl Model {
             )
         };
         format!(
-            "persistent {} {:?} {:?} snapshots {} checkpoints {} {}",
+            "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} {}",
             domain.persistent,
+            domain.autostart,
             domain.power,
             domain.policy,
             list(&domain.snapshots),
@@ -424,18 +428,19 @@ impl Domain {
         match op {
             Op::Define => {}
             Op::ChangeState(change) => {
-                let allowed = match change % 5 {
+                let allowed = match change % 8 {
                     0 => !active,
-                    1 | 2 => active,
                     3 => active && self.power != RunState::Paused,
-                    _ => self.power == RunState::Paused,
+                    4 => self.power == RunState::Paused,
+                    _ => active,
                 };
                 if !allowed {
                     return Err(Reason::RunState);
                 }
-                self.power = match change % 5 {
-                    0 | 4 => RunState::Running,
+                self.power = match change % 8 {
+                    0 | 4 | 5 => RunState::Running,
                     3 => RunState::Paused,
+                    7 => self.power,
                     _ => RunState::Shutoff,
                 };
                 return Ok(self.power == RunState::Shutoff && !self.persistent);
@@ -449,6 +454,7 @@ impl Domain {
                     return Ok(true);
                 }
             }
+            Op::SetAutostart(autostart) => self.autostart = *autostart,
             Op::SetPolicy {
                 exclusive,
                 chain,

@@ -23,7 +23,7 @@ const NAMES: u8 = 8;
 pub enum Op {
     /// Define the domain.
     Define,
-    /// Start, shut down, destroy, suspend or resume it.
+    /// Start, shut down, destroy, suspend, resume, reboot (it ends, or does not) or reset it.
     ChangeState(u8),
     /// Undefine it.
     Undefine {
@@ -125,6 +125,8 @@ pub enum Op {
         /// The long one.
         long: bool,
     },
+    /// Set whether the domain starts with its host.
+    SetAutostart(bool),
 }
 
 /// What an op asks of a store.
@@ -321,16 +323,20 @@ impl Op {
             | Op::End { .. }
             | Op::Fail { .. } => return None,
             Op::Define => Action::Define(of.clone()),
-            Op::ChangeState(change) => Action::ChangeState(match change % 5 {
+            Op::ChangeState(change) => Action::ChangeState(match change % 8 {
                 0 => StateChange::Start,
                 1 => StateChange::Shutdown,
                 2 => StateChange::Destroy,
                 3 => StateChange::Suspend,
-                _ => StateChange::Resume,
+                4 => StateChange::Resume,
+                5 => StateChange::Reboot { ends: false },
+                6 => StateChange::Reboot { ends: true },
+                _ => StateChange::Reset,
             }),
             Op::Undefine { with_snapshots } => Action::Undefine {
                 with_snapshots: *with_snapshots,
             },
+            Op::SetAutostart(autostart) => Action::SetAutostart(*autostart),
             Op::SetPolicy {
                 exclusive,
                 chain,
@@ -579,10 +585,11 @@ fn command(mostly_snapshots: bool) -> impl Strategy<Value = Op> {
     let parent = || prop::option::weighted(0.8, 0..NAMES);
     prop_oneof![
         1 => Just(Op::Define),
-        3 => (0..5_u8).prop_map(Op::ChangeState),
+        3 => (0..8_u8).prop_map(Op::ChangeState),
         1 => any::<bool>().prop_map(|with_snapshots| Op::Undefine { with_snapshots }),
         2 => any::<[bool; 3]>()
             .prop_map(|[exclusive, chain, active]| Op::SetPolicy { exclusive, chain, active }),
+        1 => any::<bool>().prop_map(Op::SetAutostart),
         12 => create(mostly_snapshots),
         10 => (snapshot(), number(), parent(), any::<bool>(), 0..4_u8, prop::bool::weighted(0.8))
             .prop_map(|(snapshot, name, parent, current, state, domain)| {

@@ -114,8 +114,9 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
 
 pub(crate) fn describe(domain: &Domain) -> String {
     format!(
-        "persistent {} {:?} {:?} snapshots {} checkpoints {} {}",
+        "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} {}",
         domain.is_persistent(),
+        domain.autostart(),
         domain.power().state,
         domain.policy(),
         list(domain.snapshots()),

@@ -92,6 +92,20 @@ pub enum What {
         /// The checkpoints that went with it.
         checkpoints: Vec<Named>,
     },
+    /// The domain is found under another name.
+    DomainRenamed {
+        /// The name before.
+        from: Arc<str>,
+        /// The name now.
+        to: Arc<str>,
+    },
+    /// Whether the domain starts with its host.
+    AutostartSet {
+        /// Whether it did before.
+        from: bool,
+        /// Whether it does now.
+        to: bool,
+    },
     /// Other rules are in force.
     PolicySet {
         /// The rules before.
@@ -256,6 +270,16 @@ fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
         Change::DomainRemoved => Consequence::of(What::DomainRemoved {
             snapshots: around.before.map(all_snapshots).unwrap_or_default(),
             checkpoints: around.before.map(all_checkpoints).unwrap_or_default(),
+        }),
+        Change::DomainRenamed(def) => Consequence::of(What::DomainRenamed {
+            from: around
+                .before
+                .map_or_else(|| def.name.clone(), |before| before.name().clone()),
+            to: def.name.clone(),
+        }),
+        Change::AutostartSet(to) => Consequence::of(What::AutostartSet {
+            from: around.before.map_or(*to, Domain::autostart),
+            to: *to,
         }),
         Change::PolicySet(to) => Consequence::of(What::PolicySet {
             from: event.domain.map_or(*to, |uuid| before.policy_of_new(uuid)),

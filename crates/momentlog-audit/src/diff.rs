@@ -24,6 +24,8 @@ pub struct DomainDiff {
     pub policy: Option<(Policy, Policy)>,
     /// Its run state, if it is another now.
     pub power: Option<(Power, Power)>,
+    /// Whether it started with its host before and does now, if that differs.
+    pub autostart: Option<(bool, bool)>,
     /// What has changed of its definition in force.
     pub definition: Vec<FieldChange>,
     /// The snapshots.
@@ -174,6 +176,7 @@ impl DomainDiff {
         self.existence == Existence::Both
             && self.policy.is_none()
             && self.power.is_none()
+            && self.autostart.is_none()
             && self.definition.is_empty()
             && self.snapshots.is_empty()
             && self.checkpoints.is_empty()
@@ -286,12 +289,14 @@ impl Touched {
         };
         let policy = both.map(|(before, after)| (before.policy(), after.policy()));
         let power = both.map(|(before, after)| (before.power(), after.power()));
+        let autostart = both.map(|(before, after)| (before.autostart(), after.autostart()));
         DomainDiff {
             domain: last.or(self.name.clone()).unwrap_or_else(|| "".into()),
             uuid,
             existence,
             policy: policy.filter(|(before, after)| before != after),
             power: power.filter(|(before, after)| before != after),
+            autostart: autostart.filter(|(before, after)| before != after),
             definition: both.map_or_else(Vec::new, |(before, after)| {
                 def_changes(before.def(), after.def())
             }),

@@ -211,7 +211,10 @@ impl RecordKind {
             RecordKind::Begun => matches!(what, What::Begun),
             RecordKind::Archived => matches!(what, What::Archived(_)),
             RecordKind::Settings => matches!(what, What::SettingsSet { .. }),
-            RecordKind::Defined => matches!(what, What::DomainDefined { .. }),
+            RecordKind::Defined => matches!(
+                what,
+                What::DomainDefined { .. } | What::DomainRenamed { .. } | What::AutostartSet { .. }
+            ),
             RecordKind::State => matches!(what, What::StateChanged { .. } | What::MadeTransient),
             RecordKind::Removed => matches!(what, What::DomainRemoved { .. }),
             RecordKind::Policy => matches!(what, What::PolicySet { .. }),

@@ -110,6 +110,11 @@ impl What {
                 snapshots,
                 checkpoints,
             } => removed(snapshots, checkpoints),
+            What::DomainRenamed { from, to } => {
+                format!("domain renamed from {} to {}", escaped(from), escaped(to))
+            }
+            What::AutostartSet { to: true, .. } => "starts with its host".to_owned(),
+            What::AutostartSet { to: false, .. } => "does not start with its host".to_owned(),
             What::PolicySet { from, to } => policy(*from, *to),
             What::Created {
                 kind,

@@ -178,6 +178,7 @@ impl State {
                     def: def.clone(),
                     next_def: None,
                     persistent: !live,
+                    autostart: false,
                     power: Power::OFF,
                     policy: *policy,
                     snapshots: MomentList::new(),
@@ -198,6 +199,8 @@ impl State {
                 domain.next_def = None;
             }
             Change::DomainRemoved => self.remove_domain(uuid)?,
+            Change::DomainRenamed(def) => self.rename_domain(uuid, def)?,
+            Change::AutostartSet(autostart) => self.domain_mut(uuid)?.autostart = *autostart,
             Change::PolicySet(policy) => {
                 self.domain_mut(uuid)?.policy = *policy;
                 self.policies.insert(uuid, *policy);
@@ -281,6 +284,30 @@ impl State {
         if !domain.holds.add(id, tag.clone(), hold.clone()) {
             let tag = tag.clone();
             return Err(Misfit::Held { id, tag });
+        }
+        Ok(())
+    }
+
+    fn rename_domain(
+        &mut self,
+        uuid: DomainUuid,
+        def: &Arc<crate::DomainDef>,
+    ) -> Result<(), Misfit> {
+        let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
+        if def.uuid != uuid {
+            return Err(Misfit::DefinitionUuid(uuid));
+        }
+        if self.names.contains_key(&def.name) {
+            return Err(Misfit::NameOfDomain(def.name.clone()));
+        }
+        let former = domain.name.clone();
+        self.names.remove(&former);
+        self.names.insert(def.name.clone(), uuid);
+        let domain = self.domain_mut(uuid)?;
+        domain.name = def.name.clone();
+        match &mut domain.next_def {
+            Some(next) => *next = def.clone(),
+            None => domain.def = def.clone(),
         }
         Ok(())
     }

@@ -31,6 +31,11 @@ pub enum Action {
         /// Whether the snapshots of an inactive domain may go with it.
         with_snapshots: bool,
     },
+    /// Be found under another name, that of this definition, which is otherwise the one of the domain. Follows
+    /// `virDomainRename`.
+    Rename(Arc<DomainDef>),
+    /// Start with the host, or do not. Follows `virDomainSetAutostart`.
+    SetAutostart(bool),
     /// Follow other rules from now on.
     SetPolicy(Policy),
     /// Make a snapshot below the current one. Follows `virDomainSnapshotCreateXML`.
@@ -110,6 +115,13 @@ pub enum StateChange {
     Suspend,
     /// `virDomainResume`.
     Resume,
+    /// `virDomainReboot`, with whether the guest ends in place of that.
+    Reboot {
+        /// Whether the definition says that it ends.
+        ends: bool,
+    },
+    /// `virDomainReset`.
+    Reset,
 }
 
 /// The run state that a revert is asked to end in.

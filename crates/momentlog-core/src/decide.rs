@@ -87,6 +87,11 @@ impl State {
                 return domain()?.change_state(*change, self.next_domain);
             }
             Action::Undefine { with_snapshots } => domain()?.undefine(*with_snapshots)?,
+            Action::Rename(def) => self.rename(uuid, def)?,
+            Action::SetAutostart(autostart) => {
+                domain()?;
+                Change::AutostartSet(*autostart)
+            }
             Action::SetPolicy(policy) => domain()?.set_policy(*policy)?,
             Action::CreateSnapshot(create) => return domain()?.create_snapshot(create, next_id()?),
             Action::RedefineSnapshot(redefine) => {

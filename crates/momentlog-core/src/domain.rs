@@ -229,6 +229,7 @@ pub struct Domain {
     pub(crate) def: Arc<DomainDef>,
     pub(crate) next_def: Option<Arc<DomainDef>>,
     pub(crate) persistent: bool,
+    pub(crate) autostart: bool,
     pub(crate) power: Power,
     pub(crate) policy: Policy,
     pub(crate) snapshots: SnapshotList,
@@ -282,6 +283,11 @@ impl Domain {
     /// Whether the domain outlives its guest.
     pub fn is_persistent(&self) -> bool {
         self.persistent
+    }
+
+    /// Whether it starts with its host.
+    pub fn autostart(&self) -> bool {
+        self.autostart
     }
 
     /// The last report of the run state.

@@ -39,6 +39,11 @@ pub enum Change {
     MadeTransient,
     /// The domain is gone, with all its moments. It has no open job.
     DomainRemoved,
+    /// The domain is found under another name, that of this definition, which is the next start's from now on. It keeps its
+    /// moments.
+    DomainRenamed(Arc<DomainDef>),
+    /// Whether the domain starts with its host.
+    AutostartSet(bool),
     /// Other rules are in force.
     PolicySet(Policy),
     /// A snapshot changed.

@@ -41,6 +41,8 @@ pub struct DomainParts {
     pub next_def: Option<Arc<DomainDef>>,
     /// Whether it outlives its guest.
     pub persistent: bool,
+    /// Whether it starts with its host.
+    pub autostart: bool,
     /// The last report of the run state.
     pub power: Power,
     /// The rules in force.
@@ -114,6 +116,7 @@ impl From<DomainParts> for Domain {
             def,
             next_def,
             persistent,
+            autostart,
             power,
             policy,
             snapshots,
@@ -128,6 +131,7 @@ impl From<DomainParts> for Domain {
             def,
             next_def,
             persistent,
+            autostart,
             power,
             policy,
             snapshots,

@@ -57,6 +57,18 @@ pub enum Refusal {
         /// Its uuid.
         uuid: DomainUuid,
     },
+    /// A running domain was to have another name.
+    #[error("cannot rename active domain")]
+    RenameActive,
+    /// A domain was to have the name that it has.
+    #[error("Can't rename domain to itself")]
+    RenameToItself,
+    /// A domain was to have another one's name.
+    #[error("domain with name '{name}' already exists")]
+    RenameTaken {
+        /// The name.
+        name: Arc<str>,
+    },
     /// The definition's uuid is not the domain's that the command is about.
     #[error("the definition has uuid {found}, not {expected}")]
     DefinitionUuid {

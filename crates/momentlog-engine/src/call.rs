@@ -40,8 +40,12 @@ calls! {
     DEFINE_XML = 11 "virDomainDefineXML",
     /// A guest is stopped.
     DESTROY = 12 "virDomainDestroy",
+    /// A guest is rebooted.
+    REBOOT = 27 "virDomainReboot",
     /// A guest is resumed.
     RESUME = 28 "virDomainResume",
+    /// It is set whether a domain starts with its host.
+    SET_AUTOSTART = 29 "virDomainSetAutostart",
     /// A guest is asked to shut down.
     SHUTDOWN = 33 "virDomainShutdown",
     /// A guest is paused.
@@ -62,10 +66,14 @@ calls! {
     UNDEFINE_FLAGS = 231 "virDomainUndefineFlags",
     /// A guest is stopped, with flags.
     DESTROY_FLAGS = 234 "virDomainDestroyFlags",
+    /// A guest is reset.
+    RESET = 245 "virDomainReset",
     /// A guest is asked to shut down, with flags.
     SHUTDOWN_FLAGS = 258 "virDomainShutdownFlags",
     /// A domain is defined, with flags.
     DEFINE_XML_FLAGS = 350 "virDomainDefineXMLFlags",
+    /// A domain gets another name.
+    RENAME = 358 "virDomainRename",
     /// A checkpoint is made or put back.
     CHECKPOINT_CREATE_XML = 411 "virDomainCheckpointCreateXML",
     /// Checkpoints are deleted.

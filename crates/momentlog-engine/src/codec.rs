@@ -58,6 +58,8 @@ mod kind {
     pub(super) const MADE_TRANSIENT: u16 = 0x0103;
     pub(super) const DOMAIN_REMOVED: u16 = 0x0104;
     pub(super) const POLICY_SET: u16 = 0x0105;
+    pub(super) const DOMAIN_RENAMED: u16 = 0x0106;
+    pub(super) const AUTOSTART_SET: u16 = 0x0107;
     pub(super) const SNAPSHOT_CREATED: u16 = 0x0201;
     pub(super) const SNAPSHOT_REDEFINED: u16 = 0x0202;
     pub(super) const SNAPSHOT_DELETED: u16 = 0x0203;

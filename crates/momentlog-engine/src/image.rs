@@ -2,7 +2,7 @@
 //!
 //! `docs/format.md` lists its parts. They are written and read one by one, so neither needs a second copy of it all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use momentlog_core::image::{Counters, DomainParts, ListRow, Skeleton};
@@ -28,6 +28,9 @@ const WITHOUT_ATTACHMENTS: u32 = 1;
 
 /// The version of this layout that has them. An image is written in the first version that can say all that it holds.
 const WITH_ATTACHMENTS: u32 = 2;
+
+/// The version that also says which domains start with their host.
+const WITH_AUTOSTART: u32 = 3;
 
 /// Bytes of one moment besides its name, and where in them its parts are.
 const ROW_LEN: usize = 32;
@@ -117,7 +120,14 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         .filter_map(|domain| Some((domain.uuid(), domain.attachment()?)))
         .collect();
     let open = ledger.requests.open();
-    let version = if attachments.is_empty() && open.len() == 0 {
+    let autostarted: Vec<_> = state
+        .domains()
+        .filter(|domain| domain.autostart())
+        .map(Domain::uuid)
+        .collect();
+    let version = if !autostarted.is_empty() {
+        WITH_AUTOSTART
+    } else if attachments.is_empty() && open.len() == 0 {
         WITHOUT_ATTACHMENTS
     } else {
         WITH_ATTACHMENTS
@@ -148,6 +158,12 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         out.extend((attachments.len() as u64).to_le_bytes());
         for (uuid, attachment) in attachments {
             out.extend(encode_body(&(uuid.as_bytes(), Attached::of(attachment))));
+        }
+    }
+    if version >= WITH_AUTOSTART {
+        out.extend((autostarted.len() as u64).to_le_bytes());
+        for uuid in autostarted {
+            out.extend(uuid.as_bytes());
         }
     }
     let mut encoder = Encoder {
@@ -285,7 +301,7 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
     let rest = &mut rest;
     // The version is read before what follows it, which another version may have otherwise.
     let version: u32 = decode_first(&mut &bytes[..], "image")?;
-    if !(WITHOUT_ATTACHMENTS..=WITH_ATTACHMENTS).contains(&version) {
+    if !(WITHOUT_ATTACHMENTS..=WITH_AUTOSTART).contains(&version) {
         return Err(ImageError::Version(version));
     }
     let start: Start = decode_first(rest, "image")?;
@@ -297,14 +313,24 @@ pub(crate) fn decode(head: Head, bytes: &[u8]) -> Result<Ledger, ImageError> {
         dictionary.learn(text.into(), place);
     }
     let mut attachments = decode_attachments(version, rest)?;
+    let mut autostarted = decode_autostarted(version, rest)?;
     // No text is in a record after this one.
     let seq = Seq::after(Some(head.seq));
     let mut domains = Vec::new();
     for _ in 0..start.domains {
-        domains.push(decode_domain(rest, seq, &mut dictionary, &mut attachments)?);
+        domains.push(decode_domain(
+            rest,
+            seq,
+            &mut dictionary,
+            &mut attachments,
+            &mut autostarted,
+        )?);
     }
     if !attachments.is_empty() {
         return Err(DecodeError::Body("attachment").into());
+    }
+    if !autostarted.is_empty() {
+        return Err(DecodeError::Body("autostart").into());
     }
     dictionary.domains.clear();
     for _ in 0..start.definitions {
@@ -384,6 +410,21 @@ fn decode_attachments(
     Ok(attachments)
 }
 
+/// Reads which domains start with their host.
+fn decode_autostarted(version: u32, rest: &mut &[u8]) -> Result<BTreeSet<[u8; 16]>, ImageError> {
+    let mut autostarted = BTreeSet::new();
+    if version >= WITH_AUTOSTART {
+        let count: u64 = decode_first(rest, "autostarted domains")?;
+        for _ in 0..count {
+            let uuid: [u8; 16] = decode_first(rest, "autostarted domain")?;
+            if !autostarted.insert(uuid) {
+                return Err(DecodeError::Body("autostart").into());
+            }
+        }
+    }
+    Ok(autostarted)
+}
+
 /// Reads which requests began the open jobs.
 fn decode_open_requests(
     version: u32,
@@ -411,6 +452,7 @@ fn decode_domain(
     seq: Seq,
     dictionary: &mut Dictionary,
     attachments: &mut BTreeMap<[u8; 16], Attachment>,
+    autostarted: &mut BTreeSet<[u8; 16]>,
 ) -> Result<Domain, ImageError> {
     let stored: StoredDomain<'_> = decode_first(rest, "domain")?;
     let def = dictionary.domain(seq, stored.def)?;
@@ -455,6 +497,7 @@ fn decode_domain(
         def,
         next_def,
         persistent: stored.persistent,
+        autostart: autostarted.remove(&stored.uuid),
         power: Power::try_from(stored.power)?,
         policy: stored.policy.try_into()?,
         snapshots,

@@ -10,7 +10,7 @@ use crate::document::{Element, Source};
 use crate::error::{DocumentKind, DomainRule, Rule, XmlError};
 use crate::limits::{XML_ELEMENTS_MAX, domain_fits};
 use crate::recent::RecentDomain;
-use crate::write::{Changes, Writer, canonical};
+use crate::write::{Changes, Writer, canonical, escape};
 
 /// Domain types that libvirt knows.
 pub(crate) const DOMAIN_TYPES: [&str; 18] = [
@@ -67,6 +67,29 @@ pub fn write_domain(def: &DomainDef, id: Option<u32>, secure: bool) -> String {
         }
         _ => text.into_owned(),
     }
+}
+
+/// Returns the definition under another name; `None` if XML cannot say the name, or the definition was erased.
+pub fn rename_domain(def: &DomainDef, name: &str) -> Option<DomainDef> {
+    let source = Source {
+        kind: DocumentKind::Domain,
+        text: &def.xml,
+    };
+    let begin = source.parse().ok()?.root().child("name")?.offset();
+    let given = &def.xml[begin..];
+    let end = begin + given.find("</name>")?;
+    let begin = begin + given.find('>')? + 1;
+    let (before, after) = (&def.xml[..begin], &def.xml[end..]);
+    let mut xml = before.to_owned();
+    escape(&mut xml, name);
+    xml.push_str(after);
+    let renamed = read_domain(&xml, || def.uuid).ok()?;
+    let same = DomainDef {
+        name: def.name.clone(),
+        xml: def.xml.clone(),
+        ..renamed.clone()
+    };
+    (*renamed.name == *name && same == *def).then_some(renamed)
 }
 
 /// Reads the element into a definition, whose text calls it `called`. Follows libvirt's order: name, uuid, type, os type,

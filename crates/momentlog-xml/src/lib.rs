@@ -45,7 +45,7 @@ pub use checkpoint::{
     read_checkpoint_sizes, write_checkpoint,
 };
 pub use disk_list::{GuestFacts, disk_details, domain_title, guest_facts};
-pub use domain::{DISKS_MAX, read_domain, write_domain};
+pub use domain::{DISKS_MAX, read_domain, rename_domain, write_domain};
 pub use error::{
     BackupRule, DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError,
 };

@@ -124,7 +124,7 @@ fn begin_tag(out: &mut String, name: &str, attributes: &[(&str, &str)]) {
 }
 
 /// Appends text as libvirt escapes it, in attributes and elements alike. Control characters are dropped.
-fn escape(out: &mut String, text: &str) {
+pub(crate) fn escape(out: &mut String, text: &str) {
     replace(out, text, escaped);
 }
 

@@ -624,7 +624,7 @@ fn is_listed(domain: &DomainState, flags: DomainListFlags) -> bool {
             Flags::RUNNING | Flags::PAUSED | Flags::SHUTOFF | Flags::OTHER,
         ),
         pair(Flags::MANAGED_SAVE, Flags::NO_MANAGED_SAVE, false),
-        pair(Flags::AUTOSTART, Flags::NO_AUTOSTART, false),
+        pair(Flags::AUTOSTART, Flags::NO_AUTOSTART, domain.autostart()),
         pair(
             Flags::HAS_SNAPSHOT,
             Flags::NO_SNAPSHOT,

@@ -374,7 +374,11 @@ impl From<Refusal> for Error {
             Refusal::AlreadyRunning { .. }
             | Refusal::NotRunning { .. }
             | Refusal::NotPaused { .. } => (ErrorCode::InternalError, ErrorDomain::Test),
-            Refusal::HasSnapshots { .. }
+            Refusal::RenameToItself | Refusal::RenameTaken { .. } => {
+                (ErrorCode::OperationInvalid, ErrorDomain::Domain)
+            }
+            Refusal::RenameActive
+            | Refusal::HasSnapshots { .. }
             | Refusal::HaltTransient
             | Refusal::RevertTransient
             | Refusal::RevertDuringJob

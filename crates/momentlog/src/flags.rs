@@ -323,6 +323,11 @@ flags! {
 }
 
 flags! {
+    /// The flags of `virDomainRename`, which has none.
+    RenameFlags {}
+}
+
+flags! {
     /// `virDomainXMLFlags`.
     DomainXmlFlags {
         /// Show secrets, too.

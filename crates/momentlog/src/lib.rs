@@ -145,8 +145,8 @@ pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
     BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
     CheckpointListFlags, CheckpointXmlFlags, DefineFlags, DestroyFlags, DomainListFlags,
-    DomainXmlFlags, RevertFlags, ShutdownFlags, SnapshotCreateFlags, SnapshotDeleteFlags,
-    SnapshotListFlags, SnapshotXmlFlags, StartFlags, UndefineFlags,
+    DomainXmlFlags, RenameFlags, RevertFlags, ShutdownFlags, SnapshotCreateFlags,
+    SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, StartFlags, UndefineFlags,
 };
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{

@@ -13,6 +13,9 @@ use crate::connection::{Connection, Subscription};
 use crate::error::ErrorCode;
 use crate::error::Result;
 
+/// The reason of a guest that was booted.
+const BOOTED: u8 = 1;
+
 /// Something that happened to a domain, as libvirt tells it. Snapshots and checkpoints are no events there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
@@ -178,6 +181,10 @@ fn tell_of(
                 },
             );
         }
+        (Change::DomainRenamed(_), Some(before), Some(after)) => {
+            tell(before, Kind::UNDEFINED_RENAMED);
+            tell(after, Kind::DEFINED_RENAMED);
+        }
         (Change::MadeTransient, _, Some(after)) => tell(after, Kind::UNDEFINED_REMOVED),
         // A transient domain ends with its guest, which was told.
         (Change::DomainRemoved, Some(before), None) if before.is_persistent() => {
@@ -207,7 +214,10 @@ fn change_of(before: Power, after: Power, tell: &mut dyn FnMut(LifecycleKind)) {
         tell(Kind::started(after));
     }
     match after.state {
-        RunState::Running if before.is_active() => tell(Kind::resumed(after.reason)),
+        // That it was rebooted is another kind of event, and no lifecycle.
+        RunState::Running if before.is_active() && after.reason != BOOTED => {
+            tell(Kind::resumed(after.reason));
+        }
         RunState::Running | RunState::Blocked => {}
         RunState::Paused => tell(Kind::suspended(after.reason)),
         RunState::Shutoff => tell(Kind::stopped(after.reason)),

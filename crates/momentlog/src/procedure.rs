@@ -86,9 +86,11 @@ pub enum Takes {
     List(fn(&Connection, u32) -> Result<Answer>),
     /// A domain.
     Domain(fn(&Domain) -> Result<Answer>),
+    /// A domain, and whether something is on.
+    DomainSwitch(fn(&Domain, bool) -> Result<Answer>),
     /// A domain and flags.
     DomainFlags(fn(&Domain, u32) -> Result<Answer>),
-    /// A domain, a moment's name or XML, and flags.
+    /// A domain, a name or XML, and flags.
     DomainTextFlags(fn(&Domain, &str, u32) -> Result<Answer>),
     /// A domain, XML, other XML or none, and flags.
     DomainTextsFlags(fn(&Domain, &str, Option<&str>, u32) -> Result<Answer>),
@@ -184,13 +186,16 @@ table! {
     11  "virDomainDefineXML" Text |connection, xml| connection.define_domain_xml(xml);
     12  "virDomainDestroy" Domain |domain| domain.destroy();
     14  "virDomainGetXMLDesc" DomainFlags |domain, flags| domain.xml_desc(typed(flags));
+    15  "virDomainGetAutostart" Domain |domain| domain.autostart();
     16  "virDomainGetInfo" Domain |domain| domain.info();
     17  "virDomainGetMaxMemory" Domain |domain| domain.max_memory();
     19  "virDomainGetOSType" Domain |domain| domain.os_type();
     22  "virDomainLookupByID" Id |connection, id| connection.lookup_domain_by_id(id);
     23  "virDomainLookupByName" Text |connection, name| connection.lookup_domain_by_name(name);
     24  "virDomainLookupByUUID" Uuid |connection, uuid| connection.lookup_domain_by_uuid(uuid);
+    27  "virDomainReboot" DomainFlags |domain, flags| domain.reboot(typed(flags));
     28  "virDomainResume" Domain |domain| domain.resume();
+    29  "virDomainSetAutostart" DomainSwitch |domain, on| domain.set_autostart(on);
     33  "virDomainShutdown" Domain |domain| domain.shutdown();
     34  "virDomainSuspend" Domain |domain| domain.suspend();
     35  "virDomainUndefine" Domain |domain| domain.undefine(UndefineFlags::NONE);
@@ -213,6 +218,7 @@ table! {
     231 "virDomainUndefineFlags" DomainFlags |domain, flags| domain.undefine(typed(flags));
     234 "virDomainDestroyFlags" DomainFlags |domain, flags| domain.destroy_flags(typed(flags));
     244 "virDomainSnapshotGetParent" SnapshotFlags(no) |snapshot| snapshot.parent_unless_root();
+    245 "virDomainReset" DomainFlags(no) |domain| domain.reset();
     246 "virDomainSnapshotNumChildren" SnapshotFlags |snapshot, flags| snapshot.num_children(typed(flags));
     247 "virDomainSnapshotListChildrenNames" SnapshotList |snapshot, flags| snapshot.list_children_names(typed(flags));
     258 "virDomainShutdownFlags" DomainFlags |domain, flags| domain.shutdown_flags(typed(flags));
@@ -222,6 +228,7 @@ table! {
     274 "virDomainListAllSnapshots" DomainList |domain, flags| domain.list_all_snapshots(typed(flags));
     275 "virDomainSnapshotListAllChildren" SnapshotList |snapshot, flags| snapshot.list_all_children(typed(flags));
     350 "virDomainDefineXMLFlags" TextFlags |connection, xml, flags| connection.define_domain_xml_flags(xml, typed(flags));
+    358 "virDomainRename" DomainTextFlags |domain, name, flags| domain.rename(name, typed(flags));
     411 "virDomainCheckpointCreateXML" DomainTextFlags |domain, xml, flags| domain.checkpoint_create_xml(xml, typed(flags));
     412 "virDomainCheckpointGetXMLDesc" CheckpointFlags |checkpoint, flags| checkpoint.xml_desc(typed(flags));
     413 "virDomainListAllCheckpoints" DomainList |domain, flags| domain.list_all_checkpoints(typed(flags));

@@ -62,7 +62,9 @@ fn decide_what_reads_back(decision: &mut Decision<'_>, command: &Command) -> Res
     let domain = decision.view().state().domain(command.domain);
     let events = decide_one(decision, command)?;
     match &command.action {
-        Action::Define(def) | Action::CreateLive(def) => is_its_xml(def, domain)?,
+        Action::Define(def) | Action::CreateLive(def) | Action::Rename(def) => {
+            is_its_xml(def, domain)?
+        }
         Action::RedefineSnapshot(redefine) => {
             let defs = [&redefine.def.domain, &redefine.def.inactive_domain];
             let mut defs = defs.into_iter().flatten();

@@ -199,7 +199,9 @@ impl Session {
         let mut domain = || self.domain(call, &connection);
         let moment = moment_name(call.moment.as_deref().unwrap_or_default());
         Some(match takes {
-            Takes::Id(_) | Takes::Uuid(_) | Takes::DomainTextsFlags(_) => return None,
+            Takes::Id(_) | Takes::Uuid(_) | Takes::DomainSwitch(_) | Takes::DomainTextsFlags(_) => {
+                return None;
+            }
             Takes::Text(make) => make(&connection, &xml_or(&call.domain)),
             Takes::TextFlags(make) => make(&connection, &xml_or(&call.domain), flags),
             Takes::List(make) => make(&connection, flags),

@@ -30,6 +30,7 @@ struct DomainDiffDoc {
     by: Option<u64>,
     policy: Option<Change<Vec<&'static str>>>,
     power: Option<Change<&'static str>>,
+    autostart: Option<Change<bool>>,
     definition: Vec<FieldDoc>,
     policies: Vec<PolicyDoc>,
     snapshots: Option<ListDoc>,
@@ -141,6 +142,7 @@ impl DomainDiffDoc {
                 from: state(from),
                 to: state(to),
             }),
+            autostart: diff.autostart.map(|(from, to)| Change { from, to }),
             definition: FieldDoc::all(&diff.definition),
             policies: diff
                 .policies

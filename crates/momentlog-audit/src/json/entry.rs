@@ -98,6 +98,14 @@ enum Body {
         snapshots: Vec<MomentDoc>,
         checkpoints: Vec<MomentDoc>,
     },
+    Renamed {
+        from: String,
+        to: String,
+    },
+    Autostart {
+        from: bool,
+        to: bool,
+    },
     Policy {
         from: Vec<&'static str>,
         to: Vec<&'static str>,
@@ -298,6 +306,20 @@ fn event(consequence: &Consequence) -> (String, Body) {
             Body::Removed {
                 snapshots: MomentDoc::all(snapshots),
                 checkpoints: MomentDoc::all(checkpoints),
+            },
+        ),
+        What::DomainRenamed { from, to } => (
+            "domain_renamed".to_owned(),
+            Body::Renamed {
+                from: from.to_string(),
+                to: to.to_string(),
+            },
+        ),
+        What::AutostartSet { from, to } => (
+            "autostart_set".to_owned(),
+            Body::Autostart {
+                from: *from,
+                to: *to,
             },
         ),
         What::PolicySet { from, to } => (

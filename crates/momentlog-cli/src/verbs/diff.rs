@@ -147,6 +147,9 @@ fn domain(text: &mut String, diff: &DomainDiff, width: usize) {
         };
         rows.push(format!("~ run state  {} -> {}", name(from), name(to)));
     }
+    if let Some((from, to)) = diff.autostart {
+        rows.push(format!("~ starts with its host  {from} -> {to}"));
+    }
     if let Some((from, to)) = diff.policy {
         let (from, to) = (
             momentlog_audit::rules_text(from),

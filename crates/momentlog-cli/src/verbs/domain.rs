@@ -2,8 +2,8 @@
 
 use momentlog::core::{Power, RunState};
 use momentlog::{
-    DefineFlags, DestroyFlags, Domain, DomainXmlFlags, Error, ErrorCode, ShutdownFlags,
-    SnapshotListFlags, StartFlags, UndefineFlags,
+    DefineFlags, DestroyFlags, Domain, DomainXmlFlags, Error, ErrorCode, RenameFlags,
+    ShutdownFlags, SnapshotListFlags, StartFlags, UndefineFlags,
 };
 
 use super::{Verb, Ways, exclusive, host, read_file, the_domain, the_domain_by};
@@ -14,6 +14,18 @@ use crate::session::Session;
 
 /// The verbs of domains.
 pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "autostart",
+            "record that a domain starts with its host",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                flag("disable", "disable autostarting"),
+            ],
+        )
+        .changing(),
+        run: autostart,
+    },
     Verb {
         spec: Spec::new(
             "create",
@@ -100,6 +112,18 @@ pub static VERBS: &[Verb] = &[
     },
     Verb {
         spec: Spec::new(
+            "domrename",
+            "give an inactive domain another name",
+            &[
+                needed("domain", "domain name or uuid"),
+                needed("new-name", "new domain name"),
+            ],
+        )
+        .changing(),
+        run: rename,
+    },
+    Verb {
+        spec: Spec::new(
             "domstate",
             "show a domain's run state",
             &[
@@ -133,6 +157,27 @@ pub static VERBS: &[Verb] = &[
             ],
         ),
         run: dumpxml,
+    },
+    Verb {
+        spec: Spec::new(
+            "reboot",
+            "reboot a domain",
+            &[
+                needed("domain", "domain name, id or uuid"),
+                word("mode", "shutdown mode: acpi|agent|initctl|signal|paravirt"),
+            ],
+        )
+        .changing(),
+        run: reboot,
+    },
+    Verb {
+        spec: Spec::new(
+            "reset",
+            "reset a domain",
+            &[needed("domain", "domain name, id or uuid")],
+        )
+        .changing(),
+        run: reset,
     },
     Verb {
         spec: Spec::new(
@@ -368,6 +413,41 @@ pub fn destroy(session: &mut Session, invocation: &Invocation) -> Answer {
     })
 }
 
+pub fn reboot(session: &mut Session, invocation: &Invocation) -> Answer {
+    let flags = host::shutdown_flags(invocation)?;
+    let done = "is being rebooted";
+    change_given(session, invocation, "reboot", done, |domain| {
+        domain.reboot(flags)
+    })
+}
+
+pub fn reset(session: &mut Session, invocation: &Invocation) -> Answer {
+    change_given(session, invocation, "reset", "was reset", Domain::reset)
+}
+
+/// Records whether a domain starts with its host. Messages call it as it was given, as virsh does.
+pub fn autostart(session: &mut Session, invocation: &Invocation) -> Answer {
+    let name = invocation.need("domain");
+    let domain = the_domain(session, invocation)?;
+    let on = !invocation.has("disable");
+    let (failed, done) = if on {
+        ("mark domain", "marked")
+    } else {
+        ("unmark domain", "unmarked")
+    };
+    let failed = Failure::under(format!("Failed to {failed} '{name}' as autostarted"));
+    domain.set_autostart(on).map_err(failed)?;
+    session.say(&format!("Domain '{name}' {done} as autostarted\n"));
+    Ok(0)
+}
+
+pub fn rename(session: &mut Session, invocation: &Invocation) -> Answer {
+    let domain = the_domain(session, invocation)?;
+    domain.rename(invocation.need("new-name"), RenameFlags::NONE)?;
+    session.say("Domain successfully renamed\n");
+    Ok(0)
+}
+
 pub fn suspend(session: &mut Session, invocation: &Invocation) -> Answer {
     change_given(session, invocation, "suspend", "suspended", Domain::suspend)
 }
@@ -441,6 +521,10 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
         line("Max memory", format!("{} KiB", info.max_memory_kib)),
         line("Used memory", format!("{} KiB", info.memory_kib)),
         line("Persistent", word(domain.is_persistent()?, ["yes", "no"])),
+        line(
+            "Autostart",
+            word(domain.autostart()?, ["enable", "disable"]),
+        ),
         line(
             "Managed save",
             word(domain.has_managed_save_image()?, ["yes", "no"]),

@@ -112,7 +112,7 @@ fn options_that_concern_the_host_are_taken_on_a_store_of_ones_own() {
     for (command, expected) in [
         (
             "start web01 --autodestroy",
-            "error: Failed to start domain 'web01'\nerror: invalid argument: a record outlives ",
+            "error: Failed to start domain 'web01'\nerror: a record outlives ",
         ),
         ("start web01 x", "error: Unable to parse FD number 'x'\n"),
         (
@@ -324,4 +324,41 @@ fn domblklist_has_the_order_of_the_definition() {
             "sda", "sdb", "vda", "hda", "vdb", "sdc", "vdc", "vdd", "vde"
         ]
     );
+}
+
+#[test]
+fn a_name_and_autostart_are_set_shown_and_told_by_the_log() {
+    let program = Program::with_domain();
+    let script = "autostart web01; domrename web01 web02; dominfo web02; autostart web02 --disable; log web02";
+    let ran = program.run(&[script]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    for line in [
+        "Domain 'web01' marked as autostarted\n",
+        "Domain successfully renamed\n",
+        "Name:           web02\n",
+        "OS Type:        hvm\n",
+        "CPU(s):         1\n",
+        "Autostart:      enable\n",
+        "Managed save:   no\n",
+        "Domain 'web02' unmarked as autostarted\n",
+        "domain renamed from web01 to web02",
+        "does not start with its host",
+    ] {
+        assert!(ran.out.contains(line), "{line}{}", ran.out);
+    }
+    let ran = program.run(&["start web02; domrename web02 web03"]);
+    let active = "error: Requested operation is not valid: cannot rename active domain\n";
+    assert_eq!((ran.err.as_str(), ran.status), (active, 1));
+    // As virsh says it of libvirt's test driver.
+    let ran = program.run_on_test(&["reboot test; reset test; dominfo test"]);
+    for line in [
+        "Domain 'test' is being rebooted\n",
+        "Domain 'test' was reset\n",
+        "OS Type:        linux\n",
+        "CPU(s):         2\n",
+        "Used memory:    2097152 KiB\n",
+        "Autostart:      disable\n",
+    ] {
+        assert!(ran.out.contains(line), "{line}{}", ran.out);
+    }
 }

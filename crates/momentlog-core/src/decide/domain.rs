@@ -48,6 +48,28 @@ impl State {
         ])
     }
 
+    /// Follows libvirt's test driver: the run state comes first, then the name that the domain has, then those of others.
+    pub(super) fn rename(&self, uuid: DomainUuid, def: &Arc<DomainDef>) -> Result<Change, Refusal> {
+        let domain = self.known(uuid)?;
+        if def.uuid != uuid {
+            return Err(Refusal::DefinitionUuid {
+                expected: uuid,
+                found: def.uuid,
+            });
+        }
+        if domain.power.is_active() {
+            return Err(Refusal::RenameActive);
+        }
+        if domain.name == def.name {
+            return Err(Refusal::RenameToItself);
+        }
+        if self.domain_by_name(&def.name).is_some() {
+            let name = def.name.clone();
+            return Err(Refusal::RenameTaken { name });
+        }
+        Ok(Change::DomainRenamed(def.clone()))
+    }
+
     /// Returns the policy of the domain that may have this definition.
     fn may_define(&self, uuid: DomainUuid, def: &DomainDef) -> Result<Policy, Refusal> {
         if def.uuid != uuid {
@@ -106,6 +128,16 @@ impl Domain {
             StateChange::Resume if !is(RunState::Paused) => {
                 return Err(Refusal::NotPaused { name: name() });
             }
+            StateChange::Reboot { .. } | StateChange::Reset if !self.power.is_active() => {
+                return Err(Refusal::Inactive);
+            }
+            StateChange::Reboot { ends: true } => self.stop(reason::SHUTOFF_SHUTDOWN),
+            // A guest that is paused runs then.
+            StateChange::Reboot { ends: false } => {
+                vec![to(RunState::Running, reason::RUNNING_BOOTED, self.power.id)]
+            }
+            // It is in the same state; the record says that it was reset.
+            StateChange::Reset => vec![Change::StateChanged(self.power)],
             StateChange::Resume => vec![to(
                 RunState::Running,
                 reason::RUNNING_UNPAUSED,

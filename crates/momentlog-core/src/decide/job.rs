@@ -265,6 +265,8 @@ fn kind_changed(action: &Action) -> Option<MomentKind> {
         | Action::CreateLive(_)
         | Action::ChangeState(_)
         | Action::Undefine { .. }
+        | Action::Rename(_)
+        | Action::SetAutostart(_)
         | Action::SetPolicy(_) => None,
     }
 }

@@ -152,6 +152,14 @@ impl Encoder<'_> {
             }
             Change::MadeTransient => (kind::MADE_TRANSIENT, None, None),
             Change::DomainRemoved => (kind::DOMAIN_REMOVED, None, None),
+            Change::DomainRenamed(def) => {
+                put_body(&self.domain(def), out);
+                (kind::DOMAIN_RENAMED, None, None)
+            }
+            Change::AutostartSet(autostart) => {
+                put_body(autostart, out);
+                (kind::AUTOSTART_SET, None, None)
+            }
             Change::PolicySet(policy) => {
                 put_body(&body::StoredPolicy::from(*policy), out);
                 (kind::POLICY_SET, None, None)

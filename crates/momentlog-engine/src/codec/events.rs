@@ -55,6 +55,14 @@ const EVENTS: &[(u16, u16, Ids, Read)] = &[
     (kind::POLICY_SET, 1, Ids::None, |_, event| {
         Ok(Change::PolicySet(body::decode_policy(event.body)?))
     }),
+    (kind::DOMAIN_RENAMED, 1, Ids::None, |dictionary, event| {
+        let stored: body::Domain<'_> = decode_body(event.body, "domain")?;
+        let def = dictionary.domain(event.seq, stored)?;
+        Ok(Change::DomainRenamed(def))
+    }),
+    (kind::AUTOSTART_SET, 1, Ids::None, |_, event| {
+        Ok(Change::AutostartSet(decode_body(event.body, "autostart")?))
+    }),
     (kind::SNAPSHOT_CREATED, 1, Ids::Both, |dictionary, event| {
         event
             .created(|bytes| dictionary.recent_snapshot(event.seq, event.plain, bytes))

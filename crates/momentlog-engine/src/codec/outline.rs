@@ -101,7 +101,10 @@ impl<'a> Outline<'a> {
         };
         self.events(&mut |kind, mut body| {
             match kind {
-                kind::DOMAIN_DEFINED => note(Some(decode_first(&mut body, "domain")?)),
+                // The body of a renaming is the domain that the other begins with.
+                kind::DOMAIN_DEFINED | kind::DOMAIN_RENAMED => {
+                    note(Some(decode_first(&mut body, "domain")?))
+                }
                 kind::SNAPSHOT_CREATED | kind::SNAPSHOT_REDEFINED => {
                     skip_head(kind == kind::SNAPSHOT_CREATED, &mut body)?;
                     let def: body::Snapshot<'a, Skipped<body::StoredSnapshotDisk<'a>>> =

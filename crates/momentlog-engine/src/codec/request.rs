@@ -71,6 +71,9 @@ fn action_bytes(action: &Action) -> Vec<u8> {
                 StateChange::Destroy => 3,
                 StateChange::Suspend => 4,
                 StateChange::Resume => 5,
+                StateChange::Reboot { ends: false } => 6,
+                StateChange::Reboot { ends: true } => 7,
+                StateChange::Reset => 8,
             };
             put_body(&(3_u16, change), put);
         }
@@ -139,6 +142,11 @@ fn action_bytes(action: &Action) -> Vec<u8> {
             let (kind, tag) = (kind_of(*kind), tag.as_str());
             put_body(&(14_u16, kind, name.as_str(), tag, &**by), put);
         }
+        Action::Rename(def) => {
+            put_body(&17_u16, put);
+            put_domain(def, put);
+        }
+        Action::SetAutostart(autostart) => put_body(&(18_u16, autostart), put),
         Action::Undelete(undelete) => {
             put_body(&16_u16, put);
             put_undeleted(&undelete.snapshots, put_snapshot, put);

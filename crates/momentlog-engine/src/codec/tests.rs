@@ -1,4 +1,4 @@
-//! The vectors of `docs/format/records.txt`, `attached.txt` and `seen.txt` hold the code to the page.
+//! The vectors of `docs/format/records.txt`, `attached.txt`, `seen.txt` and `renamed.txt` hold the code to the page.
 
 use momentlog_core::{
     Attachment, Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation,
@@ -26,7 +26,8 @@ fn vectors() -> Vec<Vector> {
     let text = concat!(
         include_str!("../../../../docs/format/records.txt"),
         include_str!("../../../../docs/format/attached.txt"),
-        include_str!("../../../../docs/format/seen.txt")
+        include_str!("../../../../docs/format/seen.txt"),
+        include_str!("../../../../docs/format/renamed.txt")
     );
     let mut vectors: Vec<Vector> = Vec::new();
     for line in text.lines() {
@@ -414,6 +415,16 @@ fn meanings() -> Vec<Content> {
         },
         Change::DomainRemoved,
     ];
+    let renamed = vec![
+        seen[0].clone(),
+        Change::DomainRenamed(Arc::new(DomainDef {
+            name: "web01".into(),
+            xml: "<domain type='kvm'>\n  <name>web01</name>\n</domain>\n".into(),
+            ..DomainDef::clone(&domain())
+        })),
+        Change::AutostartSet(true),
+        Change::DomainRemoved,
+    ];
     let command = |(at, changes): (usize, Vec<Change>)| {
         let request = RequestKey {
             id: "r1".into(),
@@ -463,7 +474,7 @@ fn meanings() -> Vec<Content> {
         .chain(changes.into_iter().enumerate().map(command))
         .chain([bridge])
         .chain(attached.into_iter().map(|changes| command((26, changes))))
-        .chain([command((28, seen))])
+        .chain([command((28, seen)), command((29, renamed))])
         .collect()
 }
 

@@ -9,6 +9,7 @@ use crate::image;
 use crate::ledger::Ledger;
 
 const IMAGES: &str = include_str!("../../../../docs/format/images.txt");
+const IMAGES_3: &str = include_str!("../../../../docs/format/images-3.txt");
 const IMAGES_2: &str = include_str!("../../../../docs/format/images-2.txt");
 
 /// Reads the lines of one key of a page of vectors.
@@ -79,6 +80,35 @@ fn the_second_image_of_the_page_decodes_to_its_meaning_and_encodes_to_the_same()
     let open: Vec<_> = ledger.requests.open().collect();
     assert_eq!(open, [(momentlog_core::JobId::FIRST, "r1")]);
     assert_eq!(image::encode(&ledger).unwrap(), body);
+}
+
+#[test]
+fn the_third_image_of_the_page_says_which_domain_starts_with_its_host() {
+    let head = Head {
+        seq: Seq::new(4).unwrap(),
+        digest: Digest::ZERO,
+    };
+    let body = image_field(IMAGES_3, "body");
+    let ledger = image::decode(head, &body).unwrap();
+    let domain = ledger.view().state().domain_by_name("vm").unwrap();
+    assert!(domain.autostart() && domain.attachment().is_some());
+    assert_eq!(image::encode(&ledger).unwrap(), body);
+    let second = image::decode(head, &image_field(IMAGES_2, "body")).unwrap();
+    let domain = second.view().state().domain_by_name("vm").unwrap();
+    assert!(!domain.autostart());
+    // One that is named twice, and one that is not there.
+    let at = body
+        .windows(8)
+        .position(|bytes| bytes == b"/vm.qmp\0")
+        .unwrap()
+        + 8;
+    let twice = [&body[..at], &[2], &body[at + 1..at + 24], &body[at + 8..]].concat();
+    let refused = image::decode(head, &twice).map(|_| ());
+    let wrong = image::ImageError::Decode(DecodeError::Body("autostart"));
+    assert_eq!(refused, Err(wrong.clone()));
+    let mut other = body.clone();
+    other[at + 8] ^= 1;
+    assert_eq!(image::decode(head, &other).map(|_| ()), Err(wrong));
 }
 
 /// A domain that no record holds yet is held by the first that has it, also after an image was tried.

@@ -172,6 +172,8 @@ fn check_around(state: &State, event: &Event) -> Result<(), BrokenState> {
         | Change::StateChanged(_)
         | Change::MadeTransient
         | Change::DomainRemoved
+        | Change::DomainRenamed(_)
+        | Change::AutostartSet(_)
         | Change::PolicySet(_)
         | Change::Snapshot(CurrentSet(None))
         | Change::Checkpoint(CurrentSet(None))

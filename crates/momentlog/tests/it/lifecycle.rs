@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use momentlog::{
-    Connection, Domain, LifecycleEvents, Result, RevertFlags, SnapshotCreateFlags, StartFlags,
-    UndefineFlags,
+    Connection, Domain, LifecycleEvents, RenameFlags, Result, RevertFlags, ShutdownFlags,
+    SnapshotCreateFlags, StartFlags, UndefineFlags,
 };
 
 use crate::Scratch;
@@ -59,8 +59,12 @@ fn of_definitions_and_run_states_each_event_is_libvirts() {
     let dump = domain.xml_desc(momentlog::DomainXmlFlags::NONE).unwrap();
     let redefine = || store.define_domain_xml(&dump).map(|_| ());
     assert_eq!(watched.of(redefine), [(0, 1)]);
+    assert_eq!(watched.of(|| domain.set_autostart(true)), []);
     assert_eq!(watched.of(|| domain.start()), [(2, 0)]);
     assert_eq!(watched.of(redefine), [(0, 1)]);
+    assert_eq!(watched.of(|| domain.suspend()), [(3, 0)]);
+    assert_eq!(watched.of(|| domain.reboot(ShutdownFlags::NONE)), []);
+    assert_eq!(watched.of(|| domain.reset()), []);
     assert_eq!(watched.of(|| domain.suspend()), [(3, 0)]);
     assert_eq!(watched.of(|| domain.resume()), [(4, 0)]);
     assert_eq!(watched.of(|| domain.shutdown()), [(5, 0)]);
@@ -84,6 +88,15 @@ fn of_definitions_and_run_states_each_event_is_libvirts() {
         watched.of(|| domain.undefine(UndefineFlags::NONE)),
         [(1, 0)]
     );
+}
+
+#[test]
+fn another_name_is_told_of_both_names() {
+    let mut watched = Watched::new();
+    let domain = watched.define(XML);
+    domain.rename("w", RenameFlags::NONE).unwrap();
+    let told = told(&mut watched.events);
+    assert_eq!(told, [("v".to_owned(), 1, 1), ("w".to_owned(), 0, 2)]);
 }
 
 #[test]
