@@ -5,8 +5,8 @@ mod moments;
 use std::sync::Arc;
 
 use crate::{
-    Attachment, Change, Domain, DomainUuid, Event, Hold, HoldTag, Holds, Job, JobId, MomentChange,
-    MomentId, MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, State,
+    Attachment, Change, DiskSeen, Domain, DomainUuid, Event, Hold, HoldTag, Holds, Job, JobId,
+    MomentChange, MomentId, MomentList, MomentName, OpenJob, OpenJobs, Power, RunState, State,
 };
 
 /// Why an event does not fit the state. A log that holds one is damaged or forged.
@@ -238,16 +238,7 @@ impl State {
                 let detached = self.domain_mut(uuid)?.attachment.take();
                 detached.ok_or(Misfit::NotAttached(uuid))?;
             }
-            Change::CheckpointSeen { id, disks } => {
-                let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
-                let seen = domain.checkpoints.get(*id).ok_or(Misfit::NoMoment(*id))?;
-                let mut tracked = seen.def.tracked();
-                let mut fit = disks.iter();
-                let fit = fit.all(|seen| tracked.any(|disk| disk.name == seen.disk));
-                if disks.is_empty() || !fit {
-                    return Err(Misfit::NotTracked(*id));
-                }
-            }
+            Change::CheckpointSeen { id, disks } => self.see(uuid, *id, disks)?,
             Change::HoldAdded { id, tag, hold } => self.hold(uuid, *id, tag, hold)?,
             Change::HoldRemoved { id, tag } => {
                 if !self.domain_mut(uuid)?.holds.remove(*id, tag) {
@@ -255,6 +246,19 @@ impl State {
                     return Err(Misfit::NotHeld { id, tag });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what was seen of a checkpoint, which changes nothing.
+    fn see(&self, uuid: DomainUuid, id: MomentId, disks: &[DiskSeen]) -> Result<(), Misfit> {
+        let domain = self.domain(uuid).ok_or(Misfit::NoDomain(uuid))?;
+        let seen = domain.checkpoints.get(id).ok_or(Misfit::NoMoment(id))?;
+        let mut tracked = seen.def.tracked();
+        let mut fit = disks.iter();
+        let fit = fit.all(|seen| tracked.any(|disk| disk.name == seen.disk));
+        if disks.is_empty() || !fit {
+            return Err(Misfit::NotTracked(id));
         }
         Ok(())
     }

@@ -120,11 +120,8 @@ pub(crate) fn encode(ledger: &Ledger) -> Option<Vec<u8>> {
         .filter_map(|domain| Some((domain.uuid(), domain.attachment()?)))
         .collect();
     let open = ledger.requests.open();
-    let autostarted: Vec<_> = state
-        .domains()
-        .filter(|domain| domain.autostart())
-        .map(Domain::uuid)
-        .collect();
+    let autostarted = state.domains().filter(|domain| domain.autostart());
+    let autostarted: Vec<_> = autostarted.map(Domain::uuid).collect();
     let version = if !autostarted.is_empty() {
         WITH_AUTOSTART
     } else if attachments.is_empty() && open.len() == 0 {

@@ -110,10 +110,10 @@ impl Connection {
 
     fn guest(&self, arch: &str) -> String {
         let wordsize = if arch == "x86_64" { 64 } else { 32 };
-        let types = self.facts().domain_types.iter();
-        let types: String = types
-            .map(|kind| format!("      <domain type='{kind}'/>\n"))
-            .collect();
+        let mut types = String::new();
+        for kind in self.facts().domain_types {
+            types.extend(["      <domain type='", kind, "'/>\n"]);
+        }
         format!(
             "\n  <guest>\n    <os_type>hvm</os_type>\n    <arch name='{arch}'>\n      \
              <wordsize>{wordsize}</wordsize>\n      <emulator>{EMULATOR}</emulator>\n{types}    </arch>\n  </guest>\n",

@@ -63,7 +63,7 @@ fn decide_what_reads_back(decision: &mut Decision<'_>, command: &Command) -> Res
     let events = decide_one(decision, command)?;
     match &command.action {
         Action::Define(def) | Action::CreateLive(def) | Action::Rename(def) => {
-            is_its_xml(def, domain)?
+            is_its_xml(def, domain)?;
         }
         Action::RedefineSnapshot(redefine) => {
             let defs = [&redefine.def.domain, &redefine.def.inactive_domain];

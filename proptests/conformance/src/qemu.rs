@@ -303,7 +303,7 @@ impl Session {
             other => return Err(format!("{function} takes {other:?}")),
         };
         Ok(answered.map(|answer| match answer {
-            Answered::Xml(xml) => self.stripped(&xml),
+            Answered::Text(xml) => self.stripped(&xml),
             Answered::Snapshot(found) => json!({ "moment": found.name().as_str() }),
             Answered::Checkpoint(found) => json!({ "moment": found.name().as_str() }),
             _ => json!(0),

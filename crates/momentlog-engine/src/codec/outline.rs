@@ -103,7 +103,7 @@ impl<'a> Outline<'a> {
             match kind {
                 // The body of a renaming is the domain that the other begins with.
                 kind::DOMAIN_DEFINED | kind::DOMAIN_RENAMED => {
-                    note(Some(decode_first(&mut body, "domain")?))
+                    note(Some(decode_first(&mut body, "domain")?));
                 }
                 kind::SNAPSHOT_CREATED | kind::SNAPSHOT_REDEFINED => {
                     skip_head(kind == kind::SNAPSHOT_CREATED, &mut body)?;

@@ -65,17 +65,7 @@ fn action_bytes(action: &Action) -> Vec<u8> {
             put_domain(def, put);
         }
         Action::ChangeState(change) => {
-            let change: u8 = match change {
-                StateChange::Start => 1,
-                StateChange::Shutdown => 2,
-                StateChange::Destroy => 3,
-                StateChange::Suspend => 4,
-                StateChange::Resume => 5,
-                StateChange::Reboot { ends: false } => 6,
-                StateChange::Reboot { ends: true } => 7,
-                StateChange::Reset => 8,
-            };
-            put_body(&(3_u16, change), put);
+            put_body(&(3_u16, number_of(*change)), put);
         }
         Action::Undefine { with_snapshots } => put_body(&(4_u16, with_snapshots), put),
         Action::SetPolicy(policy) => put_body(&(5_u16, StoredPolicy::from(*policy)), put),
@@ -158,6 +148,19 @@ fn action_bytes(action: &Action) -> Vec<u8> {
         }
     }
     out
+}
+
+fn number_of(change: StateChange) -> u8 {
+    match change {
+        StateChange::Start => 1,
+        StateChange::Shutdown => 2,
+        StateChange::Destroy => 3,
+        StateChange::Suspend => 4,
+        StateChange::Resume => 5,
+        StateChange::Reboot { ends: false } => 6,
+        StateChange::Reboot { ends: true } => 7,
+        StateChange::Reset => 8,
+    }
 }
 
 fn text(name: Option<&MomentName>) -> Option<&str> {
