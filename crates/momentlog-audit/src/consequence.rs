@@ -215,14 +215,18 @@ pub enum What {
 
 /// Returns what a record has caused, a consequence for each event in their order; for a record without events, what it is.
 pub fn consequences(step: &Step) -> Vec<Consequence> {
-    let mut state = before(step);
+    let is_second = step.before.head().map(|head| head.seq) == Some(Seq::FIRST);
+    if let ([event], false) = (&step.entry.events[..], is_second) {
+        return vec![consequence(event, step.before.state(), step.after.state())];
+    }
+    let mut state = before(step, is_second);
     fold(&mut state, &step.entry, Some(step.after.state()))
 }
 
 /// Returns the state before a record. What is there before the first command is what that command makes.
-fn before(step: &Step) -> State {
+fn before(step: &Step, is_second: bool) -> State {
     let state = step.before.state();
-    if step.before.head().map(|head| head.seq) == Some(Seq::FIRST) {
+    if is_second {
         State::new(state.profile())
     } else {
         state.clone()

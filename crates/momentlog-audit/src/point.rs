@@ -1,6 +1,6 @@
 //! Points as people write them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
@@ -270,16 +270,68 @@ fn weekday(word: &str) -> Option<Weekday> {
 
 /// Returns a recorded time as people here read it: `2026-11-17 22:00:00+01`, with six digits of the second if `exact`.
 pub fn local_time(micros: i64, zone: &TimeZone, exact: bool) -> String {
-    match Timestamp::from_microsecond(micros) {
-        Ok(time) => {
-            let format = if exact {
-                "%Y-%m-%d %H:%M:%S%.6f%:::z"
-            } else {
-                "%Y-%m-%d %H:%M:%S%:::z"
-            };
-            let zoned = time.to_zoned_datetime(zone.clone());
-            zoned.strftime(format).to_string()
+    let Ok(time) = Timestamp::from_microsecond(micros) else {
+        return format!("{micros} microseconds since 1970");
+    };
+    let offset = zone.to_offset(time);
+    let local = offset.to_datetime(time);
+    let (year, month, day) = (local.year(), local.month(), local.day());
+    let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+    let sign = if year < 0 { "-" } else { "" };
+    let year = year.unsigned_abs();
+    let mut text = format!("{sign}{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+    if exact {
+        let micros = local.subsec_nanosecond() / 1000;
+        let _ = write!(text, ".{micros:06}");
+    }
+    push_offset(&mut text, offset.seconds());
+    text
+}
+
+/// Writes an offset from UTC, as short as it can be: `+01`, `-03:30`.
+fn push_offset(text: &mut String, seconds: i32) {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let seconds = seconds.unsigned_abs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let _ = write!(text, "{sign}{hours:02}");
+    if minutes > 0 || seconds > 0 {
+        let _ = write!(text, ":{minutes:02}");
+    }
+    if seconds > 0 {
+        let _ = write!(text, ":{seconds:02}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_by_strftime() {
+        let zones = [
+            "UTC",
+            "Europe/Berlin",
+            "America/St_Johns",
+            "Africa/Monrovia",
+            "Pacific/Chatham",
+        ];
+        for zone in zones {
+            let zone = TimeZone::get(zone).unwrap();
+            // From before there were zones, then about every four months, so that all hours and days come.
+            let early =
+                (-90_000_000_000_000_000..-3_000_000_000_000_000_i64).step_by(912_345_678_901_234);
+            let late = (-3_000_000_000_000_000..9_000_000_000_000_000).step_by(10_812_345_678_901);
+            for micros in early.chain(late) {
+                for (exact, format) in [
+                    (false, "%Y-%m-%d %H:%M:%S%:::z"),
+                    (true, "%Y-%m-%d %H:%M:%S%.6f%:::z"),
+                ] {
+                    let time = Timestamp::from_microsecond(micros).unwrap();
+                    let zoned = time.to_zoned_datetime(zone.clone());
+                    let wanted = zoned.strftime(format).to_string();
+                    assert_eq!(local_time(micros, &zone, exact), wanted);
+                }
+            }
         }
-        Err(_) => format!("{micros} microseconds since 1970"),
     }
 }

@@ -23,11 +23,16 @@ pub struct Told {
 impl Told {
     /// Tells a step of the history.
     pub fn of(step: &Step) -> Told {
+        Told::of_step(step.clone())
+    }
+
+    /// As [`of`](Self::of), of a step that is not needed any more.
+    pub fn of_step(step: Step) -> Told {
         Told {
             domain: name(step.after.state(), &step.entry)
                 .or_else(|| name(step.before.state(), &step.entry)),
-            consequences: consequences(step),
-            entry: step.entry.clone(),
+            consequences: consequences(&step),
+            entry: step.entry,
         }
     }
 

@@ -16,6 +16,10 @@ const NAMES_SHOWN: usize = 16;
 /// Returns a text in which each byte of a character that is not seen stands as `\x0a`: one that moves the cursor, drives a
 /// terminal, turns the text around it, or has no width. So no name can forge a line, or look like another.
 pub fn escaped(text: &str) -> String {
+    // Nearly all texts are.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let mut bytes = [0; 4];
     for char in text.chars() {

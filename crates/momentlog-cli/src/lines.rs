@@ -28,6 +28,10 @@ pub fn width() -> usize {
 
 /// Breaks a text at its blanks into lines of at most `width` columns; a word that is longer stands alone.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    // No letter of ASCII is wider than a column.
+    if text.len() <= width && text.is_ascii() && !text.starts_with(' ') {
+        return vec![text.to_owned()];
+    }
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is a line");

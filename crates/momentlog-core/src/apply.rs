@@ -68,8 +68,8 @@ pub enum Misfit {
     /// The event is about the store, and names a domain.
     #[error("the event is about the store, and names domain {0}")]
     OfStore(DomainUuid),
-    /// The state is of one domain, and the event is about this other one.
-    #[error("the event is about domain {0}, and the state is of another one")]
+    /// The state is of some domains, and the event is about this other one.
+    #[error("the event is about domain {0}, and the state is of others alone")]
     OtherDomain(DomainUuid),
     /// The event is about a domain, and names none.
     #[error("the event is about a domain, and names none")]
@@ -207,13 +207,13 @@ impl State {
             }
             Change::Snapshot(change) => {
                 let domain = domain_in(&mut self.domains, uuid)?;
-                let counters = (self.part, &mut self.next_moment, &mut self.budget);
+                let counters = (&self.part, &mut self.next_moment, &mut self.budget);
                 moments::change(&mut domain.snapshots, change, counters)?;
                 domain.forget_holds(change);
             }
             Change::Checkpoint(change) => {
                 let domain = domain_in(&mut self.domains, uuid)?;
-                let counters = (self.part, &mut self.next_moment, &mut self.budget);
+                let counters = (&self.part, &mut self.next_moment, &mut self.budget);
                 moments::change(&mut domain.checkpoints, change, counters)?;
                 domain.forget_holds(change);
             }

@@ -53,7 +53,7 @@ pub mod image;
 mod job;
 mod moment_kind;
 mod moment_list;
-mod one_domain;
+mod part;
 mod policy;
 mod refusal;
 mod settings;

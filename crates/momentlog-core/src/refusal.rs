@@ -35,12 +35,9 @@ pub enum Refusal {
         /// The steps left.
         left: u64,
     },
-    /// The state is that of one domain, folded from its own events: nothing is decided on it.
-    #[error("the state is of domain {uuid} alone, and commands are decided on that of the store")]
-    OneDomain {
-        /// The domain.
-        uuid: DomainUuid,
-    },
+    /// The state is that of some domains, folded from their own events: nothing is decided on it.
+    #[error("the state is of some domains alone, and commands are decided on that of the store")]
+    Partial,
     /// Another domain has the name.
     #[error("domain '{name}' already exists with uuid {uuid}")]
     DomainNameTaken {

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::one_domain::Part;
+use crate::part::Part;
 use crate::{
     Broken, Budget, Domain, DomainUuid, JobId, MomentId, OpenJob, Policy, PolicyBreach, Profile,
     Settings,
 };
 
-/// The state of a whole store at one point of its history, or what it has of one domain: see
-/// [`of_one_domain`](Self::of_one_domain).
+/// The state of a whole store at one point of its history, or what it has of some domains: see
+/// [`of_domains`](Self::of_domains).
 ///
 /// Cloning is O(1). Two states are equal if the same domains, moments, links, holds, open jobs, settings and counters are
 /// in them.

@@ -178,10 +178,10 @@ impl Ledger {
         })
     }
 
-    /// Begins with what is there before the first command: all of it, or what a ledger of one domain has of it.
+    /// Begins with what is there before the first command: all of it, or what a ledger of some domains has of it.
     fn begin(&mut self, state: State) {
-        self.view.state = match self.view.state.one_domain() {
-            Some(domain) => state.only(domain),
+        self.view.state = match self.view.state.only_domains() {
+            Some(domains) => state.only(domains),
             None => state,
         };
     }
@@ -193,13 +193,13 @@ impl Ledger {
         }
     }
 
-    /// Returns what this ledger has of one domain: it replays that domain's records alone, and [passes](Self::pass) others.
-    pub(crate) fn only(self, domain: DomainUuid) -> Ledger {
-        let revision = self.view.revisions.get(&domain).copied();
+    /// Returns what this ledger has of some domains: it replays their records alone, and [passes](Self::pass) others.
+    pub(crate) fn only(self, domains: &[DomainUuid]) -> Ledger {
+        let revision = |domain: &DomainUuid| Some((*domain, *self.view.revisions.get(domain)?));
         let view = View {
             head: self.view.head,
-            state: self.view.state.only(domain),
-            revisions: revision.map(|seq| (domain, seq)).into_iter().collect(),
+            state: self.view.state.only(domains),
+            revisions: domains.iter().filter_map(revision).collect(),
         };
         Ledger {
             view,
@@ -223,7 +223,7 @@ impl Ledger {
         if let Some(domain) = facts.domain {
             self.view.revisions.insert(domain, seq);
         }
-        if self.view.state.one_domain().is_none() {
+        if self.view.state.only_domains().is_none() {
             self.note_requests(seq, &facts);
         }
         let head = Head {

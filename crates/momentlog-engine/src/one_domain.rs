@@ -1,12 +1,13 @@
-//! The history of one domain, from its own records.
+//! The history of some domains, from their own records.
 //!
-//! The log is scanned by the facts of its records. Those of the domain, of the store's settings, and those that stand for
-//! archived ones are read as a whole and replayed on the state of that domain alone; others are passed, and nothing is kept
-//! of them but which says what the XML of a domain means, for records of this domain may rest on it.
+//! The log is scanned by the facts of its records. Those of the domains, of the store's settings, and those that stand for
+//! archived ones are read as a whole and replayed on the state of these domains alone; others are passed, and nothing is kept
+//! of them but which says what the XML of a domain means, for records of these domains may rest on it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use momentlog_core::{Domain, DomainUuid};
 use momentlog_store::{Head, Record, Seq, StoreError};
@@ -28,13 +29,15 @@ const WHOLE_MAX: u32 = 4096;
 /// Bytes of texts that are kept to be referred to. Those that are forgotten are read once more when they are missed.
 const LEARNT_MAX: usize = 16 << 20;
 
-/// The steps of one domain. The views around them are of that domain alone.
+/// The steps of one domain, or a few steps of the log. The views around them are of the domains alone that they are about.
 ///
 /// It ends as a [`History`](crate::History) does, and goes on as that does behind records that were archived meanwhile.
 pub struct DomainHistory<'a> {
     lookup: Lookup<'a>,
-    domain: DomainUuid,
-    /// What the records up to here have made of the domain.
+    asked: Asked,
+    /// The domains whose records are replayed, ascending.
+    domains: Arc<[DomainUuid]>,
+    /// What the records up to here have made of the domains.
     ledger: Ledger,
     /// The last record that says what the XML at a place means, of those behind where the log begins.
     said: HashMap<TextRef, Seq>,
@@ -45,6 +48,24 @@ pub struct DomainHistory<'a> {
     /// The last record that is scanned.
     last: Option<Seq>,
     end: End,
+}
+
+/// Which steps are given out.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// Those of one domain.
+    Domain(DomainUuid),
+    /// All from one record to another.
+    Between(Seq, Seq),
+}
+
+impl Asked {
+    fn is_asked(self, entry: &Entry) -> bool {
+        match self {
+            Asked::Domain(domain) => entry.domain == Some(domain),
+            Asked::Between(from, to) => (from..=to).contains(&entry.head.seq),
+        }
+    }
 }
 
 /// What a scan has found, in the order of the log.
@@ -72,7 +93,7 @@ enum End {
 impl fmt::Debug for DomainHistory<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DomainHistory")
-            .field("domain", &self.domain)
+            .field("asked", &self.asked)
             .field("seq", &self.ledger.seq)
             .finish_non_exhaustive()
     }
@@ -82,17 +103,45 @@ impl<'a> DomainHistory<'a> {
     /// Begins where the log begins.
     pub(crate) fn new(log: &'a Log, domain: DomainUuid) -> Result<DomainHistory<'a>, EngineError> {
         let begin = log.place_at(None)?.ledger;
-        Ok(DomainHistory {
-            lookup: Lookup::over(log, Some(&begin))?,
-            domain,
+        let lookup = Lookup::over(log, Some(&begin))?;
+        let asked = Asked::Domain(domain);
+        Ok(DomainHistory::at(lookup, begin, asked, &[domain], None))
+    }
+
+    /// Begins with an image before the record `from`, or where the log begins.
+    pub(crate) fn between(
+        log: &'a Log,
+        from: Seq,
+        to: Seq,
+    ) -> Result<DomainHistory<'a>, EngineError> {
+        let start = log.start()?.map(|start| start.seq);
+        let behind = Seq::new(from.get() - 1).max(start);
+        let begin = log.place_at(behind)?.ledger;
+        let mut lookup = Lookup::over(log, Some(&begin))?;
+        let domains = domains_between(&mut lookup, begin.view.head, behind, to)?;
+        let asked = Asked::Between(from, to);
+        Ok(DomainHistory::at(lookup, begin, asked, &domains, Some(to)))
+    }
+
+    fn at(
+        lookup: Lookup<'a>,
+        begin: Ledger,
+        asked: Asked,
+        domains: &[DomainUuid],
+        last: Option<Seq>,
+    ) -> DomainHistory<'a> {
+        DomainHistory {
+            lookup,
+            asked,
+            domains: domains.into(),
             said: HashMap::new(),
             items: VecDeque::new(),
             after: begin.view.head,
             recorded: begin.recorded,
-            last: None,
+            last,
             end: End::Open,
-            ledger: begin.only(domain),
-        })
+            ledger: begin.only(domains),
+        }
     }
 
     /// Returns the entries alone, which costs less than the states around them.
@@ -128,7 +177,7 @@ impl<'a> DomainHistory<'a> {
         Ok(last.filter(|last| last.head.seq == seq))
     }
 
-    /// Returns the next entry of the domain. `before` is called with the state before each record that is replayed.
+    /// Returns the next entry that is asked for. `before` is called with the state before each record that is replayed.
     fn next_entry(&mut self, before: &mut dyn FnMut(&View)) -> Option<Result<Entry, EngineError>> {
         loop {
             let entry = match self.next_record()? {
@@ -139,7 +188,7 @@ impl<'a> DomainHistory<'a> {
                 Err(error) => Err(error),
             };
             match entry {
-                Ok(entry) if entry.domain == Some(self.domain) => return Some(Ok(entry)),
+                Ok(entry) if self.asked.is_asked(&entry) => return Some(Ok(entry)),
                 Ok(_) => {}
                 Err(error) => {
                     self.end = End::Reached;
@@ -217,7 +266,7 @@ impl<'a> DomainHistory<'a> {
             recorded: self.recorded,
         };
         let (mut scanned, mut whole, mut bytes) = (0, 0, 0);
-        let (domain, last, log) = (self.domain, self.last, self.lookup.log());
+        let (domains, last, log) = (self.domains.clone(), self.last, self.lookup.log());
         let mut after = None;
         let read = self.lookup.scan(self.after, &mut |outline| {
             if last.is_some_and(|last| outline.seq > last) {
@@ -226,7 +275,10 @@ impl<'a> DomainHistory<'a> {
             let facts = found.look(outline.seq, outline.facts)?;
             scanned += 1;
             let mut head = None;
-            if facts.domain.is_none_or(|of| of == domain) {
+            if facts
+                .domain
+                .is_none_or(|of| domains.binary_search(&of).is_ok())
+            {
                 let record = Lookup::whole(log, outline)?;
                 whole += 1;
                 bytes += replay::size(&record);
@@ -262,12 +314,22 @@ impl<'a> DomainHistory<'a> {
     /// Goes on behind the bridge, if that is where the log begins by now.
     fn resume(&mut self, error: EngineError) -> EngineError {
         if let Some(StoreError::Archived { .. }) = error.store()
-            && let Ok(next) = DomainHistory::new(self.lookup.log().0, self.domain)
+            && let Ok(next) = self.begin_again()
         {
-            let last = self.last;
-            *self = DomainHistory { last, ..next };
+            *self = next;
         }
         error
+    }
+
+    fn begin_again(&self) -> Result<DomainHistory<'a>, EngineError> {
+        let (log, last) = (self.lookup.log().0, self.last);
+        match self.asked {
+            Asked::Domain(domain) => {
+                let next = DomainHistory::new(log, domain)?;
+                Ok(DomainHistory { last, ..next })
+            }
+            Asked::Between(from, to) => DomainHistory::between(log, from, to),
+        }
     }
 }
 
@@ -312,6 +374,40 @@ impl Found {
     }
 }
 
+/// Returns the domains that the records behind `behind` up to `to` are about, ascending. `known` is the last record before
+/// whose place is known.
+fn domains_between(
+    lookup: &mut Lookup<'_>,
+    known: Option<Head>,
+    behind: Option<Seq>,
+    to: Seq,
+) -> Result<Vec<DomainUuid>, EngineError> {
+    let after = match behind {
+        Some(behind) if known.is_none_or(|known| known.seq != behind) => {
+            match lookup.record(behind)? {
+                Some(record) => Some(record.head()),
+                // The log ends before it.
+                None => return Ok(Vec::new()),
+            }
+        }
+        _ => known,
+    };
+    let mut domains = BTreeSet::new();
+    lookup.scan(after, &mut |outline| {
+        if outline.seq > to {
+            return Ok(ControlFlow::Break(()));
+        }
+        let facts = Outline::read(outline.seq, outline.facts);
+        domains.extend(facts.map_err(|why| fault(outline.seq, why))?.domain);
+        Ok(if outline.seq < to {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })?;
+    Ok(domains.into_iter().collect())
+}
+
 fn fault(seq: Seq, why: DecodeError) -> EngineError {
     let why = why.into();
     ReplayError { seq, why }.into()
@@ -338,13 +434,25 @@ impl Iterator for DomainHistory<'_> {
 impl Log {
     /// Returns the steps of one domain, in order: from its first record that is not archived, also if it is gone by now. Other
     /// records are scanned and not replayed. The views around a step are of that domain alone: see
-    /// [`State::of_one_domain`](momentlog_core::State::of_one_domain).
+    /// [`State::of_domains`](momentlog_core::State::of_domains).
     ///
     /// # Errors
     ///
     /// As [`history`](Self::history); what comes up while it is read is an item.
     pub fn history_of(&self, domain: DomainUuid) -> Result<DomainHistory<'_>, EngineError> {
         DomainHistory::new(self, domain)
+    }
+
+    /// Returns the steps from a record to another, in order: from the first one that is not archived if that is later. Only
+    /// records of the domains that they are about are replayed, from an image before them, and the views around a step are
+    /// of these domains alone, as those of [`history_of`](Self::history_of). For few steps: a
+    /// [`history`](Self::history) of many costs less.
+    ///
+    /// # Errors
+    ///
+    /// As [`history`](Self::history), and what a scan of the steps comes upon; what comes up later is an item.
+    pub fn steps(&self, from: Seq, to: Seq) -> Result<DomainHistory<'_>, EngineError> {
+        DomainHistory::between(self, from, to)
     }
 
     /// Returns the domains that have or had a name, in the order in which records first say it. All records are scanned,

@@ -394,7 +394,7 @@ impl From<Refusal> for Error {
             | Refusal::LeafIsCurrent { .. }
             | Refusal::PolicyUnmet(_)
             | Refusal::OverBudget { .. }
-            | Refusal::OneDomain { .. }
+            | Refusal::Partial
             | Refusal::IdsExhausted => (ErrorCode::OperationUnsupported, ErrorDomain::Test),
             Refusal::Parent(_) | Refusal::DefinitionUuid { .. } => {
                 (ErrorCode::InvalidArg, ErrorDomain::Domain)

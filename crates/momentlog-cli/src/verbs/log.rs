@@ -20,6 +20,9 @@ use crate::time::{archive, is_archived, point};
 /// How long a follower waits before it looks whether it is to go on.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// Of so few records only the domains that they are about are replayed.
+const FEW: u64 = 1_000;
+
 /// The verbs of the history.
 pub static VERBS: &[Verb] = &[Verb {
     spec: Spec::new(
@@ -146,7 +149,7 @@ impl Asked {
         })
     }
 
-    /// Whether any record may be asked for, whatever it says.
+    /// Whether records are asked for by their numbers alone, whatever they say.
     fn is_unfiltered(&self) -> bool {
         let Wanted {
             domain,
@@ -157,7 +160,7 @@ impl Asked {
             since,
             until,
             from: _,
-            to,
+            to: _,
         } = &self.wanted;
         self.domain.is_none()
             && domain.is_none()
@@ -167,7 +170,6 @@ impl Asked {
             && kinds.is_empty()
             && since.is_none()
             && until.is_none()
-            && to.is_none()
     }
 
     /// The domain that is asked for, if one alone has or had that name.
@@ -191,15 +193,23 @@ impl Asked {
         })
     }
 
-    /// Where reading may begin: with the record from which on they are asked for, or so that enough follow.
-    fn begin(&self, last: Option<Seq>) -> Option<Seq> {
-        if let (Some(count), Some(last), None, true) =
-            (self.count, last, self.wanted.from, self.is_unfiltered())
-        {
-            let count = u64::try_from(count).unwrap_or(u64::MAX);
-            return Seq::new(last.get().saturating_sub(count) + 1);
+    /// From where to where reading is enough, in a log that ends with `last`.
+    fn range(&self, last: Seq) -> (Option<Seq>, Seq) {
+        let (from, to) = (
+            self.wanted.from,
+            self.wanted.to.map_or(last, |to| to.min(last)),
+        );
+        let count = self.count.filter(|_| self.is_unfiltered());
+        let Some(count) = count.map(|count| u64::try_from(count).unwrap_or(u64::MAX)) else {
+            return (from, to);
+        };
+        match from {
+            Some(first) => {
+                let enough = Seq::new(first.get().saturating_add(count).saturating_sub(1));
+                (from, enough.map_or(to, |enough| enough.min(to)))
+            }
+            None => (Seq::new(to.get().saturating_sub(count) + 1), to),
         }
-        self.wanted.from
     }
 }
 
@@ -257,26 +267,39 @@ fn read(
     if let Some(archived) = &archived
         && asked.behind.is_none()
     {
-        let begin = asked.begin(None).unwrap_or(Seq::FIRST);
+        let begin = asked.wanted.from.unwrap_or(Seq::FIRST);
         read_steps(archived.history_from(begin)?, asked, shown, &mut read);
     }
     if read.fault.is_none() {
-        let last = connection.view().head().map(|head| head.seq);
-        let history = match (asked.behind, asked.begin(last)) {
-            (Some(behind), _) => connection.history(Some(behind))?,
-            (None, Some(begin)) => connection.history_from(begin)?,
-            (None, None) => match asked.only_domain(connection)? {
-                Some(domain) => {
-                    // Its own records tell, and the others are passed over.
-                    read_steps(connection.history_of(domain)?, asked, shown, &mut read);
-                    return Ok(read);
-                }
-                None => connection.history(None)?,
-            },
-        };
-        read_steps(history, asked, shown, &mut read);
+        read_on(connection, asked, shown, &mut read)?;
     }
     Ok(read)
+}
+
+/// Reads the log itself, no further than is needed.
+fn read_on(
+    connection: &Connection,
+    asked: &Asked,
+    shown: &mut Shown,
+    read: &mut Read,
+) -> Result<(), Failure> {
+    if let Some(behind) = asked.behind {
+        read_steps(connection.history(Some(behind))?, asked, shown, read);
+        return Ok(());
+    }
+    let last = connection.view().head().map_or(Seq::FIRST, |head| head.seq);
+    let (from, to) = asked.range(last);
+    let begin = from.unwrap_or(Seq::FIRST);
+    let are_few = to.get().saturating_sub(begin.get()) < FEW && (from.is_some() || to < last);
+    // A damaged log is read up to the damage, to say so.
+    if are_few && connection.damage().is_none() {
+        read_steps(connection.steps(begin, to)?, asked, shown, read);
+    } else if let (None, Some(domain)) = (from, asked.only_domain(connection)?) {
+        read_steps(connection.history_of(domain)?, asked, shown, read);
+    } else {
+        read_steps(connection.history_from(begin)?, asked, shown, read);
+    }
+    Ok(())
 }
 
 fn read_steps(
@@ -303,11 +326,12 @@ fn read_steps(
             continue;
         }
         read.last = Some(step.entry.head);
-        let told = Told::of(&step);
+        let whole = asked.xml.then(|| step.clone());
+        let told = Told::of_step(step);
         let about = asked.is_about(&told);
         read.found |= about && asked.domain.is_some();
         let ends = asked.wanted.ends_at(&told);
-        if about && asked.wanted.keeps(&told) && !shown.take(&told, Some(&step)) {
+        if about && asked.wanted.keeps(&told) && !shown.take(&told, whole.as_ref()) {
             return;
         }
         if ends {

@@ -69,15 +69,13 @@ fn step(connection: &Connection, seq: Seq) -> Result<Option<Step>, Failure> {
         .refresh()?
         .head()
         .map_or(0, |head| head.seq.get());
-    let missing = || match last {
-        0 => Failure::new("the log has no record yet"),
-        last => Failure::new(format!("there is no record {seq}: the last one is {last}")),
-    };
     if seq.get() > last {
-        return Err(missing());
+        return Err(match last {
+            0 => Failure::new("the log has no record yet"),
+            last => Failure::new(format!("there is no record {seq}: the last one is {last}")),
+        });
     }
-    let step = connection.history_from(seq)?.next().ok_or_else(missing)??;
-    Ok(Some(step).filter(|step| step.entry.head.seq == seq))
+    Ok(connection.steps(seq, seq)?.next().transpose()?)
 }
 
 /// Lays out a record.

@@ -87,6 +87,9 @@ impl Rows {
 
     /// Returns the first line of a record, broken where it is too wide.
     pub fn broken(&self, head: &str) -> String {
+        if head.len() <= self.width && head.is_ascii() {
+            return format!("{head}\n");
+        }
         let number = self.indent();
         let mut text = String::new();
         let (front, rest) = head.split_at(number.min(head.len()));

@@ -3,14 +3,14 @@
 use super::Misfit;
 use crate::deletion::DeletionPlan;
 use crate::moment_list::CannotHang;
-use crate::one_domain::Part;
+use crate::part::Part;
 use crate::{Budget, Extent, IdRuns, MomentChange, MomentId, MomentList};
 
 /// Changes a list, and takes ids and steps from the state's counters. Every check comes before the first change.
 pub(super) fn change<D>(
     list: &mut MomentList<D>,
     change: &MomentChange<D>,
-    (part, next_moment, budget): (Part, &mut Option<MomentId>, &mut Budget),
+    (part, next_moment, budget): (&Part, &mut Option<MomentId>, &mut Budget),
 ) -> Result<(), Misfit> {
     ListToChange {
         list,
@@ -23,7 +23,7 @@ pub(super) fn change<D>(
 
 struct ListToChange<'a, D> {
     list: &'a mut MomentList<D>,
-    part: Part,
+    part: &'a Part,
     next_moment: &'a mut Option<MomentId>,
     budget: &'a mut Budget,
 }

@@ -1,62 +1,69 @@
-//! The state of one domain, folded from its own events.
+//! The state of some domains, folded from their own events.
+
+use std::sync::Arc;
 
 use crate::{DomainUuid, Event, Misfit, Profile, Refusal, State};
 
 /// Of what a state is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The whole store.
     Store,
-    /// One domain, and the settings.
-    Domain(DomainUuid),
+    /// These domains, ascending, and the settings.
+    Domains(Arc<[DomainUuid]>),
 }
 
 impl Part {
     /// Whether an id or number may be the next one: events of other domains may have used up those between.
-    pub(crate) fn may_follow<I: Ord + Copy>(self, next: Option<I>, id: I) -> bool {
+    pub(crate) fn may_follow<I: Ord + Copy>(&self, next: Option<I>, id: I) -> bool {
         match self {
             Part::Store => next == Some(id),
-            Part::Domain(_) => next.is_some_and(|next| next <= id),
+            Part::Domains(_) => next.is_some_and(|next| next <= id),
         }
     }
 }
 
 impl State {
-    /// Returns the state of one domain in an empty store.
+    /// Returns the state of some domains in an empty store.
     ///
-    /// It takes the events of that domain and of the store's settings alone, for reading the history of one domain of a
-    /// thousand. The domain in it is the one that the state of the whole store has after the same records, and
+    /// It takes the events of these domains and of the store's settings alone, for reading the history of a few domains of
+    /// a thousand. A domain in it is the one that the state of the whole store has after the same records, and
     /// [`check`](Self::check) holds. But ids and numbers of jobs need only ascend, the steps that other domains spend are not
     /// counted, and nothing is decided on it: [`decide`](Self::decide) refuses everything.
-    pub fn of_one_domain(profile: Profile, domain: DomainUuid) -> State {
-        State::new(profile).only(domain)
+    pub fn of_domains(profile: Profile, domains: &[DomainUuid]) -> State {
+        State::new(profile).only(domains)
     }
 
-    /// Returns what this state has of one domain, as [`of_one_domain`](Self::of_one_domain).
+    /// Returns what this state has of some domains, as [`of_domains`](Self::of_domains).
     #[must_use]
-    pub fn only(&self, domain: DomainUuid) -> State {
+    pub fn only(&self, domains: &[DomainUuid]) -> State {
+        let mut own = domains.to_vec();
+        own.sort_unstable();
+        let own = own.into();
         let mut state = State {
-            part: Part::Domain(domain),
+            part: Part::Domains(own),
             policies: im::OrdMap::new(),
             domains: im::OrdMap::new(),
             names: im::OrdMap::new(),
             ..self.clone()
         };
-        if let Some(policy) = self.policies.get(&domain) {
-            state.policies.insert(domain, *policy);
-        }
-        if let Some(kept) = self.keep_domain(domain) {
-            state.names.insert(kept.name.clone(), domain);
-            state.domains.insert(domain, kept);
+        for domain in domains {
+            if let Some(policy) = self.policies.get(domain) {
+                state.policies.insert(*domain, *policy);
+            }
+            if let Some(kept) = self.keep_domain(*domain) {
+                state.names.insert(kept.name.clone(), *domain);
+                state.domains.insert(*domain, kept);
+            }
         }
         state
     }
 
-    /// The domain that the state is of; `None` if it is that of a whole store.
-    pub fn one_domain(&self) -> Option<DomainUuid> {
-        match self.part {
+    /// The domains that the state is of alone, ascending; `None` if it is that of a whole store.
+    pub fn only_domains(&self) -> Option<&[DomainUuid]> {
+        match &self.part {
             Part::Store => None,
-            Part::Domain(domain) => Some(domain),
+            Part::Domains(domains) => Some(domains),
         }
     }
 
@@ -65,18 +72,20 @@ impl State {
         self.budget = self.budget.earn(events);
     }
 
-    /// Refuses a command on the state of one domain.
+    /// Refuses a command on the state of some domains.
     pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
         match self.part {
             Part::Store => Ok(()),
-            Part::Domain(uuid) => Err(Refusal::OneDomain { uuid }),
+            Part::Domains(_) => Err(Refusal::Partial),
         }
     }
 
-    /// Refuses an event of another domain than that of the state.
+    /// Refuses an event of another domain than those of the state.
     pub(crate) fn is_of(&self, event: &Event) -> Result<(), Misfit> {
-        match (self.part, event.domain) {
-            (Part::Domain(own), Some(other)) if own != other => Err(Misfit::OtherDomain(other)),
+        match (&self.part, event.domain) {
+            (Part::Domains(own), Some(other)) if own.binary_search(&other).is_err() => {
+                Err(Misfit::OtherDomain(other))
+            }
             _ => Ok(()),
         }
     }
@@ -137,7 +146,7 @@ mod tests {
 
     #[test]
     fn ids_need_only_ascend() {
-        let mut state = State::of_one_domain(Profile::Own, OWN);
+        let mut state = State::of_domains(Profile::Own, &[OWN]);
         for event in [defined(OWN), created(3), created(9)] {
             state.advance(&event).unwrap();
             assert_eq!(state.check(), Ok(()));
@@ -159,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_the_events_of_its_domain_and_of_the_settings() {
-        let mut state = State::of_one_domain(Profile::Own, OWN);
+    fn it_takes_the_events_of_its_domains_and_of_the_settings() {
+        let mut state = State::of_domains(Profile::Own, &[OWN]);
         assert_eq!(
             state.advance(&defined(OTHER)),
             Err(Misfit::OtherDomain(OTHER))
@@ -183,23 +192,26 @@ mod tests {
     fn nothing_is_decided_on_it() {
         let mut whole = State::new(Profile::Own);
         whole.advance(&defined(OWN)).unwrap();
-        let part = whole.only(OWN);
-        assert_eq!((part.one_domain(), whole.one_domain()), (Some(OWN), None));
+        let part = whole.only(&[OWN]);
+        assert_eq!(
+            (part.only_domains(), whole.only_domains()),
+            (Some(&[OWN][..]), None)
+        );
         assert_eq!(part.domain(OWN), whole.domain(OWN));
-        assert_eq!(whole.only(OTHER).domains().count(), 0);
+        assert_eq!(whole.only(&[OTHER]).domains().count(), 0);
         assert_ne!(part, whole);
         for domain in [OWN, OTHER] {
             let action = Action::Undefine {
                 with_snapshots: false,
             };
             let refused = part.decide(&Command { domain, action });
-            assert_eq!(refused, Err(Refusal::OneDomain { uuid: OWN }));
+            assert_eq!(refused, Err(Refusal::Partial));
         }
     }
 
     #[test]
     fn events_of_others_add_to_the_budget() {
-        let mut state = State::of_one_domain(Profile::Own, OWN);
+        let mut state = State::of_domains(Profile::Own, &[OWN]);
         let before = state.budget().steps();
         state.pass(3);
         state.pass(u32::MAX);
