@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use memchr::memmem;
 use momentlog_core::{Domain, DomainUuid};
 use momentlog_store::{Head, Record, Seq, StoreError};
 
@@ -466,7 +467,12 @@ impl Log {
         let there = begin.view.state.domain_by_name(name);
         let mut named: Vec<DomainUuid> = there.map(Domain::uuid).into_iter().collect();
         let mut lookup = Lookup::over(self, Some(&begin))?;
+        // A record that gives a domain its name has it in its facts, as it is.
+        let says = memmem::Finder::new(name);
         lookup.scan(begin.view.head, &mut |outline| {
+            if says.find(outline.facts).is_none() {
+                return Ok(ControlFlow::Continue(()));
+            }
             let seq = outline.seq;
             let facts = Outline::read(seq, outline.facts).map_err(|why| fault(seq, why))?;
             let mut note = |_, facts: DomainFacts<'_>| {
@@ -480,10 +486,12 @@ impl Log {
                 .map_err(|why| fault(seq, why))?;
             Ok(ControlFlow::Continue(()))
         })?;
+        let newest = self.view();
+        let now = newest.state.domain_by_name(name);
         let mut called = Vec::new();
         for uuid in named {
-            let is_there = there.is_some_and(|domain| domain.uuid() == uuid);
-            if is_there || self.was_called(uuid, name)? {
+            let is = |domain: Option<&Domain>| domain.is_some_and(|domain| domain.uuid() == uuid);
+            if is(there) || is(now) || self.was_called(uuid, name)? {
                 called.push(uuid);
             }
         }

@@ -20,6 +20,19 @@ pub(super) enum CannotRead {
     Thread(std::io::Error),
 }
 
+impl From<CannotRead> for EngineError {
+    fn from(why: CannotRead) -> EngineError {
+        match why {
+            CannotRead::Store(error) => error.into(),
+            CannotRead::Replay(error) => error.into(),
+            CannotRead::Thread(source) => EngineError::System {
+                doing: "start a thread that replays",
+                source: Arc::new(source),
+            },
+        }
+    }
+}
+
 impl Log {
     /// Returns the state as of a record: the end of the log if that is before it.
     ///
@@ -27,7 +40,15 @@ impl Log {
     ///
     /// As [`history`](Self::history) and its items; what comes after that record does not matter.
     pub fn view_at(&self, seq: Seq) -> Result<View, EngineError> {
-        History::new(self, Some(seq), None)?.view_at(seq)
+        let mut place = self.place_at(Some(seq))?;
+        match &mut place.reader {
+            Some(reader) => {
+                replay::read_on(reader.as_mut(), &self.known, &mut place.ledger, Some(seq))?;
+                Ok(place.ledger.view)
+            }
+            // The store is not held from others all the while.
+            None => History::at(self, place, Some(seq), None).view_at(seq),
+        }
     }
 
     /// Checks that the log continues the one that `receipt` is of, from its record to the end, and returns the receipt of
@@ -238,16 +259,9 @@ impl Log {
             Ok(_) => {}
             Err(CannotRead::Store(StoreError::Damaged { .. }))
                 if decider.ledger.view.head.is_some() => {}
-            Err(CannotRead::Store(error)) => return Err(error.into()),
-            Err(CannotRead::Replay(error)) => {
-                decider.stale = true;
-                return Err(error.into());
-            }
-            Err(CannotRead::Thread(source)) => {
-                return Err(EngineError::System {
-                    doing: "start a thread that replays",
-                    source: Arc::new(source),
-                });
+            Err(why) => {
+                decider.stale |= matches!(why, CannotRead::Replay(_));
+                return Err(why.into());
             }
         }
         self.published.publish(decider.ledger.view.clone());
@@ -264,7 +278,7 @@ impl Log {
             self.image.store(seq, Ordering::Relaxed);
             decider.ledger = ledger;
         }
-        replay::read_on(store, &self.known, &mut decider.ledger)?;
+        replay::read_on(store, &self.known, &mut decider.ledger, None)?;
         if before.is_none() || before == decider.ledger.seq {
             return Ok(false);
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
-use momentlog_store::{LogId, Record, Store, Text};
+use momentlog_store::{LogId, Record, Seq, Store, StoreError, Text};
 
 use super::chain;
 use super::read::CannotRead;
@@ -20,12 +20,16 @@ pub(crate) const LOT_BYTES: usize = 1 << 20;
 /// Lots that may wait.
 const LOTS: usize = 4;
 
-/// Brings a ledger to the end of the log.
+/// Brings a ledger to the record `last`, or to the end of the log.
 pub(super) fn read_on(
     store: &mut dyn Store,
     known: &OnceLock<LogId>,
     ledger: &mut Ledger,
+    last: Option<Seq>,
 ) -> Result<(), CannotRead> {
+    if last.is_some() && ledger.seq >= last {
+        return Ok(());
+    }
     let after = ledger.view.head;
     let mut fault = None;
     let replay = |record: &Record| {
@@ -35,13 +39,18 @@ pub(super) fn read_on(
     };
     let read = in_lots(replay, |each| {
         chain::read(store, known, after, &mut |record| {
+            let is_last = last.is_some_and(|last| record.seq >= last);
             each(record);
+            if is_last {
+                return Err(StoreError::Stopped);
+            }
             Ok(())
         })
     });
     match (fault, read) {
         (Some(error), _) => Err(CannotRead::Replay(error)),
         (None, Err(error)) => Err(CannotRead::Thread(error)),
+        (None, Ok(Err(StoreError::Stopped))) if last.is_some() => Ok(()),
         (None, Ok(read)) => read.map_err(CannotRead::Store),
     }
 }
