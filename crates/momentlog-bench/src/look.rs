@@ -48,6 +48,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     for (column, domains) in [thousand, 1].into_iter().enumerate() {
         let path = dir.join(format!("look-{domains}"));
         make(&path, domains, effort.many)?;
+        remove_images(&path)?;
         let of = match domains {
             1 => "one domain".to_owned(),
             domains => format!("{domains} domains"),
@@ -98,14 +99,14 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     Ok(())
 }
 
-fn uuid(number: usize) -> DomainUuid {
+pub(crate) fn uuid(number: usize) -> DomainUuid {
     let mut bytes = [0x77; 16];
     bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
     DomainUuid::from_bytes(bytes)
 }
 
-/// Makes a log of nightly checkpoints, of which each domain keeps the last few, and removes its images.
-fn make(path: &Path, domains: usize, records: usize) -> Result<(), Failed> {
+/// Makes a log of nightly checkpoints, of which each domain keeps the last few, with the images that its writer leaves.
+pub(crate) fn make(path: &Path, domains: usize, records: usize) -> Result<(), Failed> {
     let files = FileStore::new(RealDisk::new(path));
     let connection = Connection::over(Box::new(files), Options::default());
     let mut batch = Vec::new();
@@ -148,7 +149,10 @@ fn make(path: &Path, domains: usize, records: usize) -> Result<(), Failed> {
             batch.clear();
         }
     }
-    drop(connection);
+    Ok(connection.close()?)
+}
+
+pub(crate) fn remove_images(path: &Path) -> Result<(), Failed> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(is_image) {

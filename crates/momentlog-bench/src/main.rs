@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod ask;
 mod beside;
 mod command;
 mod hot;
@@ -26,17 +27,18 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|libvirt|qemu] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|qemu] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 7] = [
+const PARTS: [(&str, Rows); 8] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
     ("beside", beside::rows),
     ("look", look::rows),
+    ("ask", ask::rows),
     ("libvirt", libvirt::rows),
     ("qemu", qemu::rows),
 ];
@@ -81,6 +83,21 @@ fn main() -> Result<(), Failed> {
             "--look" => {
                 let path = PathBuf::from(words.next().ok_or(USAGE)?);
                 println!("{}", look::look(&path, &words.next().ok_or(USAGE)?)?);
+                return Ok(());
+            }
+            "--nightly" => {
+                let path = PathBuf::from(words.next().ok_or(USAGE)?);
+                let mut number = || words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE);
+                return look::make(&path, number()?, number()?);
+            }
+            "--ask" => {
+                let path = PathBuf::from(words.next().ok_or(USAGE)?);
+                let mut number = || words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE);
+                ask::of_store(&path, number()?, number()?, effort, &mut Table::default())?;
+                return Ok(());
+            }
+            "--run" => {
+                println!("{}", ask::run(words)?);
                 return Ok(());
             }
             "--checkpoints" => {
