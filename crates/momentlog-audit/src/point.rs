@@ -308,15 +308,15 @@ mod tests {
 
     #[test]
     fn a_time_is_written_as_by_strftime() {
-        let zones = [
+        let rules = [
             "UTC0",
             "CET-1CEST,M3.5.0,M10.5.0/3",
             "NST3:30NDT,M3.2.0,M11.1.0",
             "<+1245>-12:45<+1345>,M9.5.0/2:45,M4.1.0/3:45",
             "MMT0:44:30",
         ];
-        for zone in zones {
-            let zone = TimeZone::posix(zone).unwrap();
+        for rule in rules {
+            let zone = TimeZone::posix(rule).unwrap();
             // From before there were zones, then about every four months, so that all hours and days come.
             let early =
                 (-90_000_000_000_000_000..-3_000_000_000_000_000_i64).step_by(912_345_678_901_234);
@@ -327,8 +327,8 @@ mod tests {
                     (true, "%Y-%m-%d %H:%M:%S%.6f%:::z"),
                 ] {
                     let time = Timestamp::from_microsecond(micros).unwrap();
-                    let zoned = time.to_zoned_datetime(zone.clone());
-                    let wanted = zoned.strftime(format).to_string();
+                    let local = time.to_zoned_datetime(zone.clone());
+                    let wanted = local.strftime(format).to_string();
                     assert_eq!(local_time(micros, &zone, exact), wanted);
                 }
             }
