@@ -40,6 +40,11 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// What it is a picture of.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
     /// Returns the history that these steps of the domain tell. `end` is the state after all of them: its head is the
     /// record that the picture is as of, which may be about another domain.
     ///

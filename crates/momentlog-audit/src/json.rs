@@ -5,11 +5,16 @@
 //! with none.
 
 mod diff;
+mod domains;
 mod entry;
 mod error;
 mod life;
+mod moments;
+mod outcome;
 mod plan;
 mod stat;
+mod store;
+mod text;
 
 use jiff::Timestamp;
 use momentlog_core::{DomainUuid, MomentId, Policy, Rule};
@@ -20,11 +25,16 @@ use crate::consequence::Named;
 use crate::field::{FieldChange, Value};
 
 pub use diff::DiffDoc;
+pub use domains::{DisksDoc, DomainsDoc};
 pub use entry::EntryDoc;
 pub use error::ErrorDoc;
 pub use life::LifeDoc;
+pub use moments::MomentsDoc;
+pub use outcome::{OutcomeDoc, RecordDoc};
 pub use plan::PlanDoc;
 pub use stat::StatDoc;
+pub use store::{ImageDoc, PolicyDoc, ReceiptDoc, VerifyDoc};
+pub use text::TextDoc;
 
 /// Returns a document as one line, with its end.
 pub fn line(document: &impl Serialize) -> String {

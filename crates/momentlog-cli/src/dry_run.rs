@@ -27,7 +27,7 @@ pub fn show(
     match answer {
         Ok(status) => {
             let text = accepted(session, invocation, &planning)?;
-            session.print(&text);
+            session.answer(&text);
             Ok(status)
         }
         Err(failure) => Err(refused(session, &failure)),
@@ -142,10 +142,11 @@ fn refused(session: &mut Session, failure: &Failure) -> Failure {
             text
         }
     };
-    session.print(&text);
+    session.answer(&text);
     Failure {
         lines: Vec::new(),
         hint: None,
         error: None,
+        path: None,
     }
 }

@@ -23,6 +23,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What the library says, if it is the library's.
     pub error: Option<Error>,
+    /// The file that the fault is in, if it is known.
+    pub path: Option<String>,
 }
 
 impl Failure {
@@ -32,7 +34,15 @@ impl Failure {
             lines: vec![line.into()],
             hint: None,
             error: None,
+            path: None,
         }
+    }
+
+    /// Names the file that the fault is in.
+    #[must_use]
+    pub fn in_file(mut self, path: impl Into<String>) -> Failure {
+        self.path = Some(path.into());
+        self
     }
 
     /// Adds a line.
@@ -48,6 +58,7 @@ impl Failure {
         move |error| Failure {
             lines: vec![line, error.message().to_owned()],
             hint: hint(&error),
+            path: path(&error),
             error: Some(error),
         }
     }
@@ -58,6 +69,7 @@ impl From<Error> for Failure {
         Failure {
             lines: vec![error.message().to_owned()],
             hint: hint(&error),
+            path: path(&error),
             error: Some(error),
         }
     }
@@ -68,6 +80,7 @@ impl Failure {
     fn document(&self) -> String {
         let mut document = ErrorDoc::of(self.lines.join("; "));
         document.hint.clone_from(&self.hint);
+        document.path.clone_from(&self.path);
         if let Some(error) = &self.error {
             let at = error.xml().map(|error| error.position);
             document.code = Some(error.code().number());
@@ -114,6 +127,12 @@ fn hint(error: &Error) -> Option<String> {
     }
 }
 
+/// The file or directory that the store says an error is in.
+fn path(error: &Error) -> Option<String> {
+    let path = error.store()?.place()?.path()?;
+    Some(path.display().to_string())
+}
+
 /// What the operating system calls an error, without Rust's number.
 pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
@@ -154,5 +173,37 @@ pub fn complain(lines: &[String]) -> u8 {
 fn note_in_log(line: &str) {
     if let Some(mut log) = LOG.get() {
         let _ = writeln!(log, "ERROR {}", escaped(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use momentlog::store::StoreError;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document(error: StoreError) -> Value {
+        let text = Failure::from(Error::from(error)).document();
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
+    #[test]
+    fn what_only_a_fault_or_another_writer_causes_has_its_number_and_its_file() {
+        let conflict = document(StoreError::Conflict {
+            expected: None,
+            found: None,
+        });
+        assert_eq!(conflict["name"], "VIR_ERR_OPERATION_ABORTED");
+        assert_eq!(conflict["path"], Value::Null);
+        let unknown = document(StoreError::Unknown {
+            doing: "sync",
+            path: PathBuf::from("/store/1.seg").into(),
+            source: std::io::Error::other("gone").into(),
+        });
+        assert_eq!(unknown["name"], "VIR_ERR_OPERATION_TIMEOUT");
+        assert_eq!(unknown["path"], "/store/1.seg");
     }
 }

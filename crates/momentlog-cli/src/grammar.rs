@@ -124,7 +124,7 @@ pub const PROVENANCE: [OptionSpec; 6] = [
     ),
 ];
 
-/// What every verb takes: how it answers. Only a verb that has a JSON form lists it.
+/// What every verb takes: how it answers. A verb that has no JSON form does not list it.
 pub const FORMAT: OptionSpec = only_named("format", "how the command answers: text or json");
 
 /// What every verb that reads takes: as of when, and where records are that were archived before.
@@ -157,7 +157,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Returns a verb that changes nothing and answers in text.
+    /// Returns a verb that changes nothing, and answers as of any point in text or JSON.
     pub const fn new(
         name: &'static str,
         help: &'static str,
@@ -169,7 +169,7 @@ impl Spec {
             options,
             changes: false,
             at: true,
-            json: false,
+            json: true,
         }
     }
 
@@ -192,9 +192,12 @@ impl Spec {
         Spec { at: false, ..self }
     }
 
-    /// Returns the verb as one that can answer in JSON.
-    pub const fn with_json(self) -> Spec {
-        Spec { json: true, ..self }
+    /// Returns the verb as one that answers in text alone.
+    pub const fn in_text(self) -> Spec {
+        Spec {
+            json: false,
+            ..self
+        }
     }
 
     /// All options that the help lists, those that verbs share included.
@@ -406,11 +409,10 @@ mod tests {
             other_name("start", "from"),
             words("thing", "what to pick"),
         ],
-    );
+    )
+    .in_text();
 
-    static CHANGING: Spec = Spec::new("note", "note something", &[])
-        .changing()
-        .with_json();
+    static CHANGING: Spec = Spec::new("note", "note something", &[]).changing();
 
     fn parse(text: &str) -> Result<Invocation, String> {
         let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();

@@ -6,6 +6,7 @@ mod grammar;
 mod layout;
 mod lines;
 mod options;
+mod outcome;
 mod run;
 mod script;
 mod session;
@@ -25,7 +26,7 @@ use momentlog::{Connection, Options, Provenance};
 use momentlog_qemu::Qemu;
 use tracing_subscriber::filter::LevelFilter;
 
-use failure::{LOG, complain, reason};
+use failure::{Failure, LOG, complain, reason};
 use options::Arguments;
 use session::{Session, Shown, put_out};
 
@@ -39,10 +40,10 @@ fn main() -> ExitCode {
     }
     let level = match arguments.check() {
         Ok(level) => level,
-        Err(message) => return ExitCode::from(complain(&[message])),
+        Err(message) => return ExitCode::from(Failure::new(message).show(arguments.format)),
     };
     if let Err(message) = tell(level, arguments.log.as_deref()) {
-        return ExitCode::from(complain(&[message]));
+        return ExitCode::from(Failure::new(message).show(arguments.format));
     }
     ExitCode::from(run(arguments))
 }
@@ -86,7 +87,7 @@ fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
 fn run(arguments: Arguments) -> u8 {
     let uri = match arguments.uri() {
         Ok(uri) => uri,
-        Err(message) => return complain(&[message]),
+        Err(message) => return Failure::new(message).show(arguments.format),
     };
     let user = momentlog::process_user();
     let agent = format!("{user} momentlog-cli/{}", env!("CARGO_PKG_VERSION"));
@@ -105,16 +106,13 @@ fn run(arguments: Arguments) -> u8 {
     let connection = match Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]) {
         Ok(connection) => connection,
         Err(error) => {
-            let mut lines = vec![
-                "failed to connect to the store".to_owned(),
-                error.message().to_owned(),
-            ];
+            let mut failure = Failure::under("failed to connect to the store")(error);
             if !options::names_a_store(&uri) {
-                lines.push(
-                    "a store is named by momentlog:DIR; guests of a hypervisor are virsh's to manage".to_owned(),
+                failure = failure.and(
+                    "a store is named by momentlog:DIR; guests of a hypervisor are virsh's to manage",
                 );
             }
-            return complain(&lines);
+            return failure.show(arguments.format);
         }
     };
     let shown = Shown {
@@ -126,7 +124,9 @@ fn run(arguments: Arguments) -> u8 {
     let mut session = Session::new(connection, uri, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {
         (Some(file), []) => run::run_file(&mut session, &file),
-        (Some(_), _) => complain(&["a file and a command exclude each other".to_owned()]),
+        (Some(_), _) => {
+            Failure::new("a file and a command exclude each other").show(session.usual_format())
+        }
         (None, [script]) if script.is_empty() => 1,
         (None, [script]) => run::run_script(&mut session, script),
         (None, []) if std::io::stdin().is_terminal() => shell::interactive(&mut session),

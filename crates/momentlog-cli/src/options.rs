@@ -61,7 +61,7 @@ pub struct Arguments {
     #[arg(long, value_name = "POINT")]
     pub at: Option<String>,
 
-    /// How the commands answer that have a JSON form
+    /// How the commands answer; all but help and echo have a JSON form
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 

@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader, Seek as _};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::failure::{Answer, Failure, complain, reason};
+use crate::failure::{Answer, Failure, reason};
 use crate::grammar::Invocation;
 use crate::layout::escaped;
+use crate::outcome;
 use crate::script::Commands;
 use crate::session::{Format, Session};
 use crate::verbs::{self, Verb};
@@ -33,23 +34,20 @@ pub fn run_script(session: &mut Session, text: &str) -> u8 {
 /// runs command by command, up to the first that does not parse. What does not parse is named by its file and line.
 pub fn run_file(session: &mut Session, path: &Path) -> u8 {
     let cannot = |doing: &str, error: &std::io::Error| {
-        complain(&[format!(
-            "Failed to {doing} file '{}': {}",
-            path.display(),
-            reason(error)
-        )])
+        let (file, why) = (path.display().to_string(), reason(error));
+        Failure::new(format!("Failed to {doing} file '{file}': {why}")).in_file(file)
     };
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
     let (twice, mut file) = match opened {
         Ok(opened) => opened,
-        Err(error) => return cannot("open", &error),
+        Err(error) => return cannot("open", &error).show(session.usual_format()),
     };
     if twice {
         if let Err(message) = Script::new(BufReader::new(&mut file), Some(path)).check(session) {
             return Failure::new(message).show(session.usual_format());
         }
         if let Err(error) = file.rewind() {
-            return cannot("read", &error);
+            return cannot("read", &error).show(session.usual_format());
         }
     }
     run_all(session, Script::new(BufReader::new(file), Some(path)))
@@ -135,8 +133,7 @@ impl Command {
             Some("json") => Format::Json,
             Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
         };
-        let has_json = verb.spec.json || verb.spec.changes && invocation.has("dry-run");
-        if format == Format::Json && !has_json {
+        if format == Format::Json && !verb.spec.json {
             return Err(format!("command '{name}' has no JSON form"));
         }
         Ok(Command {
@@ -149,8 +146,13 @@ impl Command {
     /// Runs the command and writes its output, before the next one runs.
     fn run(&self, session: &mut Session) -> u8 {
         let begun = Instant::now();
-        session.format = self.format;
-        let answer = if self.invocation.help {
+        let asks_for_help = self.invocation.help;
+        session.begin(if asks_for_help {
+            Format::Text
+        } else {
+            self.format
+        });
+        let answer = if asks_for_help {
             session.print(&self.verb.spec.usage());
             Ok(0)
         } else {
@@ -169,8 +171,9 @@ impl Command {
         session.finish(answer, begun)
     }
 
-    /// Names the domain of the command in what can be done about a failure.
-    fn advised(&self, mut failure: Failure) -> Failure {
+    /// Names the file that a failure is in, and the domain of the command in what can be done about it.
+    fn advised(&self, failure: Failure) -> Failure {
+        let mut failure = verbs::in_its_file(failure, &self.invocation);
         if let Some(hint) = &mut failure.hint
             && self.invocation.verb.takes("domain")
             && let Some(domain) = self.invocation.get("domain")
@@ -189,6 +192,11 @@ impl Command {
             });
         }
         let Some(connection) = session.connection_at(&self.invocation)? else {
+            if self.invocation.verb.changes && session.format == Format::Json {
+                return outcome::show(session, |session| {
+                    (self.verb.run)(session, &self.invocation)
+                });
+            }
             return (self.verb.run)(session, &self.invocation);
         };
         let newest = std::mem::replace(&mut session.connection, connection);

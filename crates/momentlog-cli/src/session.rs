@@ -4,13 +4,16 @@ use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-use momentlog::{Connection, Provenance, Revision};
+use momentlog::{Connection, Provenance, Recording, Revision};
+
+use momentlog_audit::json;
+use serde::Serialize;
 
 use crate::failure::{Answer, Failure, complain, reason};
 use crate::grammar::Invocation;
 use crate::layout::{Table, escaped};
 
-/// How the verbs that have a JSON form answer.
+/// How the verbs answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -45,6 +48,10 @@ pub struct Session {
     pub format: Format,
     shown: Shown,
     out: String,
+    /// How many documents the present command has answered with.
+    documents: usize,
+    /// What its calls are answered, if a document is to say so.
+    pub recording: Option<Recording>,
     /// Whether standard output took everything, or its reader went away.
     writable: Writable,
     ended: bool,
@@ -74,14 +81,42 @@ impl Session {
             format: shown.format,
             shown,
             out: String::new(),
+            documents: 0,
+            recording: None,
             writable: Writable::Yes,
             ended: false,
             warned: false,
         }
     }
 
-    /// Adds data to the command's output. Long output is written at once.
+    /// Says how the next command answers.
+    pub fn begin(&mut self, format: Format) {
+        self.format = format;
+        self.documents = 0;
+    }
+
+    /// Adds data for people to the command's output.
     pub fn print(&mut self, text: &str) {
+        if self.format == Format::Text {
+            self.answer(text);
+        }
+    }
+
+    /// Adds a document for programs to the command's output, which is all that they get.
+    pub fn document(&mut self, document: &impl Serialize) {
+        if self.format == Format::Json {
+            self.answer(&json::line(document));
+        }
+    }
+
+    /// Whether the present command has answered with a document.
+    pub fn is_documented(&self) -> bool {
+        self.documents > 0
+    }
+
+    /// Adds what is laid out as the command answers. Long output is written at once.
+    pub fn answer(&mut self, text: &str) {
+        self.documents += usize::from(self.format == Format::Json);
         self.out.push_str(text);
         if self.out.len() > OUT_LEN_MAX {
             self.write();
@@ -181,7 +216,10 @@ impl Session {
         };
         if self.shown.timing {
             let ms = begun.elapsed().as_secs_f64() * 1e3;
-            self.out += &format!("\n(Time: {ms:.3} ms)\n\n");
+            match self.format {
+                Format::Text => self.out += &format!("\n(Time: {ms:.3} ms)\n\n"),
+                Format::Json => crate::failure::note(&format!("{ms:.3} ms")),
+            }
         } else if !self.quiet && !self.ended && self.format == Format::Text {
             self.out.push('\n');
         }
@@ -209,9 +247,11 @@ impl Session {
         self.writable == Writable::Yes
     }
 
-    /// Writes what is no command's answer.
+    /// Writes what is no command's answer, for people.
     pub fn put(&mut self, text: &str) {
-        self.out.push_str(text);
+        if self.usual_format() == Format::Text {
+            self.out.push_str(text);
+        }
         self.write();
     }
 
@@ -251,7 +291,13 @@ impl Session {
         if let Some(damage) = self.connection.damage().filter(|_| !self.warned) {
             self.warned = true;
             let line = format!("warning: only what comes before can be read: {damage}");
-            let _ = writeln!(std::io::stderr(), "{}", escaped(&line));
+            let line = escaped(&line);
+            match self.format {
+                Format::Text => {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
+                Format::Json => crate::failure::note(&line),
+            }
         }
     }
 }

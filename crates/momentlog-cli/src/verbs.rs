@@ -16,7 +16,7 @@ mod moment;
 mod policy;
 mod program;
 mod restore;
-mod show;
+pub mod show;
 mod since;
 mod snapshot;
 mod stat;
@@ -28,6 +28,8 @@ mod why;
 use std::path::Path;
 
 use momentlog::Domain;
+use momentlog::xml::DocumentKind;
+use momentlog_audit::json::DomainDoc;
 
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::{Invocation, Spec};
@@ -134,6 +136,11 @@ fn the_domain_by(
         })
 }
 
+/// How a document names a domain.
+fn domain_doc(domain: &Domain) -> DomainDoc {
+    DomainDoc::of(domain.uuid(), Some(domain.name()))
+}
+
 /// Returns a path as it is from the root.
 pub fn absolute(path: &str) -> Result<String, Failure> {
     let absolute = std::path::absolute(Path::new(path)).ok();
@@ -159,8 +166,9 @@ fn read_file(path: &str) -> Result<String, Failure> {
 
 /// Reads a file of at most `len_max` bytes.
 fn read_file_of(path: &str, len_max: u64) -> Result<String, Failure> {
-    let cannot =
-        |doing: &str, why: &str| Failure::new(format!("Failed to {doing} file '{path}': {why}"));
+    let cannot = |doing: &str, why: &str| {
+        Failure::new(format!("Failed to {doing} file '{path}': {why}")).in_file(path)
+    };
     let file = std::fs::File::open(path).map_err(|error| cannot("open", &reason(&error)))?;
     let mut text = Vec::new();
     let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, len_max + 1), &mut text);
@@ -169,6 +177,25 @@ fn read_file_of(path: &str, len_max: u64) -> Result<String, Failure> {
         return Err(cannot("read", "Value too large for defined data type"));
     }
     String::from_utf8(text).map_err(|error| cannot("read", &not_utf8(&error)))
+}
+
+/// Names the file of the XML that a failure of a command is about.
+pub fn in_its_file(failure: Failure, invocation: &Invocation) -> Failure {
+    let document = failure.error.as_ref().and_then(momentlog::Error::xml);
+    let Some(document) = document.map(|error| error.document) else {
+        return failure;
+    };
+    let options: &[&str] = match document {
+        DocumentKind::Backup => &["backupxml"],
+        _ => &["checkpointxml", "xmlfile", "file"],
+    };
+    let mut taken = options
+        .iter()
+        .filter(|option| invocation.verb.takes(option));
+    match taken.find_map(|option| invocation.get(option)) {
+        Some(file) if failure.path.is_none() => failure.in_file(file),
+        _ => failure,
+    }
 }
 
 /// Says where bytes are not UTF-8, in which all texts are.

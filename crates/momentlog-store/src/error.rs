@@ -295,6 +295,32 @@ impl StoreError {
         }
     }
 
+    /// The store, or the part of it, that this is about; `None` if it is about none.
+    pub fn place(&self) -> Option<&Where> {
+        match self {
+            StoreError::Missing { path }
+            | StoreError::NoArchive { path }
+            | StoreError::IsArchive { path }
+            | StoreError::NotAStore { path }
+            | StoreError::Io { path, .. }
+            | StoreError::Backend { place: path, .. }
+            | StoreError::Archived { path, .. }
+            | StoreError::Replaced { path, .. }
+            | StoreError::Locked { path, .. }
+            | StoreError::Unknown { path, .. }
+            | StoreError::Poisoned { path }
+            | StoreError::NewerFormat { path, .. }
+            | StoreError::Damaged { path, .. } => Some(path),
+            StoreError::Forked { .. }
+            | StoreError::Truncated { .. }
+            | StoreError::Untrue { .. }
+            | StoreError::Stopped
+            | StoreError::Unsupported { .. }
+            | StoreError::Conflict { .. }
+            | StoreError::TooLarge { .. } => None,
+        }
+    }
+
     pub(crate) fn io(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -1,6 +1,7 @@
 //! Connections: the way in.
 
 mod log;
+mod recording;
 
 use std::fmt;
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::recordable;
 use crate::uri::{TEST_URI, parse_store_uri};
 
 pub use log::{Entries, History, Submitted, Subscription};
+pub use recording::Recording;
 
 /// A connection to a store. A clone is the same connection; dropping the last one closes it.
 ///
@@ -44,6 +46,8 @@ pub struct Connection {
     at_a_point: bool,
     /// Whether what is asked for is only planned: no hypervisor is asked then.
     planning: bool,
+    /// Where the answers to calls are kept, for whoever wants to know them.
+    outcomes: Option<recording::Outcomes>,
 }
 
 /// What calls would cause, see [`Connection::planning`].
@@ -227,6 +231,7 @@ impl Connection {
             as_of: None,
             at_a_point: false,
             planning: false,
+            outcomes: None,
         }
     }
 
@@ -536,7 +541,7 @@ impl Connection {
         let commands: Vec<_> = actions.map(|action| Command { domain, action }).collect();
         // Not the uuid: a domain without one gets another each time.
         let request = self.request(call, None, &[xml.as_bytes()]);
-        let outcome = self.log.decide(request.about(def.uuid), &mut |decision| {
+        let outcome = self.decide(request.about(def.uuid), &mut |decision| {
             let mut commands = commands.iter();
             commands.try_for_each(|command| recordable::decide(decision, command))
         })?;

@@ -292,7 +292,7 @@ impl Domain {
         self.changing(call.0)?;
         let request = self.request(call, &[]);
         let decided = self.unless_a_job_forbids(&mut |_| {
-            self.connection.log.decide(request, &mut |decision| {
+            self.connection.decide(request, &mut |decision| {
                 self.of(decision.view())?;
                 for change in changes {
                     let command = self.command(Action::ChangeState(*change));
@@ -355,7 +355,7 @@ impl Domain {
         request: Request<'_>,
         action: &mut dyn FnMut(&DomainState) -> Result<Action>,
     ) -> Result<Outcome> {
-        let decided = self.connection.log.decide(request, &mut |decision| {
+        let decided = self.connection.decide(request, &mut |decision| {
             let action = action(self.of(decision.view())?)?;
             recordable::decide(decision, &self.command(action))
         });

@@ -136,7 +136,9 @@ pub use momentlog_store as store;
 pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
-pub use connection::{Connection, Entries, History, Opener, Planning, Submitted, Subscription};
+pub use connection::{
+    Connection, Entries, History, Opener, Planning, Recording, Submitted, Subscription,
+};
 pub use domain::{
     BackedUp, Backup, BackupEnd, Domain, DomainInfo, Fate, JobInfo, OnMissingParent, Restoration,
     RestoredMoment, Saved, Undeletion,

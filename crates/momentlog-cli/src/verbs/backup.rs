@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use momentlog::core::{BackupMode, JobId, JobLength, MomentId, MomentName};
+use momentlog::core::{BackupMode, Change, Event, JobId, JobKind, JobLength, MomentId, MomentName};
+use momentlog::store::Head;
 use momentlog::xml::read_backup;
 use momentlog::{Backup, BackupBeginFlags, BackupXmlFlags, Domain};
-use serde_json::{Value, json};
+use momentlog_audit::json::{DomainDoc, TextDoc};
+use serde::Serialize;
 
 use super::since::{self, Chosen};
-use super::{Verb, exclusive, read_file, read_moment_file, the_domain};
+use super::{Verb, domain_doc, exclusive, read_file, read_moment_file, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
 use crate::layout::{capacity, escaped};
+use crate::outcome;
 use crate::session::{Format, Session};
 
 /// The verbs of backups.
@@ -46,8 +49,7 @@ pub static VERBS: &[Verb] = &[
                 only_named("checkpoint", "checkpoint that --since-last-done makes"),
             ],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: begin,
     },
     Verb {
@@ -96,7 +98,7 @@ pub fn begin(session: &mut Session, invocation: &Invocation) -> Answer {
             session.say(&format!("{}\n", escaped(&chosen.in_words())));
         }
         session.say("Backup started\n");
-        session.put("");
+        session.flush();
         if !wait {
             return Ok(0);
         }
@@ -110,10 +112,13 @@ pub fn begin(session: &mut Session, invocation: &Invocation) -> Answer {
         wait_for(session, &domain, backup.job)?;
         backup = of_job(&domain, backup.job)?;
     }
-    if !text {
-        let report = as_json(&domain, &backup, &wanted.chosen);
-        session.print(&format!("{report}\n"));
-    }
+    // The short job that sets the copies going; they are a job of their own.
+    let is_begin = |event: &Event| match &event.change {
+        Change::JobBegun { job, .. } => job.kind == JobKind::Backup,
+        _ => false,
+    };
+    let record = outcome::with_event(session, is_begin)?;
+    session.document(&BackupDoc::of(&domain, &backup, record, &wanted.chosen));
     match &backup.end {
         Some(end) if wait && !end.well => {
             Err(Failure::new(format!("the backup failed: {}", end.seen)))
@@ -218,36 +223,80 @@ fn is_open(session: &Session, domain: &Domain, job: JobId) -> bool {
     open.is_some_and(|open| open.id == job)
 }
 
-fn as_json(domain: &Domain, backup: &Backup, chosen: &[Chosen]) -> Value {
-    let disks = backup.disks.iter().map(|disk| {
-        let why = chosen.iter().find(|chosen| *chosen.disk == *disk.disk);
-        json!({
-            "disk": disk.disk,
-            "file": disk.file,
-            "since": disk.since,
-            "why": why.map(|chosen| &chosen.why),
-        })
-    });
-    let end = backup.end.as_ref().map(|end| {
-        json!({
-            "done": backup.is_done(),
-            "seen": end.seen,
-            "bytes": end.bytes.map(|(done, _)| done),
-        })
-    });
-    json!({
-        "domain": domain.name(),
-        "job": backup.job.get(),
-        "checkpoint": backup.checkpoint.as_ref().map(MomentName::as_str),
-        "disks": disks.collect::<Vec<Value>>(),
-        "end": end,
-    })
+/// A backup that was begun, for programs.
+#[derive(Debug, Serialize)]
+struct BackupDoc<'a> {
+    schema: &'static str,
+    domain: DomainDoc,
+    job: u64,
+    /// The record that began it.
+    seq: Option<u64>,
+    digest: Option<String>,
+    repeated: bool,
+    checkpoint: Option<&'a str>,
+    disks: Vec<DiskDoc<'a>>,
+    end: Option<EndDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DiskDoc<'a> {
+    disk: &'a str,
+    file: &'a str,
+    /// The checkpoint since which it is copied; none if all of it is.
+    since: Option<&'a str>,
+    /// Why that was chosen.
+    why: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndDoc<'a> {
+    done: bool,
+    seen: &'a str,
+    bytes: Option<u64>,
+}
+
+impl<'a> BackupDoc<'a> {
+    fn of(
+        domain: &Domain,
+        backup: &'a Backup,
+        record: Option<(Head, bool)>,
+        chosen: &'a [Chosen],
+    ) -> BackupDoc<'a> {
+        let disks = backup.disks.iter().map(|disk| {
+            let why = chosen.iter().find(|chosen| *chosen.disk == *disk.disk);
+            DiskDoc {
+                disk: &disk.disk,
+                file: &disk.file,
+                since: disk.since.as_deref(),
+                why: why.map(|chosen| chosen.why.as_str()),
+            }
+        });
+        let end = backup.end.as_ref().map(|end| EndDoc {
+            done: backup.is_done(),
+            seen: &end.seen,
+            bytes: end.bytes.map(|(done, _)| done),
+        });
+        BackupDoc {
+            schema: "momentlog.backup/1",
+            domain: domain_doc(domain),
+            job: backup.job.get(),
+            seq: record.map(|(head, _)| head.seq.get()),
+            digest: record.map(|(head, _)| head.digest.to_string()),
+            repeated: record.is_some_and(|(_, repeated)| repeated),
+            checkpoint: backup.checkpoint.as_ref().map(MomentName::as_str),
+            disks: disks.collect(),
+            end,
+        }
+    }
 }
 
 pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let xml = domain.backup_xml_desc(BackupXmlFlags::NONE)?;
-    super::moment::put_xml(session, invocation, &xml)
+    let document = TextDoc::of("xml", &xml)
+        .of_domain(domain_doc(&domain))
+        .of_kind("backup", None);
+    super::moment::put_xml(session, invocation, &xml, document)
 }
 
 /// Returns a word for the newest backup of each checkpoint that has one.

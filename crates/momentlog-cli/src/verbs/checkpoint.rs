@@ -1,19 +1,20 @@
 //! Verbs of checkpoints.
 
-use momentlog::core::{MomentId, MomentName};
+use momentlog::core::{MomentId, MomentKind, MomentName};
 use momentlog::{
     Checkpoint, CheckpointCreateFlags, CheckpointDeleteFlags, CheckpointListFlags,
     CheckpointXmlFlags, Domain,
 };
 
-use serde_json::json;
+use momentlog_audit::json::DomainDoc;
+use serde::Serialize;
 
 use super::{Verb, backup, exclusive, moment};
 use super::{read_moment_file, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word, words};
 use crate::layout::info as line;
-use crate::session::{Format, Session};
+use crate::session::Session;
 
 const PLAN_HELP: &str = "show what it would do to an attached guest's images, and do nothing";
 
@@ -128,8 +129,7 @@ pub static VERBS: &[Verb] = &[
                     "add a column showing what became of the backup made with each checkpoint",
                 ),
             ],
-        )
-        .with_json(),
+        ),
         run: list,
     },
     Verb {
@@ -169,17 +169,36 @@ pub fn create(session: &mut Session, invocation: &Invocation) -> Answer {
     moment::say_created(session, "checkpoint", checkpoint.name(), file)
 }
 
+/// What making a checkpoint would do to images.
+#[derive(Debug, Serialize)]
+struct EffectsDoc<'a> {
+    schema: &'static str,
+    domain: DomainDoc,
+    effects: Vec<EffectDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct EffectDoc<'a> {
+    disk: &'a str,
+    image: &'a str,
+    bitmap: Option<&'a str>,
+}
+
 /// Says what making a checkpoint would do to the images of an attached guest.
 fn plan(session: &mut Session, domain: &Domain, xml: &str) -> Answer {
     let effects = domain.checkpoint_plan(xml)?;
-    if session.format == Format::Json {
-        let bitmaps = effects.iter().map(|effect| {
-            json!({ "disk": &*effect.disk, "image": &*effect.image, "bitmap": effect.bitmap.as_deref() })
-        });
-        let bitmaps: Vec<serde_json::Value> = bitmaps.collect();
-        session.print(&format!("{}\n", json!({ "plan": bitmaps })));
-        return Ok(0);
-    }
+    session.document(&EffectsDoc {
+        schema: "momentlog.effects/1",
+        domain: super::domain_doc(domain),
+        effects: effects
+            .iter()
+            .map(|effect| EffectDoc {
+                disk: &effect.disk,
+                image: &effect.image,
+                bitmap: effect.bitmap.as_deref(),
+            })
+            .collect(),
+    });
     for effect in &effects {
         let bitmap = effect.bitmap.as_deref().unwrap_or_default();
         session.print(&format!(
@@ -221,6 +240,8 @@ pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
     xml += "</domaincheckpoint>\n";
     if invocation.has("print-xml") {
         session.print(&format!("{xml}\n"));
+        let document = moment::xml_doc(session, &domain, MomentKind::Checkpoint, None, &xml);
+        session.document(&document);
         return Ok(0);
     }
     if invocation.has("plan") {
@@ -267,7 +288,9 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
         .with(Flags::NO_DOMAIN, invocation.has("no-domain"))
         .with(Flags::SIZE, invocation.has("size"));
     let xml = checkpoint.xml_desc(flags)?;
-    moment::put_xml(session, invocation, &xml)
+    let name = Some(checkpoint.name().as_str());
+    let document = moment::xml_doc(session, &domain, MomentKind::Checkpoint, name, &xml);
+    moment::put_xml(session, invocation, &xml, document)
 }
 
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -291,7 +314,18 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
         line("Descendants", descendants),
     ];
     session.print(&text.concat());
+    document(session, &domain, [checkpoint.name()]);
     Ok(0)
+}
+
+/// Adds the document of some checkpoints.
+fn document<'a>(
+    session: &mut Session,
+    domain: &Domain,
+    names: impl IntoIterator<Item = &'a MomentName>,
+) {
+    let backups = std::collections::HashMap::new();
+    moment::document(session, domain, MomentKind::Checkpoint, names, &backups);
 }
 
 pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -300,6 +334,7 @@ pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
     let missing = || Failure::new(format!("checkpoint '{}' has no parent", checkpoint.name()));
     let parent = checkpoint.parent()?.ok_or_else(missing)?;
     session.print(&parent.name().to_string());
+    document(session, &domain, [parent.name()]);
     Ok(0)
 }
 
@@ -350,22 +385,9 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         let words = backups.as_ref()?;
         Some(words.get(&id).copied().unwrap_or("-"))
     };
-    if session.format == Format::Json {
-        moment::put_in_order(invocation, &mut found);
-        for checkpoint in found.iter().filter_map(|name| list.find(name.as_str())) {
-            let parent = list.parent(checkpoint.id);
-            let mut report = json!({
-                "name": checkpoint.name.as_str(),
-                "created": checkpoint.created,
-                "parent": parent.map(|parent| parent.name.as_str()),
-            });
-            if let Some(word) = word(checkpoint.id) {
-                report["backup"] = word.into();
-            }
-            session.print(&format!("{report}\n"));
-        }
-        return Ok(0);
-    }
+    moment::put_in_order(invocation, &mut found);
+    let words = backups.clone().unwrap_or_default();
+    moment::document(session, &domain, MomentKind::Checkpoint, &found, &words);
     let header = ["Name", "Creation Time", "Backup"];
     let header = &header[..2 + usize::from(backups.is_some())];
     moment::show(session, invocation, list, found, header, |checkpoint| {

@@ -3,7 +3,7 @@
 use momentlog::core::MomentKind;
 use momentlog::store::Head;
 use momentlog::{Connection, Point, Step};
-use momentlog_audit::json::{self, DiffDoc};
+use momentlog_audit::json::DiffDoc;
 use momentlog_audit::{
     By, Changed, DomainDiff, Edge, Existence, ListDiff, Named, diff as differences,
 };
@@ -14,7 +14,7 @@ use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, needed, only_named, word};
 use crate::layout::escaped;
 use crate::lines;
-use crate::session::{Format, Session};
+use crate::session::Session;
 use crate::time::{point, recorded};
 
 /// The verb.
@@ -30,8 +30,7 @@ pub static VERBS: &[Verb] = &[Verb {
             word("to", "the point after; now by default"),
             only_named("domain", "only this domain: its name or uuid"),
         ],
-    )
-    .with_json(),
+    ),
     run: diff,
 }];
 
@@ -58,18 +57,13 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
         }
     };
     let times = (time(&connection, from.seq)?, time(&connection, to.seq)?);
-    let text = match session.format {
-        Format::Json => json::line(&DiffDoc::of((from.seq, times.0), (to.seq, times.1), &found)),
-        Format::Text => {
-            let (one, other) = (recorded(times.0), recorded(times.1));
-            let head = format!(
-                "From record {}, {one}, to record {}, {other}",
-                from.seq, to.seq
-            );
-            laid_out(&head, &found)
-        }
-    };
-    session.print(&text);
+    let (one, other) = (recorded(times.0), recorded(times.1));
+    let head = format!(
+        "From record {}, {one}, to record {}, {other}",
+        from.seq, to.seq
+    );
+    session.print(&laid_out(&head, &found));
+    session.document(&DiffDoc::of((from.seq, times.0), (to.seq, times.1), &found));
     Ok(0)
 }
 

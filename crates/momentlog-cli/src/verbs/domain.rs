@@ -6,7 +6,9 @@ use momentlog::{
     ShutdownFlags, SnapshotListFlags, StartFlags, UndefineFlags,
 };
 
-use super::{Verb, Ways, exclusive, host, read_file, the_domain, the_domain_by};
+use momentlog_audit::json::{DisksDoc, DomainsDoc, TextDoc};
+
+use super::{Verb, Ways, domain_doc, exclusive, host, read_file, the_domain, the_domain_by};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, word};
 use crate::layout::{Table, info as line};
@@ -494,6 +496,13 @@ fn change(
     Ok(0)
 }
 
+/// Adds the document of domains.
+pub fn document<'a>(session: &mut Session, domains: impl IntoIterator<Item = &'a Domain>) {
+    let view = session.connection.view();
+    let uuids = domains.into_iter().map(Domain::uuid);
+    session.document(&DomainsDoc::of(&view, uuids));
+}
+
 pub fn state(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
     let power = domain.power()?;
@@ -503,6 +512,7 @@ pub fn state(session: &mut Session, invocation: &Invocation) -> Answer {
     } else {
         session.print(&format!("{word}\n"));
     }
+    document(session, [&domain]);
     Ok(0)
 }
 
@@ -531,6 +541,7 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
         ),
     ];
     session.print(&text.concat());
+    document(session, [&domain]);
     Ok(0)
 }
 
@@ -545,6 +556,7 @@ pub fn id(session: &mut Session, invocation: &Invocation) -> Answer {
     )?;
     let id = domain.id()?.map_or("-".to_owned(), |id| id.to_string());
     session.print(&format!("{id}\n"));
+    document(session, [&domain]);
     Ok(0)
 }
 
@@ -558,6 +570,7 @@ pub fn name(session: &mut Session, invocation: &Invocation) -> Answer {
         },
     )?;
     session.print(&format!("{}\n", domain.name()));
+    document(session, [&domain]);
     Ok(0)
 }
 
@@ -571,6 +584,7 @@ pub fn uuid(session: &mut Session, invocation: &Invocation) -> Answer {
         },
     )?;
     session.print(&format!("{}\n", domain.uuid()));
+    document(session, [&domain]);
     Ok(0)
 }
 
@@ -583,6 +597,7 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
         .with(DomainXmlFlags::MIGRATABLE, invocation.has("migratable"));
     let xml = domain.xml_desc(flags)?;
     session.print(&xml);
+    session.document(&TextDoc::of("xml", &xml).of_domain(domain_doc(&domain)));
     Ok(0)
 }
 
@@ -595,7 +610,9 @@ pub fn block_list(session: &mut Session, invocation: &Invocation) -> Answer {
         &["Target", "Source"]
     };
     let mut table = Table::new(header);
-    for [kind, device, target, source] in domain.disks(invocation.has("inactive"))? {
+    let disks = domain.disks(invocation.has("inactive"))?;
+    session.document(&DisksDoc::of(domain_doc(&domain), disks.clone()));
+    for [kind, device, target, source] in disks {
         table.row(if details {
             vec![kind, device, target, source]
         } else {

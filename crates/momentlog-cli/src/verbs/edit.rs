@@ -232,7 +232,9 @@ impl Edited {
             self.discard();
             return failure;
         }
-        failure.and(format!("the edited text is in {}", self.path.display()))
+        let path = self.path.display().to_string();
+        let failure = failure.and(format!("the edited text is in {path}"));
+        failure.in_file(path)
     }
 
     /// As [`kept`](Self::kept), for what the user asked and virsh refuses: at a terminal only, so that scripts that do it

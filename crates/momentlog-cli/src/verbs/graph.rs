@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use momentlog::Connection;
 use momentlog::core::{DomainUuid, MomentKind};
 use momentlog_audit::graph::{Graph, Subject};
+use momentlog_audit::json::{DomainDoc, TextDoc};
 
 use super::why::{domains_called, kind_of, steps_of};
 use super::{Verb, exclusive, the_domain};
@@ -43,24 +44,40 @@ pub static VERBS: &[Verb] = &[Verb {
 pub fn graph(session: &mut Session, invocation: &Invocation) -> Answer {
     exclusive(invocation, "html", "svg")?;
     let kind = kind_of(invocation)?;
-    let (text, path) = match (invocation.get("html"), invocation.get("svg")) {
-        (Some(path), _) => (drawn(session, invocation, kind)?.html(), path),
-        (_, Some(path)) => (drawn(session, invocation, kind)?.svg(), path),
+    let (language, path) = match (invocation.get("html"), invocation.get("svg")) {
+        (Some(path), _) => ("html", path),
+        (_, Some(path)) => ("svg", path),
         (None, None) => {
             return Err(Failure::new(
                 "command 'graph' requires --html FILE or --svg FILE",
             ));
         }
     };
+    let graph = drawn(session, invocation, kind)?;
+    let text = match language {
+        "html" => graph.html(),
+        _ => graph.svg(),
+    };
+    let subject = graph.subject();
+    let view = session.connection.view();
+    let name = view
+        .state()
+        .domain(subject.domain)
+        .map(|domain| &**domain.name());
+    let document = TextDoc::of(language, &text)
+        .of_domain(DomainDoc::of(subject.domain, name))
+        .of_kind(subject.kind.as_str(), None);
     if path == "-" {
         session.print(&text);
+        session.document(&document);
         return Ok(0);
     }
     write(Path::new(path), &text).map_err(|error| {
         let (path, why) = (escaped(path), reason(&error));
-        Failure::new(format!("Failed to write file '{path}': {why}"))
+        Failure::new(format!("Failed to write file '{path}': {why}")).in_file(path)
     })?;
     session.say(&format!("Picture written to {}\n", escaped(path)));
+    session.document(&document.in_file(path));
     Ok(0)
 }
 

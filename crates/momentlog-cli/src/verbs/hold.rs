@@ -63,8 +63,7 @@ pub static VERBS: &[Verb] = &[
             "hold-list",
             "list what is held, by whom and since when",
             &[word("domain", "only moments of this domain: its name, id or uuid")],
-        )
-        .with_json(),
+        ),
         run: list,
     },
 ];
@@ -161,7 +160,7 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         }
     }
     match session.format {
-        Format::Json => session.print(&json::line(&HoldsDoc::of(documents))),
+        Format::Json => session.document(&HoldsDoc::of(documents)),
         Format::Text => session.print(&text),
     }
     Ok(0)

@@ -1,16 +1,16 @@
 //! Verbs that tie domains to their hypervisors: where one is asked, and what it and the log do not agree on.
 
 mod listing;
+mod report;
 
 use momentlog::core::{Attachment, DomainUuid};
 use momentlog::driver::{DiskFinding, DiskState, Listing, Reconciled, Step};
 use momentlog::{Domain, DomainListFlags};
 use momentlog_qemu::{Libvirt, Qemu};
-use serde_json::{Value, json};
 
 use super::domain::state_word;
 use super::{Verb, absolute, the_domain};
-use crate::failure::{Answer, Failure, complain, with_reasons};
+use crate::failure::{Answer, Failure, with_reasons};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
 use crate::layout::{Table, escaped, info as line, time};
 use crate::session::{Format, Session};
@@ -31,8 +31,7 @@ pub static VERBS: &[Verb] = &[
                 flag("look-only", "change nothing in QEMU: another program manages it"),
             ],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: attach,
     },
     Verb {
@@ -41,8 +40,7 @@ pub static VERBS: &[Verb] = &[
             "detach a domain from its QEMU, where nothing is changed: its bitmaps stay",
             &[needed("domain", "domain name, id or uuid")],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: detach,
     },
     Verb {
@@ -64,7 +62,7 @@ pub static VERBS: &[Verb] = &[
             ],
         )
         .changing()
-        .with_json().of_now(),
+        .of_now(),
         run: reconcile,
     },
 ];
@@ -82,26 +80,17 @@ pub fn attach(session: &mut Session, invocation: &Invocation) -> Answer {
         .connection
         .domain_handle(domain.uuid(), domain.name());
     let state = state_word(now.power()?.state);
-    match session.format {
-        Format::Json => {
-            let mut report = attached_json(&domain, &attachment);
-            report["state"] = state.into();
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => {
-            let how = if attachment.look_only {
-                " to look only"
-            } else {
-                ""
-            };
-            session.say(&format!(
-                "Domain '{}' attached to {} at {}{how}; it is {state}\n",
-                escaped(domain.name()),
-                attachment.driver,
-                escaped(&attachment.socket)
-            ));
-        }
-    }
+    let how = if attachment.look_only {
+        " to look only"
+    } else {
+        ""
+    };
+    session.say(&format!(
+        "Domain '{}' attached to {} at {}{how}; it is {state}\n",
+        escaped(domain.name()),
+        attachment.driver,
+        escaped(&attachment.socket)
+    ));
     Ok(0)
 }
 
@@ -112,29 +101,13 @@ pub fn detach(session: &mut Session, invocation: &Invocation) -> Answer {
     let Some(attachment) = attachment else {
         return Ok(0);
     };
-    match session.format {
-        Format::Json => {
-            let report = attached_json(&domain, &attachment);
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => session.say(&format!(
-            "Domain '{}' detached from {} at {}\n",
-            escaped(domain.name()),
-            attachment.driver,
-            escaped(&attachment.socket)
-        )),
-    }
+    session.say(&format!(
+        "Domain '{}' detached from {} at {}\n",
+        escaped(domain.name()),
+        attachment.driver,
+        escaped(&attachment.socket)
+    ));
     Ok(0)
-}
-
-fn attached_json(domain: &Domain, attachment: &Attachment) -> Value {
-    json!({
-        "domain": domain.name(),
-        "uuid": domain.uuid().to_string(),
-        "driver": &*attachment.driver,
-        "socket": &*attachment.socket,
-        "look_only": attachment.look_only,
-    })
 }
 
 /// What became of one domain.
@@ -179,11 +152,8 @@ pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
         .map(|domain| look(domain, repair, managing.as_ref()))
         .collect();
     if session.format == Format::Json {
-        let domains: Vec<Value> = looked
-            .iter()
-            .map(|domain| as_json(domain, managing.as_ref()))
-            .collect();
-        session.print(&format!("{}\n", json!({ "domains": domains })));
+        let document = report::document(&looked, managing.as_ref());
+        session.document(&document);
     } else if looked.is_empty() {
         session.say(match managing {
             None => "No domain is attached\n",
@@ -197,11 +167,11 @@ pub fn reconcile(session: &mut Session, invocation: &Invocation) -> Answer {
             show(session, domain, managing.as_ref());
         }
     }
-    session.put("");
+    session.flush();
     for domain in &looked {
         let name = escaped(&domain.domain);
         for fault in &domain.faults {
-            complain(&[format!("domain '{name}': {fault}")]);
+            Failure::new(format!("domain '{name}': {fault}")).show(session.format);
         }
     }
     Ok(status(&looked))
@@ -398,15 +368,6 @@ fn last_ok(disk: &DiskFinding) -> String {
     }
 }
 
-/// As [`last_ok`], in RFC 3339.
-fn last_ok_json(disk: &DiskFinding) -> Option<String> {
-    if disk.state == DiskState::Ok {
-        return Some(jiff::Timestamp::now().to_string());
-    }
-    let recorded = jiff::Timestamp::from_microsecond(disk.last_ok?).ok()?;
-    Some(recorded.to_string())
-}
-
 /// A step, as what is to be done.
 fn in_words(step: &Step) -> String {
     match step {
@@ -420,83 +381,5 @@ fn in_words(step: &Step) -> String {
         Step::DropCheckpoint { checkpoint, why } => {
             format!("drop checkpoint {checkpoint}, which is {why}")
         }
-    }
-}
-
-fn as_json(looked: &Looked, managing: Option<&Managing<'_>>) -> Value {
-    let mut report = json!({
-        "domain": looked.domain,
-        "repaired": steps_json(&looked.repaired),
-        "errors": looked.faults,
-    });
-    if let Some(found) = &looked.found {
-        add_found(&mut report, found);
-    }
-    if let (Some(managing), Some(listing)) = (managing, &looked.listing) {
-        report["libvirt"] = listing::as_json(managing.uri, looked.uuid, listing);
-    }
-    report
-}
-
-fn add_found(report: &mut Value, found: &Reconciled) {
-    let checkpoints = found.checkpoints.iter().map(|finding| {
-        let disks = finding.disks.iter().map(|disk| {
-            let layers = disk
-                .layers
-                .iter()
-                .map(|layer| json!({ "image": &*layer.image, "state": layer.state.as_str() }));
-            json!({
-                "disk": &*disk.disk,
-                "state": disk.state.as_str(),
-                "bitmap": &*disk.bitmap,
-                "bytes": disk.bytes,
-                "layers": layers.collect::<Vec<Value>>(),
-                "last_ok": last_ok_json(disk),
-            })
-        });
-        json!({ "name": finding.checkpoint.as_str(), "disks": disks.collect::<Vec<Value>>() })
-    });
-    let unrecorded = found.unrecorded.iter().map(|bitmap| {
-        json!({
-            "disk": &*bitmap.disk,
-            "image": &*bitmap.image,
-            "bitmap": &*bitmap.bitmap,
-            "kind": bitmap.kind.as_str(),
-        })
-    });
-    report["running"] = found.running.into();
-    report["checkpoints"] = checkpoints.collect();
-    report["unrecorded"] = unrecorded.collect();
-    report["jobs"] = found.jobs.iter().map(|job| job.get()).collect();
-    report["plan"] = steps_json(&found.plan).into();
-}
-
-fn steps_json(steps: &[Step]) -> Vec<Value> {
-    let numbered = (1_usize..).zip(steps);
-    numbered
-        .map(|(number, step)| step_json(number, step))
-        .collect()
-}
-
-fn step_json(number: usize, step: &Step) -> Value {
-    match step {
-        Step::RemoveBitmap(found) => json!({
-            "step": number,
-            "do": "remove-bitmap",
-            "disk": &*found.disk,
-            "image": &*found.image,
-            "bitmap": &*found.bitmap,
-            "checkpoint": null,
-            "why": found.kind.as_str(),
-        }),
-        Step::DropCheckpoint { checkpoint, why } => json!({
-            "step": number,
-            "do": "drop-checkpoint",
-            "disk": null,
-            "image": null,
-            "bitmap": null,
-            "checkpoint": checkpoint.as_str(),
-            "why": why.as_str(),
-        }),
     }
 }

@@ -1,13 +1,14 @@
 //! Verbs of a domain's job: `domjobinfo` and `domjobabort`.
 
-use momentlog::{Backup, Domain};
-use serde_json::{Value, json};
+use momentlog::Backup;
+use momentlog_audit::json::DomainDoc;
+use serde::Serialize;
 
-use super::{Verb, the_domain};
+use super::{Verb, domain_doc, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed};
 use crate::layout::{capacity, escaped};
-use crate::session::{Format, Session};
+use crate::session::Session;
 
 /// The verbs of jobs.
 pub static VERBS: &[Verb] = &[
@@ -21,7 +22,6 @@ pub static VERBS: &[Verb] = &[
             ],
         )
         .changing()
-        .with_json()
         .of_now(),
         run: abort,
     },
@@ -40,7 +40,6 @@ pub static VERBS: &[Verb] = &[
                 flag("rawstats", "print the raw data returned by libvirt"),
             ],
         )
-        .with_json()
         .of_now(),
         run: info,
     },
@@ -54,11 +53,27 @@ pub fn abort(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let domain = the_domain(session, invocation)?;
     domain.abort_job()?;
-    if session.format == Format::Json {
-        let report = json!({ "domain": domain.name(), "aborted": true });
-        session.print(&format!("{report}\n"));
-    }
     Ok(0)
+}
+
+/// The job of a domain, for programs.
+#[derive(Debug, Serialize)]
+struct JobDoc<'a> {
+    schema: &'static str,
+    domain: DomainDoc,
+    job: Option<ShownDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownDoc<'a> {
+    /// `unbounded`, `completed` or `failed`.
+    state: &'static str,
+    operation: &'static str,
+    pull: bool,
+    elapsed_ms: u64,
+    done: Option<u64>,
+    total: Option<u64>,
+    error: Option<&'a str>,
 }
 
 /// What is shown of a job, which is a backup.
@@ -116,12 +131,16 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
             error: None,
         })
     };
-    let text = match (session.format, shown) {
-        (Format::Json, shown) => format!("{}\n", as_json(&domain, shown.as_ref())),
-        (Format::Text, None) if invocation.has("rawstats") => "Job type: 0\n\n".to_owned(),
-        (Format::Text, None) => told("Job type:", "None", ""),
-        (Format::Text, Some(shown)) if invocation.has("rawstats") => shown.raw(),
-        (Format::Text, Some(shown)) => shown.text(invocation.has("anystats")),
+    session.document(&JobDoc {
+        schema: "momentlog.job/1",
+        domain: domain_doc(&domain),
+        job: shown.as_ref().map(Shown::document),
+    });
+    let text = match shown {
+        None if invocation.has("rawstats") => "Job type: 0\n\n".to_owned(),
+        None => told("Job type:", "None", ""),
+        Some(shown) if invocation.has("rawstats") => shown.raw(),
+        Some(shown) => shown.text(invocation.has("anystats")),
     };
     session.print(&text);
     Ok(0)
@@ -186,6 +205,22 @@ impl Shown {
         text
     }
 
+    fn document(&self) -> ShownDoc<'_> {
+        ShownDoc {
+            state: match self.state {
+                JobState::Unbounded => "unbounded",
+                JobState::Completed => "completed",
+                JobState::Failed => "failed",
+            },
+            operation: "backup",
+            pull: self.pull,
+            elapsed_ms: self.elapsed_ms,
+            done: self.bytes.map(|(done, _)| done),
+            total: self.bytes.map(|(_, total)| total),
+            error: self.error.as_deref(),
+        }
+    }
+
     fn raw(&self) -> String {
         let mut text = format!("Job type: {}\n\n", self.state.number());
         text += &format!("operation: {OPERATION_BACKUP}\n");
@@ -211,24 +246,6 @@ impl Shown {
         }
         text
     }
-}
-
-fn as_json(domain: &Domain, shown: Option<&Shown>) -> Value {
-    let Some(shown) = shown else {
-        return json!({ "domain": domain.name(), "job": null });
-    };
-    json!({
-        "domain": domain.name(),
-        "job": {
-            "state": shown.state.word().to_ascii_lowercase(),
-            "operation": "backup",
-            "pull": shown.pull,
-            "elapsed_ms": shown.elapsed_ms,
-            "done": shown.bytes.map(|(done, _)| done),
-            "total": shown.bytes.map(|(_, total)| total),
-            "error": shown.error,
-        },
-    })
 }
 
 #[cfg(test)]

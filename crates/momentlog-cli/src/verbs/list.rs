@@ -3,7 +3,7 @@
 use momentlog::DomainListFlags;
 use momentlog::core::RunState;
 
-use super::domain::state_word;
+use super::domain::{document, state_word};
 use super::{Verb, exclusive};
 use crate::failure::Answer;
 use crate::grammar::{Invocation, Spec, flag};
@@ -67,7 +67,8 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     let only_ids = has("id") && !has("uuid") && !has("name");
     let header = ["Id", "Name", "State", "Title"];
     let mut table = Table::new(if has("title") { &header } else { &header[..3] });
-    for domain in domains {
+    let mut listed = Vec::new();
+    for domain in &domains {
         let power = domain.power()?;
         if !is_listed(invocation, domain.is_persistent()?, power.state) {
             continue;
@@ -75,6 +76,7 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
         if only_ids && power.id.is_none() {
             continue;
         }
+        listed.push(domain);
         let id = power.id.map_or("-".to_owned(), |id| id.to_string());
         if in_words {
             let fields = [
@@ -100,6 +102,7 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     if !in_words {
         session.print_table(&table);
     }
+    document(session, listed);
     Ok(0)
 }
 

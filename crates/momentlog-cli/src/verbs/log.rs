@@ -30,9 +30,15 @@ pub static VERBS: &[Verb] = &[Verb {
         "show who did what, when and why, and what followed from it",
         &[
             word("domain", "only records about this domain: its name or uuid"),
-            only_named("moment", "only records about this moment, moved by a deletion as well: its name or #ID"),
+            only_named(
+                "moment",
+                "only records about this moment, moved by a deletion as well: its name or #ID",
+            ),
             only_named("by", "only records of this actor, with or without the host"),
-            only_named("grep", "only records with this text in their reason, actor or words"),
+            only_named(
+                "grep",
+                "only records with this text in their reason, actor or words",
+            ),
             only_named(
                 "kind",
                 "only records of these kinds, with commas: created, redefined, deleted, moved, current, \
@@ -41,17 +47,28 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
             only_named("since", "only records from this point on"),
             only_named("until", "only records up to this point"),
-            word("from", "only records from this number on, or behind a receipt"),
+            word(
+                "from",
+                "only records from this number on, or behind a receipt",
+            ),
             only_named("to", "only records up to this number"),
-            word("n", "only the newest records, this many; with --from the first ones"),
+            word(
+                "n",
+                "only the newest records, this many; with --from the first ones",
+            ),
             other_name("limit", "n"),
             flag("reverse", "the newest record first"),
-            flag("follow", "go on with what is appended, by other processes too"),
-            flag("xml", "show also the XML of what was defined, and how it differs"),
+            flag(
+                "follow",
+                "go on with what is appended, by other processes too",
+            ),
+            flag(
+                "xml",
+                "show also the XML of what was defined, and how it differs",
+            ),
             flag("oneline", "one line for each record"),
         ],
-    )
-    .with_json(),
+    ),
     run: log,
 }];
 
@@ -405,7 +422,7 @@ impl Shown<'_> {
                 self.waiting.pop_front();
             }
         } else {
-            self.session.print(&text);
+            self.session.answer(&text);
         }
         self.newest || self.taken < self.count
     }
@@ -416,7 +433,7 @@ impl Shown<'_> {
             self.waiting.make_contiguous().reverse();
         }
         for text in std::mem::take(&mut self.waiting) {
-            self.session.print(&text);
+            self.session.answer(&text);
         }
         // What comes later is shown as it comes.
         (self.newest, self.reverse) = (false, false);

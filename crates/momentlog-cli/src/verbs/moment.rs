@@ -5,7 +5,9 @@ use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
-use momentlog::core::{Moment, MomentList, MomentName, Scope};
+use momentlog::Domain;
+use momentlog::core::{Moment, MomentId, MomentKind, MomentList, MomentName, Scope};
+use momentlog_audit::json::{MomentDoc, MomentsDoc, TextDoc};
 
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::Invocation;
@@ -94,6 +96,46 @@ pub fn show<D>(
     }
     session.print_table(&table);
     Ok(0)
+}
+
+/// Adds the document of some moments of a domain. `backups` has a word for what became of the newest backup of each.
+pub fn document<'a>(
+    session: &mut Session,
+    domain: &Domain,
+    kind: MomentKind,
+    names: impl IntoIterator<Item = &'a MomentName>,
+    backups: &HashMap<MomentId, &'static str>,
+) {
+    let view = session.connection.view();
+    if let Some(domain) = view.state().domain(domain.uuid()) {
+        session.document(&MomentsDoc::of(domain, kind, names, backups));
+    }
+}
+
+/// How a document names a moment.
+pub fn doc(session: &Session, domain: &Domain, kind: MomentKind, name: &str) -> Option<MomentDoc> {
+    let view = session.connection.view();
+    let domain = view.state().domain(domain.uuid())?;
+    let id = match kind {
+        MomentKind::Snapshot => domain.snapshots().find(name)?.id,
+        MomentKind::Checkpoint => domain.checkpoints().find(name)?.id,
+    };
+    Some(MomentDoc::new(id, name))
+}
+
+/// The document of a moment's XML, or of what would make one that has no name yet.
+pub fn xml_doc(
+    session: &Session,
+    domain: &Domain,
+    kind: MomentKind,
+    name: Option<&str>,
+    xml: &str,
+) -> TextDoc {
+    let moment = name.and_then(|name| doc(session, domain, kind, name));
+    let about = super::domain_doc(domain);
+    TextDoc::of("xml", xml)
+        .of_domain(about)
+        .of_kind(kind.as_str(), moment)
 }
 
 /// Counts children and everything below, as the info verbs show them.
@@ -185,15 +227,25 @@ fn write_file(path: &str, text: &str, secret: bool) -> std::io::Result<()> {
 }
 
 /// Prints XML, or writes it into the file that `--output` names: momentlog's own addition, for scripts without a shell.
-pub fn put_xml(session: &mut Session, invocation: &Invocation, xml: &str) -> Answer {
+pub fn put_xml(
+    session: &mut Session,
+    invocation: &Invocation,
+    xml: &str,
+    document: TextDoc,
+) -> Answer {
     match invocation.get("output") {
-        None => session.print(xml),
+        None => {
+            session.print(xml);
+            session.document(&document);
+        }
         Some(file) => {
             let written = write_file(file, xml, invocation.has("security-info"));
             written.map_err(|error| {
-                Failure::new(format!("Failed to write file '{file}': {}", reason(&error)))
+                let why = reason(&error);
+                Failure::new(format!("Failed to write file '{file}': {why}")).in_file(file)
             })?;
             session.say(&format!("XML written to '{file}'\n"));
+            session.document(&document.in_file(file));
         }
     }
     Ok(0)

@@ -1,14 +1,14 @@
 //! The verb `policy`: the rules of a domain, and the settings of the store.
 
 use momentlog::core::{Policy, Rule, SettingsChange};
+use momentlog_audit::json::PolicyDoc;
 use momentlog_audit::window_text;
-use serde_json::json;
 
-use super::{Verb, the_domain};
+use super::{Verb, domain_doc, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, only_named, word, words};
 use crate::layout::{escaped, info as line};
-use crate::session::{Format, Session};
+use crate::session::Session;
 
 /// The verbs of rules and settings.
 pub static VERBS: &[Verb] = &[Verb {
@@ -28,7 +28,6 @@ pub static VERBS: &[Verb] = &[Verb {
         ],
     )
     .changing()
-    .with_json()
     .or_reading(),
     run: policy,
 }];
@@ -46,14 +45,11 @@ pub fn policy(session: &mut Session, invocation: &Invocation) -> Answer {
     let given = invocation.all("rule");
     if given.is_empty() {
         show_rules(session, policy, &[]);
+        session.document(&PolicyDoc::of_domain(domain_doc(&domain), policy));
         return Ok(0);
     }
     let policy = changed(policy, given)?;
     domain.connection().set_policy(domain.uuid(), policy)?;
-    if session.format == Format::Json {
-        show_rules(session, policy, &[]);
-        return Ok(0);
-    }
     session.say(&format!(
         "Policy of domain '{}' set\n",
         escaped(domain.name())
@@ -72,12 +68,10 @@ fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
         .chain(invocation.all("rule").iter().cloned())
         .collect();
     let window = invocation.get("request-window").map(seconds).transpose()?;
-    let show = |session: &mut Session, policy: Policy, window: u32| {
-        let more = [("request window", window, window_text(window))];
-        show_rules(session, policy, &more);
-    };
     if given.is_empty() && window.is_none() {
-        show(session, settings.policy, settings.request_window_s);
+        let (policy, window) = (settings.policy, settings.request_window_s);
+        show_rules(session, policy, &[("request window", window_text(window))]);
+        session.document(&PolicyDoc::of_store(policy, window));
         return Ok(0);
     }
     let policy = changed(settings.policy, &given)?;
@@ -85,10 +79,6 @@ fn default_policy(session: &mut Session, invocation: &Invocation) -> Answer {
         policy: (!given.is_empty()).then_some(policy),
         request_window_s: window,
     })?;
-    if session.format == Format::Json {
-        show(session, policy, window.unwrap_or(settings.request_window_s));
-        return Ok(0);
-    }
     session.say("Settings of the store set\n");
     Ok(0)
 }
@@ -133,27 +123,13 @@ fn seconds(text: &str) -> Result<u32, Failure> {
         })
 }
 
-/// Prints rules, and numbers of the store besides: their names, values, and words for those.
-fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, u32, String)]) {
-    match session.format {
-        Format::Json => {
-            let mut rules = json!({});
-            for rule in Rule::ALL {
-                rules[rule.name()] = json!(policy.has(rule));
-            }
-            for (name, value, _) in more {
-                rules[name.replace(' ', "_") + "_s"] = json!(value);
-            }
-            session.print(&format!("{rules}\n"));
-        }
-        Format::Text => {
-            let on = |is: bool| if is { "on" } else { "off" };
-            let text = Rule::ALL.map(|rule| line(rule.name(), on(policy.has(rule))));
-            let mut text = text.concat();
-            for (name, _, words) in more {
-                text += &line(name, words);
-            }
-            session.print(&text);
-        }
+/// Prints rules, and what the store sets besides: names, and words for the values.
+fn show_rules(session: &mut Session, policy: Policy, more: &[(&str, String)]) {
+    let on = |is: bool| if is { "on" } else { "off" };
+    let text = Rule::ALL.map(|rule| line(rule.name(), on(policy.has(rule))));
+    let mut text = text.concat();
+    for (name, words) in more {
+        text += &line(name, words);
     }
+    session.print(&text);
 }

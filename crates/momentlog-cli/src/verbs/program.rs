@@ -26,6 +26,7 @@ pub static VERBS: &[Verb] = &[
                 unlisted("hi"),
             ],
         )
+        .in_text()
         .of_now(),
         run: echo,
     },
@@ -39,19 +40,16 @@ pub static VERBS: &[Verb] = &[
                  related commands",
             )],
         )
+        .in_text()
         .of_now(),
         run: help,
     },
     Verb {
-        spec: Spec::new("quit", "end the session", &[])
-            .with_json()
-            .of_now(),
+        spec: Spec::new("quit", "end the session", &[]).of_now(),
         run: quit,
     },
     Verb {
-        spec: Spec::new("exit", "end the session", &[])
-            .with_json()
-            .of_now(),
+        spec: Spec::new("exit", "end the session", &[]).of_now(),
         run: quit,
     },
 ];

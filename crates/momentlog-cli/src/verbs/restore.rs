@@ -3,13 +3,14 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use momentlog::core::{MomentKind, MomentName};
-use momentlog::store::Seq;
+use momentlog::core::MomentName;
+use momentlog::store::{Digest, Seq};
 use momentlog::xml::XML_MOMENT_LEN_MAX;
-use momentlog::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
-use serde_json::json;
+use momentlog::{Domain, Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
+use momentlog_audit::json::DomainDoc;
+use serde::Serialize;
 
-use super::{Verb, exclusive, not_utf8, the_domain};
+use super::{Verb, domain_doc, exclusive, not_utf8, the_domain};
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::{Invocation, Spec, flag, needed};
 use crate::layout::{Table, escaped};
@@ -31,8 +32,7 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
         ],
     )
-    .changing()
-    .with_json(),
+    .changing(),
     run: restore,
 }];
 
@@ -50,12 +50,29 @@ pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
         _ => OnMissingParent::Refuse,
     };
     let domain = the_domain(session, invocation)?;
-    let saved = read_folder(Path::new(invocation.need("dir")))?;
+    let dir = Path::new(invocation.need("dir"));
+    let saved = read_folder(dir)?;
     let restored = domain
         .restore_moments(&saved, on_missing)
-        .map_err(Failure::under("Failed to restore moments"))?;
+        .map_err(|error| {
+            let file = file_of(&error, dir, &saved);
+            let failure = Failure::under("Failed to restore moments")(error);
+            match file {
+                Some(file) => failure.in_file(file),
+                None => failure,
+            }
+        })?;
     match session.format {
-        Format::Json => session.print(&format!("{}\n", as_json(domain.name(), &restored))),
+        Format::Json => {
+            let digest = match restored.seq {
+                Some(seq) => session
+                    .connection
+                    .entry(seq)?
+                    .map(|entry| entry.head.digest),
+                None => None,
+            };
+            session.document(&RestoreDoc::of(&domain, &restored, digest));
+        }
         Format::Text => {
             let mut table = Table::new(&["File", "Kind", "Name", "What"]);
             for moment in &restored.moments {
@@ -85,6 +102,17 @@ pub fn restore(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(0)
 }
 
+/// The file whose label an error begins with, if it is called as its label.
+fn file_of(error: &momentlog::Error, dir: &Path, saved: &[Saved]) -> Option<String> {
+    let is_named = |saved: &&Saved| {
+        let rest = error.message().strip_prefix(&*saved.label);
+        rest.is_some_and(|rest| rest.starts_with(": "))
+    };
+    let label = &saved.iter().find(is_named)?.label;
+    let path = dir.join(&**label);
+    path.exists().then(|| path.display().to_string())
+}
+
 fn count(restored: &Restoration, is: impl Fn(&Fate) -> bool) -> usize {
     let moments = restored.moments.iter();
     moments.filter(|moment| is(&moment.fate)).count()
@@ -107,33 +135,57 @@ fn told(moment: &RestoredMoment, is_change: bool) -> String {
     }
 }
 
-fn as_json(domain: &str, restored: &Restoration) -> serde_json::Value {
-    let moments = restored.moments.iter().map(|moment| {
-        let (what, missing) = match &moment.fate {
-            Fate::Restored => ("restored", None),
-            Fate::Rerooted { missing } => ("rerooted", Some(missing.as_str())),
-            Fate::LeftOut { missing } => ("left-out", Some(missing.as_str())),
-        };
-        let kind = match moment.kind {
-            MomentKind::Snapshot => "snapshot",
-            MomentKind::Checkpoint => "checkpoint",
-        };
-        json!({
-            "file": &*moment.label,
-            "kind": kind,
-            "name": moment.name.as_str(),
-            "parent": moment.parent.as_ref().map(MomentName::as_str),
-            "what": what,
-            "redefined": moment.redefined,
-            "missing": missing,
-        })
-    });
-    json!({
-        "domain": domain,
-        "seq": restored.seq.map(Seq::get),
-        "repeated": restored.repeated,
-        "moments": moments.collect::<Vec<_>>(),
-    })
+/// What became of saved moments, for programs.
+#[derive(Debug, Serialize)]
+struct RestoreDoc<'a> {
+    schema: &'static str,
+    domain: DomainDoc,
+    /// The record; none if all was there.
+    seq: Option<u64>,
+    digest: Option<String>,
+    repeated: bool,
+    moments: Vec<RestoredDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RestoredDoc<'a> {
+    file: &'a str,
+    kind: &'static str,
+    name: &'a str,
+    parent: Option<&'a str>,
+    /// `restored`, `rerooted` or `left-out`.
+    what: &'static str,
+    redefined: bool,
+    missing: Option<&'a str>,
+}
+
+impl<'a> RestoreDoc<'a> {
+    fn of(domain: &Domain, restored: &'a Restoration, digest: Option<Digest>) -> RestoreDoc<'a> {
+        let moments = restored.moments.iter().map(|moment| {
+            let (what, missing) = match &moment.fate {
+                Fate::Restored => ("restored", None),
+                Fate::Rerooted { missing } => ("rerooted", Some(missing.as_str())),
+                Fate::LeftOut { missing } => ("left-out", Some(missing.as_str())),
+            };
+            RestoredDoc {
+                file: &moment.label,
+                kind: moment.kind.as_str(),
+                name: moment.name.as_str(),
+                parent: moment.parent.as_ref().map(MomentName::as_str),
+                what,
+                redefined: moment.redefined,
+                missing,
+            }
+        });
+        RestoreDoc {
+            schema: "momentlog.restore/1",
+            domain: domain_doc(domain),
+            seq: restored.seq.map(Seq::get),
+            digest: digest.map(|digest| digest.to_string()),
+            repeated: restored.repeated,
+            moments: moments.collect(),
+        }
+    }
 }
 
 /// Reads all files of a folder, by name.
@@ -142,6 +194,7 @@ fn read_folder(dir: &Path) -> Result<Vec<Saved>, Failure> {
     let cannot = |error: std::io::Error| {
         let why = reason(&error);
         Failure::new(format!("Failed to read directory '{shown}': {why}"))
+            .in_file(dir.display().to_string())
     };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(cannot)? {
@@ -175,7 +228,8 @@ fn read_folder(dir: &Path) -> Result<Vec<Saved>, Failure> {
 fn read_saved(path: &Path) -> Result<Saved, Failure> {
     let name = path.file_name().unwrap_or_default();
     let label = escaped(&name.to_string_lossy());
-    let fault = |why: &str| Failure::new(format!("{label}: {why}"));
+    let fault =
+        |why: &str| Failure::new(format!("{label}: {why}")).in_file(path.display().to_string());
     let failed = |error: std::io::Error| fault(&format!("it cannot be read: {}", reason(&error)));
     // Looked at before it is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {

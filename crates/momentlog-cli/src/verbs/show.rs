@@ -3,7 +3,7 @@
 use momentlog::core::MomentKind;
 use momentlog::store::Seq;
 use momentlog::{CheckpointXmlFlags, Connection, DomainXmlFlags, SnapshotXmlFlags, Step, View};
-use momentlog_audit::json::{self, EntryDoc};
+use momentlog_audit::json::EntryDoc;
 use momentlog_audit::{Consequence, MomentRef, Named, Told, TurnOf, What, lives};
 use similar::TextDiff;
 use std::sync::Arc;
@@ -29,8 +29,7 @@ pub static VERBS: &[Verb] = &[Verb {
                 "show also the XML of what it defined, and how it differs",
             ),
         ],
-    )
-    .with_json(),
+    ),
     run: show,
 }];
 
@@ -51,7 +50,7 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
     })?;
     let told = Told::of(&step);
     if session.format == Format::Json {
-        session.print(&json::line(&EntryDoc::of(&told)));
+        session.document(&EntryDoc::of(&told));
         return Ok(0);
     }
     let text = record(&connection, &step, &told)?;
@@ -64,7 +63,7 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// Returns a record with the states around it; none if it was archived.
-fn step(connection: &Connection, seq: Seq) -> Result<Option<Step>, Failure> {
+pub fn step(connection: &Connection, seq: Seq) -> Result<Option<Step>, Failure> {
     let last = connection
         .refresh()?
         .head()

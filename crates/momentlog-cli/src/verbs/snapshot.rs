@@ -1,6 +1,6 @@
 //! Verbs of snapshots.
 
-use momentlog::core::{MomentName, SnapshotDef, SnapshotState};
+use momentlog::core::{MomentKind, MomentName, SnapshotDef, SnapshotState};
 use momentlog::{
     Domain, ErrorCode, RevertFlags, Snapshot, SnapshotCreateFlags, SnapshotDeleteFlags,
     SnapshotListFlags, SnapshotXmlFlags,
@@ -253,6 +253,8 @@ pub fn create_as(session: &mut Session, invocation: &Invocation) -> Answer {
     xml += "</domainsnapshot>\n";
     if invocation.has("print-xml") {
         session.print(&format!("{xml}\n"));
+        let document = moment::xml_doc(session, &domain, MomentKind::Snapshot, None, &xml);
+        session.document(&document);
         return Ok(0);
     }
     let snapshot = create_and_halt(&domain, &xml, create_flags(invocation))?;
@@ -373,11 +375,15 @@ pub fn current(session: &mut Session, invocation: &Invocation) -> Answer {
     let snapshot = domain.snapshot_current()?;
     if invocation.has("name") {
         session.print(&snapshot.name().to_string());
+        document(session, &domain, [snapshot.name()]);
     } else {
         let flags =
             SnapshotXmlFlags::NONE.with(SnapshotXmlFlags::SECURE, invocation.has("security-info"));
         let xml = snapshot.xml_desc(flags)?;
         session.print(&xml);
+        let name = Some(snapshot.name().as_str());
+        let document = moment::xml_doc(session, &domain, MomentKind::Snapshot, name, &xml);
+        session.document(&document);
     }
     Ok(0)
 }
@@ -421,7 +427,9 @@ pub fn dumpxml(session: &mut Session, invocation: &Invocation) -> Answer {
     let flags =
         SnapshotXmlFlags::NONE.with(SnapshotXmlFlags::SECURE, invocation.has("security-info"));
     let xml = snapshot.xml_desc(flags)?;
-    moment::put_xml(session, invocation, &xml)
+    let name = Some(snapshot.name().as_str());
+    let document = moment::xml_doc(session, &domain, MomentKind::Snapshot, name, &xml);
+    moment::put_xml(session, invocation, &xml, document)
 }
 
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -453,7 +461,18 @@ pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
         line("Metadata", yes(snapshot.has_metadata()?)),
     ];
     session.print(&text.concat());
+    document(session, &domain, [snapshot.name()]);
     Ok(0)
+}
+
+/// Adds the document of some snapshots.
+fn document<'a>(
+    session: &mut Session,
+    domain: &Domain,
+    names: impl IntoIterator<Item = &'a MomentName>,
+) {
+    let backups = std::collections::HashMap::new();
+    moment::document(session, domain, MomentKind::Snapshot, names, &backups);
 }
 
 pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
@@ -462,6 +481,7 @@ pub fn parent(session: &mut Session, invocation: &Invocation) -> Answer {
     let missing = || Failure::new(format!("snapshot '{}' has no parent", snapshot.name()));
     let parent = snapshot.parent()?.ok_or_else(missing)?;
     session.print(&parent.name().to_string());
+    document(session, &domain, [parent.name()]);
     Ok(0)
 }
 
@@ -534,6 +554,8 @@ pub fn list(session: &mut Session, invocation: &Invocation) -> Answer {
     else {
         return Ok(0);
     };
+    moment::put_in_order(invocation, &mut found);
+    document(session, &domain, &found);
     moment::show(
         session,
         invocation,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use momentlog::core::{Domain, MomentId, MomentList, Scope};
 use momentlog::{View, store_directory};
-use momentlog_audit::json::{self, StatDoc};
+use momentlog_audit::json::StatDoc;
 use momentlog_audit::{RecordKind, Told};
 
 use super::Verb;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec};
 use crate::layout::{escaped, info as line};
-use crate::session::{Format, Session};
+use crate::session::Session;
 use crate::time::{is_archived, recorded};
 
 /// The verb.
@@ -20,8 +20,7 @@ pub static VERBS: &[Verb] = &[Verb {
         "stat",
         "show how much the log holds: records by actor and by kind, moments, files",
         &[],
-    )
-    .with_json(),
+    ),
     run: stat,
 }];
 
@@ -56,13 +55,8 @@ pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
     let view = last.ok_or_else(|| Failure::new("the log has no record yet"))?;
     count_moments(&mut found, &view);
     count_files(&mut found, session)?;
-    match session.format {
-        Format::Json => session.print(&json::line(&found)),
-        Format::Text => {
-            let text = laid_out(&found);
-            session.print(&text);
-        }
-    }
+    session.print(&laid_out(&found));
+    session.document(&found);
     Ok(0)
 }
 

@@ -4,18 +4,19 @@ use std::path::Path;
 
 use momentlog::store::{Receipt, TornTail};
 use momentlog::{Verification, store_directory};
-use serde_json::json;
+use momentlog_audit::json::{ImageDoc, ReceiptDoc, VerifyDoc};
 
 use super::Verb;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
 use crate::layout::{escaped, info as line};
-use crate::session::{Format, Session};
+use crate::outcome;
+use crate::session::Session;
 
 /// The verbs of the store itself.
 pub static VERBS: &[Verb] = &[
     Verb {
-        spec: Spec::new("receipt", "print a receipt of the log, for verify", &[]).with_json(),
+        spec: Spec::new("receipt", "print a receipt of the log, for verify", &[]),
         run: receipt,
     },
     Verb {
@@ -28,7 +29,6 @@ pub static VERBS: &[Verb] = &[
                 flag("strict", "a torn tail is a fault, too"),
             ],
         )
-        .with_json()
         .of_now(),
         run: verify,
     },
@@ -38,7 +38,6 @@ pub static VERBS: &[Verb] = &[
             "make an image of the log, from which it is opened sooner",
             &[],
         )
-        .with_json()
         .of_now(),
         run: image,
     },
@@ -49,8 +48,7 @@ pub static VERBS: &[Verb] = &[
                  a bridge record",
             &[needed("to", "directory that the records move to")],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: archive,
     },
 ];
@@ -58,27 +56,15 @@ pub static VERBS: &[Verb] = &[
 pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
     let receipt = session.connection.receipt()?;
     let receipt = receipt.ok_or_else(|| Failure::new("the log has no record yet"))?;
-    match session.format {
-        Format::Json => {
-            let report = json!({
-                "receipt": receipt.to_string(),
-                "log": receipt.log.to_string(),
-                "seq": receipt.head.seq.get(),
-                "digest": receipt.head.digest.to_string(),
-            });
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => session.print(&format!("{receipt}\n")),
-    }
+    session.print(&format!("{receipt}\n"));
+    session.document(&ReceiptDoc::of(&receipt));
     Ok(0)
 }
 
 pub fn image(session: &mut Session, invocation: &Invocation) -> Answer {
     let head = session.connection_for(invocation)?.make_image()?;
-    match session.format {
-        Format::Json => session.print(&format!("{}\n", json!({ "seq": head.seq.get() }))),
-        Format::Text => session.say(&format!("Image of record {} made\n", head.seq)),
-    }
+    session.say(&format!("Image of record {} made\n", head.seq));
+    session.document(&ImageDoc::of(head));
     Ok(0)
 }
 
@@ -88,24 +74,15 @@ pub fn archive(session: &mut Session, invocation: &Invocation) -> Answer {
     let archived = session.connection_for(invocation)?.archive(Path::new(to));
     spinner.finish_and_clear();
     let archived = archived?;
-    match session.format {
-        Format::Json => {
-            let report = json!({
-                "first": archived.first.get(),
-                "last": archived.last.seq.get(),
-                "digest": archived.last.digest.to_string(),
-                "bridge": archived.bridge.seq.get(),
-            });
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => session.say(&format!(
-            "Records {} to {} moved to {}; record {} stands for them\n",
-            archived.first,
-            archived.last.seq,
-            escaped(to),
-            archived.bridge.seq
-        )),
-    }
+    session.say(&format!(
+        "Records {} to {} moved to {}; record {} stands for them\n",
+        archived.first,
+        archived.last.seq,
+        escaped(to),
+        archived.bridge.seq
+    ));
+    let bridge = outcome::of_record(&session.connection, archived.bridge.seq)?;
+    session.document(&bridge);
     Ok(0)
 }
 
@@ -141,46 +118,9 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
             receipt.log
         ));
     }
-    match session.format {
-        Format::Json => {
-            let report = json_report(&found, status, unproven, &faults);
-            session.print(&format!("{report}\n"));
-        }
-        Format::Text => session.print(&text_report(&found, unproven, &faults)),
-    }
+    session.print(&text_report(&found, unproven, &faults));
+    session.document(&VerifyDoc::of(&found, status, faults));
     Ok(status)
-}
-
-/// The report of a verification as one JSON document.
-fn json_report(
-    found: &Verification,
-    status: u8,
-    unproven: Option<u64>,
-    faults: &[String],
-) -> serde_json::Value {
-    let log = &found.log;
-    let verdict = found.verdict();
-    let (domains, snapshots, checkpoints) = found.counts;
-    json!({
-        "verdict": verdict.as_str(),
-        "status": status,
-        "log": log.log.map(|id| id.to_string()),
-        "records": log.records,
-        "archived": log.start.map(|start| start.seq.get()),
-        "seq": log.head.map(|head| head.seq.get()),
-        "digest": log.head.map(|head| head.digest.to_string()),
-        "texts_erased": log.texts_erased,
-        "images": found.images_sound,
-        "images_ignored": found.images_ignored,
-        "domains": domains,
-        "snapshots": snapshots,
-        "checkpoints": checkpoints,
-        "jobs_open": found.jobs_open,
-        "anchored_to": log.anchored.map(|head| head.seq.get()),
-        "unproven": unproven,
-        "receipt_archived": log.receipt_archived,
-        "faults": faults,
-    })
 }
 
 /// The report of a verification for people.

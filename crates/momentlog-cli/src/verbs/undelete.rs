@@ -7,7 +7,6 @@ use momentlog::core::{
 use momentlog::store::Seq;
 use momentlog::{Domain, Undeletion};
 use momentlog_audit::{Fate, MomentRef, lives};
-use serde_json::json;
 
 use super::why::first_step;
 use super::{Verb, the_domain};
@@ -15,7 +14,8 @@ use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, OptionSpec, Spec, needed, only_named};
 use crate::layout::escaped;
 use crate::lines;
-use crate::session::{Format, Session};
+use crate::outcome;
+use crate::session::Session;
 
 const DOMAIN: OptionSpec = needed("domain", "domain name, id or uuid");
 const RECORD: OptionSpec = only_named(
@@ -40,8 +40,7 @@ pub static VERBS: &[Verb] = &[
                 AS,
             ],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: undelete,
     },
     Verb {
@@ -50,8 +49,7 @@ pub static VERBS: &[Verb] = &[
             "put back a deleted snapshot, with what was deleted together with it",
             &[DOMAIN, needed("snapshotname", "snapshot name"), RECORD, AS],
         )
-        .changing()
-        .with_json(),
+        .changing(),
         run: undelete,
     },
 ];
@@ -79,23 +77,10 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
             })?),
         };
     let undeletion = domain.undelete(record, rename.as_ref())?;
-    match session.format {
-        Format::Json => {
-            let stayed = undeletion.stayed.iter().map(|id| id.get());
-            let document = json!({
-                "schema": "momentlog.outcome/1",
-                "seq": undeletion.outcome.seq.get(),
-                "repeated": undeletion.outcome.repeated,
-                "undoes": record.get(),
-                "stayed": stayed.collect::<Vec<_>>(),
-            });
-            session.print(&format!("{document}\n"));
-        }
-        Format::Text => {
-            let text = laid_out(record, &undeletion);
-            session.say(&text);
-        }
-    }
+    session.say(&laid_out(record, &undeletion));
+    let outcomes = std::slice::from_ref(&undeletion.outcome);
+    let outcome = outcome::document(&session.connection, outcomes)?;
+    session.document(&outcome.with_stayed(&undeletion.stayed));
     Ok(0)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use momentlog::core::{DomainUuid, MomentKind};
 use momentlog::store::Seq;
 use momentlog::{Connection, Step};
-use momentlog_audit::json::{self, LifeDoc};
+use momentlog_audit::json::LifeDoc;
 use momentlog_audit::{Fate, Life, MomentRef, TurnOf, lives};
 
 use super::Verb;
@@ -14,7 +14,7 @@ use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, needed, only_named};
 use crate::layout::escaped;
 use crate::lines;
-use crate::session::{Format, Session};
+use crate::session::Session;
 use crate::time::{archive, claimed, is_archived};
 
 /// The verb.
@@ -30,8 +30,7 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
             only_named("kind", "snapshot or checkpoint; both by default"),
         ],
-    )
-    .with_json(),
+    ),
     run: why,
 }];
 
@@ -58,12 +57,9 @@ pub fn why(session: &mut Session, invocation: &Invocation) -> Answer {
         )));
     }
     for (index, life) in found.iter().enumerate() {
-        let text = match session.format {
-            Format::Json => json::line(&LifeDoc::of(life)),
-            Format::Text if index > 0 => format!("\n{}", laid_out(life)),
-            Format::Text => laid_out(life),
-        };
-        session.print(&text);
+        let gap = if index > 0 { "\n" } else { "" };
+        session.print(&format!("{gap}{}", laid_out(life)));
+        session.document(&LifeDoc::of(life));
     }
     Ok(0)
 }

@@ -18,8 +18,11 @@ fn without_a_job_there_is_nothing_to_tell_or_abort() {
         guest.does(&["domjobinfo", "vm", "--rawstats"]),
         "Job type: 0\n\n"
     );
-    let none = json!({ "domain": "vm", "job": null });
-    assert_eq!(guest.json(&["domjobinfo", "vm"]), none);
+    let none = guest.json(&["domjobinfo", "vm"]);
+    assert_eq!(
+        (&none["domain"]["name"], &none["job"]),
+        (&json!("vm"), &Value::Null)
+    );
     assert_eq!(
         guest.refuses(&["backup-dumpxml", "vm"]),
         "error: Domain backup job id not found: no domain backup job present\n"
@@ -242,6 +245,8 @@ fn a_pull_goes_on_until_it_is_aborted() {
     assert_eq!(guest.says(&begin), "Backup started\n");
     assert_eq!(guest.says(&begin), "Backup started\n");
     let report = guest.json(&begin);
+    assert!(report["seq"].is_u64() && report["digest"].is_string());
+    assert_eq!(report["repeated"], true);
     assert_eq!((&report["job"], &report["end"]), (&json!(2), &Value::Null));
     let running = guest.does(&["domjobinfo", "vm"]);
     assert!(
@@ -261,10 +266,15 @@ fn a_pull_goes_on_until_it_is_aborted() {
     );
     let xml = guest.does(&["backup-dumpxml", "vm"]);
     assert!(xml.starts_with("<domainbackup mode='pull'>\n"), "{xml}");
+    let document = guest.json(&["backup-dumpxml", "vm"]);
+    assert_eq!(
+        (&document["kind"], &document["text"]),
+        (&json!("backup"), &json!(xml))
+    );
     let word = |guest: &Guest| {
-        let listed = guest.json(&["checkpoint-list", "vm", "--backups"]);
+        let listed = guest.json(&["checkpoint-list", "vm", "--backups"])["moments"][0].clone();
         assert_eq!(
-            (&listed["name"], &listed["parent"]),
+            (&listed["name"], &listed["below"]),
             (&json!("c"), &Value::Null)
         );
         listed["backup"].as_str().unwrap().to_owned()
@@ -335,11 +345,13 @@ fn a_backup_that_died_with_its_hypervisor_has_failed_and_its_checkpoint_is_not_g
         all.ends_with("\nError message:    gone with the hypervisor's run\n"),
         "{all}"
     );
-    let listed = guest.json(&["checkpoint-list", "vm", "--backups"]);
+    let listed = &guest.json(&["checkpoint-list", "vm", "--backups"])["moments"][0];
     assert_eq!(
         (&listed["name"], &listed["backup"]),
         (&json!("c"), &json!("failed"))
     );
+    let entries = guest.does(&["--format", "json", "log", "vm"]);
+    assert!(entries.contains("{\"type\":\"job_failed\","), "{entries}");
     let log = guest.does(&["log", "vm", "--oneline"]);
     for told in [
         "job 1 begun: backup with checkpoint c of vda, vdb",

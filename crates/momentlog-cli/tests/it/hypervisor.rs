@@ -277,17 +277,26 @@ fn attaching_and_detaching_say_where_and_are_safe_to_repeat() {
         "error: Requested operation is not valid: domain 'vm' is not attached to a hypervisor\n";
     assert_eq!(guest.refuses(&["detach", "vm"]), not_attached);
 
-    let report = guest.json(&["attach", "vm", "qmp.sock", "--look-only"]);
-    assert_eq!(report["driver"], "qemu");
-    assert_eq!(report["socket"], socket);
-    assert_eq!(report["look_only"], true);
-    assert_eq!(report["state"], "running");
+    let outcome = guest.json(&["attach", "vm", "qmp.sock", "--look-only"]);
+    let event = &outcome["records"][0]["events"][0];
+    assert_eq!(event["type"], "hypervisor_attached");
+    assert_eq!(event["driver"], "qemu");
+    assert_eq!(event["socket"], socket);
+    assert_eq!(event["look_only"], true);
+    let found = guest.json(&["dominfo", "vm"])["domains"][0].clone();
+    assert_eq!(
+        (&found["state"], &found["attached"]["socket"]),
+        (&json!("running"), &json!(socket))
+    );
     let refused = guest.refuses(&["checkpoint-create-as", "vm", "a"]);
     assert!(refused.contains("attached to look only"), "{refused}");
-    let report = guest.json(&["detach", "vm"]);
+    let outcome = guest.json(&["detach", "vm"]);
     assert_eq!(
-        (&report["socket"], &report["domain"]),
-        (&json!(socket), &json!("vm"))
+        (
+            &outcome["records"][0]["summary"],
+            &outcome["domain"]["name"]
+        ),
+        (&json!("detached"), &json!("vm"))
     );
 
     let log = guest.does(&["log", "vm", "--from", "3", "--oneline"]);
@@ -311,7 +320,8 @@ fn a_guest_that_is_not_there_is_off() {
     let ran = ran(command.output().unwrap());
     assert_eq!((ran.err.as_str(), ran.status), ("", 0));
     let report: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["state"], "shut off");
+    let event = &report["records"][0]["events"][0];
+    assert_eq!(event["type"], "hypervisor_attached");
 }
 
 #[test]
@@ -464,7 +474,7 @@ State:          running
 
     guest.does(&["detach", "vm"]);
     assert_eq!(guest.says(&["reconcile"]), "No domain is attached\n");
-    assert_eq!(guest.json(&["reconcile"]), json!({ "domains": [] }));
+    assert_eq!(guest.json(&["reconcile"])["domains"], json!([]));
 }
 
 #[test]
@@ -587,6 +597,8 @@ fn a_plan_is_what_the_hypervisor_would_do_and_nothing_is_done() {
     let planned = format!("vda: bitmap c1 on {image}\n");
     assert_eq!(guest.does(&plan), planned);
     assert_eq!(guest.does(&plan), planned);
+    let effects = json!([{ "disk": "vda", "image": image, "bitmap": "c1" }]);
+    assert_eq!(guest.json(&plan)["effects"], effects);
     assert_eq!(guest.does(&["checkpoint-list", "vm", "--name"]), "");
     // What the hypervisor refuses, a plan says.
     guest.does(&["checkpoint-create-as", "vm", "c1"]);

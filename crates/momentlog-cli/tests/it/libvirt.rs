@@ -273,6 +273,12 @@ libvirt:        URI
         domain,
         json!({
             "domain": "vm",
+            "uuid": domain["uuid"],
+            "running": null,
+            "checkpoints": null,
+            "unrecorded": null,
+            "jobs": null,
+            "plan": null,
             "repaired": [],
             "errors": [],
             "libvirt": {
@@ -446,7 +452,7 @@ fn a_libvirt_that_cannot_be_asked_is_said_and_the_rest_is_looked_at() {
     assert_eq!(
         none,
         Ran {
-            out: "{\"domains\":[]}\n".to_owned(),
+            out: "{\"schema\":\"momentlog.reconcile/1\",\"domains\":[]}\n".to_owned(),
             err: String::new(),
             status: 0
         }

@@ -6,6 +6,7 @@ mod bad_input;
 mod domains;
 mod dry_run;
 mod edit;
+mod failures;
 mod format_one;
 mod graph;
 mod guide;
@@ -20,6 +21,7 @@ mod output;
 mod readme;
 mod restore;
 mod retries;
+mod schema;
 mod scripts;
 mod stores;
 mod undelete;
@@ -80,7 +82,12 @@ impl Program {
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
-        ran(self.command().args(words).output().unwrap())
+        let ran = ran(self.command().args(words).output().unwrap());
+        let json = words.windows(2).any(|pair| pair == ["--format", "json"]);
+        if json || words.contains(&"--format=json") {
+            schema::check_all(&ran);
+        }
+        ran
     }
 
     /// Runs on libvirt's test driver.
@@ -99,10 +106,16 @@ impl Program {
     }
 }
 
+/// What a program answered; every document in it is one that its schema allows.
 pub(crate) fn ran(output: Output) -> Ran {
-    Ran {
+    let ran = Ran {
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
         status: output.status.code().unwrap_or(-1),
+    };
+    let lines = ran.out.lines().chain(ran.err.lines());
+    for line in lines.filter(|line| line.starts_with("{\"schema\":")) {
+        schema::check(line);
     }
+    ran
 }

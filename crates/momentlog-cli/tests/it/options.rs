@@ -300,8 +300,8 @@ fn a_bad_line_of_a_file_is_named() {
         "error: script:4: missing \"\n"
     );
     assert_eq!(
-        said("echo a\nlist --format json\n"),
-        "error: script:2: command 'list' has no JSON form\n"
+        said("echo a\nhelp --format json\n"),
+        "error: script:2: command 'help' has no JSON form\n"
     );
     let typed = program.run_on_test(&["-q", "echo a\nfrob"]);
     assert_eq!(typed.err, "error: unknown command: 'frob'\n");

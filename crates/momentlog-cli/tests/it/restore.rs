@@ -91,7 +91,7 @@ fn the_chain_is_cut_and_the_answer_says_so_in_json() {
     let ran = program.run(&words);
     assert_eq!((ran.err.as_str(), ran.status), ("", 0));
     let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(answer["domain"], "web01");
+    assert_eq!(answer["domain"]["name"], "web01");
     assert_eq!(answer["seq"], 3);
     let moments = &answer["moments"];
     assert_eq!(

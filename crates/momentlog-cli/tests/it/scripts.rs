@@ -232,7 +232,8 @@ fn a_refusal_of_the_chain_rule_names_the_way_out_and_the_store_can_take_it_for_a
         .run(&["--format", "json", "policy", "--default"])
         .out;
     assert!(json.contains("\"request_window_s\":2592000"), "{json}");
-    assert!(json.contains("\"chain\":false"), "{json}");
+    let rules = "\"policy\":[\"exclusive\",\"suffix\",\"overlays\"]";
+    assert!(json.contains(rules), "{json}");
     let log = program.run(&["log"]).out;
     assert!(
         log.contains("store set: new domains exclusive, suffix, overlays"),

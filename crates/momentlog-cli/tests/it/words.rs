@@ -263,6 +263,7 @@ fn a_guest_that_is_off_has_the_other_words_as_the_page_shows_them() {
     let mut page: Value =
         serde_json::from_str(&shown("$ momentlog --format json reconcile web01 | jq")).unwrap();
     found["domains"][0]["domain"] = "web01".into();
+    found["domains"][0]["uuid"] = page["domains"][0]["uuid"].clone();
     for report in [&mut found, &mut page] {
         for disk in report["domains"][0]["checkpoints"][0]["disks"]
             .as_array_mut()

@@ -32,7 +32,7 @@ impl Connection {
     pub(crate) fn execute_as(&self, call: (Call, u32), command: &Command) -> Result<Outcome> {
         self.deny_read_only("execute", ErrorDomain::Domain)?;
         let request = Request::of_command(&self.provenance, call, command);
-        self.log.decide(request, &mut |decision| {
+        self.decide(request, &mut |decision| {
             recordable::decide_typed(decision, command)
         })
     }
@@ -64,7 +64,7 @@ impl Connection {
             Some(command) => Request::of_command(&self.provenance, (call, 0), command),
             None => Request::of_call(&without_id, (call, 0), Some(domain), &[]),
         };
-        self.log.decide(request, &mut |decision| {
+        self.decide(request, &mut |decision| {
             decision.decide_report(domain, report)?;
             match &command {
                 Some(command) => recordable::check(decision, command),
@@ -105,9 +105,11 @@ impl Connection {
             .iter()
             .map(|command| Request::of_command(&self.provenance, call, command))
             .collect();
-        self.log.decide_all(&requests, &mut |decision, index| {
+        let outcomes = self.log.decide_all(&requests, &mut |decision, index| {
             recordable::decide_typed(decision, &commands[index])
-        })
+        })?;
+        self.note(&outcomes);
+        Ok(outcomes)
     }
 
     /// Sets the rules that a domain follows; recorded as one event, and refused if the domain does not meet them.
@@ -192,7 +194,7 @@ impl Connection {
     pub fn set_settings(&self, change: SettingsChange) -> Result<Outcome> {
         self.deny_read_only("set_settings", ErrorDomain::Domain)?;
         let request = Request::of_settings(&self.provenance, change);
-        self.log.decide(request, &mut |decision| {
+        self.decide(request, &mut |decision| {
             decision.decide_settings(change);
             Ok(())
         })

@@ -268,7 +268,7 @@ impl Domain {
                 domain: self.uuid,
                 action,
             };
-            self.connection.log.decide(request, &mut |decision| {
+            self.connection.decide(request, &mut |decision| {
                 decision.decide(&command)?;
                 Ok::<(), Error>(())
             })?;

@@ -79,7 +79,7 @@ impl Domain {
             let mut entered = self.enter(&guest, wait)?;
             let run = entered.run();
             let seen = (entered.sight.as_ref(), entered.session.as_deref());
-            let outcome = self.connection.log.decide(request, &mut |decision| {
+            let outcome = self.connection.decide(request, &mut |decision| {
                 let begin = self.plan_backup(decision, seen, &def, checkpoint.as_ref(), call)?;
                 refuse_look_only(&entered.guest)?;
                 let begin = BeginJob {

@@ -114,7 +114,7 @@ impl Domain {
     ) -> Result<Outcome> {
         let sight = &entered.sight;
         let run = entered.run();
-        let outcome = self.connection.log.decide(request, &mut |decision| {
+        let outcome = self.connection.decide(request, &mut |decision| {
             let action = action(self.of(decision.view())?)?;
             let command = self.command(action.clone());
             let Some(effects) = Effects::of(decision, &command, call, sight.as_ref())? else {
@@ -230,10 +230,7 @@ impl Domain {
 
     /// Returns the answer to a request that was asked before, unless its job is still open: then it is settled first.
     pub(super) fn answered(&self, request: Request<'_>) -> Result<Option<Outcome>> {
-        let answer = self
-            .connection
-            .log
-            .decide(request, &mut |_| Err(Asked::New));
+        let answer = self.connection.decide(request, &mut |_| Err(Asked::New));
         let outcome = match answer {
             Ok(outcome) => outcome,
             Err(Asked::New) => return Ok(None),
@@ -423,7 +420,7 @@ impl Domain {
     /// Records what a driver reports.
     pub(super) fn record(&self, request: Request<'_>, reports: &[Report]) -> Result<Outcome> {
         let agent = &self.connection.provenance().agent;
-        self.connection.log.decide(request, &mut |decision| {
+        self.connection.decide(request, &mut |decision| {
             for report in reports {
                 let mut report = report.clone();
                 if let Report::End { outcome, .. } | Report::Fail(outcome) = &mut report {

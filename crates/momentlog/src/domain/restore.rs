@@ -226,7 +226,7 @@ impl Domain {
         }
         let mut fates = None;
         let request = self.request(call, &arguments);
-        let outcome = self.connection.log.decide(request, &mut |decision| {
+        let outcome = self.connection.decide(request, &mut |decision| {
             let before = self.of(decision.view())?;
             let plan = plan(&files, Some(before), on_missing)?;
             self.decide_plan(decision, &files, &plan)?;

@@ -56,7 +56,7 @@ impl Domain {
             &[&seq, name.as_bytes()],
         );
         let mut found = None;
-        let outcome = connection.log.decide(request, &mut |decision| {
+        let outcome = connection.decide(request, &mut |decision| {
             let now = self.of(decision.view())?;
             let planned = plan(&step, self.uuid, now, rename)?;
             let command = self.command(Action::Undelete(Box::new(planned.undelete)));

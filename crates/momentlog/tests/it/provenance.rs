@@ -132,3 +132,30 @@ fn what_a_record_takes_back_must_be_there() {
     let undone: Vec<_> = entries.iter().map(|entry| entry.undoes).collect();
     assert_eq!(undone, [None, None, Seq::new(2)]);
 }
+
+#[test]
+fn a_recording_knows_the_records_of_calls_that_return_something_else() {
+    let store = store();
+    store.define_domain_xml(DOMAIN).unwrap();
+    let recording = store.recording();
+    let asked = |request_id: &str| {
+        let provenance = Provenance {
+            request_id: Some(request_id.into()),
+            ..Provenance::default()
+        };
+        let connection = recording.connection().with_provenance(provenance);
+        connection.lookup_domain_by_name("vm").unwrap()
+    };
+    crate::checkpoint(&asked("a"), "c").unwrap();
+    crate::checkpoint(&asked("b"), "c").unwrap_err();
+    crate::checkpoint(&asked("a"), "c").unwrap();
+    // What is asked of the store itself is not of this recording.
+    store.lookup_domain_by_name("vm").unwrap().start().unwrap();
+    let outcomes = recording.outcomes();
+    let found: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| (outcome.seq.get(), outcome.repeated))
+        .collect();
+    assert_eq!(found, [(3, false), (3, true)]);
+    assert_eq!(outcomes[0].created().unwrap().as_str(), "c");
+}

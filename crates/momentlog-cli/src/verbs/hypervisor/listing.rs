@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use momentlog::core::{DomainUuid, MomentName};
+use momentlog::core::DomainUuid;
 use momentlog::driver::{Listing, Redefinition};
-use serde_json::{Value, json};
 
 use crate::layout::{Table, escaped, info as line};
 use crate::session::Session;
@@ -36,51 +35,9 @@ pub fn show(session: &mut Session, uri: &str, domain: DomainUuid, listing: &List
     }
 }
 
-pub fn as_json(uri: &str, domain: DomainUuid, listing: &Listing) -> Value {
-    let checkpoints = listing.checkpoints.iter().map(|found| {
-        let disks = found.disks.iter().map(|disk| {
-            json!({
-                "disk": &*disk.disk,
-                "bitmap": &*disk.bitmap,
-                "valid": disk.valid,
-                "bytes": disk.bytes,
-            })
-        });
-        json!({
-            "name": found.checkpoint.as_str(),
-            "state": found.state.as_str(),
-            "disks": disks.collect::<Vec<Value>>(),
-        })
-    });
-    let unrecorded = listing.unrecorded.iter().map(|unlisted| {
-        json!({
-            "name": unlisted.name.as_str(),
-            "parent": unlisted.parent.as_ref().map(MomentName::as_str),
-        })
-    });
-    let plan = (1_usize..).zip(&listing.plan).map(|(step, redefinition)| {
-        json!({
-            "step": step,
-            "do": "redefine-checkpoint",
-            "checkpoint": redefinition.checkpoint.as_str(),
-            "parent": redefinition.parent.as_ref().map(MomentName::as_str),
-            "why": "not listed",
-            "command": command(uri, domain),
-            "xml": redefinition.xml,
-        })
-    });
-    json!({
-        "uri": uri,
-        "running": listing.running,
-        "checkpoints": checkpoints.collect::<Vec<Value>>(),
-        "unrecorded": unrecorded.collect::<Vec<Value>>(),
-        "plan": plan.collect::<Vec<Value>>(),
-    })
-}
-
 /// The command that redefines a checkpoint in libvirt, whose XML it reads from its input. libvirt itself looks at the bitmaps,
 /// and refuses what is not valid.
-fn command(uri: &str, domain: DomainUuid) -> Vec<String> {
+pub fn command(uri: &str, domain: DomainUuid) -> Vec<String> {
     vec![
         "virsh".to_owned(),
         format!("--connect={uri}"),
@@ -131,6 +88,8 @@ fn shown_xml(xml: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use momentlog::core::MomentName;
+
     use super::*;
 
     #[test]
