@@ -146,12 +146,14 @@ pub enum What {
         /// All moments that are gone, by id.
         removed: Vec<Named>,
     },
-    /// A moment was hung elsewhere; where is in [`Consequence::moved`], unless it hangs where it did.
+    /// A moment was hung elsewhere; from where is in [`Consequence::moved`], unless it hangs where it did.
     Moved {
         /// Its kind.
         kind: MomentKind,
         /// The moment.
         moment: Named,
+        /// Its parent now; none for a root.
+        below: Option<Named>,
     },
     /// A moment was made current, or none; which is in [`Consequence::current`], unless it was current before.
     CurrentSet {
@@ -286,7 +288,7 @@ fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
             to: *to,
         }),
         Change::PolicySet(to) => Consequence::of(What::PolicySet {
-            from: event.domain.map_or(*to, |uuid| before.policy_of_new(uuid)),
+            from: around.before.map_or(*to, Domain::policy),
             to: *to,
         }),
         Change::Snapshot(change) => around.snapshots().consequence(change),
@@ -456,8 +458,12 @@ impl<'a, D: Described + PartialEq> Lists<'a, D> {
                 (what, self.moves(children))
             }
             MomentChange::Reparented { id, .. } => {
-                let moment = self.named(*id);
-                (What::Moved { kind, moment }, self.moves([*id]))
+                let what = What::Moved {
+                    kind,
+                    moment: self.named(*id),
+                    below: parent(self.after, *id),
+                };
+                (what, self.moves([*id]))
             }
             MomentChange::CurrentSet(id) => {
                 let moment = id.map(|id| self.named(id));

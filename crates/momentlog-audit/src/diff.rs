@@ -295,7 +295,7 @@ impl Touched {
             uuid,
             existence,
             policy: policy.filter(|(before, after)| before != after),
-            power: power.filter(|(before, after)| before != after),
+            power: power.filter(|(before, after)| before.state != after.state),
             autostart: autostart.filter(|(before, after)| before != after),
             definition: both.map_or_else(Vec::new, |(before, after)| {
                 def_changes(before.def(), after.def())

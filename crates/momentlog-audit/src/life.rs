@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use momentlog_core::{Domain, DomainUuid, Extent, Hold, HoldTag, MomentId, MomentKind, MomentList};
+use momentlog_core::{
+    DiskSeen, Domain, DomainUuid, Extent, Hold, HoldTag, MomentId, MomentKind, MomentList,
+};
 use momentlog_engine::{Entry, Step, View};
 use momentlog_store::Seq;
 
@@ -46,7 +48,7 @@ pub enum Fate {
     Gone {
         /// The record.
         by: Seq,
-        /// The moment that stands for it, if its deletion was taken back.
+        /// The moment that was last put back for it, if its deletion was taken back.
         restored: Option<Named>,
     },
 }
@@ -102,6 +104,8 @@ pub enum TurnOf {
     Held(HoldTag, Hold),
     /// It is not held under this tag any more.
     Released(HoldTag),
+    /// Its bitmaps were seen, as the log did not know them.
+    Seen(Vec<DiskSeen>),
     /// It is gone.
     Deleted {
         /// What caused it.
@@ -169,7 +173,7 @@ struct Lives<'a> {
     wanted: &'a MomentRef,
     found: BTreeMap<MomentId, Life>,
     /// Records that were taken back, each with the moments that came back.
-    restored: Vec<(Seq, Vec<Named>)>,
+    restored: Vec<(Seq, Vec<(MomentKind, Named)>)>,
 }
 
 impl Lives<'_> {
@@ -234,7 +238,7 @@ impl Lives<'_> {
         let mut made = Vec::new();
         for consequence in &told.consequences {
             if let What::Created { kind, moment, .. } = &consequence.what {
-                made.push(moment.clone());
+                made.push((*kind, moment.clone()));
                 if self.wants(*kind, moment) {
                     self.begin(told.domain.as_ref(), *kind, moment);
                 }
@@ -280,6 +284,10 @@ impl Lives<'_> {
             }
             What::Released { moment, tag, .. } => {
                 self.turn(moment.id, entry, TurnOf::Released(tag.clone()));
+                None
+            }
+            What::Seen { moment, disks } => {
+                self.turn(moment.id, entry, TurnOf::Seen(disks.clone()));
                 None
             }
             What::Deleted { removed, .. } => {
@@ -352,15 +360,18 @@ impl Lives<'_> {
 }
 
 impl Life {
-    fn fate_in(&self, domain: Option<&Domain>, restored: &[(Seq, Vec<Named>)]) -> Fate {
+    fn fate_in(
+        &self,
+        domain: Option<&Domain>,
+        restored: &[(Seq, Vec<(MomentKind, Named)>)],
+    ) -> Fate {
         let end = self.turns.iter().rev().find_map(|turn| match &turn.what {
             TurnOf::Deleted { .. } => Some(turn.entry.head.seq),
             _ => None,
         });
         if let Some(by) = end {
-            let back = restored.iter().rev().filter(|(undone, _)| *undone == by);
-            let mut back = back.flat_map(|(_, made)| made);
-            let restored = back.find(|made| made.name == self.moment.name).cloned();
+            let mut back = restored.iter().rev().filter(|(undone, _)| *undone == by);
+            let restored = back.find_map(|(_, made)| self.stands_for(made));
             return Fate::Gone { by, restored };
         }
         let since = self.turns.iter().rev().find_map(|turn| match &turn.what {
@@ -377,6 +388,16 @@ impl Life {
             since,
             current,
         }
+    }
+}
+
+impl Life {
+    /// Which of the moments that a record put back stands for it. One that comes back alone may have another name.
+    fn stands_for(&self, made: &[(MomentKind, Named)]) -> Option<Named> {
+        let is_alone = made.len() == 1;
+        let mut made = made.iter().filter(|(kind, _)| *kind == self.kind);
+        let found = made.find(|(_, made)| is_alone || made.name == self.moment.name);
+        found.map(|(_, made)| made.clone())
     }
 }
 

@@ -55,10 +55,10 @@ impl Consequence {
             What::Redefined { .. } | What::Moved { .. } => {}
             _ => words += &moves(&self.moved),
         }
-        if let What::Moved { .. } = &self.what {
-            match self.moved.first() {
-                Some(moved) => words += &format!(" {}", below(moved.to.as_ref())),
-                None => words += ", to where it was",
+        if let What::Moved { below: parent, .. } = &self.what {
+            match self.moved.is_empty() {
+                false => words += &format!(" {}", below(parent.as_ref())),
+                true => words += ", to where it was",
             }
         }
         words
@@ -144,7 +144,7 @@ impl What {
                 removed,
                 ..
             } => deleted(*kind, moment, *extent, removed),
-            What::Moved { kind, moment } => format!("{kind} {moment} moved"),
+            What::Moved { kind, moment, .. } => format!("{kind} {moment} moved"),
             What::CurrentSet { kind, moment } => match moment {
                 Some(moment) => format!("current {kind} set to {moment}"),
                 None => format!("current {kind} set to none"),
@@ -335,6 +335,7 @@ fn begun(id: JobId, job: &Job, deletes: &[Named]) -> String {
 fn outcome_words(how: &str, outcome: &JobOutcome) -> String {
     let by = match outcome.settled_by {
         SettledBy::Beginner => String::new(),
+        SettledBy::Later if outcome.agent.is_empty() => ", settled by (erased)".to_owned(),
         SettledBy::Later => format!(", settled by {}", escaped(&outcome.agent)),
     };
     let seen: Vec<String> = outcome

@@ -1,6 +1,6 @@
 //! `momentlog.entry/1`: a record with what it has caused.
 
-use momentlog_core::{Extent, JobOutcome, MomentKind, Power, Settings, SettledBy};
+use momentlog_core::{DiskSeen, Extent, JobOutcome, MomentKind, Power, Settings, SettledBy};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -152,7 +152,7 @@ enum Body {
     Outcome {
         job: u64,
         settled_later: bool,
-        agent: String,
+        agent: Json,
         seen: Vec<SeenDoc>,
     },
     Attached {
@@ -181,6 +181,16 @@ enum Body {
 pub(super) struct DiskSeenDoc {
     disk: String,
     state: &'static str,
+}
+
+impl DiskSeenDoc {
+    pub(super) fn all(disks: &[DiskSeen]) -> Vec<DiskSeenDoc> {
+        let doc = |seen: &DiskSeen| DiskSeenDoc {
+            disk: seen.disk.to_string(),
+            state: seen.state.as_str(),
+        };
+        disks.iter().map(doc).collect()
+    }
 }
 
 /// A moment that hangs elsewhere.
@@ -372,14 +382,19 @@ fn event(consequence: &Consequence) -> (String, Body) {
                 current: CurrentDoc::of(consequence),
             },
         ),
-        What::Moved { kind, moment } => {
+        What::Moved {
+            kind,
+            moment,
+            below,
+        } => {
             let moved = consequence.moved.first();
+            let from = moved.map_or(below.as_ref(), |moved| moved.from.as_ref());
             (
                 of(*kind, "moved"),
                 Body::Moved {
                     moment: MomentDoc::of(moment),
-                    from: moved.and_then(|moved| MomentDoc::some(moved.from.as_ref())),
-                    to: moved.and_then(|moved| MomentDoc::some(moved.to.as_ref())),
+                    from: MomentDoc::some(from),
+                    to: MomentDoc::some(below.as_ref()),
                 },
             )
         }
@@ -459,13 +474,7 @@ fn event(consequence: &Consequence) -> (String, Body) {
             "checkpoint_seen".to_owned(),
             Body::Seen {
                 moment: MomentDoc::of(moment),
-                disks: disks
-                    .iter()
-                    .map(|seen| DiskSeenDoc {
-                        disk: seen.disk.to_string(),
-                        state: seen.state.as_str(),
-                    })
-                    .collect(),
+                disks: DiskSeenDoc::all(disks),
             },
         ),
     }
@@ -479,7 +488,7 @@ fn outcome_body(outcome: &JobOutcome) -> Body {
     Body::Outcome {
         job: outcome.job.get(),
         settled_later: outcome.settled_by == SettledBy::Later,
-        agent: outcome.agent.to_string(),
+        agent: erasable(Some(&outcome.agent)),
         seen: seen.collect(),
     }
 }

@@ -3,6 +3,7 @@
 use momentlog_core::Extent;
 use serde::Serialize;
 
+use super::entry::DiskSeenDoc;
 use super::{DomainDoc, FieldDoc, MomentDoc, claimed, recorded};
 use crate::life::{Cause, Fate, Life, Turn, TurnOf};
 
@@ -61,6 +62,9 @@ enum More {
     },
     Hold {
         tag: String,
+    },
+    Seen {
+        disks: Vec<DiskSeenDoc>,
     },
     Deleted {
         because: CauseDoc,
@@ -150,6 +154,10 @@ impl TurnDoc {
             TurnOf::Reverted => ("reverted", More::Nothing {}),
             TurnOf::Held(tag, _) => ("held", hold(tag)),
             TurnOf::Released(tag) => ("released", hold(tag)),
+            TurnOf::Seen(disks) => {
+                let disks = DiskSeenDoc::all(disks);
+                ("seen", More::Seen { disks })
+            }
             TurnOf::Deleted { because, moved } => {
                 let more = More::Deleted {
                     because: CauseDoc::of(because),

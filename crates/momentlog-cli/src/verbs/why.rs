@@ -249,6 +249,11 @@ fn words(what: &TurnOf) -> String {
             claimed(hold.since)
         ),
         TurnOf::Released(tag) => format!("released: tag {}", escaped(tag.as_str())),
+        TurnOf::Seen(disks) => {
+            let disks = disks.iter();
+            let disks = disks.map(|seen| format!("{} {}", escaped(&seen.disk), seen.state));
+            format!("seen: {}", disks.collect::<Vec<_>>().join(", "))
+        }
         TurnOf::Deleted { because, moved } => {
             let mut words = match because {
                 momentlog_audit::Cause::Asked => "deleted".to_owned(),
