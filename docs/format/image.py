@@ -58,7 +58,7 @@ class FromImage(reader.Log):
                                    3: moments(body, "checkpoint", checkpoints, checkpoint)}
             for part in ["job"] * jobs + ["u64 hold"] * holds:
                 body.read(part)
-        state.meanings = {place: facts[:2] for place, facts in (body.read("text facts") for _ in range(definitions))}
+        state.meanings = {place: facts for place, facts in (body.read("text facts") for _ in range(definitions))}
         for _ in range(policies):
             body.read("16 policy")
         state.revisions = dict(body.read("16 u64") for _ in range(revisions))

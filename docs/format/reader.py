@@ -126,7 +126,7 @@ def frame(data, at, first, head, length):
     return body[96 : 96 + head.facts], texts_of(body[96 + head.facts : end], head.count)
 
 def texts_of(raw, count):
-    """Returns of each text whether it is erased, and its commitment."""
+    """Returns of each text whether it is erased, its commitment, and its bytes; none of an erased one."""
     texts, at = [], 0
     for _ in range(count):
         need(len(raw) >= at + 40, "a text is cut", Bad)
@@ -135,7 +135,7 @@ def texts_of(raw, count):
         sound = kind <= 1 and len(data) == length and not any(raw[at + 1 : at + 4]) and not (kind and any(data))
         need(sound, "a text is malformed", Bad)
         hashed = b"momentlog text v1" + salt + struct.pack("<Q", length) + data
-        texts.append((True, salt) if kind else (False, hashlib.sha256(hashed).digest()))
+        texts.append((True, salt, None) if kind else (False, hashlib.sha256(hashed).digest(), data))
         at += 40 + length
     need(at == len(raw), "bytes behind the texts", Bad)
     return texts
@@ -280,9 +280,9 @@ class Body:
         if field == "domain":
             place, facts = self.read("text ?( facts )")
             if facts:
-                self.state.meanings[place] = facts[:2]
+                self.state.meanings[place] = facts
             need(place in self.state.meanings, f"text {place[1]} of record {place[0]} means no domain")
-            return self.state.meanings[place]
+            return [*self.state.meanings[place], place]
         return self.read(BODIES[field])
 
 class Moments:
@@ -347,9 +347,10 @@ class State:
 
     def __init__(self):
         self.domains = {}  # by uuid: name, and moments by group
-        self.texts, self.meanings = set(), {}  # by record and index; of those that mean a domain, name and uuid
+        self.texts, self.meanings = set(), {}  # by record and index; of those that mean a domain, its facts
         self.revisions, self.bridges = {}, {}  # seqs by uuid; of each bridge the digest of its image
         self.next_moment, self.recorded = 1, -1 << 63
+        self.told = None  # of the last record its kind, domain, the record before about that, and its provenance
 
     def replay(self, seq, before, facts, texts):
         facts = Body(facts, self, seq)
@@ -373,6 +374,7 @@ class State:
                 self.bridges[seq] = image
         if kind == COMMAND:
             self.revisions[uuid] = seq
+        self.told = kind, uuid, previous, asked, bridge
         for _ in range(count):
             event, version, moment, parent, length, zero = facts.read("u16 u16 u64 u64 u32 u32")
             need(event in EVENTS and version == 1, f"event kind {event:#06x} in version {version} is not known")
@@ -387,7 +389,7 @@ class State:
         if event == 0x0601:
             return
         if event == 0x0101:
-            name, of = values[0]
+            name, of, *_ = values[0]
             taken = any(domain["name"] == name for domain in self.domains.values())
             need(of == uuid and (uuid in self.domains or not taken), "the definition is another domain's")
             self.domains.setdefault(uuid, {"name": name, 2: Moments(), 3: Moments()})

@@ -29,6 +29,7 @@
 //! });
 //! ```
 
+mod answers;
 mod crash;
 mod disk_suite;
 mod driven;
@@ -50,6 +51,7 @@ mod tamper;
 pub mod twin_qemu;
 pub mod untrusted;
 
+pub use answers::{Answered, compare_answers, write_answers};
 pub use crash::{Effort, Step, Tally, crash_everywhere, crash_once, fail_everywhere, steps};
 pub use disk_suite::disk_suite;
 pub use driven::{Driven, DrivenStep, drive_everywhere, one_of_each_driven, some_driven};
