@@ -398,7 +398,7 @@ class State:
         if event == 0x0104:
             del self.domains[uuid]
         if event == 0x0106:
-            name, of = values[0]
+            name, of, *_ = values[0]
             taken = any(domain["name"] == name for domain in self.domains.values())
             need(of == uuid and not taken, "the definition is another domain's")
             self.domains[uuid]["name"] = name

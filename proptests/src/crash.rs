@@ -290,11 +290,8 @@ fn ask(connection: &Connection, op: &Op) -> momentlog::Result<Outcome> {
 /// The commands among ops: what a driver reports is recorded one by one.
 fn commands(connection: &Connection, ops: &[Op]) -> Vec<Command> {
     let view = connection.view();
-    let policy = view
-        .state()
-        .domain(UUID)
-        .map_or_else(|| Profile::Own.policy(), momentlog::core::Domain::policy);
-    let actions = ops.iter().filter_map(|op| op.action(100, policy));
+    let known = view.state().domain(UUID);
+    let actions = ops.iter().filter_map(|op| op.action(100, known));
     let domain = UUID;
     actions.map(|action| Command { domain, action }).collect()
 }

@@ -311,6 +311,7 @@ impl Fleet {
             match &mut action {
                 Action::CreateSnapshot(create) => create.now = 0,
                 Action::CreateCheckpoint(create) => create.now = 0,
+                Action::Hold { hold, .. } => hold.since = 0,
                 _ => {}
             }
             (request, (vm, action))
@@ -433,7 +434,7 @@ fn foreign(vm: Vm, snapshot: bool) -> Action {
         domain: true,
     };
     let other = vm.other();
-    let action = op.action_in(&other.def(other), 5, Profile::Own.policy());
+    let action = op.action_in(&other.def(other), 5, None);
     action.expect("it is a command")
 }
 

@@ -186,10 +186,12 @@ fn tag(number: u8) -> HoldTag {
 
 impl Known {
     /// Returns the events of a command; a domain with an open job is not removed by one. What a driver reports causes none
-    /// here: its jobs are forged.
+    /// here, and neither do holds and releases: jobs and holds are forged.
     fn decided(&self, state: &State, op: &Op, so_far: &[Forged]) -> Vec<Event> {
-        let policy = state.policy_of_new(UUID);
-        let Some(action) = op.action(100, policy) else {
+        if let Op::Hold { .. } | Op::Release { .. } = op {
+            return Vec::new();
+        }
+        let Some(action) = op.action(100, state.domain(UUID)) else {
             return Vec::new();
         };
         let command = Command {

@@ -3,237 +3,18 @@
 //! Moments stand in one vector, newest link first, each with its parent's name. Everything else is looked up in it, slowly.
 
 mod job;
+mod list;
+mod reason;
 
 use std::collections::BTreeSet;
 
-use momentlog::ErrorCode;
-use momentlog::core::{ParentRefused, Policy, Profile, Refusal, RunState, SnapshotState};
+use momentlog::core::{Policy, Profile, RunState, SnapshotState};
 
-use crate::op::{Op, name, state};
+use crate::op::{Op, name, state, tag};
 use job::Driven;
+use list::{List, Moment};
 
-/// Why the model refuses, as far as it tells refusals apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the refusal of the same name")]
-pub enum Reason {
-    NoDomain,
-    NoMoment,
-    RunState,
-    HasSnapshots,
-    PolicyUnmet,
-    Excluded,
-    Inactive,
-    HaltTransient,
-    NameTaken,
-    OwnParent,
-    ParentMissing,
-    Cycle,
-    Fork,
-    LeafIsCurrent,
-    OnlineChange,
-    DiskOnlyChange,
-    Disks,
-    RevertTransient,
-    DomainNameTaken,
-    DomainRenamed,
-    DefinitionUuid,
-    AlreadyActive,
-    BeingStarted,
-    CheckpointName,
-    WrongUuid,
-    JobOpen,
-    JobNotOpen,
-    RevertDuringJob,
-    Attachment,
-    NotAttached,
-    /// The domain is attached, and what a command would record of its hypervisor is not done there.
-    NotDone,
-    Other,
-}
-
-impl Reason {
-    /// Returns the reason of what a connection refuses; none if the store has failed.
-    pub(crate) fn of_error(error: &momentlog::Error) -> Option<Reason> {
-        match (error.refusal(), error.code()) {
-            (Some(refusal), _) => Some(Reason::of(refusal)),
-            (None, ErrorCode::OperationUnsupported) => Some(Reason::NotDone),
-            _ => None,
-        }
-    }
-
-    /// Returns the reason of a refusal.
-    pub fn of(refusal: &Refusal) -> Reason {
-        match refusal {
-            Refusal::NoDomain { .. } => Reason::NoDomain,
-            Refusal::NoMoment { .. } => Reason::NoMoment,
-            Refusal::AlreadyRunning { .. }
-            | Refusal::NotRunning { .. }
-            | Refusal::NotPaused { .. }
-            | Refusal::Inactive => Reason::RunState,
-            Refusal::HasSnapshots { .. } => Reason::HasSnapshots,
-            Refusal::PolicyUnmet(_) => Reason::PolicyUnmet,
-            Refusal::Excluded { .. } => Reason::Excluded,
-            Refusal::CheckpointInactive => Reason::Inactive,
-            Refusal::HaltTransient => Reason::HaltTransient,
-            Refusal::NameTaken { .. } => Reason::NameTaken,
-            Refusal::Parent(ParentRefused::OwnParent { .. }) => Reason::OwnParent,
-            Refusal::Parent(ParentRefused::NotFound { .. }) => Reason::ParentMissing,
-            Refusal::Parent(ParentRefused::Cycle { .. }) => Reason::Cycle,
-            Refusal::Fork { .. } => Reason::Fork,
-            Refusal::LeafIsCurrent { .. } => Reason::LeafIsCurrent,
-            Refusal::OnlineChange { .. } => Reason::OnlineChange,
-            Refusal::DiskOnlyChange { .. } => Reason::DiskOnlyChange,
-            Refusal::Disks(_) => Reason::Disks,
-            Refusal::RevertTransient => Reason::RevertTransient,
-            Refusal::DomainNameTaken { .. } => Reason::DomainNameTaken,
-            Refusal::DomainRenamed { .. } => Reason::DomainRenamed,
-            Refusal::DefinitionUuid { .. } => Reason::DefinitionUuid,
-            Refusal::AlreadyActive { .. } => Reason::AlreadyActive,
-            Refusal::BeingStarted { .. } => Reason::BeingStarted,
-            Refusal::CheckpointName { .. } => Reason::CheckpointName,
-            Refusal::WrongUuid { .. } => Reason::WrongUuid,
-            Refusal::JobOpen { .. } => Reason::JobOpen,
-            Refusal::JobNotOpen(_) => Reason::JobNotOpen,
-            Refusal::RevertDuringJob => Reason::RevertDuringJob,
-            Refusal::Attachment { .. } => Reason::Attachment,
-            Refusal::NotAttached { .. } => Reason::NotAttached,
-            _ => Reason::Other,
-        }
-    }
-}
-
-/// One moment of the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Moment {
-    name: String,
-    parent: Option<String>,
-    state: SnapshotState,
-}
-
-/// One list of the model: moments, newest link first, and which is current.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct List {
-    moments: Vec<Moment>,
-    current: Option<String>,
-}
-
-impl List {
-    fn find(&self, name: &str) -> Option<&Moment> {
-        self.moments.iter().find(|moment| moment.name == name)
-    }
-
-    fn children(&self, parent: Option<&str>) -> Vec<&Moment> {
-        self.moments
-            .iter()
-            .filter(|moment| moment.parent.as_deref() == parent)
-            .collect()
-    }
-
-    /// Everything below `parent`, parents first.
-    fn below(&self, parent: Option<&str>) -> Vec<&Moment> {
-        let below = |child: &Moment| {
-            self.below(Some(&child.name))
-                .into_iter()
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let names: Vec<String> = self
-            .children(parent)
-            .into_iter()
-            .flat_map(|child| std::iter::once(child.clone()).chain(below(child)))
-            .map(|moment| moment.name)
-            .collect();
-        names
-            .iter()
-            .map(|name| self.find(name).expect("it was just found"))
-            .collect()
-    }
-
-    fn may_hang(&self, name: &str, parent: Option<&str>) -> Result<(), Reason> {
-        let Some(parent) = parent else {
-            return Ok(());
-        };
-        if parent == name {
-            return Err(Reason::OwnParent);
-        }
-        if self.find(parent).is_none() {
-            return Err(Reason::ParentMissing);
-        }
-        if self.find(name).is_some()
-            && self
-                .below(Some(name))
-                .iter()
-                .any(|moment| moment.name == parent)
-        {
-            return Err(Reason::Cycle);
-        }
-        Ok(())
-    }
-
-    /// Links a moment in front of all others.
-    fn link(&mut self, moment: Moment) {
-        self.moments.retain(|other| other.name != moment.name);
-        self.moments.insert(0, moment);
-    }
-
-    fn delete(&mut self, name: &str, extent: u8) -> Result<(), Reason> {
-        let parent = self.find(name).ok_or(Reason::NoMoment)?.parent.clone();
-        let below: BTreeSet<String> = self
-            .below(Some(name))
-            .iter()
-            .map(|moment| moment.name.clone())
-            .collect();
-        let gone = |current: &Option<String>, names: &BTreeSet<String>| {
-            current
-                .as_ref()
-                .is_some_and(|current| names.contains(current))
-        };
-        match extent % 3 {
-            0 => {
-                let (mut moved, rest): (Vec<Moment>, Vec<Moment>) = self
-                    .moments
-                    .drain(..)
-                    .partition(|moment| moment.parent.as_deref() == Some(name));
-                for child in &mut moved {
-                    child.parent.clone_from(&parent);
-                }
-                moved.extend(rest);
-                self.moments = moved;
-                self.moments.retain(|moment| moment.name != name);
-                if self.current.as_deref() == Some(name) {
-                    self.current = parent;
-                }
-            }
-            1 => {
-                self.moments
-                    .retain(|moment| moment.name != name && !below.contains(&moment.name));
-                if self.current.as_deref() == Some(name) || gone(&self.current, &below) {
-                    self.current = parent;
-                }
-            }
-            _ => {
-                self.moments.retain(|moment| !below.contains(&moment.name));
-                if gone(&self.current, &below) {
-                    self.current = Some(name.to_owned());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_chain(&self) -> bool {
-        let single = |parent: Option<&str>| self.children(parent).len() <= 1;
-        single(None) && self.moments.iter().all(|moment| single(Some(&moment.name)))
-    }
-
-    fn leaf(&self) -> Option<&str> {
-        let leaf = self
-            .moments
-            .iter()
-            .find(|moment| self.children(Some(&moment.name)).is_empty());
-        leaf.map(|moment| moment.name.as_str())
-    }
-}
+pub use reason::Reason;
 
 /// One domain of the model; none before it is defined and after it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,6 +25,8 @@ struct Domain {
     policy: Policy,
     snapshots: List,
     checkpoints: List,
+    /// What is held, each by its list, name and tag.
+    holds: BTreeSet<(bool, String, String)>,
     driven: Driven,
 }
 
@@ -311,6 +94,7 @@ impl Model {
                     policy,
                     snapshots: List::default(),
                     checkpoints: List::default(),
+                    holds: BTreeSet::new(),
                     driven: Driven::default(),
                 });
                 Ok(())
@@ -356,6 +140,7 @@ impl Model {
                 policy,
                 snapshots: List::default(),
                 checkpoints: List::default(),
+                holds: BTreeSet::new(),
                 driven: Driven::default(),
             };
             self.domain.get_or_insert_with(empty).persistent = true;
@@ -375,6 +160,9 @@ impl Model {
             domain.driven.admits(op)?;
             domain.apply(op, now)?
         };
+        if gone && !domain.holds.is_empty() {
+            return Err(Reason::Held);
+        }
         if gone && domain.driven.has_job() {
             return Err(Reason::JobOpen);
         }
@@ -408,13 +196,14 @@ impl Model {
             )
         };
         format!(
-            "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} {}",
+            "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} holds {:?} {}",
             domain.persistent,
             domain.autostart,
             domain.power,
             domain.policy,
             list(&domain.snapshots),
             list(&domain.checkpoints),
+            domain.holds,
             domain.driven.describe(),
         )
     }
@@ -460,14 +249,7 @@ impl Domain {
                 chain,
                 active,
             } => {
-                let both =
-                    !self.snapshots.moments.is_empty() && !self.checkpoints.moments.is_empty();
-                let checkpoints = &self.checkpoints;
-                let chained =
-                    checkpoints.is_chain() && checkpoints.leaf() == checkpoints.current.as_deref();
-                if *exclusive && both || *chain && !chained {
-                    return Err(Reason::PolicyUnmet);
-                }
+                self.meets(*exclusive, *chain)?;
                 self.policy = Policy {
                     exclusive: *exclusive,
                     chain: *chain,
@@ -548,8 +330,9 @@ impl Domain {
                     state,
                 });
                 if *current {
-                    self.snapshots.current = Some(name);
+                    self.snapshots.current = Some(name.clone());
                 }
+                self.lets_go(true, &name)?;
             }
             Op::Redefine {
                 snapshot: false,
@@ -572,15 +355,21 @@ impl Domain {
                     state,
                 });
                 if becomes_current {
-                    self.checkpoints.current = Some(name);
+                    self.checkpoints.current = Some(name.clone());
                 }
+                self.lets_go(false, &name)?;
             }
             Op::Delete {
                 snapshot,
                 name: number,
                 extent,
             } => {
-                self.list(*snapshot).delete(&name_text(*number), *extent)?;
+                let name = name_text(*number);
+                let taken = self.list(*snapshot).taken(&name, *extent);
+                self.list(*snapshot).delete(&name, *extent)?;
+                for name in taken {
+                    self.lets_go(*snapshot, &name)?;
+                }
             }
             Op::Reparent {
                 snapshot,
@@ -596,6 +385,7 @@ impl Domain {
                 }
                 moment.parent = parent;
                 self.list(*snapshot).link(moment);
+                self.lets_go(*snapshot, &name)?;
             }
             Op::SetCurrent {
                 snapshot,
@@ -632,10 +422,93 @@ impl Domain {
                 };
                 self.snapshots.current = Some(name);
             }
+            Op::Hold {
+                snapshot,
+                name: number,
+                tag: under,
+            } => {
+                let name = name_text(*number);
+                self.list(*snapshot).find(&name).ok_or(Reason::NoMoment)?;
+                if !self
+                    .holds
+                    .insert((*snapshot, name, tag(*under).to_string()))
+                {
+                    return Err(Reason::HeldAlready);
+                }
+            }
+            Op::Release {
+                snapshot,
+                name: number,
+                tag: under,
+            } => {
+                let name = name_text(*number);
+                self.list(*snapshot).find(&name).ok_or(Reason::NoMoment)?;
+                if !self
+                    .holds
+                    .remove(&(*snapshot, name, tag(*under).to_string()))
+                {
+                    return Err(Reason::NotHeld);
+                }
+            }
+            Op::Undelete {
+                snapshot,
+                name: number,
+                parent,
+                adopts,
+                current,
+            } => {
+                let (name, list) = (name_text(*number), self.list(*snapshot));
+                if list.find(&name).is_some() {
+                    return Err(Reason::NameTaken);
+                }
+                let parent = parent.map(name_text);
+                let parent = parent.filter(|parent| list.find(parent).is_some());
+                let children = list.children(parent.as_deref()).into_iter().cloned();
+                let children: Vec<Moment> = children.filter(|_| *adopts).collect();
+                list.link(Moment {
+                    name: name.clone(),
+                    parent,
+                    state: state(2),
+                });
+                for child in &children {
+                    list.link(Moment {
+                        parent: Some(name.clone()),
+                        ..child.clone()
+                    });
+                }
+                if *current {
+                    list.current = Some(name);
+                }
+                self.meets(self.policy.exclusive, self.policy.chain)?;
+                for child in children {
+                    self.lets_go(*snapshot, &child.name)?;
+                }
+            }
             // What a driver reports is no command.
             _ => {}
         }
         Ok(false)
+    }
+
+    /// Refuses these rules if the moments break them.
+    fn meets(&self, exclusive: bool, chain: bool) -> Result<(), Reason> {
+        let both = !self.snapshots.moments.is_empty() && !self.checkpoints.moments.is_empty();
+        let checkpoints = &self.checkpoints;
+        let chained =
+            checkpoints.is_chain() && checkpoints.leaf() == checkpoints.current.as_deref();
+        if exclusive && both || chain && !chained {
+            return Err(Reason::PolicyUnmet);
+        }
+        Ok(())
+    }
+
+    /// Refuses what a moment that is held does not let happen.
+    fn lets_go(&self, snapshot: bool, name: &str) -> Result<(), Reason> {
+        let mut holds = self.holds.iter();
+        match holds.any(|(of, held, _)| *of == snapshot && held == name) {
+            true => Err(Reason::Held),
+            false => Ok(()),
+        }
     }
 
     fn list(&mut self, snapshot: bool) -> &mut List {

@@ -1,25 +1,31 @@
 //! The op language.
 
-use arbitrary::Arbitrary;
+mod code;
+mod generate;
+mod parts;
+
 use std::sync::Arc;
 
 use momentlog::core::{
-    Action, Attachment, BeginJob, CheckpointDef, Command, CreateCheckpoint, CreateSnapshot,
-    DiskEffect, Domain, DomainDef, DomainUuid, EffectKind, Extent, FileToMake, HypervisorRun, Job,
-    JobId, JobKind, JobLength, JobOutcome, Memory, MomentKind, MomentName, Policy, Profile,
-    Redefine, Report, Resume, RunState, Seen, SettledBy, SnapshotDef, SnapshotState, StateChange,
+    Action, Attachment, BeginJob, Command, CreateCheckpoint, CreateSnapshot, Domain, DomainDef,
+    DomainUuid, Extent, Hold, HoldTag, JobId, JobKind, JobLength, JobOutcome, MomentKind,
+    MomentName, Policy, Profile, Redefine, Report, Resume, RunState, Seen, SettledBy,
+    SnapshotState, StateChange, Undelete,
 };
-use momentlog::{Call, Connection, Outcome};
-use proptest::prelude::*;
+use momentlog::{Connection, Outcome};
 
 use crate::suite::domain_def;
+
+pub(crate) use generate::commands;
+pub use generate::ops;
+use parts::{PutBack, checkpoint_def, job, snapshot_def};
 
 /// How many names there are: few, so that ops meet each other.
 const NAMES: u8 = 8;
 
 /// One small command about one domain, or what a driver reports of it. Numbers stand for names, modulo the few that there
 /// are.
-#[derive(Clone, Debug, PartialEq, Eq, Arbitrary)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Define the domain.
     Define,
@@ -125,6 +131,37 @@ pub enum Op {
         /// The long one.
         long: bool,
     },
+    /// Hold a moment.
+    Hold {
+        /// A snapshot rather than a checkpoint.
+        snapshot: bool,
+        /// Its name.
+        name: u8,
+        /// The tag, one of two.
+        tag: u8,
+    },
+    /// Release a hold.
+    Release {
+        /// A snapshot rather than a checkpoint.
+        snapshot: bool,
+        /// Its name.
+        name: u8,
+        /// The tag, one of two.
+        tag: u8,
+    },
+    /// Put a moment back, as if it had been deleted.
+    Undelete {
+        /// A snapshot rather than a checkpoint.
+        snapshot: bool,
+        /// Its name.
+        name: u8,
+        /// Its parent; none, or one that is not there, makes it a root.
+        parent: Option<u8>,
+        /// With all that hangs below that parent.
+        adopts: bool,
+        /// Make it current.
+        current: bool,
+    },
     /// Set whether the domain starts with its host.
     SetAutostart(bool),
 }
@@ -179,6 +216,11 @@ pub(crate) fn state(number: u8) -> SnapshotState {
     }
 }
 
+/// The tag that a number stands for.
+pub(crate) fn tag(number: u8) -> HoldTag {
+    HoldTag::new(&format!("t{}", number % 2)).expect("the text is a tag")
+}
+
 /// The run state that a number stands for.
 pub(crate) fn run_state(number: u8) -> RunState {
     match number % 4 {
@@ -214,8 +256,7 @@ impl Op {
 
     /// As [`asked`](Self::asked), for the domain of another definition.
     pub(crate) fn asked_in(&self, of: &Arc<DomainDef>, now: i64, domain: Option<&Domain>) -> Asked {
-        let policy = domain.map_or_else(|| Profile::Own.policy(), Domain::policy);
-        match self.action_in(of, now, policy) {
+        match self.action_in(of, now, domain) {
             Some(action) => Asked::Action(action),
             None => Asked::Report(self.report(of, now, domain)),
         }
@@ -293,18 +334,17 @@ impl Op {
                     _ if long => JobKind::Backup,
                     _ => JobKind::Repair,
                 };
-                let policy = domain.map_or_else(|| Profile::Own.policy(), Domain::policy);
-                let action = begin.work().and_then(|op| op.action_in(of, now, policy));
+                let action = begin.work().and_then(|op| op.action_in(of, now, domain));
                 let job = job(kind, length(long));
                 Report::Begin(Box::new(BeginJob { job, action }))
             }
         }
     }
 
-    /// Returns the command's action at the second `now`; none if the op is a report. `policy` gives the rules that the op does
-    /// not name.
-    pub fn action(&self, now: i64, policy: Policy) -> Option<Action> {
-        self.action_in(&domain_def(), now, policy)
+    /// Returns the command's action at the second `now`; none if the op is a report. The domain as it is gives the rules that
+    /// the op does not name, and the ids of moments.
+    pub fn action(&self, now: i64, domain: Option<&Domain>) -> Option<Action> {
+        self.action_in(&domain_def(), now, domain)
     }
 
     /// As [`action`](Self::action), for the domain of another definition.
@@ -313,8 +353,9 @@ impl Op {
         &self,
         of: &Arc<DomainDef>,
         now: i64,
-        policy: Policy,
+        domain: Option<&Domain>,
     ) -> Option<Action> {
+        let policy = domain.map_or_else(|| Profile::Own.policy(), Domain::policy);
         Some(match self {
             Op::Attach { .. }
             | Op::Detach
@@ -382,20 +423,7 @@ impl Op {
                 name: name(*number),
                 parent: parent.map(name),
                 created: now,
-                def: SnapshotDef {
-                    description: None,
-                    state: state(*code),
-                    memory: if state(*code).is_memoryless() {
-                        Memory::No
-                    } else {
-                        Memory::Internal
-                    },
-                    disks: Vec::new(),
-                    domain: domain.then(|| of.clone()),
-                    inactive_domain: None,
-                    revert_disks: None,
-                    extra: None,
-                },
+                def: snapshot_def(state(*code), domain.then(|| of.clone())),
                 current: *current,
             }),
             Op::Redefine {
@@ -408,13 +436,58 @@ impl Op {
                 name: name(*number),
                 parent: parent.map(name),
                 created: now,
-                def: CheckpointDef {
-                    description: None,
-                    disks: Vec::new(),
-                    domain: domain.then(|| of.clone()),
-                },
+                def: checkpoint_def(domain.then(|| of.clone())),
                 current: false,
             }),
+            Op::Hold {
+                snapshot,
+                name: number,
+                tag: under,
+            } => Action::Hold {
+                kind: kind(*snapshot),
+                name: name(*number),
+                tag: tag(*under),
+                hold: Hold {
+                    since: now,
+                    by: "suite".into(),
+                },
+            },
+            Op::Release {
+                snapshot,
+                name: number,
+                tag: under,
+            } => Action::Release {
+                kind: kind(*snapshot),
+                name: name(*number),
+                tag: tag(*under),
+            },
+            Op::Undelete {
+                snapshot,
+                name: number,
+                parent,
+                adopts,
+                current,
+            } => {
+                let back = PutBack {
+                    name: name(*number),
+                    parent: parent.map(name),
+                    adopts: *adopts,
+                    current: *current,
+                    now,
+                };
+                let mut undelete = Undelete::default();
+                if *snapshot {
+                    let def = snapshot_def(state(2), Some(of.clone()));
+                    let list = domain.map(Domain::snapshots);
+                    undelete.snapshots.push(back.of(list, def));
+                } else {
+                    let list = domain.map(Domain::checkpoints);
+                    undelete
+                        .checkpoints
+                        .push(back.of(list, checkpoint_def(None)));
+                }
+                Action::Undelete(Box::new(undelete))
+            }
             Op::Delete {
                 snapshot,
                 name: number,
@@ -457,148 +530,4 @@ impl Op {
             },
         })
     }
-}
-
-/// A job on one disk, of which nothing depends on a hypervisor.
-fn job(kind: JobKind, length: JobLength) -> Job {
-    let effect = match kind {
-        JobKind::CreateCheckpoint => EffectKind::BitmapAdded,
-        JobKind::DeleteCheckpoint | JobKind::Repair => EffectKind::BitmapRemoved,
-        JobKind::CreateSnapshot => EffectKind::OverlayAdded,
-        JobKind::DeleteSnapshot => EffectKind::OverlayMerged,
-        JobKind::Backup => EffectKind::Copied,
-    };
-    let file: Option<Arc<str>> = match effect {
-        EffectKind::OverlayAdded | EffectKind::Copied => Some("/images/new".into()),
-        _ => None,
-    };
-    Job {
-        kind,
-        length,
-        call: Call::EXECUTE.number(),
-        flags: 0,
-        document: (kind == JobKind::Backup).then(|| "<domainbackup/>".into()),
-        snapshots: Vec::new(),
-        checkpoints: Vec::new(),
-        deletions: Vec::new(),
-        files: file
-            .iter()
-            .map(|path| FileToMake {
-                disk: "vda".into(),
-                path: path.clone(),
-            })
-            .collect(),
-        effects: vec![DiskEffect {
-            disk: "vda".into(),
-            kind: effect,
-            image: "/images/vda.qcow2".into(),
-            node: "vda".into(),
-            bitmap: file.is_none().then(|| "b".into()),
-            bitmap_was_there: false,
-            file,
-        }],
-        run: Some(HypervisorRun {
-            pid: 7,
-            start: 8,
-            boot: [9; 16],
-        }),
-    }
-}
-
-/// Returns a strategy for sequences of up to `length` ops.
-///
-/// Nearly all define and start the domain first, and most are about one kind, so that trees grow. One in four has jobs.
-pub fn ops(length: usize) -> impl Strategy<Value = Vec<Op>> {
-    let with_jobs = prop::bool::weighted(0.25);
-    with_jobs.prop_flat_map(move |with_jobs| sequence(length, with_jobs))
-}
-
-/// As [`ops`], of commands alone.
-pub(crate) fn commands(length: usize) -> impl Strategy<Value = Vec<Op>> {
-    sequence(length, false)
-}
-
-fn sequence(length: usize, with_jobs: bool) -> impl Strategy<Value = Vec<Op>> {
-    let started = prop::bool::weighted(0.95);
-    (any::<bool>(), started).prop_flat_map(move |(snapshots, started)| {
-        let begin = if started {
-            vec![Op::Define, Op::ChangeState(0)]
-        } else {
-            Vec::new()
-        };
-        let one = if with_jobs {
-            prop_oneof![2 => command(snapshots), 1 => report(snapshots)].boxed()
-        } else {
-            command(snapshots).boxed()
-        };
-        let rest = prop::collection::vec(one, 0..=length);
-        rest.prop_map(move |rest| begin.iter().cloned().chain(rest).collect())
-    })
-}
-
-/// What a driver reports: most jobs are begun for a moment, and end.
-fn report(mostly_snapshots: bool) -> impl Strategy<Value = Op> {
-    let rare = || prop::bool::weighted(0.2);
-    let action = prop_oneof![
-        2 => create(mostly_snapshots),
-        1 => delete(mostly_snapshots),
-    ];
-    prop_oneof![
-        1 => (any::<u8>(), rare()).prop_map(|(socket, look_only)| Op::Attach { socket, look_only }),
-        2 => Just(Op::Detach),
-        2 => (0..4_u8).prop_map(Op::Observe),
-        9 => (rare(), prop::option::weighted(0.9, action)).prop_map(|(long, action)| {
-            Op::Begin { long, action: action.map(Box::new) }
-        }),
-        9 => (rare(), rare()).prop_map(|(long, goes_on)| Op::End { long, goes_on }),
-        3 => rare().prop_map(|long| Op::Fail { long }),
-    ]
-}
-
-/// Which list, mostly the same one.
-fn list(mostly_snapshots: bool) -> impl Strategy<Value = bool> {
-    prop::bool::weighted(if mostly_snapshots { 0.95 } else { 0.05 })
-}
-
-fn create(mostly_snapshots: bool) -> impl Strategy<Value = Op> {
-    let name = prop::option::weighted(0.9, 0..NAMES);
-    (list(mostly_snapshots), name, prop::bool::weighted(0.1)).prop_map(|(snapshot, name, halt)| {
-        Op::Create {
-            snapshot,
-            name,
-            halt,
-        }
-    })
-}
-
-fn delete(mostly_snapshots: bool) -> impl Strategy<Value = Op> {
-    (list(mostly_snapshots), 0..NAMES, 0..3_u8).prop_map(|(snapshot, name, extent)| Op::Delete {
-        snapshot,
-        name,
-        extent,
-    })
-}
-
-fn command(mostly_snapshots: bool) -> impl Strategy<Value = Op> {
-    let snapshot = move || list(mostly_snapshots);
-    let number = || 0..NAMES;
-    let parent = || prop::option::weighted(0.8, 0..NAMES);
-    prop_oneof![
-        1 => Just(Op::Define),
-        3 => (0..8_u8).prop_map(Op::ChangeState),
-        1 => any::<bool>().prop_map(|with_snapshots| Op::Undefine { with_snapshots }),
-        2 => any::<[bool; 3]>()
-            .prop_map(|[exclusive, chain, active]| Op::SetPolicy { exclusive, chain, active }),
-        1 => any::<bool>().prop_map(Op::SetAutostart),
-        12 => create(mostly_snapshots),
-        10 => (snapshot(), number(), parent(), any::<bool>(), 0..4_u8, prop::bool::weighted(0.8))
-            .prop_map(|(snapshot, name, parent, current, state, domain)| {
-                Op::Redefine { snapshot, name, parent, current, state, domain }
-            }),
-        6 => delete(mostly_snapshots),
-        3 => (snapshot(), number(), parent()).prop_map(|(snapshot, name, parent)| Op::Reparent { snapshot, name, parent }),
-        2 => (snapshot(), prop::option::weighted(0.9, number()))
-            .prop_map(|(snapshot, name)| Op::SetCurrent { snapshot, name }),
-        3 => (number(), 0..3_u8).prop_map(|(name, resume)| Op::Revert { name, resume }),
-    ]
 }

@@ -38,11 +38,11 @@ pub fn picture(ops: &[Op], texts: &[String]) -> usize {
             .execute(&command)
             .is_ok()
     };
-    let policy = || connection.view().state().policy_of_new(UUID);
     for (now, op) in (100..).zip(ops) {
         clock.set_second(now);
         // What drivers report is not drawn.
-        if let Some(action) = op.action(now, policy()) {
+        let view = connection.view();
+        if let Some(action) = op.action(now, view.state().domain(UUID)) {
             ask(Provenance::default(), action);
         }
     }

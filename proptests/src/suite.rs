@@ -1,9 +1,11 @@
 //! Playing ops against a store and the model.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use momentlog::core::{
-    Domain, DomainDef, DomainUuid, Extent, JobId, JobLength, MomentId, MomentList, Profile, Scope,
+    Change, Domain, DomainDef, DomainUuid, Extent, JobId, JobLength, MomentId, MomentList, Profile,
+    Scope,
 };
 use momentlog::store::Store;
 use momentlog::xml::read_domain;
@@ -56,6 +58,8 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
     let clock = Arc::new(ManualClock::default());
     let connection = connection(store, clock.clone());
     let mut model = Model::new(Profile::Own);
+    // The moments that are held, by id and tag, as the events of the answers say.
+    let mut held = BTreeSet::new();
     for (step, op) in ops.iter().enumerate() {
         // Two ops in three share their second with the one before, so that nameless moments meet.
         let now = 100 + i64::try_from(step / 3).expect("a sequence is short");
@@ -64,13 +68,28 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
         let before = connection.view();
         let wanted = model.apply(op, now);
         let asked = op.asked(now, before.state().domain(UUID));
-        let got = asked.of(&connection, UUID).map(|_| ()).map_err(|error| {
+        let answer = asked.of(&connection, UUID);
+        for event in answer.iter().flat_map(|outcome| &outcome.events) {
+            match &event.change {
+                Change::HoldAdded { id, tag, .. } => _ = held.insert((*id, tag.clone())),
+                Change::HoldRemoved { id, tag } => _ = held.remove(&(*id, tag.clone())),
+                _ => {}
+            }
+        }
+        let got = answer.map(|_| ()).map_err(|error| {
             Reason::of_error(&error).unwrap_or_else(|| panic!("{error}: {so_far:?}"))
         });
         assert_eq!(got, wanted, "{so_far:?}");
         let after = connection.view();
         let state = after.state();
         assert_eq!(state.check(), Ok(()), "{so_far:?}");
+        for (id, _) in &held {
+            let domain = state.domain(UUID);
+            let is_there = domain.is_some_and(|domain| {
+                domain.snapshots().get(*id).is_some() || domain.checkpoints().get(*id).is_some()
+            });
+            assert!(is_there, "the held moment {id} is gone: {so_far:?}");
+        }
         if model.keeps_rules() {
             assert_eq!(state.check_policy(), Ok(()), "{so_far:?}");
         }
@@ -114,15 +133,28 @@ pub fn run(ops: &[Op], store: Box<dyn Store>) {
 
 pub(crate) fn describe(domain: &Domain) -> String {
     format!(
-        "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} {}",
+        "persistent {} autostart {} {:?} {:?} snapshots {} checkpoints {} holds {:?} {}",
         domain.is_persistent(),
         domain.autostart(),
         domain.power().state,
         domain.policy(),
         list(domain.snapshots()),
         list(domain.checkpoints()),
+        holds(domain),
         driven(domain),
     )
+}
+
+/// What is held, each by its list, name and tag.
+fn holds(domain: &Domain) -> BTreeSet<(bool, String, String)> {
+    let held = domain.holds().iter().map(|(id, tag, _)| {
+        let snapshot = domain.snapshots().get(id).map(|moment| moment.name.clone());
+        let of = snapshot.is_some();
+        let checkpoint = || name_of(domain.checkpoints(), Some(id));
+        let name = snapshot.map_or_else(checkpoint, |name| name.to_string());
+        (of, name, tag.to_string())
+    });
+    held.collect()
 }
 
 /// Where a domain is attached, and what the ends of its open jobs will do.

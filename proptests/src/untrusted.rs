@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use momentlog::ManualClock;
 use momentlog::store::{
     Digest, Draft, FileStore, LogId, Place, Record, Retention, Seq, Store, StoreError, Text,
     Verdict, decode_frame, encode_frame,
 };
+
+use momentlog::Point;
+use momentlog_audit::{Edge, json, read_point};
 
 use crate::crash::SMALL;
 use crate::op::Op;
@@ -241,6 +246,40 @@ fn draft(facts: &[u8], text: &[u8]) -> Draft {
         facts: facts.to_vec(),
         texts,
     }
+}
+
+/// Reads a text as a point, at a second since 1970 in one of a few time zones.
+///
+/// # Panics
+///
+/// If reading it panics, or what it means is read back from its print as something else.
+pub fn point(now: i64, zone: u8, end: bool, text: &str) {
+    const ZONES: [&str; 4] = [
+        "UTC0",
+        "CET-1CEST,M3.5.0,M10.5.0/3",
+        "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
+        "<-12>12",
+    ];
+    let zone = TimeZone::posix(ZONES[usize::from(zone) % ZONES.len()]).expect("it is a zone");
+    let Ok(now) = Timestamp::from_second(now) else {
+        return;
+    };
+    let now = now.to_zoned_datetime(zone);
+    let edge = if end { Edge::End } else { Edge::Start };
+    let Ok(point) = read_point(text, edge, &now) else {
+        return;
+    };
+    let printed = match &point {
+        Point::Seq(seq) => seq.to_string(),
+        Point::Receipt(receipt) => receipt.to_string(),
+        Point::Now => "now".to_owned(),
+        Point::Time(micros) => match json::recorded(*micros) {
+            // A year has four digits, in both.
+            Some(time) if time.len() == "2026-11-17T09:00:00.000000Z".len() => time,
+            _ => return,
+        },
+    };
+    assert_eq!(read_point(&printed, edge, &now), Ok(point), "{printed}");
 }
 
 /// Opens a store with a changed image that has correct checksums.

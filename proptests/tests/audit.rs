@@ -2,15 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use momentlog::core::{
-    Change, Domain, DomainUuid, HoldTag, MomentChange, MomentId, MomentKind, MomentList,
-    MomentName, Profile, Refusal, Scope,
-};
+use momentlog::core::{Change, DomainUuid, MomentChange, MomentList, Profile, Refusal, Scope};
 use momentlog::store::{MemoryStore, Seq};
 use momentlog::{
     CheckpointListFlags, CheckpointXmlFlags, Connection, DomainListFlags, DomainXmlFlags,
@@ -129,13 +125,6 @@ fn trees(connection: &Connection) -> Vec<String> {
     out
 }
 
-fn name_of(domain: &Domain, kind: MomentKind, id: MomentId) -> Option<MomentName> {
-    match kind {
-        MomentKind::Snapshot => Some(domain.snapshots().get(id)?.name.clone()),
-        MomentKind::Checkpoint => Some(domain.checkpoints().get(id)?.name.clone()),
-    }
-}
-
 fn cases() -> u32 {
     if cfg!(debug_assertions) { 256 } else { 4096 }
 }
@@ -182,54 +171,6 @@ proptest! {
         });
     }
 
-    #[test]
-    fn a_held_moment_is_never_gone(turns in prop::collection::vec((any::<u8>(), any::<bool>()), 60), ops in ops(60)) {
-        let mut held: BTreeSet<(MomentKind, MomentId, HoldTag)> = BTreeSet::new();
-        let mut turns = turns.into_iter();
-        play(&ops, |connection, turn| {
-            let _ = turn.ask(connection);
-            let view = connection.view();
-            let Some(domain) = view.state().domain(UUID) else {
-                assert!(held.is_empty(), "the domain went with held moments: {held:?}");
-                return;
-            };
-            for (kind, id, tag) in &held {
-                let is_there = match kind {
-                    MomentKind::Snapshot => domain.snapshots().get(*id).is_some(),
-                    MomentKind::Checkpoint => domain.checkpoints().get(*id).is_some(),
-                };
-                assert!(is_there, "{kind} {id} is gone");
-                assert!(domain.holds().of(*id).any(|(found, _)| found == tag));
-            }
-            assert_eq!(domain.holds().len(), held.len());
-            // Holds one of those that are there, or releases a hold.
-            let Some((number, releases)) = turns.next() else {
-                return;
-            };
-            let number = usize::from(number);
-            if releases && !held.is_empty() {
-                let (kind, id, tag) = held.iter().nth(number % held.len()).unwrap().clone();
-                let name = name_of(domain, kind, id).unwrap();
-                if connection.release_hold(UUID, kind, &name, &tag).is_ok() {
-                    held.remove(&(kind, id, tag));
-                }
-                return;
-            }
-            let snapshots = domain.snapshots().walk(Scope::All).map(|moment| (MomentKind::Snapshot, moment.id));
-            let checkpoints = domain.checkpoints().walk(Scope::All).map(|moment| (MomentKind::Checkpoint, moment.id));
-            let all: Vec<(MomentKind, MomentId)> = snapshots.chain(checkpoints).collect();
-            let Some((kind, id)) = all.get(number % all.len().max(1)).copied() else {
-                return;
-            };
-            let name = name_of(domain, kind, id).unwrap();
-            let tag = HoldTag::new(["legal", "audit"][number % 2]).unwrap();
-            // It waits for an open job; one that is held under this tag is refused.
-            if connection.hold(UUID, kind, &name, &tag).is_ok() {
-                assert!(held.insert((kind, id, tag)), "it was held under this tag");
-            }
-        });
-    }
-
     fn undelete_right_after_each_deletion(ops in ops(40)) {
         let undone = Cell::new(0);
         play(&ops, |connection, turn| {
@@ -254,6 +195,8 @@ proptest! {
             let planning = connection.planning().unwrap();
             let domain = planning.connection().lookup_domain_by_uuid(UUID).unwrap();
             let undeleted = domain.undelete(done.seq, None);
+            let view = connection.view();
+            let has_holds = !view.state().domain(UUID).expect("it is there").holds().is_empty();
             let is_waiting = connection.view().state().open_jobs().next().is_some();
             match undeleted {
                 Ok(_) => {
@@ -267,6 +210,8 @@ proptest! {
                     // What took nothing has nothing to give back.
                     None => assert_eq!(gone, 0, "{error}"),
                     Some(Refusal::JobOpen { .. }) => assert!(is_waiting, "{error}"),
+                    // A child that moved up is held there.
+                    Some(Refusal::Held { .. }) => assert!(has_holds, "{error}"),
                     // Only a job's end leaves what the rules forbid.
                     Some(Refusal::PolicyUnmet(_)) => assert!(broke_its_rules, "{error}"),
                     Some(_) => panic!("{error}"),

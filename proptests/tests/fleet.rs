@@ -68,7 +68,7 @@ fn generated() -> impl Iterator<Item = Vec<Turn>> {
 /// What every suite must have met. The rest of [`momentlog::core::Refusal`] comes from no command of the suite: `Work` and
 /// `IdsExhausted` need millions of records, `NoRollback` an event that no command causes, and `MemoryChange` domains of other
 /// sizes; tests of core have them.
-const REFUSALS: [&str; 34] = [
+const REFUSALS: [&str; 37] = [
     "(not done)",
     "(reused)",
     "(stale)",
@@ -87,6 +87,8 @@ const REFUSALS: [&str; 34] = [
     "Fork",
     "HaltTransient",
     "HasSnapshots",
+    "Held",
+    "HeldAlready",
     "Inactive",
     "JobNotOpen",
     "JobOpen",
@@ -95,6 +97,7 @@ const REFUSALS: [&str; 34] = [
     "NoDomain",
     "NoMoment",
     "NotAttached",
+    "NotHeld",
     "NotPaused",
     "NotRunning",
     "OnlineChange",

@@ -51,7 +51,7 @@ fn try_command(state: &mut State, domain: DomainUuid, action: Action) {
 
 /// Takes the command of an op; what a driver reports is left to the test.
 fn try_op(state: &mut State, domain: DomainUuid, op: &Op, now: i64) {
-    if let Some(action) = op.action(now, Profile::Own.policy()) {
+    if let Some(action) = op.action(now, state.domain(domain)) {
         try_command(state, domain, action);
     }
 }
@@ -88,8 +88,9 @@ proptest! {
             try_op(&mut state, own, op, 100);
         }
         for op in &begun {
+            let action = op.action(200, state.domain(own));
             let begin = |length| {
-                let action = op.action(200, Profile::Own.policy());
+                let action = action.clone();
                 Report::Begin(Box::new(BeginJob { job: job(length), action }))
             };
             let Ok(events) = state.decide_report(own, &begin(JobLength::Short)) else {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use momentlog::core::{
-    Action, Attachment, BeginJob, Command, DomainDef, DomainUuid, Job, JobKind, JobLength,
+    Action, Attachment, BeginJob, Command, Domain, DomainDef, DomainUuid, Job, JobKind, JobLength,
     JobOutcome, Policy, Profile, Report, Seen, SettingsChange, SettledBy,
 };
 use momentlog::engine::{
@@ -104,9 +104,9 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 /// The action of an op, with the definition of a turn in the place of the suite's; none if the op is a report.
-fn action(op: &Op, domain: u8, variant: u8, now: i64) -> Option<Action> {
+fn action(op: &Op, known: Option<&Domain>, domain: u8, variant: u8, now: i64) -> Option<Action> {
     let own = def(domain, variant);
-    Some(match op.action(now, Profile::Own.policy())? {
+    Some(match op.action(now, known)? {
         Action::Define(_) => Action::Define(own),
         Action::RedefineSnapshot(mut redefine) => {
             redefine.def.inactive_domain = redefine
@@ -170,7 +170,8 @@ fn play(log: &Log, number: usize, turn: &Turn, archive: Option<&dyn Disk>) {
     match turn {
         Turn::Ops { domain, variants } => decide(*domain, &mut |decision| {
             for (variant, op) in variants {
-                let Some(action) = action(op, *domain, *variant, now) else {
+                let known = decision.state().domain(uuid(*domain)).cloned();
+                let Some(action) = action(op, known.as_ref(), *domain, *variant, now) else {
                     continue;
                 };
                 let domain = uuid(*domain);
@@ -194,7 +195,8 @@ fn play(log: &Log, number: usize, turn: &Turn, archive: Option<&dyn Disk>) {
                 look_only: false,
             };
             decision.decide_report(uuid, &Report::Attach(attachment))?;
-            let action = action(op, *domain, *variant, now);
+            let known = decision.state().domain(uuid).cloned();
+            let action = action(op, known.as_ref(), *domain, *variant, now);
             let begin = BeginJob { job: job(), action };
             decision.decide_report(uuid, &Report::Begin(Box::new(begin)))?;
             Ok(())

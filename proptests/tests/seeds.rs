@@ -40,6 +40,9 @@ fn play(target: &str, bytes: &[u8]) -> bool {
         "crash" => given::<(Vec<Step>, u8, u64)>(bytes)
             .iter()
             .for_each(|(steps, stop, seed)| crash_once(steps, (*stop).into(), *seed)),
+        "point" => given::<(i64, u8, bool, &str)>(bytes)
+            .into_iter()
+            .for_each(|(now, zone, end, text)| untrusted::point(now, zone, end, text)),
         "graph" => given::<(Vec<Op>, Vec<String>)>(bytes)
             .iter()
             .for_each(|(ops, texts)| _ = picture(ops, texts)),

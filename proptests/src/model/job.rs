@@ -50,7 +50,12 @@ impl Driven {
             | Op::Redefine { snapshot, .. }
             | Op::Delete { snapshot, .. }
             | Op::Reparent { snapshot, .. }
-            | Op::SetCurrent { snapshot, .. } => *snapshot,
+            | Op::SetCurrent { snapshot, .. }
+            | Op::Undelete { snapshot, .. } => *snapshot,
+            // It may be about to delete what is to be held.
+            Op::Hold { .. } | Op::Release { .. } if self.short.is_some() => {
+                return Err(Reason::JobOpen);
+            }
             Op::Revert { .. } if self.has_job() => return Err(Reason::RevertDuringJob),
             _ => return Ok(()),
         };
@@ -114,7 +119,9 @@ impl Domain {
             Op::Observe(number) => {
                 let stopped = self.power != RunState::Shutoff;
                 self.power = run_state(*number);
-                return Ok(stopped && self.power == RunState::Shutoff && !self.persistent);
+                let ends = stopped && self.power == RunState::Shutoff && !self.persistent;
+                // What is held keeps the domain, whose guest is gone all the same.
+                return Ok(ends && self.holds.is_empty());
             }
             Op::Begin { long, .. } => {
                 if self.driven.job(*long).is_some() {
