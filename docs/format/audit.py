@@ -31,9 +31,11 @@ OFF = 5
 KINDS = {2: "snapshot", 3: "checkpoint"}
 CALLS = {
     0: "unknown", 9: "virDomainCreate", 10: "virDomainCreateXML", 11: "virDomainDefineXML", 12: "virDomainDestroy",
-    28: "virDomainResume", 33: "virDomainShutdown", 34: "virDomainSuspend", 164: "virDomainAbortJob",
+    27: "virDomainReboot", 28: "virDomainResume", 29: "virDomainSetAutostart", 33: "virDomainShutdown",
+    34: "virDomainSuspend", 35: "virDomainUndefine", 164: "virDomainAbortJob",
     185: "virDomainSnapshotCreateXML", 192: "virDomainRevertToSnapshot", 193: "virDomainSnapshotDelete",
-    231: "virDomainUndefineFlags", 411: "virDomainCheckpointCreateXML", 417: "virDomainCheckpointDelete",
+    196: "virDomainCreateWithFlags", 231: "virDomainUndefineFlags", 234: "virDomainDestroyFlags", 245: "virDomainReset",
+    258: "virDomainShutdownFlags", 350: "virDomainDefineXMLFlags", 358: "virDomainRename", 411: "virDomainCheckpointCreateXML", 417: "virDomainCheckpointDelete",
     421: "virDomainBackupBegin", 0x8000: "built-in domain", 0x8001: "execute", 0x8002: "set policy",
     0x8003: "set settings", 0x8004: "archive", 0x8005: "restore moments", 0x8006: "attach", 0x8007: "detach",
     0x8008: "observe", 0x8009: "settle", 0x800A: "reconcile", 0x800B: "hold", 0x800C: "release", 0x800D: "undelete",
@@ -69,7 +71,7 @@ class Domain:
     def __init__(self, name):
         self.name, self.definition, self.next, self.policy, self.power = name, None, None, [], OFF
         self.moments = {}  # by id: the creation time, the fields of the definition, and those of its domain
-        self.persistent = True
+        self.persistent, self.autostart = True, False
 
     def define(self, fields, live):
         """A definition of a guest that runs is for its next start, and so is the one that a live one takes the place of."""
@@ -81,6 +83,14 @@ class Domain:
         else:
             self.next = fields
         self.persistent = self.persistent or not live
+
+    def rename(self, name, fields):
+        """The definition with the name is that of the next start, if there is one."""
+        self.name = name
+        if self.next is None:
+            self.definition = fields
+        else:
+            self.next = fields
 
     def switch(self, power):
         """A guest that goes off leaves the definition of its next start."""
@@ -193,6 +203,14 @@ class Audit(State):
             self.words.append(("policy", None, domain.policy, values[0]))
             self.event("policy_set", **{"from": rules(domain.policy), "to": rules(values[0])})
             domain.policy = values[0]
+        elif event == 0x0106:
+            domain.rename(values[0][0], self.fields_of_domain(values[0]))
+            self.event("domain_renamed", **{"from": self.names[uuid], "to": domain.name})
+            self.names[uuid] = domain.name
+            self.called[uuid].append((self.seq, domain.name))
+        elif event == 0x0107:
+            self.event("autostart_set", **{"from": domain.autostart, "to": bool(values[0])})
+            domain.autostart = bool(values[0])
         elif event == 0x0401:
             number, kind, length, _, _, _, _, effects, _, deletions, *_ = values[0]
             deletes = [first + n for _, _, runs in deletions for first, length in runs for n in range(length)]
@@ -380,7 +398,8 @@ class Audit(State):
 
     def picture(self):
         """What there is of each domain."""
-        return {uuid: {"policy": domain.policy, "power": domain.power, "definition": domain.definition,
+        return {uuid: {"policy": domain.policy, "power": domain.power, "autostart": domain.autostart,
+                       "definition": domain.definition,
                        **{group: self.pictured(domain, self.domains[uuid][group]) for group in KINDS}}
                 for uuid, domain in self.alive.items()}
 
@@ -415,6 +434,7 @@ class Audit(State):
             "existence": existence, "by": by,
             "policy": change(rules(before["policy"]), rules(after["policy"])) if differs("policy") else None,
             "power": change(STATES[before["power"]], STATES[after["power"]]) if differs("power") else None,
+            "autostart": change(before["autostart"], after["autostart"]) if differs("autostart") else None,
             "definition": changes(before["definition"], after["definition"]) if both else [],
             "policies": [{"by": seq, "from": rules(one), "to": rules(other)}
                          for seq, word, _, *more in words if word == "policy" for one, other in [more] if one != other],

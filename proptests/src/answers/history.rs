@@ -173,12 +173,18 @@ impl Turn<'_> {
                     StateChange::Destroy,
                     StateChange::Suspend,
                     StateChange::Resume,
+                    StateChange::Reboot { ends: true },
+                    StateChange::Reset,
                 ]);
                 self.execute(Action::ChangeState(change))
             }
             12 if self.chance(4) => {
                 let with_snapshots = self.chance(2);
                 self.execute(Action::Undefine { with_snapshots })
+            }
+            13 if self.chance(3) => {
+                let autostart = self.chance(2);
+                self.execute(Action::SetAutostart(autostart))
             }
             12..16 => {
                 let policy = self.policy();
