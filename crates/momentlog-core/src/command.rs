@@ -72,6 +72,11 @@ pub enum Action {
         name: Option<MomentName>,
     },
     /// Put back moments that were deleted. The rules of the domain are asked of the result.
+    ///
+    /// It names moments that are there by their ids. Who makes it of a deletion must know which moment of then is which of
+    /// now: a moment that was deleted and put back has another id. If the record that made it says that it takes back the
+    /// record that deleted the other, and it has that one's name or is the only one of its kind on both sides, it is the same
+    /// moment, and so on from one return to the next. It is treated as if it had never been away, wherever it was moved since.
     Undelete(Box<Undelete>),
     /// Hold a moment: until it is released, it is neither deleted, nor redefined, nor hung elsewhere as asked.
     Hold {

@@ -5,10 +5,10 @@ use momentlog::core::{
     MomentKind, MomentName, SnapshotDef,
 };
 use momentlog::store::Seq;
-use momentlog::{Domain, Undeletion};
+use momentlog::{Connection, Domain, Undeletion};
 use momentlog_audit::{Fate, MomentRef, lives};
 
-use super::why::first_step;
+use super::why::{first_step, steps_of};
 use super::{Verb, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, OptionSpec, Spec, needed, only_named};
@@ -16,16 +16,24 @@ use crate::layout::escaped;
 use crate::lines;
 use crate::outcome;
 use crate::session::Session;
+use crate::time::{archive, is_archived};
 
 const DOMAIN: OptionSpec = needed("domain", "domain name, id or uuid");
 const RECORD: OptionSpec = only_named(
     "record",
     "number of the record that deleted it; by default the newest one that did",
 );
+const ARCHIVE: OptionSpec = only_named(
+    "archive",
+    "directory of archived records, for a deletion that lies there",
+);
 const AS: OptionSpec = only_named(
     "as",
     "another name for what comes back, if that is one moment",
 );
+
+/// What is said where records were archived.
+const ASK_ARCHIVE: &str = "name the directory of the archive with --archive DIR";
 
 /// The verbs.
 pub static VERBS: &[Verb] = &[
@@ -38,6 +46,7 @@ pub static VERBS: &[Verb] = &[
                 needed("checkpointname", "checkpoint name"),
                 RECORD,
                 AS,
+                ARCHIVE,
             ],
         )
         .changing(),
@@ -47,7 +56,13 @@ pub static VERBS: &[Verb] = &[
         spec: Spec::new(
             "snapshot-undelete",
             "put back a deleted snapshot, with what was deleted together with it",
-            &[DOMAIN, needed("snapshotname", "snapshot name"), RECORD, AS],
+            &[
+                DOMAIN,
+                needed("snapshotname", "snapshot name"),
+                RECORD,
+                AS,
+                ARCHIVE,
+            ],
         )
         .changing(),
         run: undelete,
@@ -62,9 +77,10 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
     };
     let domain = the_domain(session, invocation)?;
     let name = invocation.need(option);
+    let archive = invocation.get("archive").map(archive).transpose()?;
     let record =
         match invocation.get("record") {
-            None => deleted_by(&domain, kind, name)?,
+            None => deleted_by(&domain, archive.as_ref(), kind, name)?,
             Some(text) => text.parse().ok().and_then(Seq::new).ok_or_else(|| {
                 Failure::new(format!("'{}' is no number of a record", escaped(text)))
             })?,
@@ -76,7 +92,19 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
                 Failure::new(format!("'{}' is no name of a {kind}", escaped(text)))
             })?),
         };
-    let undeletion = domain.undelete(record, rename.as_ref())?;
+    let undeletion = match &archive {
+        None => domain.undelete(record, rename.as_ref()),
+        Some(archive) => domain.undelete_archived(archive, record, rename.as_ref()),
+    };
+    let undeletion = undeletion.map_err(|error| {
+        let archived = is_archived(&error);
+        let failure = Failure::from(error);
+        if archived {
+            failure.and(ASK_ARCHIVE)
+        } else {
+            failure
+        }
+    })?;
     session.say(&laid_out(record, &undeletion));
     let outcomes = std::slice::from_ref(&undeletion.outcome);
     let outcome = outcome::document(&session.connection, outcomes)?;
@@ -85,9 +113,16 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// The newest record that deleted a moment of this name.
-fn deleted_by(domain: &Domain, kind: MomentKind, name: &str) -> Result<Seq, Failure> {
-    let begin = first_step(domain.connection())?;
-    let steps = domain.connection().history_of(domain.uuid())?;
+fn deleted_by(
+    domain: &Domain,
+    archive: Option<&Connection>,
+    kind: MomentKind,
+    name: &str,
+) -> Result<Seq, Failure> {
+    let mut connections: Vec<Connection> = archive.cloned().into_iter().collect();
+    connections.push(domain.connection().clone());
+    let begin = first_step(&connections[0])?;
+    let steps = steps_of(&connections, domain.uuid())?;
     let wanted = MomentRef::Name(name.into());
     let found = lives(begin.as_ref(), steps, domain.uuid(), Some(kind), &wanted)?;
     let deleted = found.iter().filter_map(|life| match life.fate {
@@ -96,9 +131,16 @@ fn deleted_by(domain: &Domain, kind: MomentKind, name: &str) -> Result<Seq, Fail
     });
     deleted.max().ok_or_else(|| {
         let (name, domain) = (escaped(name), escaped(domain.name()));
-        Failure::new(format!(
-            "no record deleted a {kind} '{name}' of domain '{domain}'"
-        ))
+        let is_archived = begin.is_some_and(|begin| begin.entry.bridge.is_some());
+        if is_archived {
+            let why =
+                format!("no record that is here deleted a {kind} '{name}' of domain '{domain}'");
+            Failure::new(why).and(ASK_ARCHIVE)
+        } else {
+            Failure::new(format!(
+                "no record deleted a {kind} '{name}' of domain '{domain}'"
+            ))
+        }
     })
 }
 

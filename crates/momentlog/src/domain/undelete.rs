@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Above, Action, Change, CheckpointDef, Domain as DomainState, DomainDef, DomainUuid,
-    MomentChange, MomentId, MomentList, MomentName, Scope, SnapshotDef, Undelete, Undeleted,
+    Above, Action, Change, CheckpointDef, Domain as DomainState, DomainDef, DomainUuid, Moment,
+    MomentChange, MomentId, MomentKind, MomentList, MomentName, Scope, SnapshotDef, Undelete,
+    Undeleted,
 };
 use momentlog_engine::{Call, Outcome, Step};
-use momentlog_store::Seq;
+use momentlog_store::{Seq, StoreError};
 
 use super::Domain;
+use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::recordable;
 
@@ -29,7 +31,9 @@ impl Domain {
     /// Puts back what a record deleted, as one record that takes that one back: the moments under ids of their own, with
     /// their names, times and definitions; each below its parent of then, or the nearest ancestor of then that is there; the
     /// children that the deletion moved below them, if they hang where it left them; and current as it was, if nothing has
-    /// changed it since. All of it or nothing; the rules of the domain are asked of the result. It brings back records, no data.
+    /// changed it since. A parent, child or current moment of then that was deleted itself and came back is the one that
+    /// came back: see [`Action::Undelete`]. All of it or nothing; the rules of the domain are asked of the result. It brings
+    /// back records, no data.
     ///
     /// `rename` is another name for what comes back, if that is one moment.
     ///
@@ -38,11 +42,43 @@ impl Domain {
     /// [`ErrorCode::OperationDenied`] on a read-only connection; [`ErrorCode::NoDomain`] if the domain is gone: define it
     /// first; [`ErrorCode::InvalidArg`] if the record deletes no moment of this domain, or several were to have one name;
     /// [`ErrorCode::OperationFailed`] if a name is taken; [`ErrorCode::OperationUnsupported`] if a rule forbids the result;
-    /// what the store says: [`Error::store`] is `Archived` if the record is in an archive.
+    /// what the store says: [`Error::store`] is `Archived` if the record is in an archive:
+    /// [`undelete_archived`](Self::undelete_archived) looks there.
     pub fn undelete(&self, record: Seq, rename: Option<&MomentName>) -> Result<Undeletion> {
+        // That it was archived is said by itself.
+        self.connection.entry(record)?;
+        self.undelete_of(None, record, rename)
+    }
+
+    /// As [`undelete`](Self::undelete), of a record that may be in an archive of this log, to which `archive` is a
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`ErrorCode::InvalidArg`] also if the archive is one of another log.
+    pub fn undelete_archived(
+        &self,
+        archive: &Connection,
+        record: Seq,
+        rename: Option<&MomentName>,
+    ) -> Result<Undeletion> {
+        archive.refresh()?;
+        if archive.log_id() != self.connection.log_id() {
+            let detail = "the archive is of another log";
+            return Err(Error::new(ErrorCode::InvalidArg, ErrorDomain::None, detail));
+        }
+        self.undelete_of(Some(archive), record, rename)
+    }
+
+    fn undelete_of(
+        &self,
+        archive: Option<&Connection>,
+        record: Seq,
+        rename: Option<&MomentName>,
+    ) -> Result<Undeletion> {
         self.connection
             .deny_read_only("undelete", ErrorDomain::Domain)?;
-        let step = self.deletion(record)?;
+        let (step, returns) = self.deletion(archive, record)?;
         let provenance = momentlog_engine::Provenance {
             undoes: Some(record),
             ..self.connection.provenance().clone()
@@ -58,7 +94,7 @@ impl Domain {
         let mut found = None;
         let outcome = connection.decide(request, &mut |decision| {
             let now = self.of(decision.view())?;
-            let planned = plan(&step, self.uuid, now, rename)?;
+            let planned = plan(&step, &returns, self.uuid, now, rename)?;
             let command = self.command(Action::Undelete(Box::new(planned.undelete)));
             recordable::decide(decision, &command)?;
             found = Some((planned.stayed, planned.elsewhere));
@@ -72,26 +108,162 @@ impl Domain {
         })
     }
 
-    /// Returns the step of a record that deletes moments of this domain.
-    fn deletion(&self, record: Seq) -> Result<Step> {
-        // That it was archived is said by itself.
-        self.connection.entry(record)?;
-        let step = self.connection.history_from(record)?.next().transpose()?;
-        let step = step.filter(|step| step.entry.head.seq == record);
+    /// Returns the step of a record that deletes moments of this domain, and which moments have come back since.
+    fn deletion(&self, archive: Option<&Connection>, record: Seq) -> Result<(Step, Returns)> {
+        let archived = archive.map(|archive| archive.history_of(self.uuid));
+        let archived = archived.transpose()?.into_iter().flatten();
+        let steps = archived.chain(self.connection.history_of(self.uuid)?);
+        let mut deletion = None;
+        let mut returns = Returns::default();
+        let mut last = None;
+        for step in steps {
+            let step = match step {
+                // It goes on with what is not archived.
+                Err(error) if is_archived(&error) => continue,
+                step => step?,
+            };
+            // An archive and the log may both have it.
+            let seq = step.entry.head.seq;
+            if last >= Some(seq) || seq < record {
+                continue;
+            }
+            last = Some(seq);
+            returns.follow(&step, self.uuid);
+            if seq == record {
+                deletion = Some(step);
+            }
+        }
         let deletes = |step: &Step| {
             let before = step.before.state().domain(self.uuid);
             let mut events = step.entry.events.iter();
-            step.entry.domain == Some(self.uuid)
-                && events.any(|event| is_deletion(&event.change, before))
+            events.any(|event| is_deletion(&event.change, before))
         };
-        step.filter(deletes).ok_or_else(|| {
+        let deletion = deletion.filter(deletes).ok_or_else(|| {
             let detail = format!(
                 "record {record} deletes no moment of domain '{}'",
                 self.name
             );
             Error::new(ErrorCode::InvalidArg, ErrorDomain::None, detail)
-        })
+        })?;
+        Ok((deletion, returns))
     }
+}
+
+fn is_archived(error: &Error) -> bool {
+    matches!(error.store(), Some(StoreError::Archived { .. }))
+}
+
+/// Which moments have come back under other ids.
+#[derive(Default)]
+struct Returns {
+    /// What each record took, with its kind and name.
+    taken: BTreeMap<Seq, Vec<Known>>,
+    /// The moment that came back for one that was taken.
+    by: BTreeMap<MomentId, MomentId>,
+}
+
+/// A moment that a record took or made.
+#[derive(Clone)]
+struct Known {
+    kind: MomentKind,
+    id: MomentId,
+    name: MomentName,
+}
+
+impl Known {
+    fn of<D>(kind: MomentKind, moment: Moment<'_, D>) -> Known {
+        Known {
+            kind,
+            id: moment.id,
+            name: moment.name.clone(),
+        }
+    }
+}
+
+impl Returns {
+    /// Takes note of what a record takes, and of what comes back by it.
+    fn follow(&mut self, step: &Step, uuid: DomainUuid) {
+        let before = step.before.state().domain(uuid);
+        let (mut taken, mut made) = (Vec::new(), Vec::new());
+        for event in &step.entry.events {
+            match &event.change {
+                Change::DomainRemoved => taken.extend(before.into_iter().flat_map(all)),
+                Change::Snapshot(change) => {
+                    let list = before.map(DomainState::snapshots);
+                    note(MomentKind::Snapshot, change, list, &mut taken, &mut made);
+                }
+                Change::Checkpoint(change) => {
+                    let list = before.map(DomainState::checkpoints);
+                    note(MomentKind::Checkpoint, change, list, &mut taken, &mut made);
+                }
+                _ => {}
+            }
+        }
+        let undone = step.entry.undoes.and_then(|undone| self.taken.get(&undone));
+        for kind in [MomentKind::Snapshot, MomentKind::Checkpoint] {
+            let of_kind = |moment: &&Known| moment.kind == kind;
+            let undone: Vec<&Known> = undone.into_iter().flatten().filter(of_kind).collect();
+            let made: Vec<&Known> = made.iter().filter(of_kind).collect();
+            self.by.extend(same(&undone, &made));
+        }
+        if !taken.is_empty() {
+            self.taken.insert(step.entry.head.seq, taken);
+        }
+    }
+
+    /// The moment that stands for one of then, which may be itself.
+    fn now(&self, id: MomentId) -> MomentId {
+        let mut id = id;
+        // An id is never given twice, so that each one that came back is a later one.
+        while let Some(next) = self.by.get(&id) {
+            id = *next;
+        }
+        id
+    }
+}
+
+/// Which of the moments that were made are those that were taken, of one kind: those with their names; if there is one on each
+/// side, whatever its name.
+fn same(taken: &[&Known], made: &[&Known]) -> Vec<(MomentId, MomentId)> {
+    if let ([taken], [made]) = (taken, made) {
+        return vec![(taken.id, made.id)];
+    }
+    let made: BTreeMap<&MomentName, MomentId> =
+        made.iter().map(|made| (&made.name, made.id)).collect();
+    let same = taken.iter();
+    same.filter_map(|taken| Some((taken.id, *made.get(&taken.name)?)))
+        .collect()
+}
+
+/// Notes the moments that a change takes from a list, and the one that it makes.
+fn note<D>(
+    kind: MomentKind,
+    change: &MomentChange<D>,
+    before: Option<&MomentList<D>>,
+    taken: &mut Vec<Known>,
+    made: &mut Vec<Known>,
+) {
+    match change {
+        MomentChange::Created { id, name, .. } => made.push(Known {
+            kind,
+            id: *id,
+            name: name.clone(),
+        }),
+        MomentChange::Deleted { removed, .. } => {
+            let removed = removed.ids().filter_map(|id| before?.get(id));
+            taken.extend(removed.map(|moment| Known::of(kind, moment)));
+        }
+        _ => {}
+    }
+}
+
+/// All moments of a domain.
+fn all(domain: &DomainState) -> impl Iterator<Item = Known> {
+    let snapshots = domain.snapshots().walk(Scope::All);
+    let checkpoints = domain.checkpoints().walk(Scope::All);
+    snapshots
+        .map(|moment| Known::of(MomentKind::Snapshot, moment))
+        .chain(checkpoints.map(|moment| Known::of(MomentKind::Checkpoint, moment)))
 }
 
 /// Whether moments went by a change; a removed domain may have had none.
@@ -115,6 +287,7 @@ struct Planned {
 
 fn plan(
     step: &Step,
+    returns: &Returns,
     uuid: DomainUuid,
     now: &DomainState,
     rename: Option<&MomentName>,
@@ -131,6 +304,7 @@ fn plan(
             before: before.snapshots(),
             after: after.map(DomainState::snapshots),
             now: now.snapshots(),
+            returns,
         };
         planned.undelete.snapshots = lists.plan(
             readable_snapshot,
@@ -141,6 +315,7 @@ fn plan(
             before: before.checkpoints(),
             after: after.map(DomainState::checkpoints),
             now: now.checkpoints(),
+            returns,
         };
         planned.undelete.checkpoints = lists.plan(
             readable_checkpoint,
@@ -171,6 +346,7 @@ struct Lists<'a, D> {
     /// None if the domain went with them.
     after: Option<&'a MomentList<D>>,
     now: &'a MomentList<D>,
+    returns: &'a Returns,
 }
 
 impl<D> Lists<'_, D> {
@@ -193,7 +369,8 @@ impl<D> Lists<'_, D> {
                 Above::Moment(id) => Some(id),
                 _ => None,
             };
-            let was = self.before.parent(moment.id).map(|parent| parent.id);
+            let was = self.before.parent(moment.id);
+            let was = was.map(|parent| self.returns.now(parent.id));
             if let Above::Moment(_) | Above::Nothing = parent
                 && was != living
             {
@@ -202,15 +379,16 @@ impl<D> Lists<'_, D> {
             }
             let mut children = Vec::new();
             for child in self.before.walk(Scope::ChildrenOf(moment.id)) {
-                if is_gone(child.id) || self.now.get(child.id).is_none() {
+                let now = self.returns.now(child.id);
+                if is_gone(child.id) || self.now.get(now).is_none() {
                     continue;
                 }
                 // Where the deletion left it, or where later ones of that parent moved it.
-                let hangs = self.now.parent(child.id).map(|parent| parent.id);
+                let hangs = self.now.parent(now).map(|parent| parent.id);
                 if hangs == self.nearest_living(moment.id) {
-                    children.push(child.id);
+                    children.push(now);
                 } else {
-                    stayed.push(child.id);
+                    stayed.push(now);
                 }
             }
             places.insert(moment.id, moments.len());
@@ -242,8 +420,9 @@ impl<D> Lists<'_, D> {
         let mut at = id;
         loop {
             at = self.before.parent(at)?.id;
-            if self.now.get(at).is_some() {
-                return Some(at);
+            let now = self.returns.now(at);
+            if self.now.get(now).is_some() {
+                return Some(now);
             }
         }
     }
@@ -251,7 +430,8 @@ impl<D> Lists<'_, D> {
     /// Whether the deletion took it from being current, and that was not changed since.
     fn was_current(&self, id: MomentId) -> bool {
         let after = self.after.and_then(MomentList::current_id);
-        self.before.current_id() == Some(id) && self.now.current_id() == after
+        let left = after.map(|after| self.returns.now(after));
+        self.before.current_id() == Some(id) && self.now.current_id() == left
     }
 }
 
