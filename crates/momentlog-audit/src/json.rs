@@ -12,8 +12,10 @@ mod life;
 mod moments;
 mod outcome;
 mod plan;
+mod redefinitions;
 mod stat;
 mod store;
+mod suspicion;
 mod text;
 
 use jiff::Timestamp;
@@ -32,8 +34,10 @@ pub use life::LifeDoc;
 pub use moments::MomentsDoc;
 pub use outcome::{OutcomeDoc, RecordDoc};
 pub use plan::PlanDoc;
+pub use redefinitions::{RedefinitionDoc, RedefinitionsDoc};
 pub use stat::StatDoc;
 pub use store::{ImageDoc, PolicyDoc, ReceiptDoc, VerifyDoc};
+pub use suspicion::SuspicionDoc;
 pub use text::TextDoc;
 
 /// Returns a document as one line, with its end.

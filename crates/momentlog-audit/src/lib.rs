@@ -41,6 +41,7 @@ pub mod graph;
 pub mod json;
 mod life;
 mod point;
+mod suspicion;
 mod told;
 mod words;
 
@@ -51,5 +52,6 @@ pub use diff::{
 pub use field::{FieldChange, Value};
 pub use life::{Cause, Fate, Life, Turn, TurnOf, lives};
 pub use point::{Edge, NoPoint, Zone, local_time, read_point};
+pub use suspicion::{Suspicion, SuspicionOf, suspicions};
 pub use told::{MomentRef, RecordKind, Told, Wanted};
 pub use words::{escaped, rules_text, summary, window_text};

@@ -139,6 +139,12 @@ pub const AT: [OptionSpec; 2] = [
     ),
 ];
 
+/// What a verb takes that reads archived records itself, and not only for a point that lies there.
+pub const ARCHIVE: OptionSpec = only_named(
+    "archive",
+    "directory of archived records, which are read as well",
+);
+
 /// One verb, without what it does.
 #[derive(Debug)]
 pub struct Spec {
@@ -216,6 +222,11 @@ impl Spec {
         let own = |option: &&OptionSpec| self.options.iter().all(|own| own.name != option.name);
         let shared = at.iter().chain(provenance).filter(own);
         self.options.iter().chain(shared).copied()
+    }
+
+    /// Whether the verb has an option of this name of its own, which it does not share with others.
+    pub fn has_own(&self, name: &str) -> bool {
+        self.options.iter().any(|option| option.name == name)
     }
 
     /// Whether the verb has an option of this name.

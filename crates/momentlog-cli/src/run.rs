@@ -191,7 +191,12 @@ impl Command {
                 answer.map_err(|failure| self.advised(failure))
             });
         }
-        let Some(connection) = session.connection_at(&self.invocation)? else {
+        let mut at = session.connection_at(&self.invocation)?;
+        if self.invocation.verb.takes("verified") && self.invocation.has("verified") {
+            let connection = at.unwrap_or_else(|| session.connection.clone());
+            at = Some(verbs::verified(session, &self.invocation, connection)?);
+        }
+        let Some(connection) = at else {
             if self.invocation.verb.changes && session.format == Format::Json {
                 return outcome::show(session, |session| {
                     (self.verb.run)(session, &self.invocation)

@@ -90,6 +90,12 @@ impl Session {
             self.at()
         };
         let Some(text) = given else {
+            let verb = invocation.verb;
+            if verb.at && !verb.has_own("archive") && invocation.has("archive") {
+                return Err(Failure::new(
+                    "--archive is for points that lie there: it needs --at POINT",
+                ));
+            }
             return Ok(None);
         };
         if !invocation.verb.at {

@@ -15,6 +15,7 @@ mod log;
 mod moment;
 mod policy;
 mod program;
+mod redefine_plan;
 mod restore;
 pub mod show;
 mod since;
@@ -24,6 +25,8 @@ mod store;
 pub mod told;
 pub mod undelete;
 mod why;
+
+pub use store::verified;
 
 use std::path::Path;
 
@@ -46,7 +49,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 20] = [
+static TABLES: [&[Verb]; 21] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -63,6 +66,7 @@ static TABLES: [&[Verb]; 20] = [
     stat::VERBS,
     diff::VERBS,
     graph::VERBS,
+    redefine_plan::VERBS,
     restore::VERBS,
     policy::VERBS,
     store::VERBS,
@@ -254,6 +258,7 @@ mod tests {
             include_str!("verbs/moment.rs"),
             include_str!("verbs/policy.rs"),
             include_str!("verbs/program.rs"),
+            include_str!("verbs/redefine_plan.rs"),
             include_str!("run.rs"),
             include_str!("verbs/restore.rs"),
             include_str!("verbs/show.rs"),

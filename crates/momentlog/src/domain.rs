@@ -16,8 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use momentlog_core::{
-    Action, Command, Domain as DomainState, DomainUuid, Policy, Power, Refusal, RunState,
-    StateChange,
+    Action, Command, Domain as DomainState, DomainUuid, MomentKind, Policy, Power, Refusal,
+    RunState, StateChange,
 };
 use momentlog_xml::{disk_details, domain_title, write_domain};
 
@@ -25,6 +25,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{DestroyFlags, DomainXmlFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use crate::recordable;
+use crate::redefinition::RedefinePlan;
 use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
 pub use backup::JobInfo;
@@ -137,6 +138,26 @@ impl Domain {
                 write_domain(domain.def(), domain.power().id, secure)
             })
         })
+    }
+
+    /// Returns what gives another libvirt, which has none of them, the moments of one kind: with their parents as they are here,
+    /// the order of siblings and the current one. `flags` may be [`DomainXmlFlags::SECURE`], for passwords in the domains of
+    /// the moments.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::OperationDenied`] for secrets on a read-only connection; [`ErrorCode::NoDomain`];
+    /// [`ErrorCode::InvalidArg`] for other flags.
+    pub fn redefine_plan(&self, kind: MomentKind, flags: DomainXmlFlags) -> Result<RedefinePlan> {
+        const FUNCTION: &str = "redefine_plan";
+        let secure = flags.contains(DomainXmlFlags::SECURE);
+        self.deny_secrets(secure, FUNCTION, ErrorDomain::Domain)?;
+        flags.refuse_all_but(DomainXmlFlags::SECURE, FUNCTION)?;
+        let view = self.connection.read()?;
+        let domain = self
+            .of(&view)
+            .map_err(|error| self.connection.told(error))?;
+        Ok(RedefinePlan::of(&view, domain, kind, secure))
     }
 
     /// Type, device, target and source (`-` if none) of each disk, as `virsh domblklist --details` shows them.

@@ -26,7 +26,7 @@ use crate::error::ErrorCode;
 
 pub(crate) use managed::compare as compare_listed;
 pub use managed::{
-    Listed, ListedDisk, ListedFinding, ListedState, Listing, ManagedGuest, Redefinition, Unlisted,
+    Listed, ListedDisk, ListedFinding, ListedState, Listing, ManagedGuest, Unlisted,
 };
 pub use momentlog_core::DiskState;
 pub(crate) use plan::Tracked;

@@ -126,6 +126,7 @@ mod node;
 mod point;
 pub mod procedure;
 mod recordable;
+mod redefinition;
 mod snapshot;
 mod uri;
 mod verify;
@@ -158,6 +159,7 @@ pub use momentlog_engine::{
     View, process_user,
 };
 pub use node::{LIBVIRT_VERSION, MAX_VCPUS, NodeInfo};
+pub use redefinition::{RedefinePlan, RedefineStep, Redefinition};
 pub use snapshot::Snapshot;
 pub use uri::store_directory;
 pub use verify::{verify, verify_disk, verify_store};

@@ -9,6 +9,7 @@ use momentlog_audit::{
 };
 
 use super::Verb;
+use super::store::VERIFIED;
 use super::told::{below, push_fields};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, needed, only_named, word};
@@ -29,6 +30,7 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
             word("to", "the point after; now by default"),
             only_named("domain", "only this domain: its name or uuid"),
+            VERIFIED,
         ],
     ),
     run: diff,

@@ -12,7 +12,7 @@ use momentlog_audit::json::{DomainDoc, TextDoc};
 use super::why::{domains_called, kind_of, steps_of};
 use super::{Verb, exclusive, the_domain};
 use crate::failure::{Answer, Failure, reason};
-use crate::grammar::{Invocation, Spec, needed, only_named};
+use crate::grammar::{ARCHIVE, Invocation, Spec, needed, only_named};
 use crate::layout::escaped;
 use crate::session::Session;
 use crate::time::archive;
@@ -36,6 +36,7 @@ pub static VERBS: &[Verb] = &[Verb {
                 "svg",
                 "file to write the last state to, replaced if it is there; - is standard output",
             ),
+            ARCHIVE,
         ],
     ),
     run: graph,

@@ -6,13 +6,14 @@ use std::time::Duration;
 use momentlog::core::DomainUuid;
 use momentlog::store::{Head, Seq};
 use momentlog::{Connection, Point, Step};
-use momentlog_audit::json::{self, EntryDoc};
-use momentlog_audit::{Edge, MomentRef, RecordKind, Told, Wanted};
+use momentlog_audit::json::{self, EntryDoc, SuspicionDoc};
+use momentlog_audit::{Edge, MomentRef, RecordKind, Suspicion, Told, Wanted, suspicions};
 
-use super::Verb;
+use super::store::VERIFIED;
 use super::told::Rows;
+use super::{Verb, exclusive};
 use crate::failure::{Answer, Failure};
-use crate::grammar::{Invocation, Spec, flag, only_named, other_name, word};
+use crate::grammar::{ARCHIVE, Invocation, Spec, flag, only_named, other_name, word};
 use crate::layout::escaped;
 use crate::session::{Format, Session};
 use crate::time::{archive, is_archived, point};
@@ -67,12 +68,21 @@ pub static VERBS: &[Verb] = &[Verb {
                 "show also the XML of what was defined, and how it differs",
             ),
             flag("oneline", "one line for each record"),
+            flag(
+                "suspicious",
+                "only records with claimed times in the future of the record, before the parent's, changed \
+                 by a redefinition, or the same as a sibling's, and what is odd about them",
+            ),
+            ARCHIVE,
+            VERIFIED,
         ],
     ),
     run: log,
 }];
 
 pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
+    exclusive(invocation, "follow", "suspicious")?;
+    exclusive(invocation, "follow", "verified")?;
     let connection = session.connection.clone();
     let asked = Asked::read(&connection, invocation)?;
     let last = connection.refresh()?.head();
@@ -95,6 +105,10 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// What is asked for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the verb"
+)]
 struct Asked {
     /// The name or uuid of a domain.
     domain: Option<String>,
@@ -106,6 +120,7 @@ struct Asked {
     reverse: bool,
     xml: bool,
     one_line: bool,
+    suspicious: bool,
 }
 
 impl Asked {
@@ -163,6 +178,7 @@ impl Asked {
             reverse: invocation.has("reverse"),
             xml: invocation.has("xml"),
             one_line: invocation.has("oneline"),
+            suspicious: invocation.has("suspicious"),
         })
     }
 
@@ -179,7 +195,8 @@ impl Asked {
             from: _,
             to: _,
         } = &self.wanted;
-        self.domain.is_none()
+        !self.suspicious
+            && self.domain.is_none()
             && domain.is_none()
             && moment.is_none()
             && by.is_none()
@@ -208,6 +225,18 @@ impl Asked {
             told.domain.as_deref() == Some(wanted)
                 || told.entry.domain.is_some_and(|uuid| is_uuid(uuid, wanted))
         })
+    }
+
+    /// What is odd about the times that a record claims, if that is asked for.
+    fn suspicions(&self, step: &Step) -> Vec<Suspicion> {
+        if !self.suspicious {
+            return Vec::new();
+        }
+        let mut found = suspicions(step);
+        if let Some(moment) = &self.wanted.moment {
+            found.retain(|suspicion| moment.is(&suspicion.moment));
+        }
+        found
     }
 
     /// From where to where reading is enough, in a log that ends with `last`.
@@ -344,12 +373,16 @@ fn read_steps(
         }
         read.last = Some(step.entry.head);
         let whole = asked.xml.then(|| step.clone());
+        let suspicions = asked.suspicions(&step);
         let told = Told::of_step(step);
         let about = asked.is_about(&told);
         read.found |= about && asked.domain.is_some();
         let ends = asked.wanted.ends_at(&told);
-        if about && asked.wanted.keeps(&told) && !shown.take(&told, whole.as_ref()) {
-            return;
+        if about && asked.wanted.keeps(&told) {
+            let is_passed_over = asked.suspicious && suspicions.is_empty();
+            if !is_passed_over && !shown.take(&told, whole.as_ref(), &suspicions) {
+                return;
+            }
         }
         if ends {
             return;
@@ -367,7 +400,7 @@ fn follow(connection: &Connection, last: Option<Head>, asked: &Asked, shown: &mu
     while shown.goes_on() {
         for entry in subscription.next(WAIT)? {
             let told = Told::next(&mut state, entry);
-            if asked.is_about(&told) && asked.wanted.keeps(&told) && !shown.take(&told, None) {
+            if asked.is_about(&told) && asked.wanted.keeps(&told) && !shown.take(&told, None, &[]) {
                 return Ok(0);
             }
         }
@@ -404,14 +437,18 @@ impl Shown<'_> {
     }
 
     /// Shows a record; returns false once as many were shown as are asked for.
-    fn take(&mut self, told: &Told, step: Option<&Step>) -> bool {
+    fn take(&mut self, told: &Told, step: Option<&Step>, suspicions: &[Suspicion]) -> bool {
         if self.taken >= self.count && !self.newest {
             return false;
         }
         self.taken += 1;
         let mut text = match self.session.format {
-            Format::Json => json::line(&EntryDoc::of(told)),
-            Format::Text => self.rows.record(told),
+            Format::Json if suspicions.is_empty() => json::line(&EntryDoc::of(told)),
+            Format::Json => suspicions
+                .iter()
+                .map(|suspicion| json::line(&SuspicionDoc::of(told, suspicion)))
+                .collect(),
+            Format::Text => self.rows.record(told) + &self.rows.suspicions(suspicions),
         };
         if let (true, Format::Text, Some(step)) = (self.xml, self.session.format, step) {
             text += &super::show::documents(&self.session.connection, step, &told.consequences);

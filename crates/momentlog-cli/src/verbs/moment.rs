@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use momentlog::Domain;
 use momentlog::core::{Moment, MomentId, MomentKind, MomentList, MomentName, Scope};
@@ -211,7 +212,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Writes a file; one that holds secrets is the owner's alone, also if it was there before.
-fn write_file(path: &str, text: &str, secret: bool) -> std::io::Result<()> {
+pub fn write_file(path: &Path, text: &str, secret: bool) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(!secret);
     if !secret {
@@ -239,7 +240,7 @@ pub fn put_xml(
             session.document(&document);
         }
         Some(file) => {
-            let written = write_file(file, xml, invocation.has("security-info"));
+            let written = write_file(Path::new(file), xml, invocation.has("security-info"));
             written.map_err(|error| {
                 let why = reason(&error);
                 Failure::new(format!("Failed to write file '{file}': {why}")).in_file(file)

@@ -9,9 +9,10 @@ use similar::TextDiff;
 use std::sync::Arc;
 
 use super::Verb;
+use super::store::VERIFIED;
 use super::told::{below, current, current_of, push_fields, with_id};
 use crate::failure::{Answer, Failure};
-use crate::grammar::{Invocation, Spec, flag, needed};
+use crate::grammar::{ARCHIVE, Invocation, Spec, flag, needed};
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::{Format, Session};
@@ -28,6 +29,8 @@ pub static VERBS: &[Verb] = &[Verb {
                 "xml",
                 "show also the XML of what it defined, and how it differs",
             ),
+            ARCHIVE,
+            VERIFIED,
         ],
     ),
     run: show,

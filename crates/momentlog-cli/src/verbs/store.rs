@@ -3,15 +3,21 @@
 use std::path::Path;
 
 use momentlog::store::{Receipt, TornTail};
-use momentlog::{Verification, store_directory};
+use momentlog::{Connection, Point, Verification, store_directory};
 use momentlog_audit::json::{ImageDoc, ReceiptDoc, VerifyDoc};
 
 use super::Verb;
 use crate::failure::{Answer, Failure};
-use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
+use crate::grammar::{Invocation, OptionSpec, Spec, flag, needed, only_named, word};
 use crate::layout::{escaped, info as line};
 use crate::outcome;
 use crate::session::Session;
+
+/// What verbs take that can answer of a verified log alone.
+pub const VERIFIED: OptionSpec = flag(
+    "verified",
+    "verify the whole log first, with its archive if that is named, and answer of what was verified",
+);
 
 /// The verbs of the store itself.
 pub static VERBS: &[Verb] = &[
@@ -87,23 +93,12 @@ pub fn archive(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
-    let directory = store_directory(&session.uri)?;
-    let directory =
-        directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
     let receipt = match invocation.get("against") {
         None => None,
         Some(text) => Some(read_receipt(text)?),
     };
-    let archive = invocation.get("archive").map(Path::new);
     let strict = invocation.has("strict");
-    let spinner = spinner("verifying");
-    let found = momentlog::verify(&directory, archive, receipt, &mut |records| {
-        if records % 4096 == 0 {
-            spinner.set_message(format!("{records} records verified"));
-        }
-    });
-    spinner.finish_and_clear();
-    let found = found?;
+    let found = look_through(session, invocation, receipt)?;
     let verdict = found.verdict();
     let log = &found.log;
     let status = log.exit_status(verdict, strict);
@@ -121,6 +116,49 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     session.print(&text_report(&found, unproven, &faults));
     session.document(&VerifyDoc::of(&found, status, faults));
     Ok(status)
+}
+
+/// Verifies the whole store, with the archive that a command names.
+fn look_through(
+    session: &Session,
+    invocation: &Invocation,
+    receipt: Option<Receipt>,
+) -> Result<Verification, Failure> {
+    let directory = store_directory(&session.uri)?;
+    let directory =
+        directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
+    let archive = invocation.get("archive").map(Path::new);
+    let spinner = spinner("verifying");
+    let found = momentlog::verify(&directory, archive, receipt, &mut |records| {
+        if records % 4096 == 0 {
+            spinner.set_message(format!("{records} records verified"));
+        }
+    });
+    spinner.finish_and_clear();
+    Ok(found?)
+}
+
+/// Verifies the whole log, and returns the connection that a command reads as of the last record that was verified.
+pub fn verified(
+    session: &Session,
+    invocation: &Invocation,
+    connection: Connection,
+) -> Result<Connection, Failure> {
+    let found = look_through(session, invocation, None)?;
+    let verdict = found.verdict();
+    if found.log.exit_status(verdict, false) != 0 {
+        let failure = Failure::new(format!("the log is not verified: {}", verdict.as_str()));
+        return Err(faults(&found).into_iter().fold(failure, Failure::and));
+    }
+    let last = found.log.log.zip(found.log.head);
+    let newest = connection.refresh()?.head();
+    match last {
+        Some((log, head)) if newest.is_some_and(|newest| newest.seq >= head.seq) => {
+            Ok(connection.at(&Point::Receipt(Receipt { log, head }))?)
+        }
+        // It has no record, or is as of an earlier one.
+        _ => Ok(connection),
+    }
 }
 
 /// The report of a verification for people.

@@ -2,7 +2,9 @@
 
 use momentlog::Entry;
 use momentlog::core::{Domain, Extent, MomentKind};
-use momentlog_audit::{Cause, CurrentChange, FieldChange, Named, Told, Value};
+use momentlog_audit::{
+    Cause, CurrentChange, FieldChange, Named, Suspicion, SuspicionOf, Told, Value,
+};
 
 use crate::layout::escaped;
 use crate::lines;
@@ -103,6 +105,30 @@ impl Rows {
             }
             text += line;
             text.push('\n');
+        }
+        text
+    }
+
+    /// Returns what is odd about claimed times of a record, a line each.
+    pub fn suspicions(&self, suspicions: &[Suspicion]) -> String {
+        let mut text = String::new();
+        for suspicion in suspicions {
+            let (moment, time) = (with_id(&suspicion.moment), claimed(suspicion.claimed));
+            let why = match &suspicion.why {
+                SuspicionOf::Future => "in the future of the record".to_owned(),
+                SuspicionOf::BeforeParent {
+                    parent,
+                    claimed: of,
+                } => {
+                    format!("before its parent {}: {}", with_id(parent), claimed(*of))
+                }
+                SuspicionOf::Changed { from } => format!("and {} before", claimed(*from)),
+                SuspicionOf::SameAsSibling { sibling } => {
+                    format!("as its sibling {} does", with_id(sibling))
+                }
+            };
+            let line = format!("? {moment} claims {time}, {why}");
+            lines::push_hanging(&mut text, self.indent(), &line, self.width);
         }
         text
     }

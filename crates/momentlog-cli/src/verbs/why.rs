@@ -9,9 +9,10 @@ use momentlog_audit::json::LifeDoc;
 use momentlog_audit::{Fate, Life, MomentRef, TurnOf, lives};
 
 use super::Verb;
+use super::store::VERIFIED;
 use super::told::{Rows, below, cause, push_fields, reason, with_id};
 use crate::failure::{Answer, Failure};
-use crate::grammar::{Invocation, Spec, needed, only_named};
+use crate::grammar::{ARCHIVE, Invocation, Spec, needed, only_named};
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::Session;
@@ -29,6 +30,8 @@ pub static VERBS: &[Verb] = &[Verb {
                 "name of the snapshot or checkpoint, or #ID; it may be gone",
             ),
             only_named("kind", "snapshot or checkpoint; both by default"),
+            ARCHIVE,
+            VERIFIED,
         ],
     ),
     run: why,

@@ -231,44 +231,222 @@ fn stat_counts_records_moments_and_files() {
     assert!(bytes > 1000 && stat["segments"] == 1, "{stat}");
 }
 
-#[test]
-fn a_follower_that_is_killed_goes_on_from_its_receipt() {
-    let program = Program::with_domain();
-    let mut seen = Vec::new();
-    let mut receipt = program.run(&["-q", "receipt"]).out.trim().to_owned();
-    let first = receipt.split(' ').nth(2).unwrap().parse::<u64>().unwrap();
-    for round in 0..5 {
-        let mut follower = program
-            .command()
-            .args(["--format", "json", "log", "--follow", "--from", &receipt])
+/// A follower of the log behind a receipt, and what it prints.
+struct Follower {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Follower {
+    fn behind(program: &Program, receipt: &str) -> Follower {
+        let mut command = program.command();
+        command.args(["--format", "json", "log", "--follow", "--from", receipt]);
+        let mut child = command
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
-        let create = |name: String| {
-            let made = program.run(&["checkpoint-create-as", "web01", &name]);
-            assert_eq!(made.status, 0, "{}", made.err);
-        };
-        // One comes while it follows, and one while none does.
-        create(format!("a{round}"));
-        let read = if round == 0 { 1 } else { 2 };
-        for _ in 0..read {
-            let line = lines.next().unwrap().unwrap();
-            let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
-            seen.push(entry["seq"].as_u64().unwrap());
-            let log = receipt.split(' ').nth(1).unwrap();
-            let digest = entry["digest"].as_str().unwrap();
-            receipt = format!("momentlog1 {log} {} {digest}", entry["seq"]);
-        }
-        follower.kill().unwrap();
-        follower.wait().unwrap();
-        create(format!("b{round}"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Follower { child, lines }
     }
-    let expected: Vec<u64> = (first + 1..=first + seen.len() as u64).collect();
+
+    /// The next record: its number, and its receipt.
+    fn next(&mut self, log: &str) -> (u64, String) {
+        let line = self.lines.next().unwrap().unwrap();
+        let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let digest = entry["digest"].as_str().unwrap();
+        let receipt = format!("momentlog1 {log} {} {digest}", entry["seq"]);
+        (entry["seq"].as_u64().unwrap(), receipt)
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn copy_store(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_store(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_is_killed_a_hundred_times_sees_every_record_once_and_in_order() {
+    /// How often it is killed.
+    const ROUNDS: usize = 100;
+    let program = Program::with_domain();
+    let mut receipt = program.run(&["-q", "receipt"]).out.trim().to_owned();
+    let log = receipt.split(' ').nth(1).unwrap().to_owned();
+    let first: u64 = receipt.split(' ').nth(2).unwrap().parse().unwrap();
+    // A writer beside it, which knows nothing of it and goes on while it is killed.
+    let writer = {
+        let uri = format!("momentlog://{}", program.store().display());
+        std::thread::spawn(move || {
+            for number in 0..2 * ROUNDS {
+                let connection = momentlog::Connection::open(&uri).unwrap();
+                let domain = connection.lookup_domain_by_name("web01").unwrap();
+                let xml = format!("<domaincheckpoint><name>c{number}</name></domaincheckpoint>");
+                let flags = momentlog::CheckpointCreateFlags::NONE;
+                domain.checkpoint_create_xml(&xml, flags).unwrap();
+                connection.close().unwrap();
+            }
+        })
+    };
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        let mut follower = Follower::behind(&program, &receipt);
+        // One record or three in each round: the last ones of a round were read, and others came meanwhile.
+        for _ in 0..=2 * (round % 2) {
+            let (seq, next) = follower.next(&log);
+            seen.push(seq);
+            receipt = next;
+        }
+        follower.kill();
+    }
+    writer.join().unwrap();
+    let expected: Vec<u64> = (first + 1..).take(2 * ROUNDS).collect();
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_store_that_is_put_back_is_told_as_forked() {
+    let program = Program::with_domain();
+    let (store, copy) = (program.store(), program.dir.path().join("copy"));
+    let create = |name: &str| {
+        let made = program.run(&["checkpoint-create-as", "web01", name]);
+        assert_eq!(made.status, 0, "{}", made.err);
+    };
+    create("a");
+    copy_store(&store, &copy);
+    let older = program.run(&["-q", "receipt"]).out.trim().to_owned();
+    let log = older.split(' ').nth(1).unwrap().to_owned();
+    create("b");
+    let receipt = program.run(&["-q", "receipt"]).out.trim().to_owned();
+    let mut follower = Follower::behind(&program, &older);
+    assert_eq!(follower.next(&log).1, receipt);
+    // The copy is put back beneath it, and goes on otherwise.
+    std::fs::remove_dir_all(&store).unwrap();
+    copy_store(&copy, &store);
+    let short = program.run(&["log", "--follow", "--from", &receipt]);
+    assert_eq!(short.status, 1, "{short:?}");
+    assert!(
+        short.err.contains("the log was truncated: record 4"),
+        "{}",
+        short.err
+    );
+    create("c");
+    let forked = program.run(&["log", "--follow", "--from", &receipt]);
+    assert_eq!(forked.status, 1, "{forked:?}");
+    assert!(
+        forked.err.contains("the log was forked: record 4"),
+        "{}",
+        forked.err
+    );
+    let ran = ran(follower.child.wait_with_output().unwrap());
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(!ran.err.is_empty());
     // Another log is refused.
     let other = Program::with_domain();
-    other.run(&["checkpoint-create-as web01 a"]);
+    other.run(&["checkpoint-create-as web01 a; checkpoint-create-as web01 b"]);
     let forked = other.run(&["log", "--follow", "--from", &receipt]);
     assert_eq!(forked.status, 1, "{forked:?}");
+}
+
+#[test]
+fn an_archive_is_refused_where_no_point_lies_in_it() {
+    let program = with_history();
+    assert_eq!(program.run(&["archive", "cold"]).status, 0);
+    for words in [
+        &["checkpoint-list", "web01", "--archive", "cold"][..],
+        &["list", "--all", "--archive", "cold"],
+        &["stat", "--archive", "cold"],
+    ] {
+        let ran = program.run(words);
+        let why = "error: --archive is for points that lie there: it needs --at POINT\n";
+        assert_eq!((ran.err.as_str(), ran.status), (why, 1), "{words:?}");
+        let then = program.run(&[words, &["--at", "5"]].concat());
+        assert_eq!((then.err.as_str(), then.status), ("", 0), "{words:?}");
+    }
+}
+
+/// The file of records in a store that has one.
+fn segment(store: &Path) -> PathBuf {
+    let files = std::fs::read_dir(store).unwrap();
+    let mut files = files.map(|entry| entry.unwrap().path());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|of| of == "seg");
+    files.find(is_segment).unwrap()
+}
+
+#[test]
+fn a_record_of_another_history_is_found_where_verified_answers_are_asked_for() {
+    let program = Program::with_domain();
+    let xml = std::fs::read_to_string(repository().join("examples/web01.xml")).unwrap();
+    let xml = xml.replace("web01", "web02").replace("<uuid>3", "<uuid>4");
+    program.write("web02.xml", &xml);
+    let defined = program.run(&["define web02.xml; checkpoint-create-as web01 a"]);
+    assert_eq!((defined.err.as_str(), defined.status), ("", 0));
+    let (store, copy) = (program.store(), program.dir.path().join("copy"));
+    copy_store(&store, &copy);
+    let begin = std::fs::metadata(segment(&store)).unwrap().len();
+    let begin = usize::try_from(begin).unwrap();
+    // A record of another domain, once otherwise and then as it was, of the same length.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    command.args([
+        "-c",
+        "momentlog:copy",
+        "checkpoint-create-as",
+        "web02",
+        "fake",
+    ]);
+    let faked = command.current_dir(program.dir.path()).output().unwrap();
+    assert_eq!(ran(faked).status, 0);
+    let forged = std::fs::read(segment(&copy)).unwrap().split_off(begin);
+    program.run(&["checkpoint-create-as web02 true"]);
+    let frame = std::fs::read(segment(&store)).unwrap().split_off(begin);
+    assert_eq!(forged.len(), frame.len());
+    program.run(&["checkpoint-create-as web01 b; image"]);
+    for words in [
+        &["log", "web01", "--verified"][..],
+        &["show", "4", "--verified"],
+        &["why", "web01", "a", "--verified"],
+        &["diff", "3", "--domain", "web01", "--verified"],
+        &["why", "web01", "a", "--verified", "--at", "4"],
+    ] {
+        let ran = program.run(words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        let plain: Vec<&str> = words
+            .iter()
+            .copied()
+            .filter(|word| *word != "--verified")
+            .collect();
+        assert_eq!(program.run(&plain), ran, "{words:?}");
+    }
+    let life = program.run(&["why", "web01", "a"]).out;
+    let path = segment(&store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[begin..begin + forged.len()].copy_from_slice(&forged);
+    std::fs::write(&path, bytes).unwrap();
+    // Of one domain alone, the chain through other records is not computed.
+    let lived = program.run(&["why", "web01", "a"]);
+    assert_eq!((lived.out, lived.status), (life, 0));
+    for words in [
+        &["log", "web01", "--verified"][..],
+        &["show", "4", "--verified"],
+        &["why", "web01", "a", "--verified"],
+        &["diff", "3", "--domain", "web01", "--verified"],
+    ] {
+        let ran = program.run(words);
+        assert_eq!((ran.out.trim(), ran.status), ("", 1), "{words:?}");
+        let why = "error: the log is not verified: ";
+        assert!(ran.err.starts_with(why), "{words:?}: {}", ran.err);
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{CheckpointDef, Domain, MomentId, MomentName, Scope};
-use momentlog_xml::{CheckpointView, write_checkpoint};
 
 use super::reconcile::finding;
 use super::{DiskState, Sight, Tracked};
+use crate::redefinition::Redefinition;
 
 /// What libvirt tells of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub struct Listing {
     pub checkpoints: Vec<ListedFinding>,
     /// Checkpoints that libvirt has and the log has not, in the order that libvirt has them.
     pub unrecorded: Vec<Unlisted>,
-    /// What would give libvirt the checkpoints back that it does not list, parents first. It is for people to carry out:
-    /// momentlog changes nothing in libvirt.
+    /// What would give libvirt the checkpoints back that it does not list, parents first, each below the next one above it
+    /// that libvirt lists by then, and without the domain. It is for people to carry out: momentlog changes nothing in libvirt.
     pub plan: Vec<Redefinition>,
 }
 
@@ -102,17 +102,6 @@ pub struct Unlisted {
     pub parent: Option<MomentName>,
 }
 
-/// A checkpoint that libvirt would list again if it were redefined there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redefinition {
-    /// The checkpoint.
-    pub checkpoint: MomentName,
-    /// The next checkpoint above it that libvirt lists by then.
-    pub parent: Option<MomentName>,
-    /// Its XML, without the domain.
-    pub xml: String,
-}
-
 /// Compares the checkpoints of a domain with those that libvirt tells. `sight` is what is seen of the images of a guest that
 /// is off.
 pub(crate) fn compare(domain: &Domain, told: &ManagedGuest, sight: Option<&Sight>) -> Listing {
@@ -144,18 +133,8 @@ pub(crate) fn compare(domain: &Domain, told: &ManagedGuest, sight: Option<&Sight
         let parent = parent.cloned().flatten();
         let is_planned = theirs.is_none() && !is_bad;
         if is_planned {
-            let view = CheckpointView {
-                name: moment.name,
-                parent: parent.as_ref(),
-                created: moment.created,
-                def: moment.def,
-                sizes: None,
-            };
-            plan.push(Redefinition {
-                checkpoint: moment.name.clone(),
-                xml: write_checkpoint(view, false, false),
-                parent: parent.clone(),
-            });
+            let parent = parent.as_ref();
+            plan.push(Redefinition::of_checkpoint(moment, parent, false, false));
         }
         let is_there = theirs.is_some() || is_planned;
         let next = if is_there {

@@ -3,11 +3,13 @@
 
 use std::fmt::Write as _;
 
+use momentlog::Redefinition;
 use momentlog::core::DomainUuid;
-use momentlog::driver::{Listing, Redefinition};
+use momentlog::driver::Listing;
 
 use crate::layout::{Table, escaped, info as line};
 use crate::session::Session;
+use crate::verbs::redefine_plan::words;
 
 pub fn show(session: &mut Session, uri: &str, domain: DomainUuid, listing: &Listing) {
     session.print(&line("libvirt", escaped(uri)));
@@ -37,16 +39,11 @@ pub fn show(session: &mut Session, uri: &str, domain: DomainUuid, listing: &List
 
 /// The command that redefines a checkpoint in libvirt, whose XML it reads from its input. libvirt itself looks at the bitmaps,
 /// and refuses what is not valid.
-pub fn command(uri: &str, domain: DomainUuid) -> Vec<String> {
-    vec![
-        "virsh".to_owned(),
-        format!("--connect={uri}"),
-        "checkpoint-create".to_owned(),
-        format!("--domain={domain}"),
-        "--xmlfile=/dev/stdin".to_owned(),
-        "--redefine".to_owned(),
-        "--redefine-validate".to_owned(),
-    ]
+pub fn command(uri: &str, domain: DomainUuid, redefinition: &Redefinition) -> Vec<String> {
+    let mut command = vec!["virsh".to_owned(), format!("--connect={uri}")];
+    command.extend(words(domain, redefinition, "/dev/stdin"));
+    command.push("--redefine-validate".to_owned());
+    command
 }
 
 /// The command with its XML, for a shell.
@@ -56,7 +53,7 @@ fn in_shell(uri: &str, domain: DomainUuid, redefinition: &Redefinition) -> Strin
     while xml.lines().any(|line| line == end) {
         end.push('_');
     }
-    let words: Vec<String> = command(uri, domain)
+    let words: Vec<String> = command(uri, domain, redefinition)
         .iter()
         .map(|word| quoted(word))
         .collect();
@@ -95,8 +92,10 @@ mod tests {
     #[test]
     fn what_is_printed_for_a_shell_holds_no_word_of_its_own() {
         let redefinition = Redefinition {
-            checkpoint: MomentName::new("c1").unwrap(),
+            kind: momentlog::core::MomentKind::Checkpoint,
+            moment: MomentName::new("c1").unwrap(),
             parent: None,
+            current: false,
             xml: "<description>\u{9b}2J\u{202e}\nEND\n$(id) é</description>\n".to_owned(),
         };
         let uri = "qemu+ssh://host/system?a='b c'";

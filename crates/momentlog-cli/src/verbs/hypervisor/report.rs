@@ -231,10 +231,10 @@ fn listed<'a>(uri: &'a str, domain: DomainUuid, found: &'a Listing) -> ListingDo
         .map(|(step, redefinition)| RedefinitionDoc {
             step,
             r#do: "redefine-checkpoint",
-            checkpoint: redefinition.checkpoint.as_str(),
+            checkpoint: redefinition.moment.as_str(),
             parent: redefinition.parent.as_ref().map(MomentName::as_str),
             why: "not listed",
-            command: listing::command(uri, domain),
+            command: listing::command(uri, domain, redefinition),
             xml: &redefinition.xml,
         });
     ListingDoc {

@@ -131,7 +131,7 @@ fn told(listing: &Listing) -> Vec<String> {
             .parent
             .as_ref()
             .map_or("none", |parent| parent.as_str());
-        format!("redefine {} below {parent}", step.checkpoint)
+        format!("redefine {} below {parent}", step.moment)
     });
     checkpoints.chain(plan).collect()
 }
