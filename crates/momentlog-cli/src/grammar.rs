@@ -32,6 +32,18 @@ pub struct OptionSpec {
     pub help: &'static str,
 }
 
+impl OptionSpec {
+    /// How the option is written, with its value.
+    pub fn form(&self) -> String {
+        let name = self.name;
+        match (self.takes, self.required) {
+            (Takes::Nothing | Takes::Unlisted, _) => format!("--{name}"),
+            (Takes::Words, _) | (_, true) => format!("[--{name}] <string>"),
+            (_, false) => format!("--{name} <string>"),
+        }
+    }
+}
+
 /// A boolean option.
 pub const fn flag(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
@@ -236,10 +248,9 @@ impl Spec {
             .any(|option| option.name == name)
     }
 
-    /// The help text, as virsh lays it out.
-    pub fn usage(&self) -> String {
+    /// The verb with its options, in a line.
+    pub fn synopsis(&self) -> String {
         let mut synopsis = self.name.to_owned();
-        let mut options = String::new();
         for option in self.all_options() {
             let name = option.name;
             synopsis += &match (option.takes, option.required) {
@@ -248,16 +259,17 @@ impl Spec {
                 (_, true) => format!(" <{name}>"),
                 (_, false) => format!(" [--{name} <string>]"),
             };
-            let value = match (option.takes, option.required) {
-                (Takes::Nothing | Takes::Unlisted, _) => format!("--{name}"),
-                (Takes::Words, _) | (_, true) => format!("[--{name}] <string>"),
-                (_, false) => format!("--{name} <string>"),
-            };
-            options += &format!("    {value:<15}  {}\n", option.help);
         }
-        let name = self.name;
-        let help = self.help;
+        synopsis
+    }
+
+    /// The help text, as virsh lays it out.
+    pub fn usage(&self) -> String {
+        let (name, help, synopsis) = (self.name, self.help, self.synopsis());
         let mut text = format!("  NAME\n    {name} - {help}\n\n  SYNOPSIS\n    {synopsis}\n");
+        let options = self.all_options();
+        let options = options.map(|option| format!("    {:<15}  {}\n", option.form(), option.help));
+        let options: String = options.collect();
         if !options.is_empty() {
             text += &format!("\n  OPTIONS\n{options}\n");
         }

@@ -1,10 +1,12 @@
 //! The program `momentlog`: virsh's verbs for snapshots, checkpoints and domains over an audit log, and its own.
 
+mod complete;
 mod dry_run;
 mod failure;
 mod grammar;
 mod layout;
 mod lines;
+mod manual;
 mod options;
 mod outcome;
 mod run;
@@ -37,6 +39,13 @@ fn main() -> ExitCode {
     };
     if let Some(text) = arguments.told() {
         return ExitCode::from(put_out(&text));
+    }
+    // A completion script asks: it is answered before anything is told or opened.
+    if let [verb, words @ ..] = arguments.command.as_slice()
+        && verb == "complete"
+    {
+        let (text, status) = complete::answer(words);
+        return ExitCode::from(status.max(put_out(&text)));
     }
     let level = match arguments.check() {
         Ok(level) => level,
@@ -86,6 +95,8 @@ fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
 
 fn run(arguments: Arguments) -> u8 {
     let uri = match arguments.uri() {
+        // What is asked of the program alone needs no store.
+        _ if arguments.needs_no_store() => "test:///default".to_owned(),
         Ok(uri) => uri,
         Err(message) => return Failure::new(message).show(arguments.format),
     };

@@ -97,10 +97,6 @@ pub struct Arguments {
     #[arg(long, value_name = "TYPE", num_args = 0..=1, require_equals = true, default_missing_value = "short")]
     pub version: Option<String>,
 
-    /// Print a completion script for this shell
-    #[arg(long, value_name = "SHELL")]
-    pub completions: Option<clap_complete::Shell>,
-
     /// What to run
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub command: Vec<String>,
@@ -109,11 +105,6 @@ pub struct Arguments {
 impl Arguments {
     /// What the program prints instead of running commands, if that is asked for.
     pub fn told(&self) -> Option<String> {
-        if let Some(shell) = self.completions {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "momentlog", &mut script);
-            return Some(String::from_utf8_lossy(&script).into_owned());
-        }
         let version = env!("CARGO_PKG_VERSION");
         if self.long_version || self.version.as_deref() == Some("long") {
             return Some(format!(
@@ -124,6 +115,15 @@ impl Arguments {
         }
         let short = self.short_version || self.version.is_some();
         short.then(|| format!("{version}\n"))
+    }
+
+    /// Whether the command is about the program alone.
+    pub fn needs_no_store(&self) -> bool {
+        let verb = self
+            .command
+            .first()
+            .and_then(|first| first.split(' ').next());
+        verb.is_some_and(|verb| ["completion", "man"].contains(&verb))
     }
 
     /// Checks what clap does not, with virsh's words for it. Returns the level of what is logged, from 0 to 4.

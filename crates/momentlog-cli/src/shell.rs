@@ -2,7 +2,9 @@
 
 use std::io::BufRead as _;
 
-use rustyline::completion::Completer;
+use momentlog::Connection;
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::config::{CompletionType, Config};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -10,11 +12,12 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
+use crate::complete::{self, Typed};
 use crate::failure::complain;
-use crate::grammar::Spec;
+use crate::layout::escaped;
 use crate::run::run_script;
+use crate::script::quoted;
 use crate::session::Session;
-use crate::verbs;
 
 const BANNER: &str = "Welcome to momentlog, the log of snapshots and checkpoints.
 
@@ -73,11 +76,15 @@ pub fn from_input(session: &mut Session) -> u8 {
 
 /// Reads commands that are typed, with history and completion.
 pub fn interactive(session: &mut Session) -> u8 {
-    let mut editor: Editor<Verbs, DefaultHistory> = match Editor::new() {
+    // As readline does: what can stand next is listed below, and the line is completed as far as it is certain.
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .build();
+    let mut editor: Editor<Words, DefaultHistory> = match Editor::with_config(config) {
         Ok(editor) => editor,
         Err(error) => return complain(&[format!("cannot open the terminal: {error}")]),
     };
-    editor.set_helper(Some(Verbs));
+    editor.set_helper(Some(Words(session.connection.clone())));
     let history = history_file();
     if let Some(history) = &history {
         // The first session has none to read.
@@ -120,44 +127,35 @@ fn history_file() -> Option<std::path::PathBuf> {
     Some(state.or_else(home)?.join("momentlog/history"))
 }
 
-/// Completes verbs and their options.
-struct Verbs;
+/// Completes what is typed: verbs, options, and the names of what is in the store.
+struct Words(Connection);
 
-impl Completer for Verbs {
-    type Candidate = String;
+impl Completer for Words {
+    type Candidate = Pair;
 
     fn complete(
         &self,
         line: &str,
         at: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        let before = &line[..at];
-        let command = before.rsplit(';').next().unwrap_or(before).trim_start();
-        let start = before.rfind([' ', ';']).map_or(0, |blank| blank + 1);
-        let word = &before[start..];
-        let candidates = match command.split_once(' ') {
-            None => verbs::all()
-                .map(|verb| verb.spec.name.to_owned())
-                .filter(|name| name.starts_with(word))
-                .collect(),
-            Some((name, _)) => {
-                let spec = verbs::find(name).map(|verb| &verb.spec);
-                let options = spec.into_iter().flat_map(Spec::all_options);
-                options
-                    .map(|option| format!("--{}", option.name))
-                    .filter(|name| name.starts_with(word))
-                    .collect()
-            }
+        context: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = Typed::new(&line[..at]);
+        let found = complete::next(&typed.words, &typed.word, &|| Some(self.0.clone()));
+        let complete::Next::Words(found) = found else {
+            return FilenameCompleter::new().complete(line, at, context);
         };
-        Ok((start, candidates))
+        let pairs = found.into_iter().map(|found| Pair {
+            display: escaped(&found.text),
+            replacement: quoted(&found.text),
+        });
+        Ok((typed.start, pairs.collect()))
     }
 }
 
-impl Hinter for Verbs {
+impl Hinter for Words {
     type Hint = String;
 }
 
-impl Highlighter for Verbs {}
-impl Validator for Verbs {}
-impl Helper for Verbs {}
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}

@@ -13,8 +13,9 @@ mod job;
 mod list;
 mod log;
 mod moment;
+mod pages;
 mod policy;
-mod program;
+pub mod program;
 mod redefine_plan;
 mod restore;
 pub mod show;
@@ -71,6 +72,7 @@ static TABLES: [&[Verb]; 21] = [
     policy::VERBS,
     store::VERBS,
     program::VERBS,
+    pages::VERBS,
 ];
 
 /// All verbs.
@@ -256,6 +258,7 @@ mod tests {
             include_str!("verbs/list.rs"),
             include_str!("verbs/log.rs"),
             include_str!("verbs/moment.rs"),
+            include_str!("verbs/pages.rs"),
             include_str!("verbs/policy.rs"),
             include_str!("verbs/program.rs"),
             include_str!("verbs/redefine_plan.rs"),

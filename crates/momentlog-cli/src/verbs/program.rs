@@ -89,10 +89,21 @@ pub fn echo(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// Verbs that `help` lists together: virsh's title and keyword, and whether a verb is of them.
-struct Group {
-    title: &'static str,
+pub struct Group {
+    /// virsh's title.
+    pub title: &'static str,
     keyword: &'static str,
     holds: fn(&str) -> bool,
+}
+
+impl Group {
+    /// The verbs of the group, by name.
+    pub fn verbs(&self) -> Vec<&'static Spec> {
+        let all = super::all().map(|verb| &verb.spec);
+        let mut verbs: Vec<&Spec> = all.filter(|verb| (self.holds)(verb.name)).collect();
+        verbs.sort_unstable_by_key(|verb| verb.name);
+        verbs
+    }
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
@@ -111,9 +122,10 @@ const LOG: [&str; 12] = [
     "moments-restore",
 ];
 const HYPERVISOR: [&str; 3] = ["attach", "detach", "reconcile"];
-const VIRSH: [&str; 4] = ["echo", "exit", "help", "quit"];
+const PROGRAM: [&str; 6] = ["completion", "echo", "exit", "help", "man", "quit"];
 
-const GROUPS: [Group; 8] = [
+/// All groups, in the order of the help.
+pub const GROUPS: [Group; 8] = [
     Group {
         title: "Domain Management",
         keyword: "domain",
@@ -152,7 +164,7 @@ const GROUPS: [Group; 8] = [
     Group {
         title: "The program itself",
         keyword: "virsh",
-        holds: |name| VIRSH.contains(&name),
+        holds: |name| PROGRAM.contains(&name),
     },
 ];
 
@@ -162,10 +174,7 @@ pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
             " {} (help keyword '{}'):\n",
             group.title, group.keyword
         ));
-        let all = super::all().map(|verb| &verb.spec);
-        let mut verbs: Vec<&Spec> = all.filter(|verb| (group.holds)(verb.name)).collect();
-        verbs.sort_unstable_by_key(|verb| verb.name);
-        for verb in verbs {
+        for verb in group.verbs() {
             session.print(&format!("    {:<30} {}\n", verb.name, verb.help));
         }
     };

@@ -18,6 +18,7 @@ mod libvirt;
 mod listing;
 mod options;
 mod output;
+mod pages;
 mod readme;
 mod redefine_plan;
 mod restore;

@@ -121,7 +121,8 @@ fn output_that_cannot_be_written_is_an_error_with_its_reason() {
         &["receipt; echo a"],
         &["--help"],
         &["--version"],
-        &["--completions", "bash"],
+        &["completion", "bash"],
+        &["man"],
         &[],
     ] {
         let ran = into_full(words);
