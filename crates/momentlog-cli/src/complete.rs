@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::grammar::{Invocation, OptionSpec, Spec, Takes};
+use crate::hint;
 use crate::options::Arguments;
 use crate::script::Commands;
 use crate::verbs;
@@ -103,7 +104,9 @@ pub fn next(words: &[String], word: &str, connection: &dyn Fn() -> Option<Connec
         Invocation::parse(spec, &words).ok()
     };
     let whole = read(&[]);
-    let is_option = word.starts_with('-') && !given.iter().any(|word| word == "--");
+    // Behind two dashes there are no options.
+    let takes_options = !given.iter().any(|word| word == "--");
+    let is_option = word.starts_with('-') && takes_options;
     if let (Some(whole), true) = (&whole, is_option) {
         let Some((option, _)) = word.split_once('=') else {
             return matching(word, options(spec, whole));
@@ -124,6 +127,7 @@ pub fn next(words: &[String], word: &str, connection: &dyn Fn() -> Option<Connec
         };
     }
     let Some(invocation) = read(&[HERE]) else {
+        let whole = whole.filter(|_| takes_options);
         return matching(word, whole.iter().flat_map(|whole| options(spec, whole)));
     };
     let Some(option) = awaited(&invocation) else {
@@ -137,7 +141,7 @@ pub fn next(words: &[String], word: &str, connection: &dyn Fn() -> Option<Connec
         Next::Words(_) => Vec::new(),
     };
     match whole {
-        Some(whole) if found.is_empty() => matching(word, options(spec, &whole)),
+        Some(whole) if found.is_empty() && takes_options => matching(word, options(spec, &whole)),
         _ => matching(word, found.into_iter()),
     }
 }
@@ -184,21 +188,37 @@ fn values(
     invocation: &Invocation,
     connection: &dyn Fn() -> Option<Connection>,
 ) -> Next {
-    let of_domain = |of: &dyn Fn(&Domain) -> Vec<String>| {
+    let of_domain = |of: &dyn Fn(&Connection, &Domain) -> Vec<String>| {
         let connection = connection()?;
         let view = connection.refresh().ok()?;
-        let named = invocation
-            .verb
-            .takes("domain")
-            .then(|| invocation.get("domain"))
-            .flatten()?;
+        let takes = invocation.verb.takes("domain");
+        let named = takes.then(|| invocation.get("domain")).flatten()?;
         let mut domains = view.state().domains();
         let is_named =
             |domain: &&Domain| **domain.name() == *named || domain.uuid().to_string() == named;
-        Some(of(domains.find(is_named)?))
+        Some(of(&connection, domains.find(is_named)?))
     };
     let verb = invocation.verb.name;
-    let moments = |kind: Option<MomentKind>| of_domain(&|domain| names(domain, kind));
+    let moments = |kind: Option<MomentKind>| {
+        of_domain(&|connection, domain| {
+            // What is gone can be asked for, and put back.
+            let (there, gone) = match verb {
+                _ if verb.ends_with("-undelete") => (false, true),
+                "why" => (true, true),
+                _ => (true, false),
+            };
+            let mut found = if there {
+                names(domain, kind)
+            } else {
+                Vec::new()
+            };
+            if gone {
+                let deleted = hint::deleted(connection, domain, kind).into_iter();
+                found.extend(deleted.map(|(name, _)| name));
+            }
+            found
+        })
+    };
     let found = match option.name {
         "domain" => connection().and_then(|connection| domains(&connection)),
         "checkpointname" => moments(Some(MomentKind::Checkpoint)),
@@ -206,7 +226,7 @@ fn values(
         "from" if verb == "checkpoint-list" => moments(Some(MomentKind::Checkpoint)),
         "from" if verb == "snapshot-list" => moments(Some(MomentKind::Snapshot)),
         "moment" => moments(None),
-        "tag" => of_domain(&tags),
+        "tag" => of_domain(&|_, domain| tags(domain)),
         "command" => {
             let verbs = verbs::all().map(|verb| of_verb(&verb.spec));
             return Next::Words(verbs.collect());
@@ -413,11 +433,8 @@ mod tests {
 
     #[test]
     fn an_option_is_offered_until_it_is_given() {
-        assert_eq!(texts(&["domstate", "web01"], "--r"), ["--reason"; 0]);
-        assert_eq!(
-            texts(&["domstate", "web01"], "--rea"),
-            texts(&["domstate"], "--rea")
-        );
+        assert_eq!(texts(&["domstate", "web01"], "--rea"), ["--reason"]);
+        assert!(texts(&["domstate", "web01"], "--chain").is_empty());
         let offered = texts(&["checkpoint-list", "web01"], "--t");
         assert_eq!(offered, ["--tree", "--topological"]);
         assert_eq!(

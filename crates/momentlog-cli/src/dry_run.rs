@@ -106,12 +106,32 @@ fn accepted(
         if !invocation.has("expect-revision") {
             words.push(format!("--expect-revision {revision}"));
         }
-        // A command is copied, so that it is never broken.
-        let (same, command) = ("Exactly this, or a refusal:", words.join(" "));
-        let fits = unicode_width::UnicodeWidthStr::width(command.as_str()) + same.len() < width;
-        text += &format!("{same}{}{command}\n", if fits { " " } else { "\n  " });
+        text += &copied("Exactly this, or a refusal:", &words, width);
     }
     Ok(text)
+}
+
+/// A command behind a text, so that it can be copied: where a line of it is joined with the next, it ends with a backslash.
+fn copied(text: &str, words: &[String], width: usize) -> String {
+    use unicode_width::UnicodeWidthStr as _;
+    const INDENT: &str = "  ";
+    let command = words.join(" ");
+    if text.width() + 1 + command.width() <= width {
+        return format!("{text} {command}\n");
+    }
+    let mut lines = vec![INDENT.to_owned()];
+    for word in words {
+        let last = lines.last_mut().expect("there is a line");
+        if last.width() + word.width() + " \\".len() <= width || *last == INDENT {
+            last.push_str(word);
+            last.push(' ');
+        } else {
+            last.push('\\');
+            lines.push(format!("{INDENT}{INDENT}{word} "));
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    format!("{text}\n{}\n", lines.join("\n"))
 }
 
 /// The current moment of the kind that changes, if it stays current.
@@ -148,5 +168,6 @@ fn refused(session: &mut Session, failure: &Failure) -> Failure {
         hint: None,
         error: None,
         path: None,
+        place: None,
     }
 }

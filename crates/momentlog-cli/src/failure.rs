@@ -8,7 +8,9 @@ use momentlog::Error;
 use momentlog::core::Refusal;
 use momentlog_audit::json::{self, ErrorDoc};
 
+use crate::colour::{ERROR, HINT, painted_err};
 use crate::layout::escaped;
+use crate::progress;
 use crate::session::Format;
 
 /// What a verb answers: its exit status.
@@ -25,6 +27,17 @@ pub struct Failure {
     pub error: Option<Error>,
     /// The file that the fault is in, if it is known.
     pub path: Option<String>,
+    /// Where the command stands in its script.
+    pub place: Option<Place>,
+}
+
+/// Where a command begins in a script.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The file; none for a script that is no file.
+    pub path: Option<String>,
+    /// The line, from 1.
+    pub line: u64,
 }
 
 impl Failure {
@@ -35,6 +48,7 @@ impl Failure {
             hint: None,
             error: None,
             path: None,
+            place: None,
         }
     }
 
@@ -42,6 +56,20 @@ impl Failure {
     #[must_use]
     pub fn in_file(mut self, path: impl Into<String>) -> Failure {
         self.path = Some(path.into());
+        self
+    }
+
+    /// Adds what can be done about it.
+    #[must_use]
+    pub fn hinted(mut self, hint: Option<String>) -> Failure {
+        self.hint = hint;
+        self
+    }
+
+    /// Says where the command stands.
+    #[must_use]
+    pub fn at(mut self, place: Option<Place>) -> Failure {
+        self.place = place;
         self
     }
 
@@ -60,6 +88,7 @@ impl Failure {
             hint: hint(&error),
             path: path(&error),
             error: Some(error),
+            place: None,
         }
     }
 }
@@ -71,6 +100,7 @@ impl From<Error> for Failure {
             hint: hint(&error),
             path: path(&error),
             error: Some(error),
+            place: None,
         }
     }
 }
@@ -80,17 +110,42 @@ impl Failure {
     fn document(&self) -> String {
         let mut document = ErrorDoc::of(self.lines.join("; "));
         document.hint.clone_from(&self.hint);
-        document.path.clone_from(&self.path);
+        if let Some(path) = &self.path {
+            // The fault is in that file, and not in the script.
+            document.path = Some(path.clone());
+        } else if let Some(place) = &self.place {
+            document.path.clone_from(&place.path);
+            document.line = Some(place.line);
+        }
         if let Some(error) = &self.error {
             let at = error.xml().map(|error| error.position);
             document.code = Some(error.code().number());
             document.name = Some(error.code().name());
             document.domain = Some(error.domain().number());
             error.message().clone_into(&mut document.message);
-            document.line = at.map(|at| at.line as u64);
-            document.column = at.map(|at| at.column as u64);
+            if let Some(at) = at {
+                document.path.clone_from(&self.path);
+                document.line = Some(at.line as u64);
+                document.column = Some(at.column as u64);
+            }
         }
         json::line(&document)
+    }
+
+    /// The lines, the first with the file and line of the command.
+    fn placed(&self) -> Vec<String> {
+        let mut lines = self.lines.clone();
+        if let (
+            Some(Place {
+                path: Some(path),
+                line,
+            }),
+            Some(first),
+        ) = (&self.place, lines.first_mut())
+        {
+            *first = format!("{}:{line}: {first}", escaped(path));
+        }
+        lines
     }
 
     /// Shows the failure on standard error, as its command answers; returns the exit status 1.
@@ -100,9 +155,10 @@ impl Failure {
         }
         match format {
             Format::Text => {
-                complain(&self.lines);
+                complain(&self.placed());
                 if let Some(hint) = &self.hint {
-                    let _ = writeln!(std::io::stderr().lock(), "hint: {hint}");
+                    let word = painted_err(HINT, "hint:");
+                    let _ = writeln!(std::io::stderr().lock(), "{word} {hint}");
                 }
             }
             Format::Json => {
@@ -156,14 +212,17 @@ pub static LOG: OnceLock<File> = OnceLock::new();
 
 /// Writes a line about what is taken for granted to standard error.
 pub fn note(line: &str) {
+    progress::end();
     let _ = writeln!(std::io::stderr().lock(), "momentlog: {line}");
 }
 
 /// Writes errors to standard error; returns the exit status 1.
 pub fn complain(lines: &[String]) -> u8 {
+    progress::end();
     let mut stderr = std::io::stderr().lock();
     for line in lines {
-        let _ = writeln!(stderr, "error: {line}");
+        let word = painted_err(ERROR, "error:");
+        let _ = writeln!(stderr, "{word} {line}");
         note_in_log(line);
     }
     1

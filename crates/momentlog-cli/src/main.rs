@@ -1,14 +1,20 @@
 //! The program `momentlog`: virsh's verbs for snapshots, checkpoints and domains over an audit log, and its own.
 
+mod colour;
 mod complete;
 mod dry_run;
 mod failure;
 mod grammar;
+mod hint;
+mod interrupt;
 mod layout;
 mod lines;
 mod manual;
 mod options;
 mod outcome;
+mod output;
+mod pager;
+mod progress;
 mod run;
 mod script;
 mod session;
@@ -30,7 +36,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use failure::{Failure, LOG, complain, reason};
 use options::Arguments;
-use session::{Session, Shown, put_out};
+use output::put_out;
+use session::{Session, Shown};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     if let Err(message) = tell(level, arguments.log.as_deref()) {
         return ExitCode::from(Failure::new(message).show(arguments.format));
     }
+    interrupt::install();
     ExitCode::from(run(arguments))
 }
 
@@ -114,7 +122,10 @@ fn run(arguments: Arguments) -> u8 {
         lock_wait_shared: true,
         ..Options::default()
     };
-    let connection = match Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]) {
+    progress::begin("reading the log");
+    let opened = Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]);
+    progress::end();
+    let connection = match opened {
         Ok(connection) => connection,
         Err(error) => {
             let mut failure = Failure::under("failed to connect to the store")(error);
@@ -139,7 +150,7 @@ fn run(arguments: Arguments) -> u8 {
             Failure::new("a file and a command exclude each other").show(session.usual_format())
         }
         (None, [script]) if script.is_empty() => 1,
-        (None, [script]) => run::run_script(&mut session, script),
+        (None, [script]) => run::run_script(&mut session, script, 1),
         (None, []) if std::io::stdin().is_terminal() => shell::interactive(&mut session),
         (None, []) => shell::from_input(&mut session),
         (None, words) => run::run_words(&mut session, words),

@@ -6,7 +6,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 
 use crate::grammar::{OptionSpec, Spec};
 use crate::options::Arguments;
-use crate::verbs::program::GROUPS;
+use crate::verbs::program::{GROUPS, Group};
 
 /// virsh's verbs, which mean here what they mean there. `momentlog(1)` has their options.
 const OF_VIRSH: [&str; 42] = [
@@ -86,7 +86,7 @@ const STATUS: [(&str, &str); 4] = [
     ("1", "It failed, or standard output could not be written."),
     (
         "3 and above",
-        "What verify, reconcile and stat have found; their pages and the documentation say which.",
+        "What verify and reconcile have found; their pages and the documentation say which.",
     ),
     ("130", "It was interrupted."),
 ];
@@ -173,7 +173,7 @@ pub fn program() -> String {
     section(&mut roff, "SEE ALSO");
     let own = GROUPS
         .iter()
-        .flat_map(|group| group.verbs())
+        .flat_map(Group::verbs)
         .filter(|verb| has_page(verb));
     let own: Vec<String> = own
         .map(|verb| format!("momentlog-{}(1)", verb.name))

@@ -5,10 +5,13 @@ use std::io::{BufRead, BufReader, Seek as _};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::failure::{Answer, Failure, reason};
+use crate::colour;
+use crate::failure::{Answer, Failure, Place, reason};
 use crate::grammar::Invocation;
+use crate::hint;
 use crate::layout::escaped;
 use crate::outcome;
+use crate::progress;
 use crate::script::Commands;
 use crate::session::{Format, Session};
 use crate::verbs::{self, Verb};
@@ -19,14 +22,20 @@ struct Command {
     invocation: Invocation,
     /// How it answers.
     format: Format,
+    /// Where it stands in a script.
+    place: Option<Place>,
 }
 
-/// Runs a script: all of it is parsed before any of it runs. Returns the exit status: that of the last command.
-pub fn run_script(session: &mut Session, text: &str) -> u8 {
-    let mut script = Script::new(text.as_bytes(), None);
-    match script.check(session) {
-        Ok(()) => run_all(session, Script::new(text.as_bytes(), None)),
-        Err(message) => Failure::new(message).show(session.usual_format()),
+/// Verbs whose answers a pager shows on a terminal.
+const PAGED: [&str; 5] = ["log", "show", "why", "diff", "help"];
+
+/// Runs a script: all of it is parsed before any of it runs; `line` is the number of its first line. Returns the exit status:
+/// that of the last command.
+pub fn run_script(session: &mut Session, text: &str, line: u64) -> u8 {
+    let script = || Script::new(text.as_bytes(), None, line);
+    match script().check(session) {
+        Ok(()) => run_all(session, script()),
+        Err(failure) => session.tell(failure, session.usual_format()),
     }
 }
 
@@ -43,14 +52,14 @@ pub fn run_file(session: &mut Session, path: &Path) -> u8 {
         Err(error) => return cannot("open", &error).show(session.usual_format()),
     };
     if twice {
-        if let Err(message) = Script::new(BufReader::new(&mut file), Some(path)).check(session) {
-            return Failure::new(message).show(session.usual_format());
+        if let Err(failure) = Script::new(BufReader::new(&mut file), Some(path), 1).check(session) {
+            return session.tell(failure, session.usual_format());
         }
         if let Err(error) = file.rewind() {
             return cannot("read", &error).show(session.usual_format());
         }
     }
-    run_all(session, Script::new(BufReader::new(file), Some(path)))
+    run_all(session, Script::new(BufReader::new(file), Some(path), 1))
 }
 
 /// Runs one command whose words are taken as they are.
@@ -61,7 +70,7 @@ pub fn run_words(session: &mut Session, words: &[String]) -> u8 {
     }
     let status = match Command::parse(words, session.usual_format()) {
         Ok(command) => command.run(session),
-        Err(message) => Failure::new(message).show(session.usual_format()),
+        Err(failure) => session.tell(failure, session.usual_format()),
     };
     session.rest(status)
 }
@@ -71,12 +80,12 @@ fn run_all(session: &mut Session, mut script: Script<impl BufRead>) -> u8 {
     while let Some(command) = script.next(session.usual_format()) {
         match command {
             Ok(command) => status = command.run(session),
-            Err(message) => {
-                status = Failure::new(message).show(session.usual_format());
+            Err(failure) => {
+                status = session.tell(failure, session.usual_format());
                 break;
             }
         }
-        if session.is_over() {
+        if session.is_over() || session.was_interrupted() {
             break;
         }
     }
@@ -87,33 +96,36 @@ fn run_all(session: &mut Session, mut script: Script<impl BufRead>) -> u8 {
 struct Script<'a, R> {
     commands: Commands<R>,
     file: Option<&'a Path>,
+    first_line: u64,
 }
 
 impl<'a, R: BufRead> Script<'a, R> {
-    fn new(script: R, file: Option<&'a Path>) -> Script<'a, R> {
+    fn new(script: R, file: Option<&'a Path>, first_line: u64) -> Script<'a, R> {
         Script {
             commands: Commands::new(script),
             file,
+            first_line,
         }
     }
 
-    /// Parses the next command. An error says in which line of a file that command begins.
-    fn next(&mut self, format: Format) -> Option<Result<Command, String>> {
+    /// Parses the next command. An error says in which line that command begins.
+    fn next(&mut self, format: Format) -> Option<Result<Command, Failure>> {
         let words = self.commands.next()?;
+        let place = Some(Place {
+            path: self.file.map(|file| file.display().to_string()),
+            line: self.commands.line() + self.first_line - 1,
+        });
         let command = words
-            .map_err(|unfinished| unfinished.message())
+            .map_err(|unfinished| Failure::new(unfinished.message()))
             .and_then(|words| Command::parse(&words, format));
-        Some(command.map_err(|message| match self.file {
-            None => message,
-            Some(file) => {
-                let (file, line) = (file.display().to_string(), self.commands.line());
-                format!("{}:{line}: {message}", escaped(&file))
-            }
-        }))
+        Some(match command {
+            Ok(command) => Ok(Command { place, ..command }),
+            Err(failure) => Err(failure.at(place)),
+        })
     }
 
     /// Parses all commands, and runs none.
-    fn check(&mut self, session: &Session) -> Result<(), String> {
+    fn check(&mut self, session: &Session) -> Result<(), Failure> {
         while let Some(command) = self.next(session.usual_format()) {
             command?;
         }
@@ -123,37 +135,51 @@ impl<'a, R: BufRead> Script<'a, R> {
 
 impl Command {
     /// Reads a command, and how it answers; `usual` is how without an option `--format`.
-    fn parse(words: &[String], usual: Format) -> Result<Command, String> {
+    fn parse(words: &[String], usual: Format) -> Result<Command, Failure> {
         let (name, words) = words.split_first().expect("a command has words");
-        let verb = verbs::find(name).ok_or_else(|| format!("unknown command: '{name}'"))?;
-        let invocation = Invocation::parse(&verb.spec, words)?;
+        let verb = verbs::find(name).ok_or_else(|| {
+            let failure = Failure::new(format!("unknown command: '{name}'"));
+            failure.hinted(Some(hint::no_verb(name)))
+        })?;
+        let invocation = Invocation::parse(&verb.spec, words)
+            .map_err(|why| Failure::new(why).hinted(Some(format!("help {name}"))))?;
         let format = match invocation.get("format") {
             None => usual,
             Some("text") => Format::Text,
             Some("json") => Format::Json,
-            Some(other) => return Err(format!("'{}' is no format: text or json", escaped(other))),
+            Some(other) => {
+                let other = escaped(other);
+                return Err(Failure::new(format!(
+                    "'{other}' is no format: text or json"
+                )));
+            }
         };
-        if format == Format::Json && !verb.spec.json {
-            return Err(format!("command '{name}' has no JSON form"));
-        }
         Ok(Command {
             verb,
             invocation,
             format,
+            place: None,
         })
     }
 
     /// Runs the command and writes its output, before the next one runs.
     fn run(&self, session: &mut Session) -> u8 {
         let begun = Instant::now();
+        let spec = &self.verb.spec;
         let asks_for_help = self.invocation.help;
-        session.begin(if asks_for_help {
+        let format = if asks_for_help {
             Format::Text
         } else {
             self.format
-        });
+        };
+        let follows = spec.takes("follow") && self.invocation.has("follow");
+        let paged = asks_for_help || PAGED.contains(&spec.name) && !follows;
+        session.begin(format, spec, paged && self.format == Format::Text);
+        if !follows && (!spec.changes || spec.name == "archive") {
+            progress::begin(spec.name);
+        }
         let answer = if asks_for_help {
-            session.print(&self.verb.spec.usage());
+            session.print(&colour::sections(&spec.usage()));
             Ok(0)
         } else {
             match self.invocation.empty_option() {
@@ -165,15 +191,19 @@ impl Command {
                 }
                 None => self
                     .answer(session)
-                    .map_err(|failure| self.advised(failure)),
+                    .map_err(|failure| self.advised(session, failure)),
             }
         };
+        let answer = answer.map_err(|failure| failure.at(self.place.clone()));
         session.finish(answer, begun)
     }
 
-    /// Names the file that a failure is in, and the domain of the command in what can be done about it.
-    fn advised(&self, failure: Failure) -> Failure {
+    /// Names the file that a failure is in, and says what can be done about it, with the domain of the command.
+    fn advised(&self, session: &Session, failure: Failure) -> Failure {
         let mut failure = verbs::in_its_file(failure, &self.invocation);
+        if failure.hint.is_none() {
+            failure.hint = hint::of(session, &self.invocation, &failure);
+        }
         if let Some(hint) = &mut failure.hint
             && self.invocation.verb.takes("domain")
             && let Some(domain) = self.invocation.get("domain")
@@ -188,7 +218,7 @@ impl Command {
         if self.invocation.verb.changes && self.invocation.has("dry-run") {
             return crate::dry_run::show(session, &self.invocation, |session| {
                 let answer = (self.verb.run)(session, &self.invocation);
-                answer.map_err(|failure| self.advised(failure))
+                answer.map_err(|failure| self.advised(session, failure))
             });
         }
         let mut at = session.connection_at(&self.invocation)?;

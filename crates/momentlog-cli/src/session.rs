@@ -1,17 +1,19 @@
 //! One run of the program: its connection and its output.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use momentlog::{Connection, Provenance, Recording, Revision};
-
 use momentlog_audit::json;
 use serde::Serialize;
 
-use crate::failure::{Answer, Failure, complain, reason};
-use crate::grammar::Invocation;
+use crate::failure::{Answer, Failure};
+use crate::grammar::{Invocation, Spec};
+use crate::interrupt::{self, Doing};
 use crate::layout::{Table, escaped};
+use crate::output::Output;
+use crate::progress;
 
 /// How the verbs answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -47,29 +49,23 @@ pub struct Session {
     /// How the present command answers.
     pub format: Format,
     shown: Shown,
-    out: String,
+    output: Output,
     /// How many documents the present command has answered with.
     documents: usize,
     /// What its calls are answered, if a document is to say so.
     pub recording: Option<Recording>,
-    /// Whether standard output took everything, or its reader went away.
-    writable: Writable,
-    ended: bool,
+    goes: Goes,
     warned: bool,
 }
 
-/// What became of standard output.
+/// Whether there is a next command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writable {
-    Yes,
-    /// Its reader went away: the commands still count, and write no more.
-    Closed,
-    /// It failed: the run does, too.
-    Failed,
+enum Goes {
+    On,
+    /// Ctrl-C ended the last command: a script goes no further, and a shell asks for the next one.
+    Interrupted,
+    Over,
 }
-
-/// Output that a command has before it is written, in bytes.
-const OUT_LEN_MAX: usize = 64 << 10;
 
 impl Session {
     /// Returns a session over a connection.
@@ -80,19 +76,12 @@ impl Session {
             quiet: shown.quiet,
             format: shown.format,
             shown,
-            out: String::new(),
+            output: Output::default(),
             documents: 0,
             recording: None,
-            writable: Writable::Yes,
-            ended: false,
+            goes: Goes::On,
             warned: false,
         }
-    }
-
-    /// Says how the next command answers.
-    pub fn begin(&mut self, format: Format) {
-        self.format = format;
-        self.documents = 0;
     }
 
     /// Adds data for people to the command's output.
@@ -117,10 +106,7 @@ impl Session {
     /// Adds what is laid out as the command answers. Long output is written at once.
     pub fn answer(&mut self, text: &str) {
         self.documents += usize::from(self.format == Format::Json);
-        self.out.push_str(text);
-        if self.out.len() > OUT_LEN_MAX {
-            self.write();
-        }
+        self.output.print(text);
     }
 
     /// Adds a table, line by line.
@@ -139,12 +125,12 @@ impl Session {
 
     /// Says that the session is over after this command.
     pub fn end(&mut self) {
-        self.ended = true;
+        self.goes = Goes::Over;
     }
 
     /// Whether the session is over.
     pub fn is_over(&self) -> bool {
-        self.ended
+        self.goes == Goes::Over
     }
 
     /// The point as of which every command answers.
@@ -199,90 +185,99 @@ impl Session {
     /// Lets others write, while the next line is being typed. Returns the status of what ran.
     pub fn rest(&mut self, status: u8) -> u8 {
         self.connection.release();
-        if self.writable == Writable::Failed {
+        if self.output.has_failed() {
             return 1;
         }
         status
     }
 
+    /// Begins a command, which answers in a format, and whose answer a pager shows if that is wanted and there is a
+    /// terminal.
+    pub fn begin(&mut self, format: Format, spec: &Spec, paged: bool) {
+        self.format = format;
+        self.documents = 0;
+        self.goes = Goes::On;
+        let paged = self.output.begin(paged);
+        interrupt::forget();
+        interrupt::now(match (spec.changes, paged) {
+            (true, _) => Doing::Changing,
+            (false, true) => Doing::Paging,
+            (false, false) => Doing::Reading,
+        });
+    }
+
+    /// Whether Ctrl-C ended the last command.
+    pub fn was_interrupted(&self) -> bool {
+        self.goes == Goes::Interrupted
+    }
+
+    /// Shows a failure; returns the exit status 1. The test driver's are virsh's, byte for byte.
+    pub fn tell(&self, mut failure: Failure, format: Format) -> u8 {
+        if self.uri == "test:///default" {
+            failure.hint = None;
+        }
+        failure.show(format)
+    }
+
     /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal. A JSON
     /// document has no such line.
     pub fn finish(&mut self, answer: Answer, begun: Instant) -> u8 {
-        self.write();
-        self.warn_of_damage();
-        let status = match answer {
-            Ok(status) => status,
-            Err(failure) => failure.show(self.format),
+        self.output.end();
+        progress::end();
+        let stopped = interrupt::stops();
+        interrupt::now(Doing::Nothing);
+        let interrupted = interrupt::forget();
+        if !stopped {
+            self.warn_of_damage();
+        }
+        let mut status = match answer {
+            Err(failure) if !stopped => self.tell(failure, self.format),
+            answer => answer.unwrap_or(1),
         };
+        if interrupted {
+            status = interrupt::STATUS;
+        }
         if self.shown.timing {
             let ms = begun.elapsed().as_secs_f64() * 1e3;
             match self.format {
-                Format::Text => self.out += &format!("\n(Time: {ms:.3} ms)\n\n"),
+                Format::Text => self.output.print(&format!("\n(Time: {ms:.3} ms)\n\n")),
                 Format::Json => crate::failure::note(&format!("{ms:.3} ms")),
             }
-        } else if !self.quiet && !self.ended && self.format == Format::Text {
-            self.out.push('\n');
+        } else if !self.quiet && !self.is_over() && self.format == Format::Text {
+            self.output.print("\n");
         }
-        self.write();
+        if interrupted && !self.is_over() {
+            self.goes = Goes::Interrupted;
+        }
+        self.output.write();
         status
     }
 
     /// Runs a command whose output is not shown.
     pub fn without_output(&mut self, run: impl FnOnce(&mut Session) -> Answer) -> Answer {
-        let before = std::mem::replace(&mut self.writable, Writable::Closed);
-        let out = std::mem::take(&mut self.out);
+        let before = std::mem::replace(&mut self.output, Output::closed());
         let answer = run(self);
-        self.out = out;
-        self.writable = before;
+        self.output = before;
         answer
     }
 
     /// Writes what there is by now, in the middle of a command.
     pub fn flush(&mut self) {
-        self.write();
+        self.output.write();
     }
 
-    /// Whether standard output still has a reader.
+    /// Whether what is printed still has a reader.
     pub fn is_heard(&self) -> bool {
-        self.writable == Writable::Yes
+        self.output.is_heard()
     }
 
     /// Writes what is no command's answer, for people.
     pub fn put(&mut self, text: &str) {
         if self.usual_format() == Format::Text {
-            self.out.push_str(text);
+            self.output.print(text);
         }
-        self.write();
+        self.output.write();
     }
-
-    fn write(&mut self) {
-        if self.writable == Writable::Yes {
-            self.writable = write_out(&self.out);
-        }
-        self.out.clear();
-    }
-}
-
-/// Writes to standard output, and says on standard error why it could not.
-fn write_out(text: &str) -> Writable {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match written {
-        Ok(()) => Writable::Yes,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Writable::Closed,
-        Err(error) => {
-            complain(&[format!("cannot write standard output: {}", reason(&error))]);
-            Writable::Failed
-        }
-    }
-}
-
-/// Writes what is no command's output to standard output. Returns the exit status: 1 if it could not be written; a reader
-/// that went away is no fault.
-pub fn put_out(text: &str) -> u8 {
-    u8::from(write_out(text) == Writable::Failed)
 }
 
 impl Session {

@@ -14,6 +14,7 @@ use rustyline::{Context, Editor, Helper};
 
 use crate::complete::{self, Typed};
 use crate::failure::complain;
+use crate::interrupt;
 use crate::layout::escaped;
 use crate::run::run_script;
 use crate::script::quoted;
@@ -44,7 +45,9 @@ pub fn from_input(session: &mut Session) -> u8 {
         session.put(BANNER);
     }
     let mut input = std::io::stdin().lock();
-    while !session.is_over() {
+    let mut number = 0;
+    while !session.is_over() && !session.was_interrupted() {
+        number += 1;
         session.put(prompt(session));
         let mut line = Vec::new();
         match std::io::Read::take(&mut input, LINE_LEN_MAX).read_until(b'\n', &mut line) {
@@ -63,7 +66,7 @@ pub fn from_input(session: &mut Session) -> u8 {
             Ok(line) => {
                 let line = line.strip_suffix('\n').unwrap_or(&line);
                 session.put(&format!("{line}\n"));
-                run_script(session, line);
+                run_script(session, line, number);
             }
             Err(_) => {
                 complain(&["the line is not UTF-8".to_owned()]);
@@ -71,7 +74,11 @@ pub fn from_input(session: &mut Session) -> u8 {
         }
     }
     session.put("\n");
-    session.rest(0)
+    let status = session.rest(0);
+    if session.was_interrupted() {
+        return interrupt::STATUS;
+    }
+    status
 }
 
 /// Reads commands that are typed, with history and completion.
@@ -84,6 +91,7 @@ pub fn interactive(session: &mut Session) -> u8 {
         Ok(editor) => editor,
         Err(error) => return complain(&[format!("cannot open the terminal: {error}")]),
     };
+    interrupt::in_shell();
     editor.set_helper(Some(Words(session.connection.clone())));
     let history = history_file();
     if let Some(history) = &history {
@@ -97,7 +105,7 @@ pub fn interactive(session: &mut Session) -> u8 {
         match editor.readline(prompt(session)) {
             Ok(line) => {
                 let _ = editor.add_history_entry(&line);
-                run_script(session, &line);
+                run_script(session, &line, 1);
             }
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => break,
@@ -144,9 +152,11 @@ impl Completer for Words {
         let complete::Next::Words(found) = found else {
             return FilenameCompleter::new().complete(line, at, context);
         };
+        // What is certain is a whole word, and the next one follows.
+        let behind = if found.len() == 1 { " " } else { "" };
         let pairs = found.into_iter().map(|found| Pair {
             display: escaped(&found.text),
-            replacement: quoted(&found.text),
+            replacement: quoted(&found.text) + behind,
         });
         Ok((typed.start, pairs.collect()))
     }

@@ -50,7 +50,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 21] = [
+static TABLES: [&[Verb]; 22] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -117,7 +117,10 @@ fn the_domain_by(
         let verb = invocation.verb.name;
         Failure::new(format!("command '{verb}' requires <domain> option"))
     })?;
-    let missing = || Failure::new(format!("failed to get domain '{text}'"));
+    let missing = || {
+        let failure = Failure::new(format!("failed to get domain '{text}'"));
+        failure.hinted(crate::hint::no_domain(&connection, text))
+    };
     if ways.id
         && let Ok(id) = text.parse::<u32>()
         && let Ok(domain) = connection.lookup_domain_by_id(id)

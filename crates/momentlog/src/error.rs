@@ -274,6 +274,12 @@ impl Error {
         }
     }
 
+    /// Returns the error of what its caller gave up, [`ErrorCode::OperationAborted`]: for a source of steps that ends before
+    /// the log does.
+    pub fn aborted(why: impl fmt::Display) -> Error {
+        Error::new(ErrorCode::OperationAborted, ErrorDomain::None, why)
+    }
+
     /// Returns the error whose message is libvirt's prefix of the code, and `detail`.
     pub(crate) fn new(code: ErrorCode, domain: ErrorDomain, detail: impl fmt::Display) -> Error {
         Error {

@@ -1,7 +1,7 @@
 #compdef momentlog
 # Completion of momentlog for zsh: `source <(momentlog completion zsh)`, or as the file _momentlog in a directory of $fpath.
 _momentlog() {
-    local line="${(j: :)words[1,CURRENT-1]} $PREFIX" found candidate name
+    local line="${(j: :)words[1,CURRENT-1]} $PREFIX" found candidate name help
     local -a candidates
     found="$("${(Q)words[1]}" complete zsh "$line" 2>/dev/null)"
     if (( $? == 3 )); then
@@ -9,8 +9,9 @@ _momentlog() {
         return
     fi
     for candidate in "${(@f)found}"; do
-        name="${candidate%%$'\t'*}"
-        [[ -z "$name" ]] || candidates+=("${name//:/\\:}:${candidate#*$'\t'}")
+        name="${${candidate%%$'\t'*}//:/\\:}"
+        help="${candidate#*$'\t'}"
+        [[ -z "$name" ]] || candidates+=("$name${help:+:$help}")
     done
     _describe momentlog candidates
 }

@@ -15,6 +15,7 @@ use super::since::{self, Chosen};
 use super::{Verb, domain_doc, exclusive, read_file, read_moment_file, the_domain};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, only_named, word};
+use crate::interrupt;
 use crate::layout::{capacity, escaped};
 use crate::outcome;
 use crate::session::{Format, Session};
@@ -198,6 +199,9 @@ fn wait_for(session: &Session, domain: &Domain, job: JobId) -> Result<(), Failur
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style);
     let ended = loop {
+        if interrupt::pressed() {
+            break Err(momentlog::Error::aborted("interrupted"));
+        }
         match domain.job_info() {
             Err(error) => break Err(error),
             Ok(_) if !is_open(session, domain, job) => break Ok(()),

@@ -11,8 +11,10 @@ use momentlog_audit::{
 use super::Verb;
 use super::store::VERIFIED;
 use super::told::{below, push_fields};
+use crate::colour;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, needed, only_named, word};
+use crate::interrupt;
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::Session;
@@ -64,7 +66,8 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
         "From record {}, {one}, to record {}, {other}",
         from.seq, to.seq
     );
-    session.print(&laid_out(&head, &found));
+    let text = laid_out(&head, &found);
+    session.print(&colour::headed(&colour::signed(&text, 1)));
     session.document(&DiffDoc::of((from.seq, times.0), (to.seq, times.1), &found));
     Ok(0)
 }
@@ -94,7 +97,7 @@ fn up_to(
     to: Head,
     steps: impl Iterator<Item = momentlog::Result<Step>>,
 ) -> impl Iterator<Item = momentlog::Result<Step>> {
-    steps.take_while(move |step| match step {
+    interrupt::watched(steps).take_while(move |step| match step {
         Ok(step) => step.entry.head.seq <= to.seq,
         Err(_) => true,
     })

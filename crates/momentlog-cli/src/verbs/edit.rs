@@ -200,6 +200,8 @@ impl Edited {
             .arg("sh")
             .arg(&path)
             .status();
+        // Ctrl-C was the editor's.
+        crate::interrupt::forget();
         let text = std::fs::read_to_string(&path);
         let failure = match (ran, text) {
             (Ok(status), Ok(text)) => {

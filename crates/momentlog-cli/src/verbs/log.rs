@@ -14,6 +14,7 @@ use super::told::Rows;
 use super::{Verb, exclusive};
 use crate::failure::{Answer, Failure};
 use crate::grammar::{ARCHIVE, Invocation, Spec, flag, only_named, other_name, word};
+use crate::interrupt;
 use crate::layout::escaped;
 use crate::session::{Format, Session};
 use crate::time::{archive, is_archived, point};
@@ -354,7 +355,7 @@ fn read_steps(
     shown: &mut Shown,
     read: &mut Read,
 ) {
-    for step in steps {
+    for step in interrupt::watched(steps) {
         let step = match step {
             Ok(step) => step,
             // It goes on with the bridge, which says what was moved.
@@ -461,7 +462,7 @@ impl Shown<'_> {
         } else {
             self.session.answer(&text);
         }
-        self.newest || self.taken < self.count
+        self.newest || self.taken < self.count && self.session.is_heard()
     }
 
     /// Shows what has waited for the end of the log.
@@ -483,7 +484,7 @@ impl Shown<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        self.session.is_heard()
+        self.session.is_heard() && !interrupt::pressed()
     }
 }
 
@@ -493,7 +494,7 @@ pub fn no_domain(wanted: &str, known: &BTreeSet<String>) -> Failure {
     const NEAREST: usize = 5;
     let mut nearest: Vec<(usize, &String)> = known
         .iter()
-        .map(|name| (distance(wanted, name), name))
+        .map(|name| (crate::hint::distance(wanted, name), name))
         .collect();
     nearest.sort();
     nearest.dedup();
@@ -519,35 +520,4 @@ pub fn no_domain(wanted: &str, known: &BTreeSet<String>) -> Failure {
         "the log knows no domain '{}'; {option}{known}",
         escaped(wanted)
     ))
-}
-
-/// How many letters must be put in, left out or replaced to make one name of another. Only the first letters of long
-/// names count.
-fn distance(one: &str, other: &str) -> usize {
-    const LETTERS: usize = 64;
-    let other: Vec<char> = other.chars().take(LETTERS).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().take(LETTERS).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, compared) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *compared);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_needs_the_fewest_changes() {
-        assert_eq!(distance("web01", "web01"), 0);
-        assert_eq!(distance("wbe01", "web01"), 2);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("db", "database"), 6);
-    }
 }

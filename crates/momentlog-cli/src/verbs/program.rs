@@ -200,7 +200,7 @@ pub fn help(session: &mut Session, invocation: &Invocation) -> Answer {
             escaped(name)
         ))
     })?;
-    session.print(&verb.spec.usage());
+    session.print(&crate::colour::sections(&verb.spec.usage()));
     Ok(0)
 }
 

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use super::Verb;
 use super::store::VERIFIED;
 use super::told::{below, current, current_of, push_fields, with_id};
+use crate::colour;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{ARCHIVE, Invocation, Spec, flag, needed};
+use crate::interrupt;
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::{Format, Session};
@@ -57,7 +59,7 @@ pub fn show(session: &mut Session, invocation: &Invocation) -> Answer {
         return Ok(0);
     }
     let text = record(&connection, &step, &told)?;
-    session.print(&text);
+    session.print(&colour::headed(&text));
     if invocation.has("xml") {
         let text = documents(&connection, &step, &told.consequences);
         session.print(&text);
@@ -255,7 +257,7 @@ fn made_in(
     let Some(uuid) = step.entry.domain else {
         return Ok(None);
     };
-    let steps = connection.history_of(uuid)?;
+    let steps = interrupt::watched(connection.history_of(uuid)?);
     let until = step.entry.head.seq;
     let steps = steps.take_while(|step| match step {
         Ok(step) => step.entry.head.seq < until,
@@ -334,7 +336,7 @@ fn difference(name: &str, before: Option<&str>, after: Option<&str>) -> String {
                 .unified_diff()
                 .header(&format!("{name}, before"), &format!("{name}, after"))
                 .to_string();
-            format!("\n{}", seen(&unified))
+            format!("\n{}", colour::signed(&seen(&unified), 0))
         }
         (Some(text), None) | (None, Some(text)) => format!("\n{}", seen(text)),
         (None, None) => String::new(),

@@ -10,6 +10,7 @@ use momentlog_audit::{RecordKind, Told};
 use super::Verb;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec};
+use crate::interrupt;
 use crate::layout::{escaped, info as line};
 use crate::session::Session;
 use crate::time::{is_archived, recorded};
@@ -28,7 +29,7 @@ pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
     let connection = session.connection.clone();
     let mut found = StatDoc::new();
     let mut last = None;
-    for step in connection.history(None)? {
+    for step in interrupt::watched(connection.history(None)?) {
         let step = match step {
             Err(error) if is_archived(&error) => continue,
             step => step?,

@@ -1,5 +1,6 @@
 //! The verbs about the store itself: receipts, verification, images, archives.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use momentlog::store::{Receipt, TornTail};
@@ -9,8 +10,10 @@ use momentlog_audit::json::{ImageDoc, ReceiptDoc, VerifyDoc};
 use super::Verb;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, OptionSpec, Spec, flag, needed, only_named, word};
+use crate::interrupt;
 use crate::layout::{escaped, info as line};
 use crate::outcome;
+use crate::progress;
 use crate::session::Session;
 
 /// What verbs take that can answer of a verified log alone.
@@ -76,10 +79,7 @@ pub fn image(session: &mut Session, invocation: &Invocation) -> Answer {
 
 pub fn archive(session: &mut Session, invocation: &Invocation) -> Answer {
     let to = invocation.get("to").unwrap_or_default();
-    let spinner = spinner("archiving");
-    let archived = session.connection_for(invocation)?.archive(Path::new(to));
-    spinner.finish_and_clear();
-    let archived = archived?;
+    let archived = session.connection_for(invocation)?.archive(Path::new(to))?;
     session.say(&format!(
         "Records {} to {} moved to {}; record {} stands for them\n",
         archived.first,
@@ -118,6 +118,25 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
     Ok(status)
 }
 
+/// What unwinds a verification that Ctrl-C ends.
+struct Stopped;
+
+/// Leaves a verification, which only reads: its files and locks are closed on the way out.
+fn stop_if_pressed() {
+    if interrupt::pressed() {
+        std::panic::resume_unwind(Box::new(Stopped));
+    }
+}
+
+/// Runs what may be left by [`stop_if_pressed`].
+fn interruptible<T>(run: impl FnOnce() -> momentlog::Result<T>) -> momentlog::Result<T> {
+    match std::panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(found) => found,
+        Err(why) if why.is::<Stopped>() => Err(momentlog::Error::aborted("interrupted")),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 /// Verifies the whole store, with the archive that a command names.
 fn look_through(
     session: &Session,
@@ -128,14 +147,13 @@ fn look_through(
     let directory =
         directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
     let archive = invocation.get("archive").map(Path::new);
-    let spinner = spinner("verifying");
-    let found = momentlog::verify(&directory, archive, receipt, &mut |records| {
-        if records % 4096 == 0 {
-            spinner.set_message(format!("{records} records verified"));
-        }
-    });
-    spinner.finish_and_clear();
-    Ok(found?)
+    let found = interruptible(|| {
+        momentlog::verify(&directory, archive, receipt, &mut |_| {
+            progress::count();
+            stop_if_pressed();
+        })
+    })?;
+    Ok(found)
 }
 
 /// Verifies the whole log, and returns the connection that a command reads as of the last record that was verified.
@@ -262,11 +280,4 @@ fn faults(found: &Verification) -> Vec<String> {
             .map(|(uuid, breach)| format!("domain {uuid} breaks its policy: {breach}")),
     );
     faults
-}
-
-/// Shows on a terminal that something long goes on.
-fn spinner(doing: &'static str) -> indicatif::ProgressBar {
-    let spinner = indicatif::ProgressBar::new_spinner().with_message(doing);
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    spinner
 }

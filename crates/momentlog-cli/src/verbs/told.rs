@@ -6,6 +6,7 @@ use momentlog_audit::{
     Cause, CurrentChange, FieldChange, Named, Suspicion, SuspicionOf, Told, Value,
 };
 
+use crate::colour;
 use crate::layout::escaped;
 use crate::lines;
 use crate::time::{claimed, recorded};
@@ -59,9 +60,9 @@ impl Rows {
             if !reason.is_empty() {
                 line += &format!("  {reason}");
             }
-            return self.one(&line);
+            return self.numbered(&self.one(&line));
         }
-        let mut text = self.broken(&head);
+        let mut text = self.numbered(&self.broken(&head));
         lines::push(
             &mut text,
             self.indent(),
@@ -131,6 +132,14 @@ impl Rows {
             lines::push_hanging(&mut text, self.indent(), &line, self.width);
         }
         text
+    }
+
+    /// Colours the number of a record, at the begin of its lines.
+    pub fn numbered(&self, text: &str) -> String {
+        match text.split_at_checked(self.digits + 1) {
+            Some((number, rest)) => colour::painted(colour::NUMBER, number) + rest,
+            None => text.to_owned(),
+        }
     }
 
     fn one(&self, line: &str) -> String {

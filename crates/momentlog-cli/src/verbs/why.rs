@@ -11,8 +11,10 @@ use momentlog_audit::{Fate, Life, MomentRef, TurnOf, lives};
 use super::Verb;
 use super::store::VERIFIED;
 use super::told::{Rows, below, cause, push_fields, reason, with_id};
+use crate::colour;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{ARCHIVE, Invocation, Spec, needed, only_named};
+use crate::interrupt;
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::Session;
@@ -52,16 +54,18 @@ pub fn why(session: &mut Session, invocation: &Invocation) -> Answer {
         found.extend(lives(begin.as_ref(), steps, uuid, kind, &wanted)?);
     }
     if found.is_empty() {
+        let hint = crate::hint::no_moment(&session.connection, domain, kind, moment);
         let kind = kind.map_or("moment".to_owned(), |kind| kind.to_string());
-        return Err(Failure::new(format!(
+        let failure = Failure::new(format!(
             "domain '{}' has and had no {kind} '{}'",
             escaped(domain),
             escaped(moment)
-        )));
+        ));
+        return Err(failure.hinted(hint));
     }
     for (index, life) in found.iter().enumerate() {
         let gap = if index > 0 { "\n" } else { "" };
-        session.print(&format!("{gap}{}", laid_out(life)));
+        session.print(&format!("{gap}{}", colour::headed(&laid_out(life))));
         session.document(&LifeDoc::of(life));
     }
     Ok(0)
@@ -142,7 +146,8 @@ pub fn steps_of(
         all.push(connection.history_of(uuid)?);
     }
     let mut last: Option<Seq> = None;
-    Ok(all.into_iter().flatten().filter(move |step| match step {
+    let all = interrupt::watched(all.into_iter().flatten());
+    Ok(all.filter(move |step| match step {
         Ok(step) => {
             let is_new = Some(step.entry.head.seq) > last;
             last = last.max(Some(step.entry.head.seq));
@@ -199,7 +204,7 @@ fn laid_out(life: &Life) -> String {
             if !reason.is_empty() {
                 head += &format!("  {reason}");
             }
-            text += &rows.broken(&head);
+            text += &rows.numbered(&rows.broken(&head));
         }
         before = Some(turn.entry.head.seq);
         lines::push_hanging(&mut text, rows.indent(), &words(&turn.what), rows.width);

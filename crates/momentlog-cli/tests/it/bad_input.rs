@@ -171,7 +171,10 @@ fn reading_a_store_that_is_not_there_is_an_error_and_makes_none() {
     let ran = program.run(&["list", "--all"]);
     assert_eq!(
         (ran.err.as_str(), ran.status),
-        ("error: there is no store at store\n", 1)
+        (
+            "error: there is no store at store\nhint: define FILE makes the store, with the domain of that file\n",
+            1
+        )
     );
     let ran = program.run(&["-r", "list", "--all"]);
     assert_eq!(
@@ -220,7 +223,8 @@ fn a_locked_store_names_its_holder() {
     let ran = program.run(&["--lock-wait", "0", "checkpoint-create-as", "web01", "a"]);
     assert_eq!(
         ran.err,
-        "error: store is being written by process 4711 on far\\u{1b}away\n"
+        "error: store is being written by process 4711 on far\\u{1b}away\n\
+         hint: another command writes: --lock-wait SECONDS waits longer\n"
     );
     assert_eq!(
         program.run(&["-q", "list", "--all", "--name"]).out,

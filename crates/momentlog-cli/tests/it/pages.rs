@@ -56,12 +56,12 @@ fn help_manual_and_completion_of_every_verb_have_the_same_options_with_the_same_
     assert_eq!(completed(&program, "bash", "momentlog ").len(), all.len());
     for verb in all {
         let help = program.run(&["-q", "help", &verb]).out;
-        let listed = help.split("  OPTIONS\n").nth(1).unwrap_or("");
+        let section = help.split("  OPTIONS\n").nth(1).unwrap_or("");
         // From the first line on which an option stands.
-        let rows: Vec<&str> = listed.lines().filter(|line| line.contains("--")).collect();
+        let rows: Vec<&str> = section.lines().filter(|line| line.contains("--")).collect();
         let named = |line: &&str| line.trim_start().trim_start_matches('[').starts_with("--");
         let rows: Vec<&str> = rows.into_iter().filter(named).collect();
-        let names: BTreeSet<String> = rows
+        let listed: BTreeSet<String> = rows
             .iter()
             .map(|row| {
                 row.split_whitespace()
@@ -80,7 +80,7 @@ fn help_manual_and_completion_of_every_verb_have_the_same_options_with_the_same_
             .skip(1)
             .flat_map(|item| options(item.lines().next().unwrap()))
             .collect();
-        assert_eq!(tagged, names, "{verb}");
+        assert_eq!(tagged, listed, "{verb}");
         for row in &rows {
             let (_, text) = row
                 .trim_start()
@@ -93,7 +93,7 @@ fn help_manual_and_completion_of_every_verb_have_the_same_options_with_the_same_
             .iter()
             .map(|word| word.split('\t').next().unwrap().to_owned())
             .collect();
-        assert_eq!(offered, names, "{verb}");
+        assert_eq!(offered, listed, "{verb}");
         for word in words {
             let text = word.split('\t').nth(1).unwrap();
             assert!(rows.iter().any(|row| row.ends_with(text)), "{verb}: {word}");
@@ -181,6 +181,14 @@ fn names_come_from_the_store_that_the_line_names() {
         (
             "momentlog --connect=momentlog:store checkpoint-delete --domain web01 --checkpointname c",
             &["c1", "c2", "c4"],
+        ),
+        (
+            "momentlog -c momentlog:store checkpoint-undelete web01 ",
+            &["c3"],
+        ),
+        (
+            "momentlog -c momentlog:store why web01 ",
+            &["c1", "c2", "c4", "c3"],
         ),
         (
             "momentlog -c momentlog:store checkpoint-list web01 --from ",
@@ -351,7 +359,7 @@ fn zsh_lists_the_checkpoints_of_a_domain() {
         return;
     };
     let found: Vec<&str> = ran.out.lines().collect();
-    assert_eq!(found[..3], ["c1:", "c2:", "c4:"], "{ran:?}");
+    assert_eq!(found[..3], ["c1", "c2", "c4"], "{ran:?}");
     assert!(
         found[3].starts_with("checkpoint-undelete:put back a deleted checkpoint"),
         "{ran:?}"

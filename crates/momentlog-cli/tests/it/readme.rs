@@ -43,17 +43,25 @@ fn the_main_job_runs_and_continues_when_it_runs_again() {
 
     let second = backup_week(&program);
     assert_eq!(second.status, 0);
-    let refused: Vec<String> = [
+    let days = [
         "tuesday",
         "wednesday",
         "thursday",
         "friday",
         "saturday",
         "sunday",
-    ]
-    .map(|day| format!("error: operation failed: domain moment {day} already exists\n"))
-    .to_vec();
-    assert_eq!(second.err, refused.concat());
+    ];
+    let refused: Vec<&str> = second.err.lines().collect();
+    assert_eq!(refused.len(), days.len(), "{refused:?}");
+    for (index, (line, day)) in refused.iter().zip(days).enumerate() {
+        // They stand below each other in the script.
+        let place = format!("backup-week.virsh:{}: ", 12 + index);
+        let why = format!("{place}operation failed: domain moment {day} already exists");
+        assert!(
+            line.starts_with("error: ") && line.ends_with(&why),
+            "{line}"
+        );
+    }
     assert!(
         second.out.contains("Records:        17\n"),
         "{}",

@@ -24,7 +24,7 @@ fn a_line_that_does_not_parse_keeps_the_whole_script_from_running() {
     let ran = program.run(&["checkpoint-create-as web01 a\ncheckpoint-list web01 --bogus"]);
     assert_eq!(
         ran.err,
-        "error: command 'checkpoint-list' doesn't support option --bogus\n"
+        "error: command 'checkpoint-list' doesn't support option --bogus\nhint: help checkpoint-list\n"
     );
     assert_eq!((ran.out.as_str(), ran.status), ("", 1));
     assert_eq!(
@@ -158,7 +158,7 @@ fn a_stale_revision_is_refused() {
     let stale = create("b", "2");
     assert_eq!(
         stale.err,
-        "error: operation aborted: the domain has revision 3, not 2\n"
+        "error: operation aborted: the domain has revision 3, not 2\nhint: log web01 -n 1\n"
     );
     assert_eq!(
         create("b", "x").err,
