@@ -88,3 +88,24 @@ pub fn watched(
         steps.next()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_end_with_an_error_once_it_is_pressed() {
+        let endless = std::iter::repeat_with(|| Err(Error::aborted("read")));
+        let mut steps = watched(endless);
+        let mut next = || {
+            steps
+                .next()
+                .map(|step| step.err().map(|error| error.message().to_owned()))
+        };
+        let said = |why: &str| Some(Some(format!("operation aborted: {why}")));
+        assert_eq!((next(), next()), (said("read"), said("read")));
+        PRESSED.store(true, Ordering::SeqCst);
+        assert_eq!((next(), next()), (said("interrupted"), None));
+        assert!(forget() && !pressed());
+    }
+}

@@ -281,3 +281,19 @@ fn faults(found: &Verification) -> Vec<String> {
     );
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verification_is_left_by_an_interrupt_and_by_nothing_else() {
+        let left = interruptible::<()>(|| std::panic::resume_unwind(Box::new(Stopped)));
+        let code = left.map_err(|error| error.code());
+        assert_eq!(code, Err(momentlog::ErrorCode::OperationAborted));
+        assert_eq!(interruptible(|| Ok(7)).ok(), Some(7));
+        let fault =
+            || interruptible::<()>(|| std::panic::resume_unwind(Box::new("a fault of ours")));
+        assert!(std::panic::catch_unwind(fault).is_err());
+    }
+}

@@ -122,6 +122,18 @@ fn with_log() -> Program {
     program
 }
 
+/// A log whose documents are more than a pipe and the program's own buffer hold, several times over.
+fn with_many() -> Program {
+    let program = with_log();
+    let name = "n".repeat(200);
+    let many: Vec<String> = (0..60)
+        .map(|number| format!("checkpoint-create-as web01 {name}{number}"))
+        .collect();
+    let ran = program.run(&[&many.join("; ")]);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    program
+}
+
 /// What is shown of a command, and its exit status.
 fn on_terminal(
     program: &Program,
@@ -202,14 +214,7 @@ fn the_pager_is_less_where_nothing_else_is_named_and_none_where_it_is_empty() {
 
 #[test]
 fn a_pager_that_ends_early_ends_the_verb_quietly_and_the_next_one_is_shown() {
-    let program = with_log();
-    // More than a pipe holds.
-    let name = "n".repeat(200);
-    let many: Vec<String> = (0..60)
-        .map(|number| format!("checkpoint-create-as web01 {name}{number}"))
-        .collect();
-    let ran = program.run(&[&many.join("; ")]);
-    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let program = with_many();
     let pager = [("MOMENTLOG_PAGER", "true")];
     let script = "\"$momentlog\" 'log --xml; echo after'";
     let Some((shown, status)) = on_terminal(&program, &pager, script) else {
@@ -405,6 +410,35 @@ fn an_interrupted_command_ends_with_130() {
     interrupt(&child);
     out.read_to_string(&mut read).unwrap();
     assert!(!read.contains("after"), "{read}");
+    let ran = ran(child.wait_with_output().unwrap());
+    assert_eq!((ran.err.as_str(), ran.status), ("", 130));
+}
+
+#[test]
+fn an_interrupt_in_the_middle_of_a_long_answer_leaves_the_rest_out() {
+    let program = with_many();
+    let words = ["log --xml; echo after"];
+    let whole = program.run(&words).out;
+    let mut command = program.command();
+    command
+        .args(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    // It waits with more than a pipe holds.
+    let mut first = [0];
+    out.read_exact(&mut first).unwrap();
+    interrupt(&child);
+    let mut read = String::new();
+    out.read_to_string(&mut read).unwrap();
+    assert!(
+        read.len() < whole.len() / 2,
+        "{} of {}",
+        read.len(),
+        whole.len()
+    );
+    assert!(!read.ends_with("after\n"), "{read}");
     let ran = ran(child.wait_with_output().unwrap());
     assert_eq!((ran.err.as_str(), ran.status), ("", 130));
 }
