@@ -9,7 +9,8 @@ use crate::options::Arguments;
 use crate::verbs::program::{GROUPS, Group};
 
 /// virsh's verbs, which mean here what they mean there. `momentlog(1)` has their options.
-const OF_VIRSH: [&str; 42] = [
+const OF_VIRSH: [&str; 46] = [
+    "autostart",
     "backup-begin",
     "backup-dumpxml",
     "checkpoint-create",
@@ -29,6 +30,7 @@ const OF_VIRSH: [&str; 42] = [
     "domjobabort",
     "domjobinfo",
     "domname",
+    "domrename",
     "domstate",
     "domuuid",
     "dumpxml",
@@ -37,6 +39,8 @@ const OF_VIRSH: [&str; 42] = [
     "help",
     "list",
     "quit",
+    "reboot",
+    "reset",
     "resume",
     "shutdown",
     "snapshot-create",
