@@ -337,7 +337,7 @@ fn a_name_and_autostart_are_set_shown_and_told_by_the_log() {
         "Domain successfully renamed\n",
         "Name:           web02\n",
         "OS Type:        hvm\n",
-        "CPU(s):         1\n",
+        "CPU(s):         4\n",
         "Autostart:      enable\n",
         "Managed save:   no\n",
         "Domain 'web02' unmarked as autostarted\n",
