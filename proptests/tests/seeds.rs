@@ -27,6 +27,8 @@ fn play(target: &str, bytes: &[u8]) -> bool {
         "domain_xml" => given(bytes).into_iter().for_each(untrusted::domain_xml),
         "backup_xml" => given(bytes).into_iter().for_each(untrusted::backup_xml),
         "monitor" => given(bytes).into_iter().for_each(untrusted::monitor),
+        "rpc_frame" => untrusted::rpc_frame(bytes),
+        "rpc_session" => untrusted::rpc_session(bytes),
         "ops" => given::<Vec<Op>>(bytes)
             .iter()
             .for_each(|ops| run(ops, Box::new(MemoryStore::new()))),

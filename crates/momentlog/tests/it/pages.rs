@@ -58,6 +58,7 @@ fn every_crate_is_in_the_architecture_and_depends_downward_only() {
         "momentlog",
         "momentlog-audit",
         "momentlog-qemu",
+        "momentlog-rpc",
         "momentlog-cli",
     ];
     for (height, package) in order.iter().enumerate() {

@@ -1,0 +1,207 @@
+//! The server: it accepts clients, and ends when it is told to.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::client;
+use crate::served::Served;
+use crate::socket::Socket;
+
+/// Most clients at once, silent ones included. One more is closed at once.
+const CLIENTS_MAX: usize = 4096;
+
+/// How long the server waits where the system has no more descriptors or threads.
+const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a client may take nothing of what is sent to it while the server ends.
+const ENDING_WRITE_WAIT: Duration = Duration::from_secs(5);
+
+/// Stack of the thread that reads, in bytes: it holds no message there.
+const READER_STACK_LEN: usize = 256 << 10;
+
+/// A server of one store.
+#[derive(Debug)]
+pub struct Server {
+    served: Arc<Served>,
+    clients: Arc<Clients>,
+    /// What is written to one end is seen at the other.
+    stop: (Arc<UnixStream>, UnixStream),
+}
+
+/// Ends a server from another thread.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<UnixStream>);
+
+impl Stop {
+    /// Tells the server to end: it accepts no more clients, finishes what its clients have asked, and returns.
+    pub fn stop(&self) {
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+}
+
+/// The clients that are connected.
+#[derive(Debug, Default)]
+struct Clients {
+    connected: Mutex<HashMap<u64, Arc<UnixStream>>>,
+    changed: Condvar,
+}
+
+impl Server {
+    /// A server of a store.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptors for it.
+    pub fn new(served: Served) -> io::Result<Server> {
+        let (one, other) = UnixStream::pair()?;
+        Ok(Server {
+            served: Arc::new(served),
+            clients: Arc::default(),
+            stop: (Arc::new(one), other),
+        })
+    }
+
+    /// Returns what ends the server.
+    pub fn stopper(&self) -> Stop {
+        Stop(self.stop.0.clone())
+    }
+
+    /// Serves clients on these sockets until it is told to end, and returns when the last client is served.
+    ///
+    /// # Errors
+    ///
+    /// If a socket cannot be listened on.
+    pub fn run(&self, sockets: Vec<Socket>) -> io::Result<()> {
+        for socket in &sockets {
+            // A client may be gone again when it is accepted.
+            socket.listener.set_nonblocking(true)?;
+        }
+        raise_descriptors();
+        let mut number = 0;
+        loop {
+            let mut polled: Vec<PollFd<'_>> = sockets
+                .iter()
+                .map(|socket| PollFd::new(&socket.listener, PollFlags::IN))
+                .chain([PollFd::new(&self.stop.1, PollFlags::IN)])
+                .collect();
+            match poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                polled => polled?,
+            };
+            let ready: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+            if ready.last() == Some(&true) {
+                break;
+            }
+            for (socket, _) in sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
+                number += 1;
+                self.accept(socket, number);
+            }
+        }
+        drop(sockets);
+        self.clients.finish();
+        Ok(())
+    }
+
+    /// Serves one client on a stream that is connected already, until it leaves.
+    pub fn serve(&self, stream: UnixStream, read_only: bool) {
+        client::serve(&Arc::new(stream), &self.served, read_only);
+    }
+
+    fn accept(&self, socket: &Socket, number: u64) {
+        let accepted = socket.listener.accept().and_then(|(stream, _)| {
+            stream.set_nonblocking(false)?;
+            Ok(stream)
+        });
+        let stream = match accepted {
+            Ok(stream) => Arc::new(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tracing::warn!("a client cannot be accepted: {error}");
+                thread::sleep(EXHAUSTED_WAIT);
+                return;
+            }
+        };
+        if !self.clients.add(number, &stream) {
+            tracing::warn!("a client is closed: there are {CLIENTS_MAX}");
+            return;
+        }
+        let (served, clients) = (self.served.clone(), self.clients.clone());
+        let read_only = socket.read_only;
+        let thread = thread::Builder::new()
+            .name("reader".to_owned())
+            .stack_size(READER_STACK_LEN);
+        let started = thread.spawn(move || {
+            let _leaving = Leaving(&clients, number);
+            client::serve(&stream, &served, read_only);
+        });
+        if let Err(error) = started {
+            tracing::warn!("no thread for a client: {error}");
+            self.clients.remove(number);
+            thread::sleep(EXHAUSTED_WAIT);
+        }
+    }
+}
+
+impl Clients {
+    fn add(&self, number: u64, stream: &Arc<UnixStream>) -> bool {
+        let mut connected = self.lock();
+        if connected.len() >= CLIENTS_MAX {
+            return false;
+        }
+        connected.insert(number, stream.clone());
+        true
+    }
+
+    fn remove(&self, number: u64) {
+        self.lock().remove(&number);
+        self.changed.notify_all();
+    }
+
+    /// Reads no more of what clients say, and waits until each has its replies.
+    fn finish(&self) {
+        let connected = self.lock();
+        for stream in connected.values() {
+            let _ = stream.set_write_timeout(Some(ENDING_WRITE_WAIT));
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        let left = self
+            .changed
+            .wait_while(connected, |connected| !connected.is_empty());
+        drop(left.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<UnixStream>>> {
+        self.connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets this process have as many descriptors as the system allows: each client is one.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the number of descriptors stays as it is: {error}");
+    }
+}
+
+/// A client that leaves when this is dropped, also if its thread panics.
+struct Leaving<'a>(&'a Clients, u64);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.remove(self.1);
+    }
+}

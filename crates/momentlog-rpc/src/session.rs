@@ -1,0 +1,185 @@
+//! One client's calls, in the order in which they came. Nothing here knows of sockets.
+
+mod calls;
+mod own;
+
+use std::sync::Arc;
+
+use momentlog::{Connection, Peer, procedure};
+
+use crate::events::Listener;
+use crate::failure::Failure;
+use crate::features;
+use crate::frame::{Frame, Header, Kind, REMOTE, Status, VERSION};
+use crate::outbox::Outbox;
+use crate::peer::provenance_of;
+use crate::proto::{Access, Procedure, Value, decode, encode};
+use crate::served::{Entered, Served};
+use crate::xdr::Reader;
+
+/// The bit of `CONNECT_OPEN` that means something to a server: for reading only.
+const READ_ONLY: u32 = 1;
+
+/// The calls of one client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    served: Arc<Served>,
+    peer: Option<Peer>,
+    /// Whether the socket is for reading only.
+    read_only: bool,
+    listener: Arc<Listener>,
+    opened: Option<Opened>,
+    closed: bool,
+}
+
+/// A session between `CONNECT_OPEN` and `CONNECT_CLOSE`.
+#[derive(Debug)]
+struct Opened {
+    /// The store, under the client's provenance.
+    connection: Connection,
+    entered: Entered,
+}
+
+/// What a reply carries.
+type Answer = Result<Vec<Value<'static>>, Failure>;
+
+impl Session {
+    /// The session of a client that has said nothing yet. Calls are recorded as the peer's; without one, as this process's.
+    pub(crate) fn new(
+        served: &Arc<Served>,
+        peer: Option<Peer>,
+        read_only: bool,
+        outbox: Arc<Outbox>,
+    ) -> Session {
+        Session {
+            served: served.clone(),
+            peer,
+            read_only,
+            listener: Arc::new(Listener::new(outbox)),
+            opened: None,
+            closed: false,
+        }
+    }
+
+    /// Whether the client has said that it leaves.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Makes a call and returns its reply; `None` for a message that is none.
+    pub(crate) fn answer(&mut self, call: &Frame) -> Option<Frame> {
+        let Frame { header, payload } = call;
+        if !matches!(header.kind, Kind::CALL | Kind::CALL_WITH_FDS) {
+            return None;
+        }
+        let (status, payload) = match self.perform(*header, payload) {
+            Ok(payload) => (Status::OK, payload),
+            Err(failure) => {
+                tracing::debug!("procedure {} is refused: {failure:?}", header.procedure);
+                (Status::ERROR, failure.encode())
+            }
+        };
+        Some(Frame {
+            header: header.reply(status),
+            payload,
+        })
+    }
+
+    /// Makes a call and returns what its reply carries.
+    fn perform(&mut self, header: Header, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+        if (header.program, header.version) != (REMOTE, VERSION) {
+            return Err(Failure::unknown_program(header));
+        }
+        if header.status != Status::OK {
+            return Err(Failure::status(header.status.0));
+        }
+        let unknown = || Failure::unknown_procedure(header.procedure);
+        let procedure = Procedure::by_number(header.procedure).ok_or_else(unknown)?;
+        let mut reader = Reader::new(payload);
+        if header.kind == Kind::CALL_WITH_FDS {
+            // How many descriptors came; none of these calls takes any.
+            decode(&[crate::proto::Shape::UInt], &mut reader)
+                .map_err(|_| Failure::undecodable())?;
+        }
+        let arguments =
+            decode(procedure.arguments, &mut reader).map_err(|_| Failure::undecodable())?;
+        let answer = match self.about_connection(procedure.number, &arguments) {
+            Some(answer) => answer?,
+            None => self.about_store(procedure, &arguments)?,
+        };
+        Ok(encode(procedure.answer, &answer)?)
+    }
+
+    /// Answers what a client asks to set up and leave; `None` if it is another call.
+    fn about_connection(&mut self, number: i32, arguments: &[Value<'_>]) -> Option<Answer> {
+        Some(match (number, arguments) {
+            (1, [Value::OptText(_), Value::UInt(flags)]) => self.open(*flags),
+            (2, _) => {
+                self.opened = None;
+                self.closed = true;
+                Ok(vec![])
+            }
+            // Whoever may connect needs no more.
+            (66, _) => Ok(vec![Value::Ints(vec![0])]),
+            (60, [Value::Int(feature)])
+                if *feature == features::KEEPALIVE || self.opened.is_some() =>
+            {
+                Ok(vec![Value::Int(features::has(*feature).into())])
+            }
+            _ => return None,
+        })
+    }
+
+    /// Opens the store. Which one a client names is not looked at: there is only this one.
+    fn open(&mut self, flags: u32) -> Answer {
+        if self.opened.is_some() {
+            return Err(Failure::internal("connection already open"));
+        }
+        let entered = self.served.enter()?;
+        let mut connection = entered.store.connection.clone();
+        if let Some(peer) = &self.peer {
+            connection = connection.with_provenance(provenance_of(peer, connection.provenance()));
+        }
+        if self.read_only || flags & READ_ONLY != 0 {
+            connection = connection.read_only();
+        }
+        self.opened = Some(Opened {
+            connection,
+            entered,
+        });
+        Ok(vec![])
+    }
+
+    fn about_store(&self, procedure: &Procedure, arguments: &[Value<'_>]) -> Answer {
+        let opened = self.opened.as_ref().ok_or_else(Failure::not_open)?;
+        let number = u16::try_from(procedure.number).ok();
+        let call = number.and_then(procedure::Procedure::by_number);
+        if opened.connection.is_read_only() && is_denied(procedure.access, arguments) {
+            let name = call.map_or_else(|| function(procedure.name), |call| call.name().to_owned());
+            return Err(Failure::read_only(&name));
+        }
+        let _writing = (procedure.access == Access::Write).then(|| opened.entered.store.write());
+        match call {
+            Some(call) => opened.call(call.takes(), procedure, arguments),
+            None => self.own(opened, procedure.number, arguments),
+        }
+    }
+}
+
+/// Whether a connection for reading only may not make the call.
+fn is_denied(access: Access, arguments: &[Value<'_>]) -> bool {
+    match (access, arguments.last()) {
+        (Access::Read, _) => false,
+        (Access::ReadUnless(secrets), Some(Value::UInt(flags))) => flags & secrets != 0,
+        (Access::ReadUnless(_) | Access::Write, _) => true,
+    }
+}
+
+/// libvirt's function of a procedure of this name: `virDomainReset` of `DOMAIN_RESET`.
+fn function(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let (first, rest) = word.split_at(1.min(word.len()));
+        format!("{first}{}", rest.to_lowercase())
+    });
+    std::iter::once("vir".to_owned()).chain(words).collect()
+}

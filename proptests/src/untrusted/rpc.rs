@@ -1,0 +1,91 @@
+//! What must hold for any bytes of a client of libvirt's protocol.
+
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use momentlog::Connection;
+use momentlog_rpc::frame::{Frame, Header, MESSAGE_LEN_MAX, PING};
+use momentlog_rpc::proto::{Event, Procedure, RemoteError, Shape, decode, encode};
+use momentlog_rpc::xdr::Reader;
+use momentlog_rpc::{Served, Server};
+
+const URI: &str = "test:///default";
+
+/// Reads any bytes as a message of each procedure. What is read can be written and read again; what is read exactly is
+/// written as it was.
+///
+/// # Panics
+///
+/// If one of these does not hold.
+pub fn rpc_frame(bytes: &[u8]) {
+    let Ok(Some(frame)) = Frame::read(&mut &bytes[..], MESSAGE_LEN_MAX) else {
+        return;
+    };
+    assert!(bytes.starts_with(&frame.to_bytes()));
+    let number = frame.header.procedure;
+    let shapes: Vec<&[Shape]> = match Procedure::by_number(number) {
+        Some(procedure) => vec![procedure.arguments, procedure.answer],
+        None => {
+            let events = Event::ALL.iter().filter(|event| event.number == number);
+            events.map(|event| event.fields).collect()
+        }
+    };
+    for shapes in shapes {
+        let mut reader = Reader::new(&frame.payload);
+        let Ok(values) = decode(shapes, &mut reader) else {
+            continue;
+        };
+        let written = encode(shapes, &values).expect("what was read is within the bounds");
+        if reader.is_exact() {
+            assert_eq!(written, frame.payload);
+        }
+        // Not the values: a number that is none equals nothing.
+        let again = decode(shapes, &mut Reader::new(&written)).expect("it was written");
+        assert_eq!(encode(shapes, &again).expect("it was read"), written);
+    }
+    let mut reader = Reader::new(&frame.payload);
+    if let Ok(error) = RemoteError::decode(&mut reader) {
+        let written = error.encode().expect("what was read is within the bounds");
+        assert!(!reader.is_exact() || written == frame.payload);
+    }
+}
+
+/// Serves a client that sends any bytes and then no more: it gets whole messages, and the server serves the next one.
+///
+/// # Panics
+///
+/// If it does not.
+pub fn rpc_session(bytes: &[u8]) {
+    let store = Served::while_used(|| Connection::open(URI), URI);
+    let server = Server::new(store).expect("there are descriptors");
+    let told = converse(&server, bytes);
+    let mut rest = &told[..];
+    while Frame::read(&mut rest, MESSAGE_LEN_MAX)
+        .expect("whole messages")
+        .is_some()
+    {}
+    let ping = Frame {
+        header: Header::keepalive(PING),
+        payload: Vec::new(),
+    };
+    assert!(!converse(&server, &ping.to_bytes()).is_empty());
+}
+
+/// Returns what a client gets that sends these bytes.
+fn converse(server: &Server, bytes: &[u8]) -> Vec<u8> {
+    let (mut client, theirs) = UnixStream::pair().expect("there are descriptors");
+    let mut told = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| server.serve(theirs, false));
+        let mut sending = client.try_clone().expect("there are descriptors");
+        scope.spawn(move || {
+            // The server may have closed it by then.
+            let _ = sending.write_all(bytes);
+            let _ = sending.shutdown(Shutdown::Write);
+        });
+        let _ = client.read_to_end(&mut told);
+    });
+    told
+}
