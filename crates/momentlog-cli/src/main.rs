@@ -110,6 +110,7 @@ fn run(arguments: Arguments) -> u8 {
     };
     let user = momentlog::process_user();
     let agent = format!("{user} momentlog-cli/{}", env!("CARGO_PKG_VERSION"));
+    let lock_wait = Duration::from_secs(arguments.lock_wait);
     let options = Options {
         read_only: arguments.readonly,
         provenance: Provenance {
@@ -118,7 +119,7 @@ fn run(arguments: Arguments) -> u8 {
             reason: arguments.reason.map(Into::into),
             ..Provenance::default()
         },
-        lock_wait: Duration::from_secs(arguments.lock_wait),
+        lock_wait,
         lock_wait_shared: true,
         ..Options::default()
     };
@@ -143,7 +144,7 @@ fn run(arguments: Arguments) -> u8 {
         timing: arguments.timing,
         at: arguments.at,
     };
-    let mut session = Session::new(connection, uri, shown);
+    let mut session = Session::new(connection, uri, lock_wait, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {
         (Some(file), []) => run::run_file(&mut session, &file),
         (Some(_), _) => {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use momentlog::{Connection, Provenance, Recording, Revision};
 use momentlog_audit::json;
@@ -44,6 +44,8 @@ pub struct Session {
     pub connection: Connection,
     /// Its URI.
     pub uri: String,
+    /// How long a change waits for another writer.
+    pub lock_wait: Duration,
     /// Whether only data is printed.
     pub quiet: bool,
     /// How the present command answers.
@@ -69,10 +71,11 @@ enum Goes {
 
 impl Session {
     /// Returns a session over a connection.
-    pub fn new(connection: Connection, uri: String, shown: Shown) -> Session {
+    pub fn new(connection: Connection, uri: String, lock_wait: Duration, shown: Shown) -> Session {
         Session {
             connection,
             uri,
+            lock_wait,
             quiet: shown.quiet,
             format: shown.format,
             shown,

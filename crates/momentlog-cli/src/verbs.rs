@@ -18,6 +18,7 @@ mod policy;
 pub mod program;
 mod redefine_plan;
 mod restore;
+mod serve;
 pub mod show;
 mod since;
 mod snapshot;
@@ -50,7 +51,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 22] = [
+static TABLES: [&[Verb]; 23] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -71,6 +72,7 @@ static TABLES: [&[Verb]; 22] = [
     restore::VERBS,
     policy::VERBS,
     store::VERBS,
+    serve::VERBS,
     program::VERBS,
     pages::VERBS,
 ];
@@ -267,6 +269,7 @@ mod tests {
             include_str!("verbs/redefine_plan.rs"),
             include_str!("run.rs"),
             include_str!("verbs/restore.rs"),
+            include_str!("verbs/serve.rs"),
             include_str!("verbs/show.rs"),
             include_str!("verbs/since.rs"),
             include_str!("verbs/snapshot.rs"),

@@ -107,7 +107,7 @@ impl Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 12] = [
+const LOG: [&str; 13] = [
     "log",
     "show",
     "why",
@@ -119,6 +119,7 @@ const LOG: [&str; 12] = [
     "verify",
     "image",
     "archive",
+    "serve",
     "moments-restore",
 ];
 const HYPERVISOR: [&str; 3] = ["attach", "detach", "reconcile"];

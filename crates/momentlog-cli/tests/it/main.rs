@@ -26,6 +26,7 @@ mod restore;
 mod retries;
 mod schema;
 mod scripts;
+mod serve;
 mod stores;
 mod suspicious;
 mod terminal;
