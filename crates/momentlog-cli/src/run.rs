@@ -154,6 +154,9 @@ impl Command {
                 )));
             }
         };
+        if format == Format::Json && !verb.spec.json {
+            return Err(Failure::new(format!("command '{name}' has no JSON form")));
+        }
         Ok(Command {
             verb,
             invocation,

@@ -21,7 +21,8 @@ pub static VERBS: &[Verb] = &[
                 only_named("out", "directory to write all pages to"),
             ],
         )
-        .of_now(),
+        .of_now()
+        .in_text(),
         run: man,
     },
     Verb {
@@ -30,7 +31,8 @@ pub static VERBS: &[Verb] = &[
             "print a script that makes a shell complete commands, options and names",
             &[needed("shell", "bash, zsh or fish")],
         )
-        .of_now(),
+        .of_now()
+        .in_text(),
         run: completion,
     },
 ];

@@ -29,7 +29,8 @@ pub static VERBS: &[Verb] = &[Verb {
             word("read-only-socket", "a socket that refuses changes"),
         ],
     )
-    .of_now(),
+    .of_now()
+    .in_text(),
     run: serve,
 }];
 
