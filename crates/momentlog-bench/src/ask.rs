@@ -56,7 +56,14 @@ pub(crate) fn of_store(
             remove_images(path)?;
         }
         for (question, limit) in QUESTIONS {
-            ask(path, domains, records, (question, limit, images), effort, table)?;
+            ask(
+                path,
+                domains,
+                records,
+                (question, limit, images),
+                effort,
+                table,
+            )?;
         }
     }
     Ok(())
