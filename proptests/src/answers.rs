@@ -35,7 +35,7 @@ pub struct Answered {
     pub bytes: usize,
 }
 
-/// Makes a log of so many records in `store` below a directory, and writes what the library says of it to `answers` beside
+/// Makes a log of a number of records in `store` below a directory, and writes what the library says of it to `answers` beside
 /// it, one JSON array a line. The same seed makes the same history.
 ///
 /// # Panics

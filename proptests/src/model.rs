@@ -505,9 +505,10 @@ impl Domain {
     /// Refuses what a moment that is held does not let happen.
     fn lets_go(&self, snapshot: bool, name: &str) -> Result<(), Reason> {
         let mut holds = self.holds.iter();
-        match holds.any(|(of, held, _)| *of == snapshot && held == name) {
-            true => Err(Reason::Held),
-            false => Ok(()),
+        if holds.any(|(of, held, _)| *of == snapshot && held == name) {
+            Err(Reason::Held)
+        } else {
+            Ok(())
         }
     }
 

@@ -56,9 +56,10 @@ impl Consequence {
             _ => words += &moves(&self.moved),
         }
         if let What::Moved { below: parent, .. } = &self.what {
-            match self.moved.is_empty() {
-                false => words += &format!(" {}", below(parent.as_ref())),
-                true => words += ", to where it was",
+            if self.moved.is_empty() {
+                words += ", to where it was";
+            } else {
+                words += &format!(" {}", below(parent.as_ref()));
             }
         }
         words

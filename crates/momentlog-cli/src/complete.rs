@@ -353,22 +353,24 @@ pub fn answer(words: &[String]) -> (String, u8) {
     };
     let raw = &line[typed.start..];
     let line = |candidate: Candidate| match shell.as_str() {
-        "bash" => for_bash(&candidate.text, &typed.word, raw) + "\n",
-        _ => format!("{}\t{}\n", candidate.text, candidate.help),
+        "bash" => Some(for_bash(&candidate.text, &typed.word, raw)? + "\n"),
+        _ => Some(format!("{}\t{}\n", candidate.text, candidate.help)),
     };
     // A name with a line break cannot be told to a shell.
     let found = found
         .into_iter()
         .filter(|found| !found.text.contains(['\n', '\t']));
-    (found.map(line).collect(), 0)
+    (found.filter_map(line).collect(), 0)
 }
 
-/// A word as bash puts it in: it replaces what stands behind the last `:` or `=`, and quotes nothing.
-fn for_bash(text: &str, word: &str, raw: &str) -> String {
+/// A word as bash puts it in: it replaces what stands behind the last `:` or `=`, and quotes nothing. `None` behind a quote
+/// for a word that would not stay one there: bash would run what it names.
+fn for_bash(text: &str, word: &str, raw: &str) -> Option<String> {
     let kept = word.rfind([':', '=']).map_or(0, |at| at + 1);
     let text = &text[kept..];
     if raw.starts_with(['"', '\'']) {
-        return text.to_owned();
+        let stays = !text.contains(['"', '\'', '$', '`', '\\', '!']);
+        return stays.then(|| text.to_owned());
     }
     let plain = |char: char| char.is_alphanumeric() || "_-./:=@%+,".contains(char);
     let quoted = text.chars().map(|char| {
@@ -378,7 +380,7 @@ fn for_bash(text: &str, word: &str, raw: &str) -> String {
             format!("\\{char}")
         }
     });
-    quoted.collect()
+    Some(quoted.collect())
 }
 
 /// The script that makes a shell ask this program; none for a shell that is not known.
@@ -464,11 +466,25 @@ mod tests {
 
     #[test]
     fn bash_replaces_what_stands_behind_its_breaks() {
+        let inserted = |text, word, raw| for_bash(text, word, raw).unwrap_or_default();
         assert_eq!(
-            for_bash("--kind=snapshot", "--kind=s", "--kind=s"),
+            inserted("--kind=snapshot", "--kind=s", "--kind=s"),
             "snapshot"
         );
-        assert_eq!(for_bash("my c", "my", "my"), "my\\ c");
-        assert_eq!(for_bash("my c", "my", "\"my"), "my c");
+        assert_eq!(inserted("my c", "my", "my"), "my\\ c");
+        assert_eq!(inserted("my c", "my", "\"my"), "my c");
+    }
+
+    #[test]
+    fn a_name_is_never_what_bash_runs() {
+        assert_eq!(
+            for_bash("we$(id)`", "we", "we").as_deref(),
+            Some("we\\$\\(id\\)\\`")
+        );
+        for name in ["we$(id)", "we`id`", "we\"; id", "we'; id", "we\\", "we!id"] {
+            for raw in ["\"we", "'we"] {
+                assert_eq!(for_bash(name, "we", raw), None, "{raw} {name}");
+            }
+        }
     }
 }

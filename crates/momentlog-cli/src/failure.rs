@@ -28,7 +28,7 @@ pub struct Failure {
     /// The file that the fault is in, if it is known.
     pub path: Option<String>,
     /// Where the command stands in its script.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
 }
 
 /// Where a command begins in a script.
@@ -69,7 +69,7 @@ impl Failure {
     /// Says where the command stands.
     #[must_use]
     pub fn at(mut self, place: Option<Place>) -> Failure {
-        self.place = place;
+        self.place = place.map(Box::new);
         self
     }
 
@@ -141,7 +141,7 @@ impl Failure {
                 line,
             }),
             Some(first),
-        ) = (&self.place, lines.first_mut())
+        ) = (self.place.as_deref(), lines.first_mut())
         {
             *first = format!("{}:{line}: {first}", escaped(path));
         }

@@ -10,7 +10,7 @@ use crate::grammar::Invocation;
 use crate::session::Session;
 use crate::verbs;
 
-/// Names that are near enough to be meant differ in so many letters.
+/// In how many letters a name may differ that is near enough to be meant.
 const NEAR: usize = 2;
 
 /// How many names are shown, and how many records are looked through for what was deleted.

@@ -178,7 +178,8 @@ impl Command {
         let follows = spec.takes("follow") && self.invocation.has("follow");
         let paged = asks_for_help || PAGED.contains(&spec.name) && !follows;
         session.begin(format, spec, paged && self.format == Format::Text);
-        if !follows && (!spec.changes || spec.name == "archive") {
+        let serves = spec.name == "serve";
+        if !follows && !serves && (!spec.changes || spec.name == "archive") {
             progress::begin(spec.name);
         }
         let answer = if asks_for_help {

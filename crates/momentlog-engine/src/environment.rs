@@ -235,8 +235,8 @@ pub struct Options {
     /// Whether that is shared by all changes up to [`Log::release`](crate::Log::release), as for the commands
     /// of one script: once it is used up, none of them waits. Otherwise each waits as long.
     pub lock_wait_shared: bool,
-    /// How long a writer of a directory that is asked for nothing keeps the lock; then other processes get in, to within a
-    /// quarter of a second. With [`Duration::MAX`] it keeps it until it is released.
+    /// How long a writer of a directory that is asked for nothing keeps the lock; then other processes get in, as a rule within
+    /// a quarter of a second, and once the image is made that closing would make. With [`Duration::MAX`] it keeps it until it is released.
     pub hold_lock: Duration,
     /// Whether a directory that this process has open already is not opened once more: its connections then share one
     /// engine, and never wait for each other's lock.

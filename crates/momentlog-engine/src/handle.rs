@@ -64,11 +64,17 @@ impl LogHandle {
         let place = place_of(path);
         let opened = open_logs().at(&place, &options);
         // Without the lock of the list: this reads the store.
-        if let Some(handle) = opened.into_iter().find(|handle| handle.can_be_read()) {
+        if let Some(handle) = opened.iter().find(|handle| handle.can_be_read()) {
+            return handle.clone();
+        }
+        let mut logs = open_logs();
+        // Another thread may have opened it meanwhile.
+        let is_known = |handle: &Arc<LogHandle>| opened.iter().any(|one| Arc::ptr_eq(one, handle));
+        let mut here = logs.at(&place, &options).into_iter();
+        if let Some(handle) = here.find(|handle| !is_known(handle)) {
             return handle;
         }
         let handle = LogHandle::over(store(), options);
-        let mut logs = open_logs();
         logs.shared.push((place, Arc::downgrade(&handle)));
         logs.look_after(&handle);
         handle

@@ -353,7 +353,6 @@ impl Log {
         let mut decider = self.enter();
         if self.asked() == asked {
             self.stop_writing(&mut decider);
-            decider.waited = Duration::ZERO;
         }
     }
 

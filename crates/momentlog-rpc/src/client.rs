@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::frame::{
-    Frame, FrameError, HEADER_LEN, KEEPALIVE, Kind, MESSAGE_LEN_MAX, PING, Status, VERSION,
+    Frame, FrameError, HEADER_LEN, KEEPALIVE, Kind, MESSAGE_LEN_MAX, PING, REMOTE, Status, VERSION,
 };
 use crate::outbox::Outbox;
 use crate::peer::peer_of;
@@ -61,9 +61,14 @@ pub(crate) fn serve(stream: &Arc<UnixStream>, served: &Arc<Served>, read_only: b
             let _ = shut.shutdown(Shutdown::Both);
         })),
     };
-    let peer = peer_of(stream)
-        .inspect_err(|error| tracing::warn!("a client without credentials: {error}"))
-        .ok();
+    let peer = match peer_of(stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            // What it asks for could only be recorded as ours.
+            tracing::warn!("a client without credentials: {error}");
+            return;
+        }
+    };
     let mut reader = Incoming {
         stream: BufReader::new(stream),
         len_max: UNOPENED_LEN_MAX,
@@ -168,7 +173,9 @@ impl Incoming<'_> {
         let frame = read
             .inspect_err(|error| tracing::debug!("a client is dropped: {error}"))
             .ok()??;
-        if frame.header.procedure == CONNECT_OPEN {
+        // The same number is a ping's in another program.
+        let (program, kind) = (frame.header.program, frame.header.kind);
+        if (program, kind) == (REMOTE, Kind::CALL) && frame.header.procedure == CONNECT_OPEN {
             self.len_max = MESSAGE_LEN_MAX;
         }
         Some(frame)

@@ -74,14 +74,13 @@ impl Listener {
         event: i32,
         domain: Option<DomainUuid>,
     ) -> Result<i32, Failure> {
+        if event == LIFECYCLE {
+            store.events.listen(store, self)?;
+        }
         let mut callbacks = self.lock();
         let id = callbacks.next;
         callbacks.add(&store.connection, Some(id), event, domain)?;
         callbacks.next += 1;
-        drop(callbacks);
-        if event == LIFECYCLE {
-            store.events.listen(store, self)?;
-        }
         Ok(id)
     }
 
@@ -91,11 +90,10 @@ impl Listener {
         store: &Arc<Store>,
         event: i32,
     ) -> Result<(), Failure> {
-        self.lock().add(&store.connection, None, event, None)?;
         if event == LIFECYCLE {
             store.events.listen(store, self)?;
         }
-        Ok(())
+        self.lock().add(&store.connection, None, event, None)
     }
 
     /// Removes the callback of a number.

@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 
 use momentlog::{Peer, Provenance};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Uid, User};
 
 /// Longest name of a program that is read, in bytes: the kernel's are shorter.
@@ -12,15 +14,15 @@ const PROGRAM_LEN_MAX: u64 = 64;
 
 /// Returns the process at the other end, as the kernel saw it when it connected.
 pub(crate) fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
-    let uid = credentials.uid.as_raw();
-    // 0 stands for a process that this one cannot see.
-    let pid = u32::try_from(credentials.pid.as_raw_pid()).ok();
+    let credentials = getsockopt(stream, PeerCredentials)?;
+    let uid = credentials.uid();
+    // 0 stands for a process that this one cannot see, as of another container.
+    let pid = u32::try_from(credentials.pid()).ok();
     let pid = pid.filter(|pid| *pid != 0);
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     Ok(Peer {
         uid,
-        gid: credentials.gid.as_raw(),
+        gid: credentials.gid(),
         pid,
         user: user.map(|user| user.name),
         program: pid.and_then(program),

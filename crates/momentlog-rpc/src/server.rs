@@ -24,6 +24,9 @@ const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
 /// How long a client may take nothing of what is sent to it while the server ends.
 const ENDING_WRITE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long all clients together may take for that.
+const ENDING_WAIT: Duration = Duration::from_mins(1);
+
 /// Stack of the thread that reads, in bytes: it holds no message there.
 const READER_STACK_LEN: usize = 256 << 10;
 
@@ -172,10 +175,24 @@ impl Clients {
             let _ = stream.set_write_timeout(Some(ENDING_WRITE_WAIT));
             let _ = stream.shutdown(Shutdown::Read);
         }
-        let left = self
+        let left = self.wait(connected, ENDING_WAIT);
+        for stream in left.values() {
+            // Whoever takes his replies byte by byte gets no more of them.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        drop(self.wait(left, ENDING_WRITE_WAIT));
+    }
+
+    /// Waits until there is no client any more, or the time is over.
+    fn wait<'a>(
+        &self,
+        connected: MutexGuard<'a, HashMap<u64, Arc<UnixStream>>>,
+        most: Duration,
+    ) -> MutexGuard<'a, HashMap<u64, Arc<UnixStream>>> {
+        let waited = self
             .changed
-            .wait_while(connected, |connected| !connected.is_empty());
-        drop(left.unwrap_or_else(PoisonError::into_inner));
+            .wait_timeout_while(connected, most, |connected| !connected.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<UnixStream>>> {

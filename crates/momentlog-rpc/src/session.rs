@@ -24,7 +24,7 @@ const READ_ONLY: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Session {
     served: Arc<Served>,
-    peer: Option<Peer>,
+    peer: Peer,
     /// Whether the socket is for reading only.
     read_only: bool,
     listener: Arc<Listener>,
@@ -44,10 +44,10 @@ struct Opened {
 type Answer = Result<Vec<Value<'static>>, Failure>;
 
 impl Session {
-    /// The session of a client that has said nothing yet. Calls are recorded as the peer's; without one, as this process's.
+    /// The session of a client that has said nothing yet. Calls are recorded as the peer's.
     pub(crate) fn new(
         served: &Arc<Served>,
-        peer: Option<Peer>,
+        peer: Peer,
         read_only: bool,
         outbox: Arc<Outbox>,
     ) -> Session {
@@ -136,10 +136,9 @@ impl Session {
             return Err(Failure::internal("connection already open"));
         }
         let entered = self.served.enter()?;
-        let mut connection = entered.store.connection.clone();
-        if let Some(peer) = &self.peer {
-            connection = connection.with_provenance(provenance_of(peer, connection.provenance()));
-        }
+        let connection = &entered.store.connection;
+        let provenance = provenance_of(&self.peer, connection.provenance());
+        let mut connection = connection.with_provenance(provenance);
         if self.read_only || flags & READ_ONLY != 0 {
             connection = connection.read_only();
         }

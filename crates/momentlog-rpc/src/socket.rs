@@ -7,6 +7,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// A socket that clients connect to.
 #[derive(Debug)]
@@ -60,12 +64,15 @@ impl Socket {
             path: path.to_owned(),
             source,
         };
+        // Two servers that begin at once look and bind one after the other.
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let directory = fs::File::open(directory).map_err(io)?;
+        directory.lock().map_err(io)?;
         remove_dead(path)?;
-        // The file has its mode from the start: no other user connects in between.
-        let umask = rustix::process::umask(Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(umask);
-        let listener = bound.map_err(io)?;
+        let listener = listen(path).map_err(|error| io(error.into()))?;
         let inode = fs::symlink_metadata(path).map_err(io)?.ino();
         Ok(Socket {
             listener,
@@ -97,6 +104,21 @@ impl Drop for Socket {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Listens on a new socket, whose file has its mode from the start: no other user connects in between. The mode is that of
+/// the socket, from which Linux takes it, and not a umask, which all threads share.
+fn listen(path: &Path) -> rustix::io::Result<UnixListener> {
+    let socket = net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn remove_dead(path: &Path) -> Result<(), SocketError> {

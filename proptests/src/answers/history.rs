@@ -20,7 +20,7 @@ use crate::suite::{connection, domain_def_of};
 /// How many domains there are, uuids and names alike.
 pub(super) const DOMAINS: u64 = 3;
 
-/// How many names of moments there are: so few that most are used again.
+/// How many names of moments there are: few enough that most are used again.
 const NAMES: u64 = 40;
 
 /// The uuid of a domain.
@@ -29,7 +29,7 @@ pub(super) fn uuid(domain: u64) -> DomainUuid {
     DomainUuid::from_bytes([byte; 16])
 }
 
-/// Makes a history of so many records.
+/// Makes a history of a number of records.
 pub(super) fn history(random: &mut Random, records: usize) -> SharedStore {
     let store = SharedStore::new();
     let clock = Arc::new(ManualClock::default());

@@ -22,7 +22,7 @@ use crate::time::{archive, is_archived, point};
 /// How long a follower waits before it looks whether it is to go on.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Of so few records only the domains that they are about are replayed.
+/// Of fewer records than these, only the domains that they are about are replayed.
 const FEW: u64 = 1_000;
 
 /// The verbs of the history.

@@ -132,7 +132,7 @@ fn grow(domain: &Domain, kind: MomentKind, number: usize) {
     });
 }
 
-/// A dump without the domain in it, which libvirt parses and writes anew: `docs/libvirt.md`.
+/// A dump without the domain in it, which libvirt parses, and writes in its own way: `docs/libvirt.md`.
 fn without_domain(xml: &str) -> String {
     match (xml.find("  <domain "), xml.find("  </domain>\n")) {
         (Some(begin), Some(end)) => format!("{}{}", &xml[..begin], &xml[end + 12..]),

@@ -155,6 +155,19 @@ fn before_the_store_is_open_little_is_answered_and_little_is_taken() {
     assert!(client.call(60, &[Value::Int(14)]).is_err());
     let large = vec![b'x'; 65 << 10];
     let mut unopened = server.connect();
+    // A ping has the number of the call that opens the store.
+    let ping = Header {
+        program: KEEPALIVE,
+        kind: Kind::MESSAGE,
+        ..call(1, &[]).header
+    };
+    let ping = Frame {
+        header: ping,
+        payload: Vec::new(),
+    };
+    unopened.stream.write_all(&ping.to_bytes()).unwrap();
+    let mut answer = [0; 28];
+    unopened.stream.read_exact(&mut answer).unwrap();
     let frame = call(23, &large).to_bytes();
     let _ = unopened.stream.write_all(&frame);
     let mut rest = Vec::new();
