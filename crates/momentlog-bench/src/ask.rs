@@ -119,14 +119,14 @@ fn ask(
         domains => format!("{domains} domains"),
     };
     let with = if images { "" } else { ", no images" };
-    let work = format!(
+    let asked = format!(
         "28 `{question}`, {records} records of {of}{with} ({:.0} ms, processor {:.0} ms, {memory:.0} MiB; {:.0} ms, {:.0} MiB)",
         wall * 1e3,
         processor * 1e3,
         limit.0 * 1e3,
         limit.1,
     );
-    println!("{work}");
+    println!("{asked}");
     // What is worse of the two, time or memory, is what counts.
     let (ours, theirs) = if wall / limit.0 > memory / limit.1 {
         (1.0 / wall, 1.0 / limit.0)
@@ -134,7 +134,7 @@ fn ask(
         (1.0 / memory, 1.0 / limit.1)
     };
     let (peer, ratio) = ("the limit", 1.0);
-    table.relate(&work, ours, theirs, Target { peer, ratio });
+    table.relate(&asked, ours, theirs, Target { peer, ratio });
     Ok(())
 }
 
