@@ -277,9 +277,8 @@ pub fn local_time(micros: i64, zone: &TimeZone, exact: bool) -> String {
     let local = offset.to_datetime(time);
     let (year, month, day) = (local.year(), local.month(), local.day());
     let (hour, minute, second) = (local.hour(), local.minute(), local.second());
-    let sign = if year < 0 { "-" } else { "" };
-    let year = year.unsigned_abs();
-    let mut text = format!("{sign}{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+    // As strftime has it, the sign of a year before 0 counts as one of four characters.
+    let mut text = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
     if exact {
         let micros = local.subsec_nanosecond() / 1000;
         let _ = write!(text, ".{micros:06}");
