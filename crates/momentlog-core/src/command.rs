@@ -22,6 +22,9 @@ pub struct Command {
 pub enum Action {
     /// Define the domain persistently, or replace its definition. Follows `virDomainDefineXML`.
     Define(Arc<DomainDef>),
+    /// Replace the definition of a guest that is active, and leave that of the next start as it is. It is for what a guest
+    /// does not see. Follows `virDomainSetMetadata`.
+    DefineLive(Arc<DomainDef>),
     /// Start the domain with this definition, transiently unless it is persistent already. Follows `virDomainCreateXML`.
     CreateLive(Arc<DomainDef>),
     /// Change the run state.

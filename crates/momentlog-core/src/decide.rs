@@ -82,6 +82,7 @@ impl State {
         let next_id = || self.next_moment.ok_or(Refusal::IdsExhausted);
         let change = match action {
             Action::Define(def) => self.define(uuid, def)?,
+            Action::DefineLive(def) => self.define_live(uuid, def)?,
             Action::CreateLive(def) => return self.create_live(uuid, def),
             Action::ChangeState(change) => {
                 return domain()?.change_state(*change, self.next_domain);

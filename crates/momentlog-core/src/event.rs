@@ -30,7 +30,7 @@ pub enum Change {
         def: Arc<DomainDef>,
         /// The rules in force, in full.
         policy: Policy,
-        /// Whether it is the definition of a guest about to start, rather than the persistent one.
+        /// Whether it is the definition of a guest that is active or about to start, rather than the persistent one.
         live: bool,
     },
     /// The domain is in this run state, as a caller reported. A persistent domain that stopped takes its next definition.

@@ -70,6 +70,8 @@ calls! {
     RESET = 245 "virDomainReset",
     /// A guest is asked to shut down, with flags.
     SHUTDOWN_FLAGS = 258 "virDomainShutdownFlags",
+    /// The title, the description or the metadata of a domain is set.
+    SET_METADATA = 264 "virDomainSetMetadata",
     /// A domain is defined, with flags.
     DEFINE_XML_FLAGS = 350 "virDomainDefineXMLFlags",
     /// A domain gets another name.

@@ -1,4 +1,4 @@
-//! The disks of a domain, as `virsh domblklist` shows them, and its title.
+//! The disks of a domain, as `virsh domblklist` shows them, and what `dominfo` shows of its guest.
 
 use std::borrow::Cow;
 
@@ -52,16 +52,6 @@ pub fn disk_details(def: &DomainDef) -> Vec<[String; 4]> {
             ]
         })
         .collect()
-}
-
-/// Returns the title of a domain, if it has one.
-pub fn domain_title(def: &DomainDef) -> Option<String> {
-    let source = Source {
-        kind: DocumentKind::Domain,
-        text: &def.xml,
-    };
-    let document = source.parse().ok()?;
-    document.root().child_text("title").map(Cow::into_owned)
 }
 
 /// What a domain's XML says of its guest, as `virsh dominfo` shows it.

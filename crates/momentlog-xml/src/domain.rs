@@ -143,7 +143,7 @@ pub(crate) fn domain_def(
     };
     let changes = Changes {
         root: called,
-        uuid: (!is_as_written).then_some(uuid),
+        after: (!is_as_written).then(|| ("name", format!("<uuid>{uuid}</uuid>"))),
         without_attribute: &|element, key| element == root && key == "id",
         without: &|element| !is_as_written && is_uuid(element),
     };
@@ -443,7 +443,7 @@ fn guarded(xml: &str, secure: bool) -> Cow<'_, str> {
     let root = document.root();
     let changes = Changes {
         root: root.name(),
-        uuid: None,
+        after: None,
         without_attribute: &|element, key| key == "passwd" && is_device(element, "graphics"),
         without: &is_secret,
     };
@@ -471,7 +471,7 @@ pub(crate) fn guarded_extra(xml: &str, secure: bool) -> Cow<'_, str> {
         .map(|element| {
             let changes = Changes {
                 root: element.name(),
-                uuid: None,
+                after: None,
                 without_attribute: &|of, key| key == "passwd" && of.name() == "graphics",
                 without: &|of| {
                     let source = of.parent().is_some_and(|outer| outer.name() == "source");

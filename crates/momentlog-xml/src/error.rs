@@ -15,6 +15,8 @@ pub enum DocumentKind {
     Domain,
     /// `<domainbackup>`.
     Backup,
+    /// A program's element for a domain's `<metadata>`, whatever it is called.
+    Metadata,
 }
 
 impl DocumentKind {
@@ -25,6 +27,7 @@ impl DocumentKind {
             DocumentKind::Checkpoint => "domaincheckpoint",
             DocumentKind::Domain => "domain",
             DocumentKind::Backup => "domainbackup",
+            DocumentKind::Metadata => "metadata",
         }
     }
 
@@ -35,6 +38,7 @@ impl DocumentKind {
             DocumentKind::Checkpoint => "domain_checkpoint",
             DocumentKind::Domain => "domain_definition",
             DocumentKind::Backup => "domain_backup",
+            DocumentKind::Metadata => "metadata_xml",
         }
     }
 }
@@ -94,6 +98,9 @@ pub enum Rule {
         /// What it is.
         found: String,
     },
+    /// A prefix that an element of a domain's metadata cannot have.
+    #[error("failed to {0} a new XML namespace")]
+    Prefix(&'static str),
     /// The schema does not take it.
     #[error("{0}")]
     Schema(String),

@@ -32,6 +32,7 @@ mod domain;
 mod error;
 mod excerpt;
 mod limits;
+mod metadata;
 mod namespaces;
 mod recent;
 mod saved;
@@ -44,7 +45,7 @@ pub use checkpoint::{
     CheckpointRequest, CheckpointView, read_checkpoint, read_checkpoint_redefine,
     read_checkpoint_sizes, write_checkpoint,
 };
-pub use disk_list::{GuestFacts, disk_details, domain_title, guest_facts};
+pub use disk_list::{GuestFacts, disk_details, guest_facts};
 pub use domain::{DISKS_MAX, read_domain, rename_domain, write_domain};
 pub use error::{
     BackupRule, DocumentKind, DomainRule, MomentRule, Position, Rule, SourceRule, XmlError,
@@ -52,6 +53,9 @@ pub use error::{
 pub use limits::{
     XML_AROUND_LEN_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_LEN_MAX,
     XML_MOMENT_LEN_MAX, backup_fits, checkpoint_fits, names_fit, snapshot_fits,
+};
+pub use metadata::{
+    MetadataChange, domain_description, domain_metadata, domain_title, set_domain_metadata,
 };
 pub use recent::RecentDomain;
 pub use saved::{SavedMoment, read_saved_moment};

@@ -40,7 +40,7 @@ impl DocumentKind {
     pub(crate) fn len_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_LEN_MAX,
-            DocumentKind::Backup => XML_AROUND_LEN_MAX,
+            DocumentKind::Backup | DocumentKind::Metadata => XML_AROUND_LEN_MAX,
             DocumentKind::Snapshot | DocumentKind::Checkpoint => XML_MOMENT_LEN_MAX,
         }
     }
@@ -49,7 +49,7 @@ impl DocumentKind {
     pub(crate) fn elements_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_ELEMENTS_MAX,
-            DocumentKind::Backup => AROUND_ELEMENTS_MAX,
+            DocumentKind::Backup | DocumentKind::Metadata => AROUND_ELEMENTS_MAX,
             DocumentKind::Snapshot | DocumentKind::Checkpoint => {
                 2 * XML_ELEMENTS_MAX + AROUND_ELEMENTS_MAX + ADDED_ELEMENTS
             }
@@ -60,6 +60,8 @@ impl DocumentKind {
     pub(crate) fn depth_max(self) -> usize {
         match self {
             DocumentKind::Domain => XML_DEPTH_MAX - 1,
+            // It stands in the metadata of a domain.
+            DocumentKind::Metadata => XML_DEPTH_MAX - 3,
             DocumentKind::Snapshot | DocumentKind::Checkpoint | DocumentKind::Backup => {
                 XML_DEPTH_MAX
             }

@@ -48,7 +48,7 @@ pub(crate) fn inherited<'d>(root: Element<'d>) -> Vec<Inherited<'d>> {
 }
 
 /// The declarations in force right outside an element; those that bind a prefix to nothing are left out.
-fn in_scope_around(root: Element<'_>) -> Vec<(&str, &str)> {
+pub(crate) fn in_scope_around(root: Element<'_>) -> Vec<(&str, &str)> {
     let mut outer: Vec<(&str, &str)> = Vec::new();
     for ancestor in std::iter::successors(root.parent(), |element| element.parent()) {
         for (key, uri) in ancestor.attributes() {

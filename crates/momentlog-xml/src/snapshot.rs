@@ -252,7 +252,7 @@ fn carried<'d>(elements: impl Iterator<Item = Element<'d>>) -> Option<Arc<str>> 
         .map(|element| {
             let changes = Changes {
                 root: element.name(),
-                uuid: None,
+                after: None,
                 without_attribute: &|_, _| false,
                 without: &|_| false,
             };
@@ -417,7 +417,7 @@ fn says_more(disk: Element<'_>, kind: SourceKind, carry: Carry) -> bool {
 /// The `<disk>` as canonical XML, without the attributes that its fields say.
 fn disk_xml(disk: Element<'_>, carry: Carry) -> Arc<str> {
     let changes = Changes {
-        uuid: None,
+        after: None,
         root: "disk",
         without_attribute: &|of, key| !carries_attribute(disk, of, key, carry),
         without: &|inside| !carries_element(disk, inside, carry),

@@ -1,7 +1,5 @@
 //! Writing XML as libvirt does: two blanks a level, single quotes, no declaration.
 
-use momentlog_core::DomainUuid;
-
 use crate::document::{Child, Children, Element, is_blank};
 use crate::namespaces::{Inherited, inherited};
 
@@ -190,8 +188,8 @@ fn next_line_of_markup(text: &str) -> Option<usize> {
 pub(crate) struct Changes<'a> {
     /// The name of the root.
     pub(crate) root: &'a str,
-    /// Written as `<uuid>`, after the first `<name>` of the root.
-    pub(crate) uuid: Option<DomainUuid>,
+    /// What is written after the first child of the root that has this name and content.
+    pub(crate) after: Option<(&'a str, String)>,
     /// Says which attributes are left out.
     pub(crate) without_attribute: &'a dyn Fn(Element<'_>, &str) -> bool,
     /// Says which elements are left out.
@@ -255,7 +253,7 @@ struct Open<'d> {
 /// namespaces around the element that it uses are declared in it.
 pub(crate) fn canonical(root: Element<'_>, changes: &Changes<'_>) -> String {
     let mut out = String::with_capacity(USUAL_LEN);
-    let mut uuid = changes.uuid;
+    let mut after = changes.after.as_ref();
     let inherited = inherited(root);
     let mut open: Vec<Open<'_>> = Vec::new();
     open.extend(changes.begin(&mut out, changes.root, root, &inherited));
@@ -300,11 +298,10 @@ pub(crate) fn canonical(root: Element<'_>, changes: &Changes<'_>) -> String {
                 out.push('>');
                 open.pop();
                 if let [root] = &open[..]
-                    && name == "name"
-                    && let Some(uuid) = uuid.take()
+                    && let Some((_, text)) = after.take_if(|(child, _)| *child == name)
                 {
                     begin_line(&mut out, 1, root.on_one_line);
-                    out.push_str(&format!("<uuid>{uuid}</uuid>"));
+                    out.push_str(text);
                 }
             }
         }
@@ -322,7 +319,7 @@ fn begin_line(out: &mut String, depth: usize, on_one_line: bool) {
 }
 
 /// As [`escape`], but what a reader would normalise is written by reference; with `line_breaks`, those too.
-fn escape_canonical(out: &mut String, text: &str, line_breaks: bool) {
+pub(crate) fn escape_canonical(out: &mut String, text: &str, line_breaks: bool) {
     replace(out, text, |byte| match byte {
         b'\r' => Some("&#13;"),
         b'\n' if line_breaks => Some("&#10;"),

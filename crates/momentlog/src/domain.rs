@@ -8,6 +8,7 @@ mod driven;
 mod effects;
 mod entered;
 mod info;
+mod metadata;
 mod moments;
 mod restore;
 mod undelete;
@@ -31,6 +32,7 @@ use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 pub use backup::JobInfo;
 pub use backup_history::{BackedUp, Backup, BackupEnd};
 pub use info::DomainInfo;
+pub use metadata::MetadataKind;
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use undelete::Undeletion;
 

@@ -34,6 +34,7 @@ pub enum ErrorCode {
     NoDomainSnapshot = 72,
     SnapshotRevertRisky = 77,
     OperationAborted = 78,
+    NoDomainMetadata = 80,
     OperationUnsupported = 84,
     XmlInvalidSchema = 92,
     NoDomainCheckpoint = 103,
@@ -67,6 +68,7 @@ impl ErrorCode {
             ErrorCode::NoDomainSnapshot => "VIR_ERR_NO_DOMAIN_SNAPSHOT",
             ErrorCode::SnapshotRevertRisky => "VIR_ERR_SNAPSHOT_REVERT_RISKY",
             ErrorCode::OperationAborted => "VIR_ERR_OPERATION_ABORTED",
+            ErrorCode::NoDomainMetadata => "VIR_ERR_NO_DOMAIN_METADATA",
             ErrorCode::OperationUnsupported => "VIR_ERR_OPERATION_UNSUPPORTED",
             ErrorCode::XmlInvalidSchema => "VIR_ERR_XML_INVALID_SCHEMA",
             ErrorCode::NoDomainCheckpoint => "VIR_ERR_NO_DOMAIN_CHECKPOINT",
@@ -92,6 +94,7 @@ impl ErrorCode {
             ErrorCode::NoDomainSnapshot => "Domain snapshot not found: ",
             ErrorCode::SnapshotRevertRisky => "revert requires force: ",
             ErrorCode::OperationAborted => "operation aborted: ",
+            ErrorCode::NoDomainMetadata => "metadata not found: ",
             ErrorCode::OperationUnsupported => "Operation not supported: ",
             ErrorCode::XmlInvalidSchema => "XML document failed to validate against schema: ",
             ErrorCode::NoDomainCheckpoint => "Domain checkpoint not found: ",
@@ -480,13 +483,16 @@ impl From<XmlError> for Error {
         let own = match error.document {
             DocumentKind::Snapshot => ErrorDomain::DomainSnapshot,
             DocumentKind::Checkpoint => ErrorDomain::DomainCheckpoint,
-            DocumentKind::Domain | DocumentKind::Backup => ErrorDomain::Domain,
+            DocumentKind::Domain | DocumentKind::Backup | DocumentKind::Metadata => {
+                ErrorDomain::Domain
+            }
         };
         let (code, domain) = match &error.rule {
             Rule::WellFormed(_) => (ErrorCode::XmlDetail, own),
             Rule::Root { .. } | Rule::Word { .. } | Rule::Required { .. } => {
                 (ErrorCode::XmlError, ErrorDomain::Xml)
             }
+            Rule::Prefix(_) => (ErrorCode::InternalError, ErrorDomain::Xml),
             Rule::Schema(_) => (ErrorCode::XmlInvalidSchema, ErrorDomain::Xml),
             Rule::Moment(rule) => (moment_rule(rule), own),
             Rule::Domain(rule) => (domain_rule(rule), ErrorDomain::Domain),

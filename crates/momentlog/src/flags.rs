@@ -328,6 +328,17 @@ flags! {
 }
 
 flags! {
+    /// `virDomainModificationImpact`: which definition is meant. Neither means that of the guest if it is active, else that
+    /// of the next start.
+    AffectFlags {
+        /// That of the guest, which must be active.
+        LIVE = 1,
+        /// That of the next start.
+        CONFIG = 2,
+    }
+}
+
+flags! {
     /// `virDomainXMLFlags`.
     DomainXmlFlags {
         /// Show secrets, too.

@@ -141,12 +141,12 @@ pub use connection::{
     Connection, Entries, History, Opener, Planning, Recording, Submitted, Subscription,
 };
 pub use domain::{
-    BackedUp, Backup, BackupEnd, Domain, DomainInfo, Fate, JobInfo, OnMissingParent, Restoration,
-    RestoredMoment, Saved, Undeletion,
+    BackedUp, Backup, BackupEnd, Domain, DomainInfo, Fate, JobInfo, MetadataKind, OnMissingParent,
+    Restoration, RestoredMoment, Saved, Undeletion,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
-    BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
+    AffectFlags, BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
     CheckpointListFlags, CheckpointXmlFlags, DefineFlags, DestroyFlags, DomainListFlags,
     DomainXmlFlags, RenameFlags, RevertFlags, ShutdownFlags, SnapshotCreateFlags,
     SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, StartFlags, UndefineFlags,

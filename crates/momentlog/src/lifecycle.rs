@@ -152,8 +152,8 @@ impl Lifecycle {
                     kind,
                 });
             };
-            // The built-in domain is there from the beginning.
-            if entry.call != Call::BUILT_IN {
+            // The built-in domain is there from the beginning, and of metadata libvirt tells in events of another kind.
+            if ![Call::BUILT_IN, Call::SET_METADATA].contains(&entry.call) {
                 tell_of(event, before.as_ref(), after, &mut tell);
             }
         }

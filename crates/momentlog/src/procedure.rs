@@ -24,7 +24,7 @@ use momentlog_core::{DomainUuid, MomentName, RunState};
 
 use crate::checkpoint::Checkpoint;
 use crate::connection::Connection;
-use crate::domain::{Domain, DomainInfo};
+use crate::domain::{Domain, DomainInfo, MetadataKind};
 use crate::error::{Result, refuse_bits};
 use crate::flags::{Flags, UndefineFlags};
 use crate::snapshot::Snapshot;
@@ -68,6 +68,9 @@ impl Procedure {
     }
 }
 
+/// Three texts, each of which may be missing.
+pub type ThreeTexts<'a> = [Option<&'a str>; 3];
+
 /// What a procedure is called on and with, in the order of the protocol, and the call that it makes.
 ///
 /// The word of flags is the last argument, and every bit of it reaches the call. In the protocol a list also takes, before
@@ -94,6 +97,10 @@ pub enum Takes {
     DomainTextFlags(fn(&Domain, &str, u32) -> Result<Answer>),
     /// A domain, XML, other XML or none, and flags.
     DomainTextsFlags(fn(&Domain, &str, Option<&str>, u32) -> Result<Answer>),
+    /// A domain, what is asked for, a namespace or none, and flags.
+    DomainMetadata(fn(&Domain, i32, Option<&str>, u32) -> Result<Answer>),
+    /// A domain, what is set, three texts or none (the new one, the prefix and the namespace of an element), and flags.
+    DomainSetMetadata(fn(&Domain, i32, ThreeTexts<'_>, u32) -> Result<Answer>),
     /// A domain and flags, for a list.
     DomainList(fn(&Domain, u32) -> Result<Answer>),
     /// A snapshot and flags.
@@ -222,6 +229,8 @@ table! {
     246 "virDomainSnapshotNumChildren" SnapshotFlags |snapshot, flags| snapshot.num_children(typed(flags));
     247 "virDomainSnapshotListChildrenNames" SnapshotList |snapshot, flags| snapshot.list_children_names(typed(flags));
     258 "virDomainShutdownFlags" DomainFlags |domain, flags| domain.shutdown_flags(typed(flags));
+    264 "virDomainSetMetadata" DomainSetMetadata |domain, kind, texts, flags| set_metadata(domain, kind, texts, flags);
+    265 "virDomainGetMetadata" DomainMetadata |domain, kind, uri, flags| domain.metadata(MetadataKind(kind), uri, typed(flags));
     271 "virDomainSnapshotIsCurrent" SnapshotFlags(no) |snapshot| snapshot.is_current();
     272 "virDomainSnapshotHasMetadata" SnapshotFlags(no) |snapshot| snapshot.has_metadata();
     273 "virConnectListAllDomains" List |connection, flags| connection.list_all_domains(typed(flags));
@@ -238,6 +247,15 @@ table! {
     417 "virDomainCheckpointDelete" CheckpointFlags |checkpoint, flags| checkpoint.delete(typed(flags));
     421 "virDomainBackupBegin" DomainTextsFlags |domain, xml, checkpoint, flags| domain.backup_begin(xml, checkpoint, typed(flags));
     422 "virDomainBackupGetXMLDesc" DomainFlags |domain, flags| domain.backup_xml_desc(typed(flags));
+}
+
+fn set_metadata(
+    domain: &Domain,
+    kind: i32,
+    [text, key, uri]: ThreeTexts<'_>,
+    flags: u32,
+) -> Result<()> {
+    domain.set_metadata(MetadataKind(kind), text, key, uri, typed(flags))
 }
 
 /// A word of flags as those of the call, unknown ones included.

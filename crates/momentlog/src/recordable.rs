@@ -62,7 +62,10 @@ fn decide_what_reads_back(decision: &mut Decision<'_>, command: &Command) -> Res
     let domain = decision.view().state().domain(command.domain);
     let events = decide_one(decision, command)?;
     match &command.action {
-        Action::Define(def) | Action::CreateLive(def) | Action::Rename(def) => {
+        Action::Define(def)
+        | Action::DefineLive(def)
+        | Action::CreateLive(def)
+        | Action::Rename(def) => {
             is_its_xml(def, domain)?;
         }
         Action::RedefineSnapshot(redefine) => {

@@ -199,7 +199,12 @@ impl Session {
         let mut domain = || self.domain(call, &connection);
         let moment = moment_name(call.moment.as_deref().unwrap_or_default());
         Some(match takes {
-            Takes::Id(_) | Takes::Uuid(_) | Takes::DomainSwitch(_) | Takes::DomainTextsFlags(_) => {
+            Takes::Id(_)
+            | Takes::Uuid(_)
+            | Takes::DomainSwitch(_)
+            | Takes::DomainMetadata(_)
+            | Takes::DomainSetMetadata(_)
+            | Takes::DomainTextsFlags(_) => {
                 return None;
             }
             Takes::Text(make) => make(&connection, &xml_or(&call.domain)),

@@ -69,6 +69,7 @@ fn every_recorded_call_is_a_procedure_and_every_procedure_but_these_is_recorded(
             "virDomainGetAutostart",
             "virDomainGetInfo",
             "virDomainGetMaxMemory",
+            "virDomainGetMetadata",
             "virDomainGetOSType",
             "virDomainGetXMLDesc",
             "virDomainHasManagedSaveImage",
@@ -80,6 +81,7 @@ fn every_recorded_call_is_a_procedure_and_every_procedure_but_these_is_recorded(
             "virDomainRename",
             "virDomainReset",
             "virDomainSetAutostart",
+            "virDomainSetMetadata",
             "virDomainShutdownFlags",
         ]
     );

@@ -152,6 +152,24 @@ fn every_recorded_trace_is_played_by_pythons_binding_through_the_socket() {
 }
 
 #[test]
+fn each_answer_about_metadata_is_that_of_libvirts_test_driver() {
+    if !clients_are_there() {
+        return;
+    }
+    let server = Serving::of("test:///default");
+    let script = repository().join("crates/momentlog-cli/tests/clients/metadata.py");
+    let answers = |uri: &str| {
+        let mut command = Command::new(PYTHON);
+        let ran = ran(command.arg(&script).arg(uri).output().unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        ran.out
+    };
+    let its = answers("test:///default");
+    assert!(its.lines().count() > 120, "{its}");
+    assert_eq!(answers(&server.client_uri()), its);
+}
+
+#[test]
 fn a_store_in_a_directory_is_one_for_virsh_and_for_the_program() {
     if !clients_are_there() {
         return;

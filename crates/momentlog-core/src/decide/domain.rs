@@ -17,6 +17,22 @@ impl State {
         })
     }
 
+    pub(super) fn define_live(
+        &self,
+        uuid: DomainUuid,
+        def: &Arc<DomainDef>,
+    ) -> Result<Change, Refusal> {
+        if !self.known(uuid)?.power.is_active() {
+            return Err(Refusal::Inactive);
+        }
+        let policy = self.may_define(uuid, def)?;
+        Ok(Change::DomainDefined {
+            def: def.clone(),
+            policy,
+            live: true,
+        })
+    }
+
     pub(super) fn create_live(
         &self,
         uuid: DomainUuid,

@@ -262,6 +262,7 @@ fn kind_changed(action: &Action) -> Option<MomentKind> {
         Action::Hold { .. } | Action::Release { .. } => None,
         // That a domain with an open job cannot go is found where it would.
         Action::Define(_)
+        | Action::DefineLive(_)
         | Action::CreateLive(_)
         | Action::ChangeState(_)
         | Action::Undefine { .. }

@@ -136,6 +136,10 @@ fn action_bytes(action: &Action) -> Vec<u8> {
             put_body(&17_u16, put);
             put_domain(def, put);
         }
+        Action::DefineLive(def) => {
+            put_body(&19_u16, put);
+            put_domain(def, put);
+        }
         Action::SetAutostart(autostart) => put_body(&(18_u16, autostart), put),
         Action::Undelete(undelete) => {
             put_body(&16_u16, put);

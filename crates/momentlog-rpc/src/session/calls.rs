@@ -80,6 +80,9 @@ impl Opened {
                     *flags,
                 )
             }
+            (Takes::DomainMetadata(_) | Takes::DomainSetMetadata(_), _) => {
+                return self.metadata(takes, procedure, arguments);
+            }
             (
                 Takes::DomainList(make),
                 [Value::Domain(of), Value::Int(need), Value::UInt(flags)],
@@ -121,6 +124,37 @@ impl Opened {
             (Made::Done, _) if procedure.answer == [Shape::Int] => Ok(vec![Value::Int(0)]),
             (made, _) => Ok(self.told(made, wanted.unwrap_or_default())),
         }
+    }
+
+    /// Makes a call about a domain's title, description or metadata.
+    fn metadata(&self, takes: Takes, procedure: &Procedure, arguments: &[Value<'_>]) -> Answer {
+        let made = match (takes, arguments) {
+            (
+                Takes::DomainMetadata(make),
+                [
+                    Value::Domain(of),
+                    Value::Int(kind),
+                    Value::OptText(uri),
+                    Value::UInt(flags),
+                ],
+            ) => make(&self.domain(of), *kind, optional(uri.as_ref())?, *flags),
+            (
+                Takes::DomainSetMetadata(make),
+                [
+                    Value::Domain(of),
+                    Value::Int(kind),
+                    Value::OptText(text),
+                    Value::OptText(key),
+                    Value::OptText(uri),
+                    Value::UInt(flags),
+                ],
+            ) => {
+                let [text, key, uri] = [text, key, uri].map(|text| optional(text.as_ref()));
+                make(&self.domain(of), *kind, [text?, key?, uri?], *flags)
+            }
+            _ => return Err(Failure::unknown_procedure(procedure.number)),
+        };
+        Ok(self.told(made?, 0))
     }
 
     /// The answer of the library as a reply carries it. Of a list, `wanted` says how much of it: none at 0, or no more
@@ -248,6 +282,12 @@ fn said<'a>(is_lookup: bool, text: &'a Text<'_>) -> Result<Cow<'a, str>, Failure
     }
     let text = std::str::from_utf8(text).map_err(|_| Failure::not_utf8())?;
     Ok(text.into())
+}
+
+/// A text that goes into a definition, or none.
+fn optional<'a>(text: Option<&'a Text<'_>>) -> Result<Option<&'a str>, Failure> {
+    let text = text.map(|text| std::str::from_utf8(text));
+    text.transpose().map_err(|_| Failure::not_utf8())
 }
 
 /// A name. One that is not UTF-8 becomes one that nothing has: no name has a NUL.

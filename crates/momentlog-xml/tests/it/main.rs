@@ -10,6 +10,7 @@ mod checkpoint;
 mod disks;
 mod domain;
 mod limits;
+mod metadata;
 mod refused;
 mod schema;
 mod snapshot;

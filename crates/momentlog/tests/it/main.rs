@@ -10,6 +10,7 @@ mod errors;
 mod first_night;
 mod info;
 mod lifecycle;
+mod metadata;
 mod page;
 mod pages;
 mod printed;
