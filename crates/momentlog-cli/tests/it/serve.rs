@@ -54,6 +54,14 @@ impl Serving {
             .unwrap())
     }
 
+    /// Plays recorded traces through python's binding.
+    fn play(&self, traces: &[PathBuf]) -> Ran {
+        let script = repository().join("proptests/conformance/check_traces.py");
+        let mut command = Command::new(PYTHON);
+        command.arg(script).arg(self.client_uri()).args(traces);
+        ran(command.output().unwrap())
+    }
+
     /// Sends a signal, and waits for the end.
     fn signal(&mut self, name: &str) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
@@ -133,22 +141,51 @@ fn every_recorded_trace_is_played_by_pythons_binding_through_the_socket() {
     if !clients_are_there() {
         return;
     }
-    let data = repository().join("proptests/conformance");
-    let traces = std::fs::read_dir(data.join("traces")).unwrap();
-    let mut traces: Vec<PathBuf> = traces.map(|entry| entry.unwrap().path()).collect();
-    traces.sort();
-    assert_eq!(traces.len(), 127);
+    let traces = traces();
     let server = Serving::of("test:///default");
-    let mut command = Command::new(PYTHON);
-    command
-        .arg(data.join("check_traces.py"))
-        .arg(server.client_uri());
-    let checked = ran(command.args(traces).output().unwrap());
+    let checked = server.play(&traces);
     assert_eq!(
         checked.out, "traces: 127 of 127 as recorded\n",
         "{}",
         checked.err
     );
+}
+
+#[test]
+fn every_recorded_trace_gives_the_same_on_a_durable_store_of_that_driver() {
+    const STORE: &str = "momentlog:store?profile=libvirt-test";
+    if !clients_are_there() {
+        return;
+    }
+    for trace in traces() {
+        // The built-in domain is there from the first record of a store on.
+        let program = Program::new();
+        let xml = program.run_on_test(&["-q", "dumpxml", "test"]).out;
+        program.write("test.xml", &xml);
+        let mut define = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        define.args(["-c", STORE, "define", "test.xml"]);
+        let defined = ran(define.current_dir(program.dir.path()).output().unwrap());
+        assert_eq!((defined.err.as_str(), defined.status), ("", 0));
+        let server = Serving::within(program, STORE);
+        let checked = server.play(std::slice::from_ref(&trace));
+        assert_eq!(
+            checked.out,
+            "traces: 1 of 1 as recorded\n",
+            "{}: {}",
+            trace.display(),
+            checked.err
+        );
+    }
+}
+
+/// The files of the recorded traces.
+fn traces() -> Vec<PathBuf> {
+    let dir = repository().join("proptests/conformance/traces");
+    let traces = std::fs::read_dir(dir).unwrap();
+    let mut traces: Vec<PathBuf> = traces.map(|entry| entry.unwrap().path()).collect();
+    traces.sort();
+    assert_eq!(traces.len(), 127);
+    traces
 }
 
 #[test]
