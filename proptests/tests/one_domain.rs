@@ -258,6 +258,7 @@ fn compare(log: &Log) {
     let end = full
         .last()
         .map_or(begin.head(), |step| Some(step.entry.head));
+    by_domain(log, &full);
     for domain in 0..DOMAINS {
         let domain = uuid(domain);
         let wanted: Vec<&Step> = full
@@ -351,6 +352,26 @@ fn compare(log: &Log) {
 }
 
 /// Compares what a few steps say, read by themselves, with what they say in a replay of the whole log.
+/// Steps with their domains alone tell what the whole steps tell.
+#[track_caller]
+fn by_domain(log: &Log, full: &[Step]) {
+    let found = log.history(None).unwrap().by_domain();
+    let found: Vec<_> = found.map(|step| step.expect("the log is sound")).collect();
+    assert_eq!(found.len(), full.len());
+    for (found, whole) in found.into_iter().zip(full) {
+        assert_eq!(found.entry, whole.entry);
+        let domain = |view: &momentlog::View| {
+            let uuid = whole.entry.domain?;
+            view.state().keep_domain(uuid)
+        };
+        assert_eq!(found.before, domain(&whole.before));
+        assert_eq!(found.after, domain(&whole.after));
+        let (of, whole) = (Told::of_domain_step(found), Told::of(whole));
+        assert_eq!(of.domain, whole.domain);
+        assert_eq!(of.consequences, whole.consequences);
+    }
+}
+
 #[track_caller]
 fn few_steps(log: &Log, full: &[Step], from: Seq, more: u64) {
     let to = Seq::new(from.get() + more).unwrap();

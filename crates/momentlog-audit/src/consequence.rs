@@ -258,10 +258,24 @@ pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> V
 
 /// Returns what one event has caused between two states.
 fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
-    let around = Around {
-        before: event.domain.and_then(|uuid| before.domain(uuid)),
-        after: event.domain.and_then(|uuid| after.domain(uuid)),
-    };
+    if let Change::SettingsSet(to) = &event.change {
+        return Consequence::of(What::SettingsSet {
+            from: before.settings(),
+            to: *to,
+        });
+    }
+    let [before, after] =
+        [before, after].map(|state| event.domain.and_then(|uuid| state.domain(uuid)));
+    consequence_of_domain(event, before, after)
+}
+
+/// Returns what one event about a domain has caused, between what the domain was before and after it.
+pub(crate) fn consequence_of_domain(
+    event: &Event,
+    before: Option<&Domain>,
+    after: Option<&Domain>,
+) -> Consequence {
+    let around = Around { before, after };
     match &event.change {
         Change::DomainDefined { def, live, .. } => Consequence::of(What::DomainDefined {
             live: *live,
@@ -339,10 +353,8 @@ fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
                 tag: tag.clone(),
             })
         }
-        Change::SettingsSet(to) => Consequence::of(What::SettingsSet {
-            from: before.settings(),
-            to: *to,
-        }),
+        // No event about a domain sets them: they are the store's.
+        Change::SettingsSet(to) => Consequence::of(What::SettingsSet { from: *to, to: *to }),
     }
 }
 

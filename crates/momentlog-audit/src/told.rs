@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use momentlog_core::{DomainUuid, MomentId, MomentKind, State};
-use momentlog_engine::{Entry, Step};
+use momentlog_engine::{DomainStep, Entry, Step};
 use momentlog_store::Seq;
 
-use crate::consequence::{Consequence, Named, What, consequences, fold};
+use crate::consequence::{Consequence, Named, What, consequence_of_domain, consequences, fold};
 use crate::words::summary;
 
 /// A record, with what it has caused.
@@ -33,6 +33,29 @@ impl Told {
                 .or_else(|| name(step.before.state(), &step.entry)),
             consequences: consequences(&step),
             entry: step.entry,
+        }
+    }
+
+    /// As [`of_step`](Self::of_step), of a step with its domain alone.
+    pub fn of_domain_step(step: DomainStep) -> Told {
+        let DomainStep {
+            before,
+            entry,
+            after,
+            state,
+        } = step;
+        let consequences = match (state, &entry.events[..]) {
+            (Some(mut state), _) => fold(&mut state, &entry, None),
+            (None, [event]) => {
+                let (before, after) = (before.as_deref(), after.as_deref());
+                vec![consequence_of_domain(event, before, after)]
+            }
+            (None, _) => Vec::new(),
+        };
+        Told {
+            domain: after.or(before).map(|domain| domain.name().clone()),
+            consequences,
+            entry,
         }
     }
 

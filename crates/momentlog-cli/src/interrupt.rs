@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use momentlog::{Error, Step};
+use momentlog::Error;
 
 use crate::progress;
 
@@ -71,9 +71,9 @@ pub fn forget() -> bool {
 }
 
 /// Reads steps until Ctrl-C is pressed, which is an error behind the last of them, and counts them where progress is shown.
-pub fn watched(
-    steps: impl Iterator<Item = momentlog::Result<Step>>,
-) -> impl Iterator<Item = momentlog::Result<Step>> {
+pub fn watched<T>(
+    steps: impl Iterator<Item = momentlog::Result<T>>,
+) -> impl Iterator<Item = momentlog::Result<T>> {
     let mut steps = steps.fuse();
     let mut ended = false;
     std::iter::from_fn(move || {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn steps_end_with_an_error_once_it_is_pressed() {
-        let endless = std::iter::repeat_with(|| Err(Error::aborted("read")));
+        let endless = std::iter::repeat_with(|| Err::<(), _>(Error::aborted("read")));
         let mut steps = watched(endless);
         let mut next = || {
             steps

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
+use momentlog_core::{Domain, State};
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
+use crate::codec::{Content, Facts};
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::ledger::Ledger;
@@ -20,6 +23,21 @@ pub struct Step {
     pub entry: Entry,
     /// The state right after it.
     pub after: View,
+}
+
+/// One record of the history, with the domain that it is about as it was around it. It costs less than a [`Step`], because
+/// nothing else of the states around it is kept.
+#[derive(Clone, Debug)]
+pub struct DomainStep {
+    /// The domain right before the record; `None` if it was not there, or the record is about no domain.
+    pub before: Option<Arc<Domain>>,
+    /// The record, decoded.
+    pub entry: Entry,
+    /// The domain right after it.
+    pub after: Option<Arc<Domain>>,
+    /// The state on which its events follow, of its domain alone; `None` if its one event is about the domain, so that
+    /// `before` says all of it.
+    pub state: Option<State>,
 }
 
 /// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and the reader may use
@@ -124,6 +142,11 @@ impl<'a> History<'a> {
         None
     }
 
+    /// Returns the steps with the domains that they are about, which costs less than with the whole states.
+    pub fn by_domain(self) -> ByDomain<'a> {
+        ByDomain(self)
+    }
+
     pub(crate) fn next_entry(&mut self) -> Option<Result<Entry, EngineError>> {
         match self.skip() {
             Some(error) => Some(Err(error)),
@@ -132,13 +155,26 @@ impl<'a> History<'a> {
     }
 
     fn replay_next(&mut self) -> Option<Result<Entry, EngineError>> {
+        self.replay_next_behind(&mut |_, _| {})
+    }
+
+    /// Replays the next record. `before` is called with what the records before it have made, and its facts.
+    fn replay_next_behind(
+        &mut self,
+        before: &mut dyn FnMut(&Ledger, &Facts),
+    ) -> Option<Result<Entry, EngineError>> {
         let record = match self.next_record()? {
             Ok(record) => record,
             Err(error) => return Some(Err(self.resume(error))),
         };
         self.last_bytes = replay::size(&record);
+        let ledger = &mut self.place.ledger;
         let entry = match compare(self.after, Some(record.head())) {
-            Ok(()) => self.place.ledger.replay(&record).map_err(EngineError::from),
+            Ok(()) => ledger
+                .decode(&record)
+                .inspect(|facts| before(ledger, facts))
+                .and_then(|facts| ledger.apply(&record, facts))
+                .map_err(EngineError::from),
             Err(error) => Err(error.into()),
         };
         if entry.is_err() {
@@ -249,6 +285,43 @@ impl Iterator for Entries<'_> {
 
     fn next(&mut self) -> Option<Result<Entry, EngineError>> {
         self.0.next_entry()
+    }
+}
+
+/// The steps of a [`History`], each with its domain alone.
+#[derive(Debug)]
+pub struct ByDomain<'a>(History<'a>);
+
+impl Iterator for ByDomain<'_> {
+    type Item = Result<DomainStep, EngineError>;
+
+    fn next(&mut self) -> Option<Result<DomainStep, EngineError>> {
+        if let Some(error) = History::skip(&mut self.0) {
+            return Some(Err(error));
+        }
+        let (mut before, mut state) = (None, None);
+        let entry = self.0.replay_next_behind(&mut |ledger, facts| {
+            let all = &ledger.view.state;
+            before = facts.domain.and_then(|uuid| all.keep_domain(uuid));
+            let is_second = ledger.seq == Some(Seq::FIRST);
+            let is_one =
+                matches!(&facts.content, Content::Command { events, .. } if events.len() == 1);
+            if is_second {
+                // What is there before the first command is what that command makes.
+                state = Some(State::new(all.profile()));
+            } else if !is_one || facts.domain.is_none() {
+                state = Some(all.only(facts.domain.as_slice()));
+            }
+        })?;
+        Some(entry.map(|entry| {
+            let after = &self.0.place.ledger.view.state;
+            DomainStep {
+                before,
+                after: entry.domain.and_then(|uuid| after.keep_domain(uuid)),
+                entry,
+                state,
+            }
+        }))
     }
 }
 

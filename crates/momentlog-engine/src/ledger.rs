@@ -115,14 +115,16 @@ impl Ledger {
 
     /// Applies one record of the log, and returns what it says.
     pub(crate) fn replay(&mut self, record: &Record) -> Result<Entry, ReplayError> {
-        let facts = self
-            .dictionary
-            .decode(record)
-            .map_err(|error| ReplayError {
-                seq: record.seq,
-                why: error.into(),
-            })?;
+        let facts = self.decode(record)?;
         self.apply(record, facts)
+    }
+
+    /// Reads the facts of the next record.
+    pub(crate) fn decode(&mut self, record: &Record) -> Result<Facts, ReplayError> {
+        self.dictionary.decode(record).map_err(|error| ReplayError {
+            seq: record.seq,
+            why: error.into(),
+        })
     }
 
     /// Applies one record whose facts were read, and returns what it says.

@@ -62,7 +62,7 @@ pub use environment::{
 };
 pub use error::{BadProvenance, EngineError};
 pub use handle::LogHandle;
-pub use history::{Entries, History, Step};
+pub use history::{ByDomain, DomainStep, Entries, History, Step};
 pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};
 pub use log::{Archived, Log, Outcome, Pending};

@@ -154,9 +154,9 @@ pub use flags::{
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
-    EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Peer, Point,
-    Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification,
-    View, process_user,
+    DomainStep, EngineError, Entropy, Entry, ImageFault, ManualClock, Options, Outcome, Peer,
+    Point, Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy,
+    Verification, View, process_user,
 };
 pub use node::{LIBVIRT_VERSION, MAX_VCPUS, NodeInfo};
 pub use redefinition::{RedefinePlan, RedefineStep, Redefinition};

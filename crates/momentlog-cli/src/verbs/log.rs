@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use momentlog::core::DomainUuid;
 use momentlog::store::{Head, Seq};
-use momentlog::{Connection, Point, Step};
+use momentlog::{Connection, History, Point, Step};
 use momentlog_audit::json::{self, EntryDoc, SuspicionDoc};
 use momentlog_audit::{Edge, MomentRef, RecordKind, Suspicion, Told, Wanted, suspicions};
 
@@ -315,12 +315,30 @@ fn read(
         && asked.behind.is_none()
     {
         let begin = asked.wanted.from.unwrap_or(Seq::FIRST);
-        read_steps(archived.history_from(begin)?, asked, shown, &mut read);
+        read_history(archived.history_from(begin)?, asked, shown, &mut read);
     }
     if read.fault.is_none() {
         read_on(connection, asked, shown, &mut read)?;
     }
     Ok(read)
+}
+
+/// A record that was read, with what is shown of it besides.
+struct Found {
+    told: Told,
+    suspicions: Vec<Suspicion>,
+    /// The record with the states around it, if that is shown.
+    whole: Option<Step>,
+}
+
+impl Found {
+    fn of(asked: &Asked, step: Step) -> Found {
+        Found {
+            suspicions: asked.suspicions(&step),
+            whole: asked.xml.then(|| step.clone()),
+            told: Told::of_step(step),
+        }
+    }
 }
 
 /// Reads the log itself, no further than is needed.
@@ -331,7 +349,7 @@ fn read_on(
     read: &mut Read,
 ) -> Result<(), Failure> {
     if let Some(behind) = asked.behind {
-        read_steps(connection.history(Some(behind))?, asked, shown, read);
+        read_history(connection.history(Some(behind))?, asked, shown, read);
         return Ok(());
     }
     let last = connection.view().head().map_or(Seq::FIRST, |head| head.seq);
@@ -344,9 +362,24 @@ fn read_on(
     } else if let (None, Some(domain)) = (from, asked.only_domain(connection)?) {
         read_steps(connection.history_of(domain)?, asked, shown, read);
     } else {
-        read_steps(connection.history_from(begin)?, asked, shown, read);
+        read_history(connection.history_from(begin)?, asked, shown, read);
     }
     Ok(())
+}
+
+/// Shows those records of a history that are asked for.
+fn read_history(history: History<'_>, asked: &Asked, shown: &mut Shown, read: &mut Read) {
+    if asked.xml || asked.suspicious {
+        return read_steps(history, asked, shown, read);
+    }
+    let found = history.by_domain().map(|step| {
+        step.map(|step| Found {
+            told: Told::of_domain_step(step),
+            suspicions: Vec::new(),
+            whole: None,
+        })
+    });
+    show(found, asked, shown, read);
 }
 
 fn read_steps(
@@ -355,9 +388,19 @@ fn read_steps(
     shown: &mut Shown,
     read: &mut Read,
 ) {
-    for step in interrupt::watched(steps) {
-        let step = match step {
-            Ok(step) => step,
+    let found = steps.map(|step| step.map(|step| Found::of(asked, step)));
+    show(found, asked, shown, read);
+}
+
+fn show(
+    found: impl Iterator<Item = momentlog::Result<Found>>,
+    asked: &Asked,
+    shown: &mut Shown,
+    read: &mut Read,
+) {
+    for found in interrupt::watched(found) {
+        let found = match found {
+            Ok(found) => found,
             // It goes on with the bridge, which says what was moved.
             Err(error) if is_archived(&error) => continue,
             Err(error) => {
@@ -366,16 +409,15 @@ fn read_steps(
             }
         };
         // An archive and the log may both have it.
-        if read
-            .last
-            .is_some_and(|last| step.entry.head.seq <= last.seq)
-        {
+        let Found {
+            told,
+            suspicions,
+            whole,
+        } = found;
+        if read.last.is_some_and(|last| told.seq() <= last.seq) {
             continue;
         }
-        read.last = Some(step.entry.head);
-        let whole = asked.xml.then(|| step.clone());
-        let suspicions = asked.suspicions(&step);
-        let told = Told::of_step(step);
+        read.last = Some(told.entry.head);
         let about = asked.is_about(&told);
         read.found |= about && asked.domain.is_some();
         let ends = asked.wanted.ends_at(&told);
