@@ -258,7 +258,9 @@ fn play(ops: &[Op], undone: &[u8]) {
     let mut model = Model::default();
     let none = BTreeMap::new();
     let mut now = Trees::default();
-    for (step, op) in ops.iter().enumerate() {
+    // What is taken back is chosen here, so that the model knows which moments return.
+    let ops = ops.iter().filter(|op| !matches!(op, Op::Undelete { .. }));
+    for (step, op) in ops.enumerate() {
         let second = 100 + i64::try_from(step / 3).unwrap();
         clock.set_second(second);
         let view = connection.view();
