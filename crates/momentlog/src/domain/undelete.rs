@@ -108,7 +108,7 @@ impl Domain {
         })
     }
 
-    /// Returns the step of a record that deletes moments of this domain, and which moments have come back since.
+    /// Returns the step of a record that deletes moments of this domain, and which moments have come back, before it or since.
     fn deletion(&self, archive: Option<&Connection>, record: Seq) -> Result<(Step, Returns)> {
         let archived = archive.map(|archive| archive.history_of(self.uuid));
         let archived = archived.transpose()?.into_iter().flatten();
@@ -124,7 +124,7 @@ impl Domain {
             };
             // An archive and the log may both have it.
             let seq = step.entry.head.seq;
-            if last >= Some(seq) || seq < record {
+            if last >= Some(seq) {
                 continue;
             }
             last = Some(seq);
@@ -204,7 +204,12 @@ impl Returns {
             let of_kind = |moment: &&Known| moment.kind == kind;
             let undone: Vec<&Known> = undone.into_iter().flatten().filter(of_kind).collect();
             let made: Vec<&Known> = made.iter().filter(of_kind).collect();
-            self.by.extend(same(&undone, &made));
+            for (was, made) in same(&undone, &made) {
+                // A deletion may be taken back again, once what came back by the first time is gone.
+                let last = self.now(was);
+                let is_there = before.is_some_and(|domain| has(domain, kind, last));
+                self.by.insert(if is_there { was } else { last }, made);
+            }
         }
         if !taken.is_empty() {
             self.taken.insert(step.entry.head.seq, taken);
@@ -219,6 +224,13 @@ impl Returns {
             id = *next;
         }
         id
+    }
+}
+
+fn has(domain: &DomainState, kind: MomentKind, id: MomentId) -> bool {
+    match kind {
+        MomentKind::Snapshot => domain.snapshots().get(id).is_some(),
+        MomentKind::Checkpoint => domain.checkpoints().get(id).is_some(),
     }
 }
 
