@@ -19,30 +19,28 @@ pub fn show(session: &mut Session, run: impl FnOnce(&mut Session) -> Answer) -> 
     let outcomes = session.recording.take().map(|made| made.outcomes());
     let status = answer?;
     if !session.is_documented() {
-        let outcome = document(&session.connection, &outcomes.unwrap_or_default())?;
+        let outcome = document(&session.connection, &outcomes.unwrap_or_default());
         session.document(&outcome);
     }
     Ok(status)
 }
 
-/// Returns the document of what calls were answered.
-pub fn document(connection: &Connection, outcomes: &[Outcome]) -> Result<OutcomeDoc, Failure> {
-    let mut records = Vec::new();
-    for outcome in outcomes {
-        let step = crate::verbs::show::step(connection, outcome.seq)?;
-        records.push(match step {
-            Some(step) => RecordDoc::of(&Told::of(&step), outcome.repeated),
-            None => RecordDoc::archived(outcome.seq),
-        });
-    }
-    Ok(OutcomeDoc::of(records))
+/// Returns the document of what calls were answered. What was changed is no failure because it cannot be read back.
+pub fn document(connection: &Connection, outcomes: &[Outcome]) -> OutcomeDoc {
+    let record = |outcome: &Outcome| match crate::verbs::show::step(connection, outcome.seq) {
+        Ok(Some(step)) => RecordDoc::of(&Told::of(&step), outcome.repeated),
+        Ok(None) | Err(_) => RecordDoc::unread(outcome.seq, outcome.repeated),
+    };
+    OutcomeDoc::of(outcomes.iter().map(record).collect())
 }
 
 /// Returns the document of one record that a command has made.
-pub fn of_record(connection: &Connection, seq: Seq) -> Result<OutcomeDoc, Failure> {
-    let step = crate::verbs::show::step(connection, seq)?;
-    let record = step.map(|step| RecordDoc::of(&Told::of(&step), false));
-    Ok(OutcomeDoc::of(record.into_iter().collect()))
+pub fn of_record(connection: &Connection, seq: Seq) -> OutcomeDoc {
+    let record = match crate::verbs::show::step(connection, seq) {
+        Ok(Some(step)) => RecordDoc::of(&Told::of(&step), false),
+        Ok(None) | Err(_) => RecordDoc::unread(seq, false),
+    };
+    OutcomeDoc::of(vec![record])
 }
 
 /// Returns the record with an event that the present command has made or found, and whether it has found it.

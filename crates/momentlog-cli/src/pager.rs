@@ -3,6 +3,12 @@
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
+/// What only a shell can read.
+const FOR_THE_SHELL: &[char] = &[
+    '|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '\n', '*', '?', '[', '#', '~',
+    '=', '%',
+];
+
 /// A pager that runs.
 #[derive(Debug)]
 pub struct Pager(Child);
@@ -15,10 +21,17 @@ impl Pager {
         let named = named.iter().find_map(|name| std::env::var(name).ok());
         let mut command = match named.as_deref().map(str::trim) {
             Some("" | "cat") => return None,
-            Some(named) => {
+            Some(named) if named.contains(FOR_THE_SHELL) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", named]);
                 shell
+            }
+            // Without a shell, so that it is known whether there is such a program.
+            Some(named) => {
+                let mut words = named.split_whitespace();
+                let mut pager = Command::new(words.next()?);
+                pager.args(words);
+                pager
             }
             None => {
                 let mut less = Command::new("less");

@@ -177,7 +177,8 @@ fn look() {
                     holding.asked = asked;
                     holding.idle = Duration::ZERO;
                 }
-                if holding.idle >= holding.hold {
+                if holding.idle >= holding.hold && log.is_exclusive() {
+                    holding.idle = Duration::ZERO;
                     idle.push((log, asked));
                 }
                 true
@@ -187,9 +188,11 @@ fn look() {
                 return;
             }
         }
-        // Without the lock of the list: this may wait for a write.
+        // Without the lock of the list, and each by itself: this may wait for a write, and make an image.
         for (log, asked) in idle {
-            log.release_if_idle(asked);
+            let release = move || log.release_if_idle(asked);
+            // Without a thread, the next look tries again.
+            let _ = thread::Builder::new().name("release".into()).spawn(release);
         }
     }
 }

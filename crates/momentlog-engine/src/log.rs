@@ -16,6 +16,7 @@ mod published;
 mod read;
 pub(crate) mod replay;
 mod retention;
+mod turns;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -338,29 +339,6 @@ impl Log {
         flushed
     }
 
-    /// Lets other processes write, until the next change here.
-    pub fn release(&self) {
-        let mut decider = self.enter();
-        self.stop_writing(&mut decider);
-        decider.waited = Duration::ZERO;
-    }
-
-    /// Lets other processes write, if it was asked for no change since it was asked `asked` times.
-    pub(crate) fn release_if_idle(&self, asked: u64) {
-        if !self.is_exclusive() {
-            return;
-        }
-        let mut decider = self.enter();
-        if self.asked() == asked {
-            self.stop_writing(&mut decider);
-        }
-    }
-
-    /// How often it was asked for a change.
-    pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn is_opened_as(&self, options: &Options) -> bool {
         self.options.opens_as(options)
     }
@@ -450,7 +428,7 @@ impl Log {
                         answer: Answer::Repeated(seq),
                     });
                 }
-                self.acquire(&mut decider)?;
+                decider = self.acquire(decider)?;
             }
             let answer = match decide_all(&mut decider.ledger, requests, decide) {
                 Err(error) => Answer::Refused(error),
@@ -529,17 +507,6 @@ impl Log {
         })
     }
 
-    fn is_exclusive(&self) -> bool {
-        self.exclusive.load(Ordering::Acquire)
-    }
-
-    /// From now on other processes may append: those who wait for news look at the store.
-    fn share(&self) {
-        if self.exclusive.swap(false, Ordering::AcqRel) {
-            self.published.wake();
-        }
-    }
-
     pub(crate) fn store(&self) -> MutexGuard<'_, Box<dyn Store>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -561,34 +528,6 @@ impl Log {
             self.share();
         }
         decider
-    }
-
-    /// Becomes the writer, and reads on to what is the end of the log then.
-    fn acquire(&self, decider: &mut Decider) -> Result<(), EngineError> {
-        let alone = {
-            let wait = self.options.lock_wait.saturating_sub(decider.waited);
-            let begun = Instant::now();
-            let mut store = self.store();
-            let taken = store.acquire(wait);
-            if self.options.lock_wait_shared {
-                decider.waited = decider.waited.saturating_add(begun.elapsed());
-            }
-            taken?;
-            store.is_exclusive()
-        };
-        self.catch_up_if_there(decider)?;
-        self.exclusive.store(alone, Ordering::Release);
-        Ok(())
-    }
-
-    /// Stops being the writer.
-    fn stop_writing(&self, decider: &mut Decider) {
-        self.imaging.finish();
-        if self.is_exclusive() && self.drain(decider).is_ok() {
-            self.make_image_if_worth_it(decider);
-        }
-        self.share();
-        self.store().release();
     }
 }
 

@@ -45,12 +45,12 @@ impl RecordDoc {
         }
     }
 
-    /// Returns the document of a record that was there before the command, and is archived.
-    pub fn archived(seq: Seq) -> RecordDoc {
+    /// Returns the document of a record that cannot be read back: it is archived, or the store fails by now.
+    pub fn unread(seq: Seq, repeated: bool) -> RecordDoc {
         RecordDoc {
             seq: seq.get(),
             digest: None,
-            repeated: true,
+            repeated,
             undoes: None,
             events: Vec::new(),
             summary: None,

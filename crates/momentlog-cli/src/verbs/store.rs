@@ -87,7 +87,7 @@ pub fn archive(session: &mut Session, invocation: &Invocation) -> Answer {
         escaped(to),
         archived.bridge.seq
     ));
-    let bridge = outcome::of_record(&session.connection, archived.bridge.seq)?;
+    let bridge = outcome::of_record(&session.connection, archived.bridge.seq);
     session.document(&bridge);
     Ok(0)
 }

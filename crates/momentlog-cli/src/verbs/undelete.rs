@@ -107,7 +107,7 @@ pub fn undelete(session: &mut Session, invocation: &Invocation) -> Answer {
     })?;
     session.say(&laid_out(record, &undeletion));
     let outcomes = std::slice::from_ref(&undeletion.outcome);
-    let outcome = outcome::document(&session.connection, outcomes)?;
+    let outcome = outcome::document(&session.connection, outcomes);
     session.document(&outcome.with_stayed(&undeletion.stayed));
     Ok(0)
 }

@@ -202,6 +202,8 @@ fn the_pager_is_less_where_nothing_else_is_named_and_none_where_it_is_empty() {
         &[("MOMENTLOG_PAGER", "")],
         &[("PAGER", "cat")],
         &[("PAGER", "less")],
+        // One that is not installed is none.
+        &[("PAGER", "no-such-pager -R")],
     ] {
         let Some((shown, status)) = on_terminal(&program, environment, "\"$momentlog\" log web01")
         else {

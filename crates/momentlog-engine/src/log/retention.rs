@@ -99,7 +99,7 @@ impl Log {
             let mut decider = self.enter();
             if !self.is_exclusive() {
                 self.catch_up(&mut decider)?;
-                self.acquire(&mut decider)?;
+                decider = self.acquire(decider)?;
             }
             self.drain(&mut decider)?;
             let (ledger, writer) = self.begin_image(&decider)?;
@@ -161,7 +161,7 @@ impl Log {
         let mut decider = self.enter();
         if !self.is_exclusive() {
             self.catch_up(&mut decider)?;
-            self.acquire(&mut decider)?;
+            decider = self.acquire(decider)?;
         }
         self.drain(&mut decider)?;
         self.imaging.finish();

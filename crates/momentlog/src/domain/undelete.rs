@@ -8,7 +8,7 @@ use momentlog_core::{
     MomentChange, MomentId, MomentKind, MomentList, MomentName, Scope, SnapshotDef, Undelete,
     Undeleted,
 };
-use momentlog_engine::{Call, Outcome, Step};
+use momentlog_engine::{Call, EngineError, Outcome, Step};
 use momentlog_store::{Seq, StoreError};
 
 use super::Domain;
@@ -78,7 +78,6 @@ impl Domain {
     ) -> Result<Undeletion> {
         self.connection
             .deny_read_only("undelete", ErrorDomain::Domain)?;
-        let (step, returns) = self.deletion(archive, record)?;
         let provenance = momentlog_engine::Provenance {
             undoes: Some(record),
             ..self.connection.provenance().clone()
@@ -86,26 +85,38 @@ impl Domain {
         let connection = self.connection.with_provenance(provenance);
         let seq = record.get().to_le_bytes();
         let name = rename.map_or("", MomentName::as_str);
-        let request = connection.request(
-            (Call::UNDELETE, 0),
-            Some(self.uuid),
-            &[&seq, name.as_bytes()],
-        );
-        let mut found = None;
-        let outcome = connection.decide(request, &mut |decision| {
-            let now = self.of(decision.view())?;
-            let planned = plan(&step, &returns, self.uuid, now, rename)?;
-            let command = self.command(Action::Undelete(Box::new(planned.undelete)));
-            recordable::decide(decision, &command)?;
-            found = Some((planned.stayed, planned.elsewhere));
-            Ok::<_, Error>(())
-        })?;
-        let (stayed, elsewhere) = found.unwrap_or_default();
-        Ok(Undeletion {
-            outcome,
-            stayed,
-            elsewhere,
-        })
+        loop {
+            let read = connection.refresh()?.revision(self.uuid);
+            let (step, returns) = self.deletion(archive, record)?;
+            let request = connection.request(
+                (Call::UNDELETE, 0),
+                Some(self.uuid),
+                &[&seq, name.as_bytes()],
+            );
+            let mut found = None;
+            let decided = connection.decide(request, &mut |decision| {
+                let now = self.of(decision.view())?;
+                if decision.view().revision(self.uuid) != read {
+                    return Err(Undecided::Overtaken);
+                }
+                let planned = plan(&step, &returns, self.uuid, now, rename)?;
+                let command = self.command(Action::Undelete(Box::new(planned.undelete)));
+                recordable::decide(decision, &command)?;
+                found = Some((planned.stayed, planned.elsewhere));
+                Ok(())
+            });
+            let outcome = match decided {
+                Err(Undecided::Overtaken) => continue,
+                Err(Undecided::Refused(error)) => return Err(error),
+                Ok(outcome) => outcome,
+            };
+            let (stayed, elsewhere) = found.unwrap_or_default();
+            return Ok(Undeletion {
+                outcome,
+                stayed,
+                elsewhere,
+            });
+        }
     }
 
     /// Returns the step of a record that deletes moments of this domain, and which moments have come back, before it or since.
@@ -151,6 +162,25 @@ impl Domain {
 
 fn is_archived(error: &Error) -> bool {
     matches!(error.store(), Some(StoreError::Archived { .. }))
+}
+
+/// Why an undeletion is not recorded.
+enum Undecided {
+    /// The domain has changed since its history was read, which is to be read again.
+    Overtaken,
+    Refused(Error),
+}
+
+impl From<Error> for Undecided {
+    fn from(error: Error) -> Undecided {
+        Undecided::Refused(error)
+    }
+}
+
+impl From<EngineError> for Undecided {
+    fn from(error: EngineError) -> Undecided {
+        Undecided::Refused(error.into())
+    }
 }
 
 /// Which moments have come back under other ids.

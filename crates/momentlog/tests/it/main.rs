@@ -24,6 +24,7 @@ mod schemes;
 mod settings;
 mod shared;
 mod typed;
+mod undelete;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -70,6 +70,34 @@ fn writers_take_turns_when_the_first_lets_go() {
 }
 
 #[test]
+fn a_thread_that_waits_for_another_writer_keeps_no_reader_waiting() {
+    let scratch = Scratch::new();
+    let holding = Options {
+        hold_lock: Duration::MAX,
+        ..Options::default()
+    };
+    let holder = Connection::open_with(&scratch.uri(), holding).unwrap();
+    holder.define_domain_xml(DOMAIN).unwrap();
+    holder.lookup_domain_by_name("vm").unwrap().start().unwrap();
+    let options = Options {
+        lock_wait: Duration::from_secs(5),
+        ..Options::default()
+    };
+    let other = Connection::open_with(&scratch.uri(), options).unwrap();
+    let domain = other.lookup_domain_by_name("vm").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| checkpoint(&domain, "a"));
+        // A reader who waited for the writer would still wait when the writer has given up.
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(20));
+            other.refresh().unwrap();
+        }
+        holder.release();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn threads_of_one_process_share_a_connection() {
     let scratch = Scratch::new();
     let (store, domain) = scratch.with_domain();
