@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use momentlog_core::DomainDef;
 use momentlog_store::{Damage, Head, Record, Seq, Store, StoreError};
@@ -29,6 +30,12 @@ pub(crate) enum Meaning {
 /// Finds where it is said what the XML at a place means.
 type FindMeaning<'f, 'a> =
     dyn FnMut(&mut Lookup<'a>, TextRef) -> Result<Option<Meaning>, EngineError> + 'f;
+
+/// Finds something in the outline of a record.
+type Find<'f, T> = dyn Fn(&momentlog_store::Outline<'_>) -> Result<Vec<T>, EngineError> + Sync + 'f;
+
+/// From this many records on, two threads scan: from fewer in tests, whose logs are short.
+pub(crate) const DIVIDED_MIN: u64 = if cfg!(debug_assertions) { 8 } else { 128 };
 
 /// Reads a log record by record, with a handle of its own where the store gives one.
 pub(crate) struct Lookup<'a> {
@@ -63,6 +70,19 @@ impl<'a> Lookup<'a> {
             start,
             base: begin.map(|ledger| ledger.dictionary.clone()),
             verifies,
+            learnt: 0,
+        })
+    }
+
+    /// Returns another one of the same log, for a thread beside this one; `None` if the store has no other handle.
+    pub(crate) fn beside(&self) -> Option<Lookup<'a>> {
+        let reader = self.log.store().reader()?;
+        Some(Lookup {
+            log: self.log,
+            reader: Some(reader),
+            start: self.start,
+            base: None,
+            verifies: self.verifies,
             learnt: 0,
         })
     }
@@ -117,6 +137,66 @@ impl<'a> Lookup<'a> {
             Some(error) => Err(error),
             None => Ok(scanned?),
         }
+    }
+
+    /// Returns what `find` finds in the records after `after`, in their order. Two threads look where there are records enough.
+    pub(crate) fn find_all<T: Send>(
+        &mut self,
+        after: Option<Head>,
+        find: &Find<'_, T>,
+    ) -> Result<Vec<T>, EngineError> {
+        let middle = self.middle(after, None, u64::MAX);
+        let beside = middle.and_then(|_| self.beside());
+        let Some((middle, mut beside)) = middle.zip(beside) else {
+            return Ok(self.find_up_to(after, None, find)?.0);
+        };
+        let (first, second) = thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let begin = beside.record(middle).ok()??.head();
+                Some((begin, beside.find_up_to(Some(begin), None, find)))
+            });
+            let first = self.find_up_to(after, Some(middle), find);
+            (first, second.join().ok().flatten())
+        });
+        let (mut found, end) = first?;
+        let rest = match second {
+            Some((begin, second)) if end == Some(begin) => second,
+            _ if end.is_none() => return Ok(found),
+            _ => self.find_up_to(end, None, find),
+        };
+        found.extend(rest?.0);
+        Ok(found)
+    }
+
+    /// Returns also the record `until`, unless the log ends before it.
+    fn find_up_to<T>(
+        &mut self,
+        after: Option<Head>,
+        until: Option<Seq>,
+        find: &Find<'_, T>,
+    ) -> Result<(Vec<T>, Option<Head>), EngineError> {
+        let (mut found, mut end) = (Vec::new(), None);
+        let log = self.log();
+        self.scan(after, &mut |outline| {
+            found.extend(find(outline)?);
+            if Some(outline.seq) != until {
+                return Ok(ControlFlow::Continue(()));
+            }
+            end = Some(Lookup::whole(log, outline)?.head());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok((found, end))
+    }
+
+    /// Returns the record in the middle of those after `after` up to `last`, but at most `most` behind the first one; `None`
+    /// if they are too few for two threads.
+    pub(crate) fn middle(&self, after: Option<Head>, last: Option<Seq>, most: u64) -> Option<Seq> {
+        let after = after.map_or(0, |after| after.seq.get());
+        let newest = self.log.view().head()?.seq;
+        let last = last.map_or(newest, |last| last.min(newest));
+        let records = last.get().saturating_sub(after);
+        let middle = Seq::new(after + most.min(records / 2));
+        middle.filter(|_| records >= DIVIDED_MIN)
     }
 
     /// Reads the record of an outline, and compares its digest unless the store does so.

@@ -4,10 +4,13 @@
 //! archived ones are read as a whole and replayed on the state of these domains alone; others are passed, and nothing is kept
 //! of them but which says what the XML of a domain means, for records of these domains may rest on it.
 
+mod scan;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use memchr::memmem;
 use momentlog_core::{Domain, DomainUuid};
@@ -18,13 +21,14 @@ use crate::codec::{DecodeError, Outline, TextRef};
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::history::Step;
-use crate::ledger::{Ledger, ReplayError, ReplayFault};
+use crate::ledger::{Ledger, ReplayError};
 use crate::log::{Log, replay};
-use crate::lookup::{Lookup, Meaning};
+use crate::lookup::{DIVIDED_MIN, Lookup, Meaning};
 use crate::view::View;
+use scan::{Ended, Wanted};
 
 /// Records that are scanned at once, and those of them that are read as a whole.
-const SCANNED_MAX: u32 = 1 << 17;
+const SCANNED_MAX: u64 = 1 << 17;
 const WHOLE_MAX: u32 = 4096;
 
 /// Bytes of texts that are kept to be referred to. Those that are forgotten are read once more when they are missed.
@@ -46,6 +50,10 @@ pub struct DomainHistory<'a> {
     /// Where the next scan begins, and the time of the record there.
     after: Option<Head>,
     recorded: i64,
+    /// What a second thread scans with, once there is one.
+    beside: Option<Lookup<'a>>,
+    /// How many records each of two threads scans.
+    stretch: u64,
     /// The last record that is scanned.
     last: Option<Seq>,
     end: End,
@@ -139,6 +147,8 @@ impl<'a> DomainHistory<'a> {
             items: VecDeque::new(),
             after: begin.view.head,
             recorded: begin.recorded,
+            beside: None,
+            stretch: SCANNED_MAX,
             last,
             end: End::Open,
             ledger: begin.only(domains),
@@ -259,54 +269,47 @@ impl<'a> DomainHistory<'a> {
         Ok(ledger.apply(record, facts)?)
     }
 
-    /// Scans on, until enough is found.
+    /// Scans on, until enough is found: two stretches at once where there are records enough.
     fn fill(&mut self) {
-        let mut found = Found {
-            items: VecDeque::new(),
-            passed: None,
-            recorded: self.recorded,
+        let wanted = Wanted {
+            domains: &self.domains,
+            last: self.last,
+            log: self.lookup.log(),
         };
-        let (mut scanned, mut whole, mut bytes) = (0, 0, 0);
-        let (domains, last, log) = (self.domains.clone(), self.last, self.lookup.log());
-        let mut after = None;
-        let read = self.lookup.scan(self.after, &mut |outline| {
-            if last.is_some_and(|last| outline.seq > last) {
-                return Ok(ControlFlow::Break(()));
+        let middle = self.lookup.middle(self.after, self.last, self.stretch);
+        if middle.is_some() && self.beside.is_none() {
+            self.beside = self.lookup.beside();
+        }
+        let (first, second) = match (&mut self.beside, middle) {
+            (Some(beside), Some(middle)) => thread::scope(|scope| {
+                let second = scope.spawn(|| wanted.scan_behind(beside, middle));
+                let lookup = &mut self.lookup;
+                let first = wanted.scan(lookup, self.after, Some(middle), self.recorded);
+                (first, second.join().ok().flatten())
+            }),
+            _ => {
+                let first = wanted.scan(&mut self.lookup, self.after, None, self.recorded);
+                (first, None)
             }
-            let facts = found.look(outline.seq, outline.facts)?;
-            scanned += 1;
-            let mut head = None;
-            if facts
-                .domain
-                .is_none_or(|of| domains.binary_search(&of).is_ok())
-            {
-                let record = Lookup::whole(log, outline)?;
-                whole += 1;
-                bytes += replay::size(&record);
-                head = Some(record.head());
-                found.flush();
-                found.items.push_back(Item::Record(record));
-            } else {
-                found.pass(outline.seq, facts.events);
-                found.note_meanings(outline.seq, &facts)?;
-            }
-            if scanned < SCANNED_MAX && whole < WHOLE_MAX && bytes < replay::LOT_BYTES {
-                return Ok(ControlFlow::Continue(()));
-            }
-            after = match head {
-                Some(head) => Some(head),
-                None => Some(Lookup::whole(log, outline)?.head()),
-            };
-            Ok(ControlFlow::Break(()))
-        });
-        found.flush();
-        self.items = found.items;
-        self.recorded = found.recorded;
-        self.end = match (read, after) {
-            (Err(error), _) => End::Fault(error),
-            (Ok(()), None) => End::Reached,
-            (Ok(()), after) => {
-                self.after = after;
+        };
+        // Where whole records fill a stretch, the second one begins where the first one ends.
+        self.stretch = if first.is_full {
+            first.scanned
+        } else {
+            self.stretch * 2
+        };
+        self.stretch = self.stretch.clamp(DIVIDED_MIN, SCANNED_MAX);
+        let joined = match (&first.end, second) {
+            (Ended::At(end), Some((begin, second))) if *end == begin => first.join(second),
+            _ => first,
+        };
+        self.items = joined.found.items;
+        self.recorded = joined.found.recorded;
+        self.end = match joined.end {
+            Ended::Failed(error) => End::Fault(error),
+            Ended::Reached => End::Reached,
+            Ended::At(head) => {
+                self.after = Some(head);
                 End::Open
             }
         };
@@ -331,47 +334,6 @@ impl<'a> DomainHistory<'a> {
             }
             Asked::Between(from, to) => DomainHistory::between(log, from, to),
         }
-    }
-}
-
-/// What one scan has found so far.
-struct Found {
-    items: VecDeque<Item>,
-    passed: Option<(Seq, u32)>,
-    recorded: i64,
-}
-
-impl Found {
-    /// Reads the fixed part of the facts of a record, whose time is not before that of the record before.
-    fn look<'f>(&mut self, seq: Seq, facts: &'f [u8]) -> Result<Outline<'f>, EngineError> {
-        let outline = Outline::read(seq, facts).map_err(|why| fault(seq, why))?;
-        if outline.recorded < self.recorded {
-            let why = ReplayFault::Time;
-            return Err(ReplayError { seq, why }.into());
-        }
-        self.recorded = outline.recorded;
-        Ok(outline)
-    }
-
-    fn pass(&mut self, seq: Seq, events: u32) {
-        let before = self.passed.map_or(0, |(_, events)| events);
-        self.passed = Some((seq, before.saturating_add(events)));
-    }
-
-    /// Writes down what was passed.
-    fn flush(&mut self) {
-        if let Some((last, events)) = self.passed.take() {
-            self.items.push_back(Item::Passed { last, events });
-        }
-    }
-
-    fn note_meanings(&mut self, seq: Seq, facts: &Outline<'_>) -> Result<(), EngineError> {
-        let items = &mut self.items;
-        facts
-            .meanings(seq, &mut |place, _| {
-                items.push_back(Item::Said { place, seq });
-            })
-            .map_err(|why| fault(seq, why))
     }
 }
 
@@ -469,23 +431,26 @@ impl Log {
         let mut lookup = Lookup::over(self, Some(&begin))?;
         // A record that gives a domain its name has it in its facts, as it is.
         let says = memmem::Finder::new(name);
-        lookup.scan(begin.view.head, &mut |outline| {
-            if says.find(outline.facts).is_none() {
-                return Ok(ControlFlow::Continue(()));
+        let found = lookup.find_all(begin.view.head, &|outline| {
+            let mut found = Vec::new();
+            if says.find(outline.facts).is_some() {
+                let seq = outline.seq;
+                let mut note = |_, facts: DomainFacts<'_>| {
+                    if facts.name == name {
+                        found.push(DomainUuid::from_bytes(facts.uuid));
+                    }
+                };
+                Outline::read(seq, outline.facts)
+                    .and_then(|facts| facts.meanings(seq, &mut note))
+                    .map_err(|why| fault(seq, why))?;
             }
-            let seq = outline.seq;
-            let facts = Outline::read(seq, outline.facts).map_err(|why| fault(seq, why))?;
-            let mut note = |_, facts: DomainFacts<'_>| {
-                let uuid = DomainUuid::from_bytes(facts.uuid);
-                if facts.name == name && !named.contains(&uuid) {
-                    named.push(uuid);
-                }
-            };
-            facts
-                .meanings(seq, &mut note)
-                .map_err(|why| fault(seq, why))?;
-            Ok(ControlFlow::Continue(()))
+            Ok(found)
         })?;
+        for uuid in found {
+            if !named.contains(&uuid) {
+                named.push(uuid);
+            }
+        }
         let newest = self.view();
         let now = newest.state.domain_by_name(name);
         let mut called = Vec::new();
