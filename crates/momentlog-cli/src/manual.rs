@@ -76,7 +76,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ),
     (
         "MOMENTLOG_LOG",
-        "What is told of the program's work, as a filter such as `debug`.",
+        "What the program logs of its own work, as a filter such as `debug`.",
     ),
     ("XDG_DATA_HOME", "Where the store is, if nothing names one."),
     ("XDG_STATE_HOME", "Where the history of the shell is."),

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::frame::{
@@ -47,8 +47,13 @@ struct Client {
 }
 
 /// Serves a client until it leaves or is dropped, or its stream is shut down for reading: then what it has asked is
-/// answered before this returns.
-pub(crate) fn serve(stream: &Arc<UnixStream>, served: &Arc<Served>, read_only: bool) {
+/// answered before this returns. A client that has not sent its first `CONNECT_OPEN` after `open_wait` is dropped.
+pub(crate) fn serve(
+    stream: &Arc<UnixStream>,
+    served: &Arc<Served>,
+    read_only: bool,
+    open_wait: Duration,
+) {
     if let Err(error) = stream.set_write_timeout(Some(WRITE_WAIT)) {
         tracing::warn!("a client cannot be served: {error}");
         return;
@@ -70,7 +75,11 @@ pub(crate) fn serve(stream: &Arc<UnixStream>, served: &Arc<Served>, read_only: b
         }
     };
     let mut reader = Incoming {
-        stream: BufReader::new(stream),
+        stream: BufReader::new(Unopened {
+            stream,
+            // A wait that no clock can hold has no end.
+            end: Instant::now().checked_add(open_wait),
+        }),
         len_max: UNOPENED_LEN_MAX,
     };
     // Nothing is made for a client that says nothing.
@@ -158,8 +167,35 @@ impl Drop for Ending<'_> {
 
 /// The messages of a client.
 struct Incoming<'a> {
-    stream: BufReader<&'a UnixStream>,
+    stream: BufReader<Unopened<'a>>,
     len_max: usize,
+}
+
+/// A stream whose reads fail once a time is over, until the client asks to open the store.
+struct Unopened<'a> {
+    stream: &'a UnixStream,
+    /// `None` once it has asked.
+    end: Option<Instant>,
+}
+
+impl Read for Unopened<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if let Some(end) = self.end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+        }
+        self.stream.read(bytes)
+    }
+}
+
+impl Unopened<'_> {
+    fn open(&mut self) -> io::Result<()> {
+        self.end = None;
+        self.stream.set_read_timeout(None)
+    }
 }
 
 impl Incoming<'_> {
@@ -177,6 +213,7 @@ impl Incoming<'_> {
         let (program, kind) = (frame.header.program, frame.header.kind);
         if (program, kind) == (REMOTE, Kind::CALL) && frame.header.procedure == CONNECT_OPEN {
             self.len_max = MESSAGE_LEN_MAX;
+            self.stream.get_mut().open().ok()?;
         }
         Some(frame)
     }

@@ -1,4 +1,4 @@
-//! Telling clients what happened to domains: one thread follows the log and puts events into the outboxes.
+//! Events for clients that listen: one thread follows the log and puts what happened to domains into their outboxes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -14,7 +14,7 @@ use crate::outbox::Outbox;
 use crate::proto::{DomainRef, Event, Value, encode};
 use crate::served::Store;
 
-/// The event that is ever told; clients may register for others.
+/// The only event that is ever sent; clients may register for others.
 const LIFECYCLE: i32 = 0;
 
 /// The last event that a client may register for.
@@ -115,13 +115,13 @@ impl Listener {
         Some(())
     }
 
-    fn tell(&self, told: &Lifecycle) {
+    fn send(&self, event: &Lifecycle) {
         let frames: Vec<Frame> = {
             let callbacks = self.lock();
             let registered = callbacks.registered.iter();
-            let about = registered.filter(|callback| callback.is_about(told));
+            let about = registered.filter(|callback| callback.is_about(event));
             about
-                .filter_map(|callback| message(callback.id, told))
+                .filter_map(|callback| message(callback.id, event))
                 .collect()
         };
         for frame in &frames {
@@ -165,25 +165,25 @@ impl Callbacks {
 }
 
 impl Callback {
-    fn is_about(&self, told: &Lifecycle) -> bool {
+    fn is_about(&self, event: &Lifecycle) -> bool {
         self.event == LIFECYCLE
-            && self.domain.is_none_or(|domain| domain == told.domain)
-            && Some(told.seq) > self.after
+            && self.domain.is_none_or(|domain| domain == event.domain)
+            && Some(event.seq) > self.after
     }
 }
 
 /// The message of an event, with the callback's number if it has one.
-fn message(id: Option<i32>, told: &Lifecycle) -> Option<Frame> {
+fn message(id: Option<i32>, lifecycle: &Lifecycle) -> Option<Frame> {
     let id_of = |id: u32| i32::try_from(id).unwrap_or(i32::MAX);
     let domain = DomainRef {
-        name: told.name.as_bytes().into(),
-        uuid: *told.domain.as_bytes(),
-        id: told.id.map_or(-1, id_of),
+        name: lifecycle.name.as_bytes().into(),
+        uuid: *lifecycle.domain.as_bytes(),
+        id: lifecycle.id.map_or(-1, id_of),
     };
     let mut fields = vec![
         Value::Domain(domain),
-        Value::Int(told.kind.event.into()),
-        Value::Int(told.kind.detail.into()),
+        Value::Int(lifecycle.kind.event.into()),
+        Value::Int(lifecycle.kind.detail.into()),
     ];
     let event = match id {
         None => Event::LIFECYCLE_UNNUMBERED,
@@ -199,7 +199,7 @@ fn message(id: Option<i32>, told: &Lifecycle) -> Option<Frame> {
 }
 
 impl Events {
-    /// Tells a client from now on.
+    /// Sends events to a client from now on.
     fn listen(&self, store: &Arc<Store>, listener: &Arc<Listener>) -> Result<(), Failure> {
         let mut state = self.lock();
         let known = |other: &Weak<Listener>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener));
@@ -218,8 +218,8 @@ impl Events {
         Ok(())
     }
 
-    /// Tells all that listen; `false` if there are none any more.
-    fn tell(&self, told: &[Lifecycle]) -> bool {
+    /// Sends events to all that listen; `false` if there are none any more.
+    fn send(&self, events: &[Lifecycle]) -> bool {
         let listeners: Vec<Arc<Listener>> = {
             let mut state = self.lock();
             state.listeners.retain(|one| one.strong_count() > 0);
@@ -227,8 +227,8 @@ impl Events {
             state.listeners.iter().filter_map(Weak::upgrade).collect()
         };
         for listener in &listeners {
-            for one in told {
-                listener.tell(one);
+            for one in events {
+                listener.send(one);
             }
         }
         !listeners.is_empty()
@@ -242,12 +242,14 @@ impl Events {
 /// Reads the log while a client listens.
 fn follow(store: &Weak<Store>, mut events: LifecycleEvents) {
     loop {
-        let told = events.next(WAIT).unwrap_or_else(|error| {
-            tracing::warn!("events were missed: {error}");
+        let happened = events.next(WAIT).unwrap_or_else(|error| {
+            tracing::warn!("events cannot be read: {error}");
+            // Not every error comes after a wait.
+            thread::sleep(WAIT);
             Vec::new()
         });
         match store.upgrade() {
-            Some(store) if store.events.tell(&told) => {}
+            Some(store) if store.events.send(&happened) => {}
             _ => return,
         }
     }

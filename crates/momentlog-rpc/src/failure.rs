@@ -1,4 +1,4 @@
-//! What a client is told when its call fails.
+//! The errors that a client gets.
 
 use momentlog::Error;
 

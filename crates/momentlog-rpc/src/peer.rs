@@ -12,6 +12,11 @@ use nix::unistd::{Uid, User};
 /// Longest name of a program that is read, in bytes: the kernel's are shorter.
 const PROGRAM_LEN_MAX: u64 = 64;
 
+/// Returns the user at the other end.
+pub(crate) fn uid_of(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid())
+}
+
 /// Returns the process at the other end, as the kernel saw it when it connected.
 pub(crate) fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = getsockopt(stream, PeerCredentials)?;

@@ -1,7 +1,6 @@
 //! The store that a server serves, shared by its clients.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use momentlog::{Connection, Result};
@@ -27,8 +26,6 @@ struct State {
 pub(crate) struct Store {
     pub(crate) connection: Connection,
     pub(crate) events: Events,
-    /// How many calls that write are being made.
-    writing: AtomicUsize,
 }
 
 impl fmt::Debug for Served {
@@ -78,7 +75,6 @@ impl Served {
                 let store = Arc::new(Store {
                     connection: (self.open)()?,
                     events: Events::default(),
-                    writing: AtomicUsize::new(0),
                 });
                 state.store.insert(store).clone()
             }
@@ -108,25 +104,6 @@ impl Drop for Entered {
         state.clients -= 1;
         if state.clients == 0 && self.served.ends {
             state.store = None;
-        }
-    }
-}
-
-/// A call that writes. When the last one ends, other processes may write.
-#[derive(Debug)]
-pub(crate) struct Writing<'a>(&'a Store);
-
-impl Store {
-    pub(crate) fn write(&self) -> Writing<'_> {
-        self.writing.fetch_add(1, Ordering::AcqRel);
-        Writing(self)
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        if self.0.writing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.connection.release();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server: it accepts clients, and ends when it is told to.
+//! The server: it accepts clients until it is stopped.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,11 +12,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client;
+use crate::peer::uid_of;
 use crate::served::Served;
 use crate::socket::Socket;
 
-/// Most clients at once, silent ones included. One more is closed at once.
+/// Most clients at once, silent ones included. Each socket has an equal share of them, and a user takes at most half of what
+/// the others leave of that share: no user can keep the others out. One more is closed at once.
 const CLIENTS_MAX: usize = 4096;
+
+/// How long a client may be connected before it opens the store.
+const OPEN_WAIT: Duration = Duration::from_mins(1);
 
 /// How long the server waits where the system has no more descriptors or threads.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
@@ -35,6 +40,7 @@ const READER_STACK_LEN: usize = 256 << 10;
 pub struct Server {
     served: Arc<Served>,
     clients: Arc<Clients>,
+    open_wait: Duration,
     /// What is written to one end is seen at the other.
     stop: (Arc<UnixStream>, UnixStream),
 }
@@ -44,7 +50,7 @@ pub struct Server {
 pub struct Stop(Arc<UnixStream>);
 
 impl Stop {
-    /// Tells the server to end: it accepts no more clients, finishes what its clients have asked, and returns.
+    /// Stops the server: it accepts no more clients, finishes what its clients have asked, and returns.
     pub fn stop(&self) {
         let _ = self.0.shutdown(Shutdown::Write);
     }
@@ -53,8 +59,17 @@ impl Stop {
 /// The clients that are connected.
 #[derive(Debug, Default)]
 struct Clients {
-    connected: Mutex<HashMap<u64, Arc<UnixStream>>>,
+    connected: Mutex<HashMap<u64, Connected>>,
     changed: Condvar,
+}
+
+/// A client that is connected.
+#[derive(Debug)]
+struct Connected {
+    stream: Arc<UnixStream>,
+    /// The socket that it came through: its place among those of the server.
+    socket: usize,
+    uid: u32,
 }
 
 impl Server {
@@ -68,8 +83,15 @@ impl Server {
         Ok(Server {
             served: Arc::new(served),
             clients: Arc::default(),
+            open_wait: OPEN_WAIT,
             stop: (Arc::new(one), other),
         })
+    }
+
+    /// The same server, which drops a client that has not opened the store within this time; otherwise a minute.
+    #[must_use]
+    pub fn with_open_wait(self, open_wait: Duration) -> Server {
+        Server { open_wait, ..self }
     }
 
     /// Returns what ends the server.
@@ -77,7 +99,7 @@ impl Server {
         Stop(self.stop.0.clone())
     }
 
-    /// Serves clients on these sockets until it is told to end, and returns when the last client is served.
+    /// Serves clients on these sockets until it is stopped, and returns when the last client is served.
     ///
     /// # Errors
     ///
@@ -103,9 +125,9 @@ impl Server {
             if ready.last() == Some(&true) {
                 break;
             }
-            for (socket, _) in sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
+            for index in (0..sockets.len()).filter(|index| ready[*index]) {
                 number += 1;
-                self.accept(socket, number);
+                self.accept(&sockets, index, number);
             }
         }
         drop(sockets);
@@ -115,10 +137,12 @@ impl Server {
 
     /// Serves one client on a stream that is connected already, until it leaves.
     pub fn serve(&self, stream: UnixStream, read_only: bool) {
-        client::serve(&Arc::new(stream), &self.served, read_only);
+        client::serve(&Arc::new(stream), &self.served, read_only, self.open_wait);
     }
 
-    fn accept(&self, socket: &Socket, number: u64) {
+    /// Accepts a client of one of the sockets.
+    fn accept(&self, sockets: &[Socket], index: usize, number: u64) {
+        let socket = &sockets[index];
         let accepted = socket.listener.accept().and_then(|(stream, _)| {
             stream.set_nonblocking(false)?;
             Ok(stream)
@@ -132,18 +156,32 @@ impl Server {
                 return;
             }
         };
-        if !self.clients.add(number, &stream) {
-            tracing::warn!("a client is closed: there are {CLIENTS_MAX}");
+        let uid = match uid_of(&stream) {
+            Ok(uid) => uid,
+            Err(error) => {
+                // What it asks for could only be recorded as ours.
+                tracing::warn!("a client without credentials: {error}");
+                return;
+            }
+        };
+        let client = Connected {
+            stream: stream.clone(),
+            socket: index,
+            uid,
+        };
+        let share = CLIENTS_MAX / sockets.len();
+        if !self.clients.add(number, client, share) {
+            tracing::warn!("a client of uid {uid} is closed: there are too many");
             return;
         }
         let (served, clients) = (self.served.clone(), self.clients.clone());
-        let read_only = socket.read_only;
+        let (read_only, open_wait) = (socket.read_only, self.open_wait);
         let thread = thread::Builder::new()
             .name("reader".to_owned())
             .stack_size(READER_STACK_LEN);
         let started = thread.spawn(move || {
             let _leaving = Leaving(&clients, number);
-            client::serve(&stream, &served, read_only);
+            client::serve(&stream, &served, read_only, open_wait);
         });
         if let Err(error) = started {
             tracing::warn!("no thread for a client: {error}");
@@ -154,12 +192,17 @@ impl Server {
 }
 
 impl Clients {
-    fn add(&self, number: u64, stream: &Arc<UnixStream>) -> bool {
+    /// Adds a client, if its user has fewer of the `share` of its socket than are free.
+    fn add(&self, number: u64, client: Connected, share: usize) -> bool {
         let mut connected = self.lock();
-        if connected.len() >= CLIENTS_MAX {
+        let there = connected.values().filter(|one| one.socket == client.socket);
+        let (all, own) = there.fold((0, 0), |(all, own), one| {
+            (all + 1, own + usize::from(one.uid == client.uid))
+        });
+        if all + own >= share {
             return false;
         }
-        connected.insert(number, stream.clone());
+        connected.insert(number, client);
         true
     }
 
@@ -171,12 +214,12 @@ impl Clients {
     /// Reads no more of what clients say, and waits until each has its replies.
     fn finish(&self) {
         let connected = self.lock();
-        for stream in connected.values() {
+        for Connected { stream, .. } in connected.values() {
             let _ = stream.set_write_timeout(Some(ENDING_WRITE_WAIT));
             let _ = stream.shutdown(Shutdown::Read);
         }
         let left = self.wait(connected, ENDING_WAIT);
-        for stream in left.values() {
+        for Connected { stream, .. } in left.values() {
             // Whoever takes his replies byte by byte gets no more of them.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -186,16 +229,16 @@ impl Clients {
     /// Waits until there is no client any more, or the time is over.
     fn wait<'a>(
         &self,
-        connected: MutexGuard<'a, HashMap<u64, Arc<UnixStream>>>,
+        connected: MutexGuard<'a, HashMap<u64, Connected>>,
         most: Duration,
-    ) -> MutexGuard<'a, HashMap<u64, Arc<UnixStream>>> {
+    ) -> MutexGuard<'a, HashMap<u64, Connected>> {
         let waited = self
             .changed
             .wait_timeout_while(connected, most, |connected| !connected.is_empty());
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<UnixStream>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Connected>> {
         self.connected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -220,5 +263,40 @@ struct Leaving<'a>(&'a Clients, u64);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.remove(self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds clients of a user until one is refused, and returns how many were taken.
+    fn fill(clients: &Clients, next: &mut u64, (socket, uid): (usize, u32), share: usize) -> usize {
+        let stream = Arc::new(UnixStream::pair().unwrap().0);
+        let mut taken = 0;
+        loop {
+            let client = Connected {
+                stream: stream.clone(),
+                socket,
+                uid,
+            };
+            *next += 1;
+            if !clients.add(*next, client, share) {
+                return taken;
+            }
+            taken += 1;
+        }
+    }
+
+    #[test]
+    fn no_user_takes_more_clients_than_half_of_what_others_leave_of_a_socket() {
+        let (clients, mut next) = (Clients::default(), 0);
+        let mut fill = |of| fill(&clients, &mut next, of, 64);
+        assert_eq!(fill((0, 1000)), 32);
+        assert_eq!(fill((0, 1001)), 16);
+        assert_eq!(fill((0, 0)), 8);
+        assert_eq!(fill((0, 1000)), 0);
+        // Another socket has its own.
+        assert_eq!(fill((1, 1000)), 32);
     }
 }

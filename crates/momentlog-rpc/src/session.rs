@@ -157,7 +157,6 @@ impl Session {
             let name = call.map_or_else(|| function(procedure.name), |call| call.name().to_owned());
             return Err(Failure::read_only(&name));
         }
-        let _writing = (procedure.access == Access::Write).then(|| opened.entered.store.write());
         match call {
             Some(call) => opened.call(call.takes(), procedure, arguments),
             None => self.own(opened, procedure.number, arguments),

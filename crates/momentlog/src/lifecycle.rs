@@ -1,5 +1,6 @@
 //! libvirt's lifecycle events, read from the records of the log: also of those that other processes append.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,7 @@ fn tell_of(
             tell(after, Kind::DEFINED_RENAMED);
         }
         (Change::MadeTransient, _, Some(after)) => tell(after, Kind::UNDEFINED_REMOVED),
-        // A transient domain ends with its guest, which was told.
+        // A transient domain ends with its guest, of which there was an event.
         (Change::DomainRemoved, Some(before), None) if before.is_persistent() => {
             tell(before, Kind::UNDEFINED_REMOVED);
         }
@@ -231,6 +232,8 @@ fn change_of(before: Power, after: Power, tell: &mut dyn FnMut(LifecycleKind)) {
 pub struct LifecycleEvents {
     connection: Connection,
     subscription: Subscription,
+    /// Records that were read and are not looked at yet, because the state before them could not be read.
+    pending: VecDeque<Entry>,
     /// The state after the record `last`.
     state: State,
     last: Option<Seq>,
@@ -261,6 +264,7 @@ impl Connection {
         Ok(LifecycleEvents {
             connection: self.clone(),
             subscription: self.subscribe(head),
+            pending: VecDeque::new(),
             state: view.state().clone(),
             last: head.map(|Head { seq, .. }| seq),
         })
@@ -273,19 +277,24 @@ impl LifecycleEvents {
     ///
     /// # Errors
     ///
-    /// As [`Subscription::next`]. After `Archived`, the next call goes on behind the records that were missed.
+    /// As [`Subscription::next`], and if the state before a record cannot be read. No event is lost by an error: the next
+    /// call goes on where this one ended, and after `Archived` behind the records that were missed.
     pub fn next(&mut self, wait: Duration) -> Result<Vec<Lifecycle>> {
-        let mut told = Vec::new();
-        for entry in self.subscription.next(wait)? {
-            let seq = entry.head.seq;
-            if seq != Seq::after(self.last)
-                && let Some(before) = Seq::new(seq.get() - 1)
-            {
-                self.state = self.connection.view_at(before)?.state().clone();
-            }
-            told.extend(Lifecycle::of(&mut self.state, &entry));
-            self.last = Some(seq);
+        if self.pending.is_empty() {
+            self.pending.extend(self.subscription.next(wait)?);
         }
-        Ok(told)
+        // Records follow each other, so that only the first may lack the state before it.
+        if let Some(first) = self.pending.front()
+            && first.head.seq != Seq::after(self.last)
+            && let Some(before) = Seq::new(first.head.seq.get() - 1)
+        {
+            self.state = self.connection.view_at(before)?.state().clone();
+        }
+        let mut events = Vec::new();
+        for entry in self.pending.drain(..) {
+            events.extend(Lifecycle::of(&mut self.state, &entry));
+            self.last = Some(entry.head.seq);
+        }
+        Ok(events)
     }
 }

@@ -145,7 +145,7 @@ answers! {
     Count(usize),
     /// A size in KiB.
     Size(u64),
-    /// What is told of a guest.
+    /// The state, memory and processors of a guest.
     Info(DomainInfo),
     /// Run state and reason, as libvirt numbers it.
     State((RunState, u8)),

@@ -112,7 +112,7 @@ impl Opened {
             }
             _ => return Err(Failure::unknown_procedure(procedure.number)),
         };
-        // A client that cannot be answered is told so even if there is nothing to answer.
+        // A number that no answer may have is an error, even where the answer would be empty.
         if procedure.answer == [Shape::Texts(LIST_COUNT_MAX)] {
             count("maxnames", wanted.unwrap_or_default())?;
         }
@@ -122,7 +122,7 @@ impl Opened {
                 Ok(vec![Value::Domain(self.domain_ref(&domain))])
             }
             (Made::Done, _) if procedure.answer == [Shape::Int] => Ok(vec![Value::Int(0)]),
-            (made, _) => Ok(self.told(made, wanted.unwrap_or_default())),
+            (made, _) => Ok(self.reply(made, wanted.unwrap_or_default())),
         }
     }
 
@@ -154,12 +154,12 @@ impl Opened {
             }
             _ => return Err(Failure::unknown_procedure(procedure.number)),
         };
-        Ok(self.told(made?, 0))
+        Ok(self.reply(made?, 0))
     }
 
     /// The answer of the library as a reply carries it. Of a list, `wanted` says how much of it: none at 0, or no more
     /// names than that.
-    fn told(&self, made: Made, wanted: i32) -> Vec<Value<'static>> {
+    fn reply(&self, made: Made, wanted: i32) -> Vec<Value<'static>> {
         let int = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         let all = wanted != 0;
         let moments = |count: usize, moments: Vec<MomentRef<'static>>| {

@@ -147,9 +147,9 @@ fn node_info(info: NodeInfo) -> Vec<Value<'static>> {
         info.cores,
         info.threads,
     ];
-    let mut told = vec![Value::Model(model), Value::ULong(info.memory_kib)];
-    told.extend(numbers.map(int));
-    told
+    let mut answer = vec![Value::Model(model), Value::ULong(info.memory_kib)];
+    answer.extend(numbers.map(int));
+    answer
 }
 
 fn int(number: u32) -> Value<'static> {

@@ -1,7 +1,10 @@
 //! Bytes that no client of good will sends.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
+use momentlog::Connection;
+use momentlog_rpc::Served;
 use momentlog_rpc::frame::{Frame, Header, KEEPALIVE, Kind, PING, PONG, Status, VERSION};
 use momentlog_rpc::proto::Value;
 
@@ -253,4 +256,23 @@ fn a_client_that_writes_byte_by_byte_is_served() {
         client.stream.write_all(&[byte]).unwrap();
     }
     assert!(got(&client.next().unwrap()).is_ok());
+}
+
+#[test]
+fn a_client_that_does_not_open_the_store_in_time_is_dropped_and_one_that_did_is_not() {
+    let open = || Connection::open("test:///default");
+    let store = |_: &_| Served::while_used(open, "test:///default");
+    let wait = Duration::from_millis(200);
+    let server = Serving::by(store, |server| server.with_open_wait(wait));
+    let mut opened = server.client();
+    let mut silent = server.connect();
+    let mut slow = server.connect();
+    slow.call(66, &[]).unwrap();
+    slow.stream.write_all(&[0]).unwrap();
+    for client in [&mut silent, &mut slow] {
+        let mut rest = Vec::new();
+        let _ = client.stream.read_to_end(&mut rest);
+        assert_eq!(rest, []);
+    }
+    is_served(&mut opened);
 }

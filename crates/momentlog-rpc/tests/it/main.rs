@@ -56,8 +56,16 @@ impl Serving {
     }
 
     fn of(store: impl FnOnce(&Path) -> Served) -> Serving {
+        Serving::by(store, |server| server)
+    }
+
+    /// Serves a store by a server that is set up by `set`.
+    pub(crate) fn by(
+        store: impl FnOnce(&Path) -> Served,
+        set: impl FnOnce(Server) -> Server,
+    ) -> Serving {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::new(store(dir.path())).unwrap();
+        let server = set(Server::new(store(dir.path())).unwrap());
         let sockets = vec![
             Socket::bind(&dir.path().join("sock"), false).unwrap(),
             Socket::bind(&dir.path().join("ro"), true).unwrap(),

@@ -1,6 +1,10 @@
 //! What clients of good will get.
 
-use momentlog::Connection;
+use std::path::Path;
+use std::time::Duration;
+
+use momentlog::{Connection, Options};
+use momentlog_rpc::Served;
 use momentlog_rpc::frame::{Frame, Header, PING, PONG};
 use momentlog_rpc::proto::{Access, Procedure, Shape, Value};
 
@@ -113,6 +117,34 @@ fn a_store_in_a_directory_lasts_and_others_write_it_between_calls() {
     client.call(2, &[]).unwrap();
     assert!(beside.lookup_domain_by_name("vm").is_err());
     assert_eq!(server.client().domain("other"), domain);
+}
+
+#[test]
+fn the_writers_lock_is_kept_between_calls_until_the_server_is_idle() {
+    let xml = "<domain type='test'><name>vm</name><os><type>hvm</type></os></domain>";
+    let uri = |dir: &Path| format!("momentlog://{}/store", dir.display());
+    for (hold_lock, lock_wait, is_let_in) in [
+        (Duration::MAX, Duration::ZERO, false),
+        (Duration::from_millis(1), Duration::from_mins(1), true),
+    ] {
+        let options = |hold_lock, lock_wait| Options {
+            hold_lock,
+            lock_wait,
+            shared: false,
+            ..Options::default()
+        };
+        let store = |dir: &Path| {
+            let options = options(hold_lock, Duration::from_mins(1));
+            let connection = Connection::open_with(&uri(dir), options).unwrap();
+            Served::lasting(&connection, &uri(dir))
+        };
+        let server = Serving::by(store, |server| server);
+        server.client().call(11, &[text(xml)]).unwrap();
+        let options = options(Duration::MAX, lock_wait);
+        let beside = Connection::open_with(&uri(server.dir.path()), options).unwrap();
+        let made = beside.define_domain_xml(&xml.replace("vm", "other"));
+        assert_eq!(made.is_ok(), is_let_in, "{made:?}");
+    }
 }
 
 #[test]

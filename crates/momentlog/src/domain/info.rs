@@ -1,4 +1,4 @@
-//! What is told of a domain's guest, from its definition and its run state.
+//! The facts of a domain's guest that `dominfo` shows, from its definition and its run state.
 
 use momentlog_core::{Action, RunState, StateChange};
 use momentlog_engine::Call;
@@ -8,7 +8,7 @@ use crate::domain::Domain;
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{RenameFlags, ShutdownFlags};
 
-/// What is told of a domain's guest. Follows `virDomainInfo`.
+/// The state, memory and processors of a domain's guest. Follows `virDomainInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DomainInfo {
     /// The run state.

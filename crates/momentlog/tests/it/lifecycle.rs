@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use momentlog::{
-    Connection, Domain, LifecycleEvents, RenameFlags, Result, RevertFlags, ShutdownFlags,
-    SnapshotCreateFlags, StartFlags, UndefineFlags,
+    Connection, Domain, Lifecycle, LifecycleEvents, RenameFlags, Result, RevertFlags,
+    ShutdownFlags, SnapshotCreateFlags, StartFlags, UndefineFlags,
 };
 
 use crate::Scratch;
@@ -173,9 +173,35 @@ fn records_that_were_archived_meanwhile_are_missed_and_the_next_are_told() {
         Some(momentlog::store::StoreError::Archived { .. })
     ));
     let told = events.next(Duration::from_mins(1)).unwrap();
-    let kinds: Vec<_> = told
-        .iter()
-        .map(|told| (told.kind.event, told.kind.detail))
-        .collect();
-    assert_eq!(kinds, [(3, 0)]);
+    assert_eq!(kinds(&told), [(3, 0)]);
+}
+
+#[test]
+fn an_error_in_between_loses_no_event() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let mut events = store.lifecycle().unwrap();
+    domain.start().unwrap();
+    let archive = tempfile::tempdir().unwrap();
+    store.archive(&archive.path().join("old")).unwrap();
+    domain.suspend().unwrap();
+    domain.resume().unwrap();
+    events.next(Duration::ZERO).unwrap_err();
+    // What the store was after the archived records cannot be read for a while.
+    let image = std::fs::read_dir(scratch.path()).unwrap();
+    let mut images = image.map(|entry| entry.unwrap().path());
+    let image = images.find(|path| path.extension().is_some_and(|extension| extension == "img"));
+    let image = image.unwrap();
+    let hidden = archive.path().join("hidden");
+    std::fs::rename(&image, &hidden).unwrap();
+    events.next(Duration::ZERO).unwrap_err();
+    std::fs::rename(&hidden, &image).unwrap();
+    let told = events.next(Duration::from_mins(1)).unwrap();
+    assert_eq!(kinds(&told), [(3, 0), (4, 0)]);
+}
+
+/// Event and detail of each.
+fn kinds(told: &[Lifecycle]) -> Vec<(u8, u8)> {
+    let kinds = told.iter().map(|told| told.kind);
+    kinds.map(|kind| (kind.event, kind.detail)).collect()
 }
