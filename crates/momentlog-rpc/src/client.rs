@@ -112,7 +112,7 @@ impl Client {
                 && header.kind == Kind::MESSAGE;
             if is_ping {
                 self.outbox.pong();
-            } else if matches!(header.kind, Kind::CALL | Kind::CALL_WITH_FDS) {
+            } else if matches!(header.kind, Kind::CALL | Kind::CALL_WITH_FDS | Kind::STREAM) {
                 let len = HEADER_LEN + frame.payload.len();
                 match self.calls.try_push(frame, len) {
                     Ok(()) => {}
@@ -134,8 +134,8 @@ impl Client {
     fn make_calls(&self, mut session: Session) {
         let _ending = Ending(self);
         while let Some(call) = self.calls.pop() {
-            let reply = session.answer(&call);
-            let sent = reply.is_none_or(|reply| self.outbox.reply(&reply));
+            let replies = session.answer(&call);
+            let sent = replies.iter().all(|reply| self.outbox.reply(reply));
             if !sent || session.is_closed() {
                 break;
             }

@@ -9,6 +9,9 @@ use crate::xdr::EncodeError;
 /// `VIR_FROM_RPC`.
 const FROM_RPC: i32 = 7;
 
+/// `VIR_FROM_TEST`.
+const FROM_TEST: i32 = 12;
+
 /// `VIR_FROM_DOMAIN`, which libvirt's public layer reports for a function that a driver lacks, and for most refusals.
 const FROM_DOMAIN: i32 = 20;
 
@@ -68,6 +71,12 @@ impl Failure {
 
     pub(crate) fn count(name: &str, count: i32) -> Failure {
         Failure::rpc(format!("{name} is {count}, of 0 to {LIST_COUNT_MAX}"))
+    }
+
+    /// Flags that a function of libvirt's test driver does not take.
+    pub(crate) fn flags(flags: u32, function: &str) -> Failure {
+        let message = format!("unsupported flags ({flags:#x}) in function {function}");
+        Failure::new(8, FROM_TEST, message)
     }
 
     /// A change on a connection for reading only, or secrets there.

@@ -43,6 +43,8 @@ impl Kind {
     pub const REPLY: Kind = Kind(1);
     /// An event, or a ping. It gets no reply.
     pub const MESSAGE: Kind = Kind(2);
+    /// A part of a stream, or its end: a call before it opened the stream, and has the same procedure and serial.
+    pub const STREAM: Kind = Kind(3);
     /// A call that brings file descriptors: their number comes before its arguments.
     pub const CALL_WITH_FDS: Kind = Kind(4);
 }
@@ -56,6 +58,8 @@ impl Status {
     pub const OK: Status = Status(0);
     /// An error.
     pub const ERROR: Status = Status(1);
+    /// A part of a stream that is not its end.
+    pub const CONTINUE: Status = Status(2);
 }
 
 /// The header of a message.
@@ -111,6 +115,16 @@ impl Header {
     pub fn reply(self, status: Status) -> Header {
         Header {
             kind: Kind::REPLY,
+            status,
+            ..self
+        }
+    }
+
+    /// The header of a part of the stream that a call with this header opened.
+    #[must_use]
+    pub fn stream(self, status: Status) -> Header {
+        Header {
+            kind: Kind::STREAM,
             status,
             ..self
         }

@@ -135,6 +135,8 @@ pub enum Shape {
     Model,
     /// Statistics of domains.
     Stats,
+    /// Names and values, at most this many.
+    Params(usize),
 }
 
 /// What a field of a message holds: one variant for each [`Shape`].
@@ -157,6 +159,7 @@ pub enum Value<'a> {
     Moments(Vec<MomentRef<'a>>),
     Model([u8; MODEL_LEN]),
     Stats(Vec<Stats<'a>>),
+    Params(Params<'a>),
 }
 
 /// A domain, as messages name it. Servers look at its uuid alone.
@@ -185,8 +188,11 @@ pub struct Stats<'a> {
     /// The domain.
     pub domain: DomainRef<'a>,
     /// Names and values.
-    pub params: Vec<(Text<'a>, Param<'a>)>,
+    pub params: Params<'a>,
 }
+
+/// Values, each under its name.
+pub type Params<'a> = Vec<(Text<'a>, Param<'a>)>;
 
 /// A value of its own type.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,6 +256,7 @@ fn read<'a>(shape: Shape, from: &mut Reader<'a>) -> Result<Value<'a>, DecodeErro
             Value::Model(model)
         }
         Shape::Stats => Value::Stats(from.list(LIST_COUNT_MAX, Stats::read)?),
+        Shape::Params(max) => Value::Params(params(from, max)?),
     })
 }
 
@@ -289,9 +296,21 @@ fn write(shape: Shape, value: &Value<'_>, to: &mut Writer) -> Result<(), EncodeE
         (Shape::Stats, Value::Stats(stats)) => {
             to.list(stats, LIST_COUNT_MAX, |to, one| one.write(to))?;
         }
+        (Shape::Params(max), Value::Params(params)) => write_params(params, max, to)?,
         _ => return Err(EncodeError::Shape),
     }
     Ok(())
+}
+
+fn params<'a>(from: &mut Reader<'a>, max: usize) -> Result<Params<'a>, DecodeError> {
+    from.list(max, |from| Ok((from.text()?.into(), Param::read(from)?)))
+}
+
+fn write_params(params: &Params<'_>, max: usize, to: &mut Writer) -> Result<(), EncodeError> {
+    to.list(params, max, |to, (name, param)| {
+        to.text(name)?;
+        param.write(to)
+    })
 }
 
 fn optional<'a, T>(
@@ -345,18 +364,13 @@ impl<'a> Stats<'a> {
     fn read(from: &mut Reader<'a>) -> Result<Stats<'a>, DecodeError> {
         Ok(Stats {
             domain: DomainRef::read(from)?,
-            params: from.list(PARAMS_COUNT_MAX, |from| {
-                Ok((from.text()?.into(), Param::read(from)?))
-            })?,
+            params: params(from, PARAMS_COUNT_MAX)?,
         })
     }
 
     fn write(&self, to: &mut Writer) -> Result<(), EncodeError> {
         self.domain.write(to)?;
-        to.list(&self.params, PARAMS_COUNT_MAX, |to, (name, param)| {
-            to.text(name)?;
-            param.write(to)
-        })
+        write_params(&self.params, PARAMS_COUNT_MAX, to)
     }
 }
 

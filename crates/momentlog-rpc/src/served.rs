@@ -10,7 +10,8 @@ use crate::events::Events;
 /// What a server serves: a store, and for how long it is kept.
 pub struct Served {
     open: Box<dyn Fn() -> Result<Connection> + Send + Sync>,
-    ends: bool,
+    /// Whether it is libvirt's test driver, whose state ends with the last client.
+    pub(crate) ends: bool,
     pub(crate) uri: String,
     state: Mutex<State>,
 }

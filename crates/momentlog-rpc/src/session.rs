@@ -2,6 +2,7 @@
 
 mod calls;
 mod own;
+mod test_driver;
 
 use std::sync::Arc;
 
@@ -16,9 +17,16 @@ use crate::peer::provenance_of;
 use crate::proto::{Access, Procedure, Value, decode, encode};
 use crate::served::{Entered, Served};
 use crate::xdr::Reader;
+use test_driver::SCREEN;
 
 /// The bit of `CONNECT_OPEN` that means something to a server: for reading only.
 const READ_ONLY: u32 = 1;
+
+/// The call that opens a stream.
+const SCREENSHOT: i32 = 211;
+
+/// Most streams of a client that it has not ended.
+const STREAMS_MAX: usize = 256;
 
 /// The calls of one client.
 #[derive(Debug)]
@@ -29,6 +37,8 @@ pub(crate) struct Session {
     read_only: bool,
     listener: Arc<Listener>,
     opened: Option<Opened>,
+    /// The serials of the calls whose streams the client has not ended.
+    streams: Vec<u32>,
     closed: bool,
 }
 
@@ -57,6 +67,7 @@ impl Session {
             read_only,
             listener: Arc::new(Listener::new(outbox)),
             opened: None,
+            streams: Vec::new(),
             closed: false,
         }
     }
@@ -66,11 +77,14 @@ impl Session {
         self.closed
     }
 
-    /// Makes a call and returns its reply; `None` for a message that is none.
-    pub(crate) fn answer(&mut self, call: &Frame) -> Option<Frame> {
+    /// Makes a call and returns its reply, with the stream that it opens; nothing for a message that is no call and ends no
+    /// stream.
+    pub(crate) fn answer(&mut self, call: &Frame) -> Vec<Frame> {
         let Frame { header, payload } = call;
-        if !matches!(header.kind, Kind::CALL | Kind::CALL_WITH_FDS) {
-            return None;
+        match header.kind {
+            Kind::CALL | Kind::CALL_WITH_FDS => {}
+            Kind::STREAM => return Vec::from_iter(self.end_stream(*header)),
+            _ => return Vec::new(),
         }
         let (status, payload) = match self.perform(*header, payload) {
             Ok(payload) => (Status::OK, payload),
@@ -79,9 +93,30 @@ impl Session {
                 (Status::ERROR, failure.encode())
             }
         };
-        Some(Frame {
+        let mut frames = vec![Frame {
             header: header.reply(status),
             payload,
+        }];
+        if status == Status::OK && header.procedure == SCREENSHOT {
+            self.streams.push(header.serial);
+            // What has no bytes is the end.
+            frames.extend([SCREEN, b""].map(|bytes| Frame {
+                header: header.stream(Status::CONTINUE),
+                payload: bytes.to_vec(),
+            }));
+        }
+        frames
+    }
+
+    /// Confirms that the client has read a stream to its end, or wants no more of it.
+    fn end_stream(&mut self, header: Header) -> Option<Frame> {
+        let ends = [Status::OK, Status::ERROR].contains(&header.status);
+        let serial = |serial: &u32| *serial == header.serial;
+        let open = self.streams.iter().position(serial).filter(|_| ends)?;
+        self.streams.swap_remove(open);
+        Some(Frame {
+            header: header.stream(Status::OK),
+            payload: Vec::new(),
         })
     }
 
@@ -96,6 +131,10 @@ impl Session {
         let unknown = || Failure::unknown_procedure(header.procedure);
         let procedure = Procedure::by_number(header.procedure).ok_or_else(unknown)?;
         let mut reader = Reader::new(payload);
+        if header.procedure == SCREENSHOT && self.streams.len() >= STREAMS_MAX {
+            let why = format!("a connection has at most {STREAMS_MAX} open streams");
+            return Err(Failure::internal(&why));
+        }
         if header.kind == Kind::CALL_WITH_FDS {
             // How many descriptors came; none of these calls takes any.
             decode(&[crate::proto::Shape::UInt], &mut reader)

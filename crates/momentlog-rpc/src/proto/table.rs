@@ -2,8 +2,8 @@
 
 use super::Access::{Read, ReadUnless, Write};
 use super::Shape::{
-    Chars, Domain, Domains, Int, Ints, Model, Moment, Moments, OptDomain, OptText, Stats, Text,
-    Texts, UInt, ULong, Uuid,
+    Chars, Domain, Domains, Int, Ints, Model, Moment, Moments, OptDomain, OptText, Params, Stats,
+    Text, Texts, UInt, ULong, Uuid,
 };
 use super::{Event, LIST_COUNT_MAX, Procedure, Tier};
 
@@ -12,6 +12,9 @@ const AUTH_COUNT_MAX: usize = 20;
 
 /// Most messages of a domain.
 const MESSAGES_COUNT_MAX: usize = 2048;
+
+/// Most parameters of a domain's scheduler.
+const SCHEDULER_COUNT_MAX: usize = 16;
 
 /// Longest name of a security model, in characters.
 const MODEL_LEN_MAX: usize = 257;
@@ -128,9 +131,13 @@ pub(super) const PROCEDURES: &[Procedure] = &sorted(procedures! {
     }
     Details {
         5   CONNECT_GET_MAX_VCPUS(OptText) -> (Int) Read;
+        56  DOMAIN_GET_SCHEDULER_TYPE(Domain) -> (Text, Int) Read;
+        57  DOMAIN_GET_SCHEDULER_PARAMETERS(Domain, Int) -> (Params(SCHEDULER_COUNT_MAX)) Read;
+        58  DOMAIN_SET_SCHEDULER_PARAMETERS(Domain, Params(SCHEDULER_COUNT_MAX)) -> () Write;
         121 DOMAIN_GET_SECURITY_LABEL(Domain) -> (Chars(LABEL_LEN_MAX), Int) Read;
         122 NODE_GET_SECURITY_MODEL() -> (Chars(MODEL_LEN_MAX), Chars(MODEL_LEN_MAX)) Read;
         203 CONNECT_GET_SYSINFO(UInt) -> (Text) Read;
+        211 DOMAIN_SCREENSHOT(Domain, UInt, UInt) -> (OptText) Write;
         264 DOMAIN_SET_METADATA(Domain, Int, OptText, OptText, OptText, UInt) -> () Write;
         265 DOMAIN_GET_METADATA(Domain, Int, OptText, UInt) -> (Text) Read;
         342 CONNECT_GET_DOMAIN_CAPABILITIES(OptText, OptText, OptText, OptText, UInt) -> (Text) Read;

@@ -23,7 +23,6 @@ impl Session {
             (7, _) => Ok(vec![text(&connection.capabilities())]),
             (59, _) => Ok(vec![text(&connection.hostname())]),
             (110, _) => Ok(vec![text(&self.served.uri)]),
-            (122, _) => Ok(vec![Value::Chars(vec![]), Value::Chars(vec![])]),
             (149, _) => Ok(vec![Value::Int(1)]),
             (157, _) => Ok(vec![Value::ULong(LIBVIRT_VERSION)]),
             (342, [_, Value::OptText(arch), _, Value::OptText(kind), _]) => {
@@ -57,13 +56,14 @@ impl Session {
                 self.listener.deregister(*id)?;
                 Ok(vec![])
             }
+            _ if self.served.ends => opened.of_test_driver(number, arguments),
             _ => opened.own(number, arguments),
         }
     }
 }
 
 impl Opened {
-    fn own(&self, number: i32, arguments: &[Value<'_>]) -> Answer {
+    pub(super) fn own(&self, number: i32, arguments: &[Value<'_>]) -> Answer {
         let counted = |count: usize| Ok(vec![Value::Int(i32::try_from(count).unwrap_or(i32::MAX))]);
         match (number, arguments) {
             (51, _) => counted(self.listed(DomainListFlags::ACTIVE)?.len()),
@@ -81,6 +81,15 @@ impl Opened {
                 let names = names.take(count("maxnames", *max)?).collect();
                 Ok(vec![Value::Texts(names)])
             }
+            // No security model and no labels.
+            (122, _) => Ok(vec![Value::Chars(vec![]), Value::Chars(vec![])]),
+            (121, [Value::Domain(of)]) => {
+                self.domain(of).power()?;
+                Ok(vec![Value::Chars(vec![0]), Value::Int(0)])
+            }
+            // Nothing is known of the host's firmware.
+            (203, [Value::UInt(0)]) => Ok(vec![text("<sysinfo type='smbios'>\n</sysinfo>\n")]),
+            (203, [Value::UInt(flags)]) => Err(Failure::flags(*flags, "testConnectGetSysinfo")),
             // Of no guest is there more to say.
             (449, [Value::Domain(of)]) => {
                 self.domain(of).power()?;
@@ -152,10 +161,10 @@ fn node_info(info: NodeInfo) -> Vec<Value<'static>> {
     answer
 }
 
-fn int(number: u32) -> Value<'static> {
+pub(super) fn int(number: u32) -> Value<'static> {
     Value::Int(i32::try_from(number).unwrap_or(i32::MAX))
 }
 
-fn text(text: &str) -> Value<'static> {
+pub(super) fn text(text: &str) -> Value<'static> {
     Value::Text(text.as_bytes().to_vec().into())
 }

@@ -64,6 +64,9 @@ fn value(shape: Shape) -> BoxedStrategy<Value<'static>> {
         Shape::Moments => vec(moment(), 0..5).prop_map(Value::Moments).boxed(),
         Shape::Model => any::<[u8; 32]>().prop_map(Value::Model).boxed(),
         Shape::Stats => vec(stats(), 0..4).prop_map(Value::Stats).boxed(),
+        Shape::Params(max) => vec((text(), param()), 0..max.min(5))
+            .prop_map(Value::Params)
+            .boxed(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What clients of good will get.
 
 use std::path::Path;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use momentlog::{Connection, Options};
 use momentlog_rpc::Served;
-use momentlog_rpc::frame::{Frame, Header, PING, PONG};
-use momentlog_rpc::proto::{Access, Procedure, Shape, Value};
+use momentlog_rpc::frame::{Frame, Header, Kind, PING, PONG, Status};
+use momentlog_rpc::proto::{Access, Param, Procedure, Shape, Value};
 
 use super::{Serving, TEST_UUID, by_uuid, got, text};
 
@@ -26,6 +27,7 @@ fn any(shape: Shape) -> Value<'static> {
             domain: by_uuid(TEST_UUID),
         }),
         Shape::Domains => Value::Domains(vec![]),
+        Shape::Params(_) => Value::Params(vec![]),
         other => panic!("no call takes {other:?}"),
     }
 }
@@ -34,7 +36,6 @@ fn any(shape: Shape) -> Value<'static> {
 fn the_read_only_socket_refuses_each_call_that_the_table_says() {
     let server = Serving::test();
     let mut client = server.read_only_client();
-    let mut writing = server.client();
     let mut count = 0;
     for procedure in Procedure::ALL {
         let mut arguments: Vec<_> = procedure.arguments.iter().map(|one| any(*one)).collect();
@@ -53,7 +54,7 @@ fn the_read_only_socket_refuses_each_call_that_the_table_says() {
             message.starts_with("operation forbidden: read only access prevents vir"),
             "{message}"
         );
-        if let Err((code, ..)) = writing.call(procedure.number, &arguments) {
+        if let Err((code, ..)) = server.client().call(procedure.number, &arguments) {
             assert_ne!(code, 29, "{procedure:?}");
         }
         count += 1;
@@ -352,4 +353,90 @@ fn what_is_asked_of_the_host_is_answered() {
     let xml = client.call(14, &[Value::Domain(by_uuid(TEST_UUID)), Value::UInt(0)]);
     let own = built_in.xml_desc(momentlog::DomainXmlFlags::NONE).unwrap();
     assert_eq!(xml, Ok(vec![text(&own)]));
+}
+
+#[test]
+fn what_the_test_driver_says_by_constants_is_said_in_front_of_it_alone() {
+    let server = Serving::test();
+    let mut client = server.client();
+    let test = Value::Domain(by_uuid(TEST_UUID));
+    let of_test = from_ref(&test);
+    let fair = vec![text("fair"), Value::Int(1)];
+    assert_eq!(client.call(56, of_test), Ok(fair));
+    let weight = Value::Params(vec![(b"weight".into(), Param::UInt(50))]);
+    let params = client.call(57, &[test.clone(), Value::Int(1)]);
+    assert_eq!(params, Ok(vec![weight.clone()]));
+    assert_eq!(client.call(58, &[test.clone(), weight.clone()]), Ok(vec![]));
+    let label =
+        |label: &[u8], enforcing| Ok(vec![Value::Chars(label.to_vec()), Value::Int(enforcing)]);
+    let said = client.call(121, of_test);
+    assert_eq!(said, label(b"libvirt-test\0", 1));
+    client.call(12, of_test).unwrap();
+    assert_eq!(client.call(121, of_test), label(b"\0", 0));
+    assert_eq!(client.call(203, &[Value::UInt(1)]).unwrap_err().0, 8);
+
+    let lasting = Serving::directory();
+    let mut client = lasting.client();
+    let xml = "<domain type='test'><name>vm</name><os><type>hvm</type></os></domain>";
+    client.call(11, &[text(xml)]).unwrap();
+    let vm = Value::Domain(client.domain("vm"));
+    assert_eq!(client.call(121, from_ref(&vm)), label(b"\0", 0));
+    assert!(client.call(203, &[Value::UInt(0)]).is_ok());
+    for (number, arguments) in [
+        (56, vec![vm.clone()]),
+        (57, vec![vm.clone(), Value::Int(1)]),
+        (58, vec![vm.clone(), weight]),
+        (211, vec![vm.clone(), Value::UInt(0), Value::UInt(0)]),
+    ] {
+        let (code, domain, message) = client.call(number, &arguments).unwrap_err();
+        let unknown = format!("unknown procedure: {number}");
+        assert_eq!((code, domain, message), (39, 7, unknown));
+    }
+}
+
+#[test]
+fn a_screenshot_is_a_stream_that_the_client_ends() {
+    let server = Serving::test();
+    let mut client = server.client();
+    let arguments = [
+        Value::Domain(by_uuid(TEST_UUID)),
+        Value::UInt(0),
+        Value::UInt(0),
+    ];
+    for end in [Status::OK, Status::ERROR] {
+        let answer = client.call(211, &arguments).unwrap();
+        assert_eq!(answer, [Value::OptText(Some(b"image/png".into()))]);
+        let [picture, last] = [0, 1].map(|_| client.next().unwrap());
+        assert!(picture.payload.starts_with(b"\x89PNG\r\n"));
+        assert_eq!(last.payload, b"");
+        for part in [&picture, &last] {
+            let header = part.header;
+            assert_eq!(
+                (header.kind, header.status),
+                (Kind::STREAM, Status::CONTINUE)
+            );
+        }
+        // What is no end is not answered, and no end of a stream that is not open.
+        let frame = |header| Frame {
+            header,
+            payload: Vec::new(),
+        };
+        let header = last.header;
+        client.send_frame(&frame(header));
+        client.send_frame(&frame(header.stream(end)));
+        client.send_frame(&frame(header.stream(end)));
+        assert_eq!(client.next().unwrap().header, header.stream(Status::OK));
+    }
+    let (code, _, message) = (0..300)
+        .find_map(|_| {
+            let got = client.call(211, &arguments);
+            if got.is_ok() {
+                client.next().unwrap();
+                client.next().unwrap();
+            }
+            got.err()
+        })
+        .unwrap();
+    assert_eq!(code, 1);
+    assert!(message.contains("at most 256 open streams"), "{message}");
 }
