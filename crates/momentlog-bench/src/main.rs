@@ -13,10 +13,12 @@ mod beside;
 mod command;
 mod hot;
 mod libvirt;
+mod libvirtd;
 mod look;
 mod measure;
 mod peers;
 mod qemu;
+mod serve;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -27,12 +29,12 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|qemu] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|serve|qemu] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 8] = [
+const PARTS: [(&str, Rows); 9] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
@@ -40,6 +42,7 @@ const PARTS: [(&str, Rows); 8] = [
     ("look", look::rows),
     ("ask", ask::rows),
     ("libvirt", libvirt::rows),
+    ("serve", serve::rows),
     ("qemu", qemu::rows),
 ];
 

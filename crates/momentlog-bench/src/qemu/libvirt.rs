@@ -1,44 +1,22 @@
 //! libvirt's own qemu driver: a libvirtd that serves this benchmark alone, with one guest.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use super::guest::{make_image, target};
 use crate::Failed;
 use crate::libvirt::build;
-
-/// How long libvirtd may take to listen.
-const START_WAIT: Duration = Duration::from_secs(20);
-
-/// The user that a libvirtd without a system's configuration runs as, if this program is root's.
-const NOBODY: u32 = 65534;
-
-/// A process that is killed when it is dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::libvirtd::{Libvirtd, is_root};
 
 /// A guest of libvirt, and a client that stays connected. All of it ends when it is dropped.
 pub(super) struct Libvirt {
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     client: Child,
-    _daemon: Killed,
-    /// Sockets and configuration.
-    _home: TempDir,
+    _daemon: Libvirtd,
 }
 
 impl Libvirt {
@@ -51,39 +29,15 @@ impl Libvirt {
             .map(|disk| dir.join(format!("{disk}.qcow2")))
             .collect();
         images.iter().try_for_each(|image| make_image(image))?;
-        let home = tempfile::tempdir()?;
-        let mut daemon = Command::new("libvirtd");
-        if fs::metadata("/proc/self")?.uid() == 0 {
-            // As root it would be the one of the whole system. The images are reached through directories of ours.
+        if is_root()? {
+            // libvirtd is another user then, and reaches the images through directories of ours.
             let scratch = dir.parent().ok_or("a scratch directory has a parent")?;
             for reached in [scratch, &dir] {
                 fs::set_permissions(reached, Permissions::from_mode(0o711))?;
             }
-            for owned in images.iter().map(|image| &**image).chain([home.path()]) {
-                chown(owned, Some(NOBODY), Some(NOBODY))?;
-            }
-            daemon.uid(NOBODY).gid(NOBODY);
         }
-        for place in [
-            "HOME",
-            "XDG_RUNTIME_DIR",
-            "XDG_CONFIG_HOME",
-            "XDG_CACHE_HOME",
-        ] {
-            daemon.env(place, home.path());
-        }
-        let log = File::create(dir.join("libvirtd.log"))?;
-        daemon.stdout(Stdio::null()).stderr(log);
-        let daemon = daemon.spawn();
-        let mut daemon = Killed(daemon.map_err(|error| format!("libvirtd: {error}"))?);
-        let socket = home.path().join("libvirt/libvirt-sock");
-        let begun = Instant::now();
-        while !socket.exists() {
-            if daemon.0.try_wait()?.is_some() || begun.elapsed() > START_WAIT {
-                return Err("libvirtd does not start".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let daemon = Libvirtd::start(&dir, &images)?;
+        let socket = daemon.socket();
         let mut client = Command::new(program)
             .arg(format!("qemu+unix:///session?socket={}", socket.display()))
             .arg(definition(&images))
@@ -97,7 +51,6 @@ impl Libvirt {
             answers: BufReader::new(answers),
             client,
             _daemon: daemon,
-            _home: home,
         };
         libvirt.seconds()?;
         Ok(libvirt)
