@@ -9,7 +9,7 @@ use crate::options::Arguments;
 use crate::verbs::program::{GROUPS, Group};
 
 /// virsh's verbs, which mean here what they mean there. `momentlog(1)` has their options.
-const OF_VIRSH: [&str; 46] = [
+const OF_VIRSH: [&str; 48] = [
     "autostart",
     "backup-begin",
     "backup-dumpxml",
@@ -23,6 +23,7 @@ const OF_VIRSH: [&str; 46] = [
     "checkpoint-parent",
     "create",
     "define",
+    "desc",
     "destroy",
     "domblklist",
     "domid",
@@ -38,6 +39,7 @@ const OF_VIRSH: [&str; 46] = [
     "exit",
     "help",
     "list",
+    "metadata",
     "quit",
     "reboot",
     "reset",

@@ -12,6 +12,7 @@ mod hypervisor;
 mod job;
 mod list;
 mod log;
+mod metadata;
 mod moment;
 mod pages;
 mod policy;
@@ -51,7 +52,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 23] = [
+static TABLES: [&[Verb]; 24] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -59,6 +60,7 @@ static TABLES: [&[Verb]; 23] = [
     undelete::VERBS,
     domain::VERBS,
     list::VERBS,
+    metadata::VERBS,
     job::VERBS,
     backup::VERBS,
     hypervisor::VERBS,
@@ -262,6 +264,7 @@ mod tests {
             include_str!("verbs/job.rs"),
             include_str!("verbs/list.rs"),
             include_str!("verbs/log.rs"),
+            include_str!("verbs/metadata.rs"),
             include_str!("verbs/moment.rs"),
             include_str!("verbs/pages.rs"),
             include_str!("verbs/policy.rs"),

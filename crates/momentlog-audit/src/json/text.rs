@@ -19,7 +19,7 @@ pub struct TextDoc {
 }
 
 impl TextDoc {
-    /// Returns the document of a text in `xml`, `html` or `svg`, about nothing yet.
+    /// Returns the document of a text in `xml`, `html` or `svg`, or of plain `text`, about nothing yet.
     pub fn of(language: &'static str, text: &str) -> TextDoc {
         TextDoc {
             schema: "momentlog.text/1",

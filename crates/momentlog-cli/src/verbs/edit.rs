@@ -177,7 +177,7 @@ fn no_uuid() -> DomainUuid {
 }
 
 /// A text that the user changed in an editor. Its file stays until the change is recorded or given up.
-struct Edited {
+pub(super) struct Edited {
     text: String,
     before: String,
     path: PathBuf,
@@ -185,7 +185,7 @@ struct Edited {
 
 impl Edited {
     /// Lets the user change a text in an editor: `VISUAL`, `EDITOR` or `vi`.
-    fn of(before: String) -> Result<Edited, Failure> {
+    pub(super) fn of(before: String) -> Result<Edited, Failure> {
         let cannot =
             |what: &str, error: &std::io::Error| Failure::new(format!("{what}: {}", reason(error)));
         let editor = ["VISUAL", "EDITOR"]
@@ -219,17 +219,22 @@ impl Edited {
         Err(failure)
     }
 
-    fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         self.text != self.before
     }
 
+    /// The text as the user left it.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Removes the file.
-    fn discard(self) {
+    pub(super) fn discard(self) {
         let _ = std::fs::remove_file(&self.path);
     }
 
     /// Leaves the file, if the user changed something, and says where it is.
-    fn kept(self, failure: Failure) -> Failure {
+    pub(super) fn kept(self, failure: Failure) -> Failure {
         if !self.is_changed() {
             self.discard();
             return failure;

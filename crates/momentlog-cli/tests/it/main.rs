@@ -17,6 +17,7 @@ mod hypervisor;
 mod kill;
 mod libvirt;
 mod listing;
+mod metadata;
 mod options;
 mod output;
 mod pages;

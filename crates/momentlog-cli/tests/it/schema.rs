@@ -29,6 +29,7 @@ const READING: &[(&str, &str)] = &[
     ("checkpoint-list W --tree", "moments"),
     ("checkpoint-parent W c2", "moments"),
     ("checkpoint-create-as W --print-xml", "text"),
+    ("desc W", "text"),
     ("diff 1", "diff"),
     ("domblklist W", "disks"),
     ("domid W", "domains"),
@@ -44,6 +45,7 @@ const READING: &[(&str, &str)] = &[
     ("image", "image"),
     ("list --all", "domains"),
     ("log", "entry"),
+    ("metadata W urn:x", "text"),
     ("policy --default", "policy"),
     ("policy W", "policy"),
     ("receipt", "receipt"),
@@ -317,7 +319,8 @@ fn a_verb_that_changes_something_says_what_it_has_recorded() {
 fn a_verb_that_reads_answers_with_its_document_before_and_after_the_verb() {
     let program = Program::with_domain();
     let script = "checkpoint-create-as web01 c1 first; checkpoint-create-as web01 c2; checkpoint-hold web01 c1 legal; \
-        policy web01 exclusive=off; snapshot-create-as web01 s1; snapshot-create-as web01 s2";
+        policy web01 exclusive=off; snapshot-create-as web01 s1; snapshot-create-as web01 s2; \
+        metadata web01 urn:x --key k --set <x/>";
     let ran = program.run(&["-q", script]);
     assert_eq!((ran.err.as_str(), ran.status), ("", 0));
     let uuid = program.run(&["-q", "domuuid", "web01"]).out;
