@@ -125,14 +125,14 @@ impl Opened {
                 continue;
             };
             let mut params = Vec::new();
-            let mut tell = |name: &'static str, param| params.push((name.as_bytes().into(), param));
+            let mut put = |name: &'static str, param| params.push((name.as_bytes().into(), param));
             if wanted == 0 || wanted & STATS_STATE != 0 {
-                tell("state.state", Param::Int(power.state.number().into()));
-                tell("state.reason", Param::Int(power.reason.into()));
+                put("state.state", Param::Int(power.state.number().into()));
+                put("state.reason", Param::Int(power.reason.into()));
             }
             if wanted == 0 || wanted & STATS_BALLOON != 0 {
-                tell("balloon.current", Param::ULLong(info.memory_kib));
-                tell("balloon.maximum", Param::ULLong(info.max_memory_kib));
+                put("balloon.current", Param::ULLong(info.memory_kib));
+                put("balloon.maximum", Param::ULLong(info.max_memory_kib));
             }
             stats.push(Stats {
                 domain: self.domain_ref(domain),
