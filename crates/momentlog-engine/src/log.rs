@@ -419,6 +419,7 @@ impl Log {
         let mut conflicts = 0;
         loop {
             let mut decider = self.enter();
+            let _turn;
             if !self.is_exclusive() {
                 // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
                 self.catch_up_if_there(&mut decider)?;
@@ -428,7 +429,7 @@ impl Log {
                         answer: Answer::Repeated(seq),
                     });
                 }
-                decider = self.acquire(decider)?;
+                (decider, _turn) = self.acquire(decider)?;
             }
             let answer = match decide_all(&mut decider.ledger, requests, decide) {
                 Err(error) => Answer::Refused(error),

@@ -107,6 +107,12 @@ pub trait Store: std::fmt::Debug + Send {
     /// Whether this handle is the writer, so that no other handle can have appended.
     fn is_exclusive(&self) -> bool;
 
+    /// Whether a handle that is the writer stays it after an append. Where it does not, each append ends its turn, so that
+    /// writers on many machines take turns, and the engine decides and appends one command after the other.
+    fn stays_writer(&self) -> bool {
+        true
+    }
+
     /// Returns another handle of the same store, for reading beside this one; `None` if it has no other. The engine reads
     /// the history with it, so that no writer waits for a reader.
     fn reader(&self) -> Option<Box<dyn Store>> {

@@ -97,9 +97,10 @@ impl Log {
         self.imaging.finish();
         let made = {
             let mut decider = self.enter();
+            let _turn;
             if !self.is_exclusive() {
                 self.catch_up(&mut decider)?;
-                decider = self.acquire(decider)?;
+                (decider, _turn) = self.acquire(decider)?;
             }
             self.drain(&mut decider)?;
             let (ledger, writer) = self.begin_image(&decider)?;
@@ -159,9 +160,10 @@ impl Log {
             return Err(BadProvenance::Archiving.into());
         }
         let mut decider = self.enter();
+        let _turn;
         if !self.is_exclusive() {
             self.catch_up(&mut decider)?;
-            decider = self.acquire(decider)?;
+            (decider, _turn) = self.acquire(decider)?;
         }
         self.drain(&mut decider)?;
         self.imaging.finish();

@@ -51,19 +51,21 @@ impl Log {
         }
     }
 
-    /// Becomes the writer, and reads on to what is the end of the log then. Others may read while this waits.
+    /// Becomes the writer, and reads on to what is the end of the log then. Others may read while this waits, unless the
+    /// store lets writers in as they come, who would lose their places. Where an append ends the turn, so does dropping it.
     pub(super) fn acquire<'log>(
         &'log self,
         mut decider: MutexGuard<'log, Decider>,
-    ) -> Result<MutexGuard<'log, Decider>, EngineError> {
+    ) -> Result<(MutexGuard<'log, Decider>, Turn<'log>), EngineError> {
         let wait = self.options.lock_wait.saturating_sub(decider.waited);
         let begun = Instant::now();
         let (waited, taken) = loop {
             let left = wait.saturating_sub(begun.elapsed());
             let taken = {
                 let mut store = self.store();
-                let taken = store.acquire(left.min(TURN));
-                taken.map(|()| store.is_exclusive())
+                let stays = store.stays_writer();
+                let taken = store.acquire(if stays { left.min(TURN) } else { left });
+                taken.map(|()| stays && store.is_exclusive())
             };
             let waited = begun.elapsed();
             if waited >= wait || !matches!(taken, Err(StoreError::Locked { .. })) {
@@ -81,9 +83,10 @@ impl Log {
             decider.waited = decider.waited.saturating_add(waited);
         }
         let alone = taken?;
+        let turn = Turn((!alone).then_some(self));
         self.catch_up_if_there(&mut decider)?;
         self.exclusive.store(alone, Ordering::Release);
-        Ok(decider)
+        Ok((decider, turn))
     }
 
     /// Stops being the writer.
@@ -94,5 +97,17 @@ impl Log {
         }
         self.share();
         self.store().release();
+    }
+}
+
+/// The turn of a writer that does not stay it. Dropping it lets others write, also if nothing was appended.
+#[must_use = "the turn ends when it is dropped"]
+pub(super) struct Turn<'log>(Option<&'log Log>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.0 {
+            log.store().release();
+        }
     }
 }

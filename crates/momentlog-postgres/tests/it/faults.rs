@@ -1,0 +1,225 @@
+//! Servers that end connections, crash, or come back as they were before.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use momentlog_postgres::{Address, PostgresStore};
+use momentlog_store::{LogId, Store, StoreError};
+
+use super::{LOG, VERIFY, draft, open, read, server};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Appends one record wherever the log ends, as the engine does.
+fn append(store: &mut PostgresStore, facts: &str) -> Result<(), StoreError> {
+    loop {
+        store.acquire(WAIT)?;
+        let end = store.head();
+        match store.append(LOG, end, vec![draft(facts)]) {
+            Err(StoreError::Conflict { .. }) => {}
+            appended => return appended.map(|_| ()),
+        }
+    }
+}
+
+/// Checks that every record that was acknowledged is there once, and none but those that were sent.
+fn check(store: &mut PostgresStore, acknowledged: &[String]) {
+    let facts: Vec<String> = read(store, None)
+        .unwrap()
+        .into_iter()
+        .map(|record| String::from_utf8(record.facts).unwrap())
+        .collect();
+    let once: HashSet<&String> = facts.iter().collect();
+    assert_eq!(once.len(), facts.len(), "something is there twice");
+    for one in acknowledged {
+        assert!(once.contains(one), "{one} is lost");
+    }
+}
+
+fn clients(
+    address: &Address,
+    clients: usize,
+    each: usize,
+    trouble: impl FnOnce(&AtomicBool),
+) -> Vec<String> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..clients)
+            .map(|client| {
+                scope.spawn(move || {
+                    let mut store = PostgresStore::open(address.clone()).unwrap();
+                    let mut acknowledged = Vec::new();
+                    for number in 0..each {
+                        let facts = format!("{client} {number}");
+                        match append(&mut store, &facts) {
+                            Ok(()) => acknowledged.push(facts),
+                            Err(StoreError::Unknown { .. } | StoreError::Backend { .. }) => {}
+                            Err(error) => panic!("{error:?}"),
+                        }
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        let waiting = scope.spawn(|| {
+            let all: Vec<String> = running
+                .into_iter()
+                .flat_map(|client| client.join().unwrap())
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            all
+        });
+        trouble(&done);
+        waiting.join().unwrap()
+    })
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_while_connections_are_ended() {
+    let Some(server) = server("eight clients while PostgreSQL ends their connections") else {
+        return;
+    };
+    let address = super::address(&server, "agent", "main");
+    let end =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'agent'";
+    let mut ended = 0;
+    let acknowledged = clients(&address, 8, 25, |done| {
+        while !done.load(Ordering::Relaxed) {
+            ended += server.psql("admin", end).unwrap().parse::<usize>().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert!(ended > 0);
+    assert_eq!(
+        acknowledged.len(),
+        8 * 25,
+        "a server that is there settles every append"
+    );
+    check(&mut open(&server, "auditor", "main"), &acknowledged);
+    assert_eq!(server.psql("auditor", VERIFY).unwrap(), "");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_when_the_server_is_killed() {
+    const ROUNDS: usize = 3;
+    let Some(mut server) = server("clients while PostgreSQL is killed") else {
+        return;
+    };
+    let address = super::address(&server, "agent", "main");
+    let acknowledged = clients(&address, 4, 60, |_| {
+        for _ in 0..ROUNDS {
+            let before = server
+                .psql("admin", "SELECT count(*) FROM momentlog.records")
+                .unwrap();
+            while server
+                .psql("admin", "SELECT count(*) FROM momentlog.records")
+                .unwrap()
+                == before
+            {}
+            server.kill();
+            server.start_again();
+            if server
+                .psql("admin", "SELECT count(*) >= 240 FROM momentlog.records")
+                .unwrap()
+                == "t"
+            {
+                break;
+            }
+        }
+    });
+    assert_eq!(
+        acknowledged.len(),
+        4 * 60,
+        "a server that comes back settles every append"
+    );
+    check(&mut open(&server, "auditor", "main"), &acknowledged);
+    assert_eq!(server.psql("auditor", VERIFY).unwrap(), "");
+}
+
+#[test]
+fn a_log_that_is_no_continuation_is_said_to_be_replaced_and_is_not_written() {
+    let Some(mut server) = server("a PostgreSQL that was restored from a backup") else {
+        return;
+    };
+    let mut writer = open(&server, "agent", "main");
+    append(&mut writer, "kept").unwrap();
+    let backup = server.data().with_file_name("backup");
+    server.stop();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(
+            Command::new("cp")
+                .arg("-a")
+                .arg(from)
+                .arg(to)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    copy(&server.data(), &backup);
+    server.start_again();
+    append(&mut writer, "lost").unwrap();
+    let mut reader = open(&server, "auditor", "main");
+    assert_eq!(read(&mut reader, None).unwrap().len(), 2);
+    let had = writer.head();
+    server.stop();
+    std::fs::remove_dir_all(server.data()).unwrap();
+    copy(&backup, &server.data());
+    server.start_again();
+    // Nothing was said by the server: what is remembered tells.
+    for _ in 0..2 {
+        let said = append(&mut writer, "never").unwrap_err();
+        assert!(
+            matches!(said, StoreError::Replaced { had: before, found: Some(found), .. } if before == had && found.seq.get() == 1),
+            "{said:?}"
+        );
+    }
+    let said = read(&mut reader, had).unwrap_err();
+    assert!(matches!(said, StoreError::Replaced { .. }), "{said:?}");
+    // Another client goes on, and the log is a fork of what those have seen.
+    let mut other = open(&server, "agent", "main");
+    append(&mut other, "other").unwrap();
+    for _ in 0..2 {
+        assert!(matches!(
+            append(&mut writer, "never"),
+            Err(StoreError::Replaced { .. })
+        ));
+    }
+    assert_eq!(read(&mut other, None).unwrap().len(), 2);
+}
+
+#[test]
+fn a_server_that_may_lose_what_it_has_acknowledged_is_not_written() {
+    let Some(mut server) = server("a PostgreSQL without fsync") else {
+        return;
+    };
+    server
+        .psql("admin", "ALTER SYSTEM SET fsync = off")
+        .unwrap();
+    server.stop();
+    server.start_again();
+    let mut store = open(&server, "agent", "main");
+    let said = append(&mut store, "refused").unwrap_err();
+    let source = std::error::Error::source(&said).unwrap().to_string();
+    assert!(source.contains("fsync=off"), "{source}");
+    assert!(read(&mut store, None).unwrap().is_empty());
+    let allowed = Address::parse(&format!("{}&unsafe=allow", server.uri("agent"))).unwrap();
+    append(&mut PostgresStore::open(allowed).unwrap(), "allowed").unwrap();
+}
+
+#[test]
+fn a_client_that_is_idle_in_its_turn_is_cut_off_and_appends_all_the_same() {
+    let Some(server) = server("a client that keeps its turn in PostgreSQL") else {
+        return;
+    };
+    let mut idle = open(&server, "agent", "main");
+    idle.acquire(WAIT).unwrap();
+    // It holds the turn for a second, and then the server ends it.
+    append(&mut open(&server, "agent", "main"), "other").unwrap();
+    let late = idle.append(LogId([1; 16]), None, vec![draft("late")]);
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+    append(&mut idle, "again").unwrap();
+    check(&mut idle, &["other".into(), "again".into()]);
+}
