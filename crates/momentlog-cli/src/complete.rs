@@ -6,8 +6,6 @@ use clap::error::{ContextKind, ContextValue};
 use momentlog::core::{Domain, MomentKind, Rule, Scope};
 use momentlog::{Connection, Options};
 use momentlog_audit::RecordKind;
-use momentlog_qemu::Qemu;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::grammar::{Invocation, OptionSpec, Spec, Takes};
@@ -332,7 +330,7 @@ fn after_program(typed: &Typed) -> Next {
                 ..Options::default()
             };
             let uri = arguments.uri().ok()?;
-            Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]).ok()
+            crate::place::open(&uri, options).ok()
         }),
         None => Next::Words(Vec::new()),
     }

@@ -25,6 +25,11 @@ pub fn of(session: &Session, invocation: &Invocation, failure: &Failure) -> Opti
             return Some("another command writes: --lock-wait SECONDS waits longer".to_owned());
         }
         ErrorKind::Stale { .. } => return Some("log DOMAIN -n 1".to_owned()),
+        ErrorKind::Store(momentlog::store::StoreError::Missing { .. })
+            if crate::place::is_database(&session.uri) =>
+        {
+            return Some("init makes the log, as an owner of the database".to_owned());
+        }
         ErrorKind::Store(momentlog::store::StoreError::Missing { .. }) => {
             return Some("define FILE makes the store, with the domain of that file".to_owned());
         }

@@ -14,6 +14,7 @@ mod options;
 mod outcome;
 mod output;
 mod pager;
+mod place;
 mod progress;
 mod run;
 mod script;
@@ -30,8 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use momentlog::{Connection, Options, Provenance};
-use momentlog_qemu::Qemu;
+use momentlog::{Options, Provenance};
 use tracing_subscriber::filter::LevelFilter;
 
 use failure::{Failure, LOG, complain, reason};
@@ -124,7 +124,7 @@ fn run(arguments: Arguments) -> u8 {
         ..Options::default()
     };
     progress::begin("reading the log");
-    let opened = Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())]);
+    let opened = place::open(&uri, options);
     progress::end();
     let connection = match opened {
         Ok(connection) => connection,

@@ -23,7 +23,7 @@ use crate::session::Format;
     infer_long_args = true
 )]
 pub struct Arguments {
-    /// The store: `momentlog:DIR`, `momentlog:///DIR`, or `test:///default` (in memory); with `?driver=qemu` the domains
+    /// The store: `momentlog:DIR`, `momentlog:///DIR`, `postgres://USER@HOST/DATABASE?log=NAME`, or `test:///default` (in memory); with `?driver=qemu` the domains
     /// that are attached to a QEMU are changed there as well. By default what `MOMENTLOG_DEFAULT_URI` names; or
     /// `VIRSH_DEFAULT_CONNECT_URI` or `LIBVIRT_DEFAULT_URI`, if that is a store
     #[arg(short, long = "connect", value_name = "URI")]
@@ -109,7 +109,7 @@ impl Arguments {
         if self.long_version || self.version.as_deref() == Some("long") {
             return Some(format!(
                 "momentlog {version}\n\n\
-                 Stores: momentlog:DIR, momentlog:///DIR, test:///default (in memory)\n\
+                 Stores: momentlog:DIR, momentlog:///DIR, postgres://USER@HOST/DATABASE?log=NAME, test:///default (in memory)\n\
                  Commands and XML: libvirt 9.0.0, snapshots, checkpoints and domains\n"
             ));
         }
@@ -192,7 +192,7 @@ impl Arguments {
 
 /// Whether a URI is one of momentlog's, and not of a hypervisor.
 pub fn names_a_store(uri: &str) -> bool {
-    uri.starts_with("momentlog:") || uri == "test:///default"
+    uri.starts_with("momentlog:") || crate::place::is_database(uri) || uri == "test:///default"
 }
 
 fn home() -> Option<PathBuf> {

@@ -46,7 +46,7 @@ impl Worker {
             let mut link = Link {
                 address,
                 client: None,
-                was_connected: false,
+                was_reached: false,
             };
             while let Ok(job) = jobs.recv() {
                 job(&runtime, &mut link);
@@ -80,7 +80,7 @@ impl Worker {
 pub(crate) struct Link {
     address: Address,
     client: Option<Client>,
-    was_connected: bool,
+    was_reached: bool,
 }
 
 impl Link {
@@ -96,7 +96,7 @@ impl Link {
         loop {
             match self.once(limit, &ask).await {
                 Err(error)
-                    if error.is_lost() && self.was_connected && Instant::now() + pause < end =>
+                    if error.is_lost() && self.was_reached && Instant::now() + pause < end =>
                 {
                     tracing::debug!(%error, "asking the database again");
                     tokio::time::sleep(pause).await;
@@ -115,11 +115,7 @@ impl Link {
     ) -> Result<T, PostgresError> {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => {
-                let client = within(ANSWER, self.connect()).await?;
-                self.was_connected = true;
-                client
-            }
+            None => within(ANSWER, self.connect()).await?,
         };
         let answer = within(limit, ask(&client)).await;
         if !answer.as_ref().is_err_and(PostgresError::is_lost) {
@@ -148,24 +144,34 @@ impl Link {
             .is_some_and(|client| !client.is_closed())
     }
 
-    async fn connect(&self) -> Result<Client, PostgresError> {
+    async fn connect(&mut self) -> Result<Client, PostgresError> {
         let client = self.connect_any().await?;
         schema::check(&client).await?;
         Ok(client)
     }
 
     /// Connects to a server, whatever its schema.
-    pub(crate) async fn connect_any(&self) -> Result<Client, PostgresError> {
+    pub(crate) async fn connect_any(&mut self) -> Result<Client, PostgresError> {
         let config = &self.address.config;
-        if config.get_ssl_mode() == SslMode::Disable {
-            let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            tokio::spawn(connection);
-            return Ok(client);
-        }
-        let tls = self.tls()?;
-        let (client, connection) = config.connect(tls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        let connected = if config.get_ssl_mode() == SslMode::Disable {
+            let connected = config.connect(tokio_postgres::NoTls).await;
+            connected.map(|(client, connection)| {
+                tokio::spawn(connection);
+                client
+            })
+        } else {
+            let connected = config.connect(self.tls()?).await;
+            connected.map(|(client, connection)| {
+                tokio::spawn(connection);
+                client
+            })
+        };
+        // A server that says something, or hangs up, is there.
+        self.was_reached |= match &connected {
+            Ok(_) => true,
+            Err(error) => error.code().is_some() || error.is_closed(),
+        };
+        Ok(connected?)
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, PostgresError> {

@@ -107,7 +107,7 @@ impl Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 13] = [
+const LOG: [&str; 14] = [
     "log",
     "show",
     "why",
@@ -115,6 +115,7 @@ const LOG: [&str; 13] = [
     "stat",
     "hold-list",
     "policy",
+    "init",
     "receipt",
     "verify",
     "image",

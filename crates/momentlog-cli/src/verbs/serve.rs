@@ -8,7 +8,6 @@ use std::thread;
 
 use listenfd::ListenFd;
 use momentlog::{Connection, Options};
-use momentlog_qemu::Qemu;
 use momentlog_rpc::{Served, Server, Socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -17,6 +16,7 @@ use signal_hook::iterator::Signals;
 use super::Verb;
 use crate::failure::{Answer, Failure, reason};
 use crate::grammar::{Invocation, Spec, word};
+use crate::place;
 use crate::session::Session;
 
 /// The verb.
@@ -64,7 +64,7 @@ pub fn serve(session: &mut Session, invocation: &Invocation) -> Answer {
         .map_err(system("cannot wait for signals"))?;
     session.say(&format!(
         "Serving {} to libvirt's clients\n",
-        session.uri.clone()
+        place::shown(&session.uri)
     ));
     session.flush();
     server.run(sockets).map_err(system("cannot serve"))?;
@@ -85,8 +85,8 @@ fn served(session: &Session) -> Result<Served, Failure> {
         return Ok(Served::while_used(open, &uri));
     }
     // Each call waits for another writer by itself, as each is of another client.
-    let connection = Connection::open_driven(&uri, options, &[Arc::new(Qemu::default())])?;
-    Ok(Served::lasting(&connection, &uri))
+    let connection = place::open(&uri, options)?;
+    Ok(Served::lasting(&connection, &place::shown(&uri)))
 }
 
 /// The sockets that are named, or those that systemd hands over: the one called `read-only` refuses changes.

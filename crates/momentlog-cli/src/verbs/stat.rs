@@ -12,6 +12,7 @@ use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec};
 use crate::interrupt;
 use crate::layout::{escaped, info as line};
+use crate::place;
 use crate::session::Session;
 use crate::time::{is_archived, recorded};
 
@@ -92,6 +93,9 @@ fn deepest_of(domain: &Domain) -> u64 {
 
 /// Counts the files of a store in a directory.
 fn count_files(found: &mut StatDoc, session: &Session) -> Result<(), Failure> {
+    if place::is_database(&session.uri) {
+        return Ok(());
+    }
     let Some(directory) = store_directory(&session.uri)? else {
         return Ok(());
     };

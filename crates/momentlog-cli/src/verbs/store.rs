@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use momentlog::store::{Receipt, TornTail};
-use momentlog::{Connection, Point, Verification, store_directory};
+use momentlog::{Connection, Point, Verification, store_directory, verify_store};
 use momentlog_audit::json::{ImageDoc, ReceiptDoc, VerifyDoc};
 
 use super::Verb;
@@ -13,6 +13,7 @@ use crate::grammar::{Invocation, OptionSpec, Spec, flag, needed, only_named, wor
 use crate::interrupt;
 use crate::layout::{escaped, info as line};
 use crate::outcome;
+use crate::place;
 use crate::progress;
 use crate::session::Session;
 
@@ -24,6 +25,15 @@ pub const VERIFIED: OptionSpec = flag(
 
 /// The verbs of the store itself.
 pub static VERBS: &[Verb] = &[
+    Verb {
+        spec: Spec::new(
+            "init",
+            "make the log in a database, with the tables and roles that it needs",
+            &[],
+        )
+        .of_now(),
+        run: init,
+    },
     Verb {
         spec: Spec::new("receipt", "print a receipt of the log, for verify", &[]),
         run: receipt,
@@ -61,6 +71,20 @@ pub static VERBS: &[Verb] = &[
         run: archive,
     },
 ];
+
+pub fn init(session: &mut Session, _: &Invocation) -> Answer {
+    if session.connection.is_read_only() {
+        return Err(Failure::new("nothing is made for reading only"));
+    }
+    if !place::is_database(&session.uri) {
+        return Err(Failure::new(
+            "the first change makes a directory: init is for postgres://…",
+        ));
+    }
+    place::init(&session.uri).map_err(momentlog::Error::from)?;
+    session.say(&format!("{} is ready\n", place::shown(&session.uri)));
+    Ok(0)
+}
 
 pub fn receipt(session: &mut Session, _: &Invocation) -> Answer {
     let receipt = session.connection.receipt()?;
@@ -143,10 +167,22 @@ fn look_through(
     invocation: &Invocation,
     receipt: Option<Receipt>,
 ) -> Result<Verification, Failure> {
+    let archive = invocation.get("archive").map(Path::new);
+    if place::is_database(&session.uri) {
+        if archive.is_some() {
+            return Err(Failure::new("a log in a database has no archive"));
+        }
+        let mut store = place::database(&session.uri).map_err(momentlog::Error::from)?;
+        return Ok(interruptible(|| {
+            verify_store(store.as_mut(), receipt, &mut |_| {
+                progress::count();
+                stop_if_pressed();
+            })
+        })?);
+    }
     let directory = store_directory(&session.uri)?;
     let directory =
         directory.ok_or_else(|| Failure::new("a store in memory has nothing to verify"))?;
-    let archive = invocation.get("archive").map(Path::new);
     let found = interruptible(|| {
         momentlog::verify(&directory, archive, receipt, &mut |_| {
             progress::count();

@@ -21,6 +21,7 @@ mod metadata;
 mod options;
 mod output;
 mod pages;
+mod postgres;
 mod readme;
 mod redefine_plan;
 mod restore;

@@ -9,7 +9,16 @@ use serde_json::Value;
 use super::*;
 
 /// Verbs that print no document: five that have no JSON form, and two that end the session.
-const WITHOUT: &[&str] = &["completion", "echo", "exit", "help", "man", "quit", "serve"];
+const WITHOUT: &[&str] = &[
+    "completion",
+    "echo",
+    "exit",
+    "help",
+    "init",
+    "man",
+    "quit",
+    "serve",
+];
 
 /// Verbs of attached domains: their documents are seen, and checked, in `hypervisor` and `backups`.
 const OF_ATTACHED_DOMAINS: &[(&str, &str)] = &[

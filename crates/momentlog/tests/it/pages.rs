@@ -53,6 +53,7 @@ fn every_crate_is_in_the_architecture_and_depends_downward_only() {
     let order = [
         "momentlog-core",
         "momentlog-store",
+        "momentlog-postgres",
         "momentlog-xml",
         "momentlog-engine",
         "momentlog",

@@ -1,0 +1,184 @@
+//! The log in a PostgreSQL server of the test's own.
+
+use std::process::{Command, Stdio};
+
+use momentlog_proptests::PostgresServer;
+
+use super::{Ran, ran, repository};
+
+fn run(uri: &str, words: &[&str]) -> Ran {
+    let mut command = command(uri);
+    ran(command.args(words).output().unwrap())
+}
+
+fn command(uri: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    command.args(["-c", uri]).env("TZ", "UTC");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Starts a server whose log `fleet` has the domain of the examples; returns it with the URIs of a writer and of a reader.
+fn fleet(left_out: &str) -> Option<(PostgresServer, String, String)> {
+    let server = PostgresServer::start(left_out)?;
+    let uri = |user: &str| format!("{}&log=fleet", server.uri(user));
+    let made = run(&uri("admin"), &["init"]);
+    assert_eq!((made.err.as_str(), made.status), ("", 0));
+    assert!(
+        made.out.contains("/postgres?log=fleet is ready\n"),
+        "{}",
+        made.out
+    );
+    assert_eq!(run(&uri("admin"), &["init"]), made);
+    let users = "CREATE USER agent PASSWORD 'secret' IN ROLE momentlog_writer; CREATE USER auditor IN ROLE momentlog_reader";
+    server.psql("admin", users).unwrap();
+    let xml = repository().join("examples/web01.xml");
+    let defined = run(&uri("agent"), &["define", xml.to_str().unwrap()]);
+    assert_eq!((defined.err.as_str(), defined.status), ("", 0));
+    let uris = (uri("agent"), uri("auditor"));
+    Some((server, uris.0, uris.1))
+}
+
+#[test]
+fn the_verbs_work_over_a_database() {
+    let Some((_server, agent, auditor)) = fleet("the program over PostgreSQL") else {
+        return;
+    };
+    let done = |uri: &str, words: &[&str]| {
+        let ran = run(uri, words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    };
+    done(&agent, &["checkpoint-create-as", "web01", "monday"]);
+    let receipt = done(&auditor, &["receipt"]);
+    done(&agent, &["checkpoint-create-as", "web01", "tuesday"]);
+    assert!(done(&agent, &["image"]).starts_with("Image of record "));
+    assert!(done(&auditor, &["-r", "checkpoint-list", "web01"]).contains("monday"));
+    assert!(done(&auditor, &["log", "web01"]).contains("tuesday"));
+    let before = run(
+        &auditor,
+        &["--at", receipt.trim(), "checkpoint-list", "web01"],
+    )
+    .out;
+    assert!(before.contains("monday"), "{before}");
+    assert!(!before.contains("tuesday"));
+    let verified = done(
+        &auditor,
+        &["verify", "--strict", "--against", receipt.trim()],
+    );
+    assert!(
+        verified.contains("anchored") && verified.contains("1 record behind it is not proven"),
+        "{verified}"
+    );
+    assert!(verified.contains("1 agree with the log"), "{verified}");
+    let asked = [
+        "--request-id",
+        "r1",
+        "checkpoint-create-as",
+        "web01",
+        "wednesday",
+    ];
+    let asked = [asked[2], asked[3], asked[4], asked[0], asked[1]];
+    assert_eq!(done(&agent, &asked), done(&agent, &asked));
+    assert!(done(&auditor, &["stat"]).contains("Records"));
+    // Of a refusal nothing is left, and the next one writes at once.
+    let refused = run(&agent, &["checkpoint-create-as", "web01", "monday"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    done(&agent, &["checkpoint-delete", "web01", "monday"]);
+}
+
+#[test]
+fn what_a_database_refuses_is_said_without_a_password() {
+    let Some((server, agent, auditor)) = fleet("what the program says of PostgreSQL's refusals")
+    else {
+        return;
+    };
+    let secret = |uri: &str| uri.replace("agent@", "agent:secret@");
+    let refused = |uri: &str, words: &[&str], why: &str| {
+        let ran = run(uri, words);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.err.contains(why), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("secret"), "{ran:?}");
+    };
+    refused(
+        &auditor,
+        &["checkpoint-create-as", "web01", "b"],
+        "grant it momentlog_writer",
+    );
+    let nowhere = secret(&agent).replace("log=fleet", "log=nowhere");
+    refused(
+        &nowhere,
+        &["checkpoint-create-as", "web01", "b"],
+        "there is no store at postgres://",
+    );
+    refused(
+        &secret(&agent).replace("/postgres?", "/none?"),
+        &["receipt"],
+        "there is no such database",
+    );
+    refused(&secret(&agent), &["init"], "grant it");
+    refused(
+        &format!("{}&sslmode=secret", secret(&agent)),
+        &["receipt"],
+        "sslmode is disable",
+    );
+    refused(
+        &secret(&agent),
+        &["-r", "init"],
+        "nothing is made for reading only",
+    );
+    drop(server);
+    refused(&secret(&agent), &["receipt"], "cannot be reached");
+    refused("momentlog:here", &["init"], "init is for postgres://");
+}
+
+#[test]
+fn eight_processes_write_one_log() {
+    const PROCESSES: usize = 8;
+    const EACH: usize = 5;
+    let Some((server, agent, auditor)) = fleet("eight processes on one log in PostgreSQL") else {
+        return;
+    };
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'agent' ORDER BY random() LIMIT 2";
+    let running: Vec<_> = (0..PROCESSES)
+        .map(|process| {
+            // Each command is asked twice by its request id, as after an answer that was lost.
+            let commands = (0..2 * EACH).map(|asked| {
+                let name = format!("p{process}-{}", asked / 2);
+                format!("checkpoint-create-as web01 {name} --request-id {name}")
+            });
+            let script = commands.collect::<Vec<_>>().join("\n");
+            let mut child = command(&agent);
+            child
+                .args(["-q", &script])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            child.spawn().unwrap()
+        })
+        .collect();
+    for _ in 0..10 {
+        server.psql("admin", end).unwrap();
+    }
+    for process in running {
+        let ran = ran(process.wait_with_output().unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    }
+    let names = run(&auditor, &["checkpoint-list", "web01", "--name"]).out;
+    let mut names: Vec<&str> = names.split_whitespace().collect();
+    names.sort_unstable();
+    let mut wanted: Vec<String> = (0..PROCESSES)
+        .flat_map(|process| (0..EACH).map(move |number| format!("p{process}-{number}")))
+        .collect();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    let verified = run(&auditor, &["verify"]);
+    assert_eq!(verified.status, 0, "{verified:?}");
+    // And the one that begins the log, and the domain.
+    let wanted = wanted.len() + 2;
+    assert_eq!(
+        server
+            .psql("auditor", "SELECT count(*) FROM momentlog.records")
+            .unwrap(),
+        wanted.to_string()
+    );
+}
