@@ -27,7 +27,7 @@ use crate::suite::{UUID, connection};
 
 pub use facts::{MadeUpEvent, MadeUpFacts, costly_log, facts};
 pub use monitor::monitor;
-pub use rpc::{rpc_frame, rpc_session};
+pub use rpc::{rpc_frame, rpc_relay, rpc_session};
 pub use xml::{backup_xml, checkpoint_xml, domain_xml, snapshot_xml};
 
 const LOG: LogId = LogId(*b"a log of a suite");

@@ -28,6 +28,7 @@ fn play(target: &str, bytes: &[u8]) -> bool {
         "backup_xml" => given(bytes).into_iter().for_each(untrusted::backup_xml),
         "monitor" => given(bytes).into_iter().for_each(untrusted::monitor),
         "rpc_frame" => untrusted::rpc_frame(bytes),
+        "rpc_relay" => untrusted::rpc_relay(bytes),
         "rpc_session" => untrusted::rpc_session(bytes),
         "ops" => given::<Vec<Op>>(bytes)
             .iter()

@@ -245,7 +245,9 @@ fn values(
             )
         }
         "file" | "xmlfile" | "backupxml" | "checkpointxml" | "output" | "html" | "svg"
-        | "socket" | "dir" | "out" | "archive" | "against" => return Next::File,
+        | "socket" | "read-only-socket" | "upstream" | "dir" | "out" | "archive" | "against" => {
+            return Next::File;
+        }
         "to" if verb == "archive" || verb == "backup-begin" => return Next::File,
         _ => None,
     };

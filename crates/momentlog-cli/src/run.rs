@@ -178,7 +178,7 @@ impl Command {
         let follows = spec.takes("follow") && self.invocation.has("follow");
         let paged = asks_for_help || PAGED.contains(&spec.name) && !follows;
         session.begin(format, spec, paged && self.format == Format::Text);
-        let serves = spec.name == "serve";
+        let serves = ["serve", "proxy"].contains(&spec.name);
         if !follows && !serves && (!spec.changes || spec.name == "archive") {
             progress::begin(spec.name);
         }

@@ -17,6 +17,7 @@ mod moment;
 mod pages;
 mod policy;
 pub mod program;
+mod proxy;
 mod redefine_plan;
 mod restore;
 mod serve;
@@ -52,7 +53,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 24] = [
+static TABLES: [&[Verb]; 25] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -75,6 +76,7 @@ static TABLES: [&[Verb]; 24] = [
     policy::VERBS,
     store::VERBS,
     serve::VERBS,
+    proxy::VERBS,
     program::VERBS,
     pages::VERBS,
 ];
@@ -269,6 +271,7 @@ mod tests {
             include_str!("verbs/pages.rs"),
             include_str!("verbs/policy.rs"),
             include_str!("verbs/program.rs"),
+            include_str!("verbs/proxy.rs"),
             include_str!("verbs/redefine_plan.rs"),
             include_str!("run.rs"),
             include_str!("verbs/restore.rs"),

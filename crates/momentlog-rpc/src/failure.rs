@@ -41,6 +41,11 @@ impl Failure {
         Failure::new(39, FROM_RPC, message)
     }
 
+    /// What the system, or another program of this host, refuses.
+    pub(crate) fn system(message: impl Into<String>) -> Failure {
+        Failure::new(38, FROM_RPC, message)
+    }
+
     /// A call that nothing here can do now.
     pub(crate) fn internal(detail: &str) -> Failure {
         Failure::new(1, FROM_RPC, format!("internal error: {detail}"))

@@ -47,6 +47,8 @@ impl Kind {
     pub const STREAM: Kind = Kind(3);
     /// A call that brings file descriptors: their number comes before its arguments.
     pub const CALL_WITH_FDS: Kind = Kind(4);
+    /// An answer that brings file descriptors, as a call does.
+    pub const REPLY_WITH_FDS: Kind = Kind(5);
 }
 
 /// Whether a reply is an answer or an error, as libvirt numbers it.
@@ -168,13 +170,7 @@ impl Frame {
         if !read_or_end(from, &mut word)? {
             return Ok(None);
         }
-        let len = u32::from_be_bytes(word);
-        let rest = (len as usize).checked_sub(4);
-        let rest = rest.filter(|rest| (HEADER_LEN..=len_max).contains(rest));
-        let Some(rest) = rest else {
-            let len_max = len_max + 4;
-            return Err(FrameError::Len { len, len_max });
-        };
+        let rest = rest_len(word, len_max)?;
         let mut header = [0; HEADER_LEN];
         from.read_exact(&mut header)?;
         let payload = read_chunks(from, (rest - HEADER_LEN) as u64)?;
@@ -210,7 +206,18 @@ impl Frame {
     }
 }
 
-fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
+/// Returns how many bytes follow a length word, of at least a header and at most `len_max`.
+pub(crate) fn rest_len(word: [u8; 4], len_max: usize) -> Result<usize, FrameError> {
+    let len = u32::from_be_bytes(word);
+    let rest = (len as usize).checked_sub(4);
+    rest.filter(|rest| (HEADER_LEN..=len_max).contains(rest))
+        .ok_or(FrameError::Len {
+            len,
+            len_max: len_max + 4,
+        })
+}
+
+pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
     let (words, _) = bytes.as_chunks::<4>();
     let word = |index: usize| u32::from_be_bytes(words[index]);
     Header {
@@ -224,7 +231,7 @@ fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
 }
 
 /// Fills `bytes`; `false` if the stream ends before the first of them.
-fn read_or_end(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+pub(crate) fn read_or_end(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     let first = loop {
         match from.read(bytes) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

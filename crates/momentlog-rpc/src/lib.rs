@@ -37,6 +37,7 @@
 //! [`frame`], [`xdr`] and [`proto`] are the protocol alone, in both directions, and know no store. `docs/clients.md` of the
 //! repository says what clients can do.
 
+mod acceptor;
 mod client;
 mod events;
 mod failure;
@@ -45,13 +46,18 @@ pub mod frame;
 mod outbox;
 mod peer;
 pub mod proto;
+mod proxy;
 mod queue;
+mod relay;
 mod served;
 mod server;
 mod session;
 mod socket;
 pub mod xdr;
 
+pub use acceptor::Stop;
+pub use proxy::{OtherUsers, Proxy};
+pub use relay::relay;
 pub use served::Served;
-pub use server::{Server, Stop};
+pub use server::Server;
 pub use socket::{Socket, SocketError};

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use momentlog::Connection;
-use momentlog_rpc::frame::{Frame, Header, MESSAGE_LEN_MAX, PING};
+use momentlog_rpc::frame::{Frame, Header, Kind, MESSAGE_LEN_MAX, PING};
 use momentlog_rpc::proto::{Event, Procedure, RemoteError, Shape, decode, encode};
 use momentlog_rpc::xdr::Reader;
-use momentlog_rpc::{Served, Server};
+use momentlog_rpc::{Served, Server, relay};
 
 const URI: &str = "test:///default";
 
@@ -88,4 +88,63 @@ fn converse(server: &Server, bytes: &[u8]) -> Vec<u8> {
         let _ = client.read_to_end(&mut told);
     });
     told
+}
+
+/// Relays between a client that sends one part of any bytes and then no more, and a server that answers with the other part and
+/// leaves; the first two bytes say how long the client's part is. Each hears what the other has sent, byte for byte, up to
+/// what is no whole message.
+///
+/// # Panics
+///
+/// If one does not.
+pub fn rpc_relay(bytes: &[u8]) {
+    let Some((len, rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let len = usize::from(u16::from_be_bytes(*len)).min(rest.len());
+    let (call, reply) = rest.split_at(len);
+    let (mut client, near) = UnixStream::pair().expect("there are descriptors");
+    let (far, mut server) = UnixStream::pair().expect("there are descriptors");
+    let (mut called, mut replied) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            relay(&near, &far).expect("there are threads");
+        });
+        scope.spawn(|| {
+            let _ = server.read_to_end(&mut called);
+            // It may be hung up on by then.
+            let _ = server.write_all(reply);
+            let _ = server.shutdown(Shutdown::Both);
+        });
+        let _ = client.write_all(call);
+        let _ = client.shutdown(Shutdown::Write);
+        let _ = client.read_to_end(&mut replied);
+    });
+    let whole = whole_len(call);
+    assert!(call.starts_with(&called) && called.len() >= whole);
+    if whole == call.len() {
+        assert!(reply.starts_with(&replied) && replied.len() >= whole_len(reply));
+    } else {
+        // What is no message has ended both directions.
+        assert!(reply.starts_with(&replied));
+    }
+}
+
+/// Length of the whole messages that the bytes begin with, and of the bytes of descriptors behind them.
+fn whole_len(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let mut whole = 0;
+    while let Ok(Some(frame)) = Frame::read(&mut rest, MESSAGE_LEN_MAX) {
+        let count = match frame.header.kind {
+            Kind::CALL_WITH_FDS | Kind::REPLY_WITH_FDS => frame.payload.first_chunk(),
+            _ => None,
+        };
+        let count = count.map_or(0, |count| u32::from_be_bytes(*count) as usize);
+        if count > 32 || count > rest.len() {
+            break;
+        }
+        rest = &rest[count..];
+        whole = bytes.len() - rest.len();
+    }
+    whole
 }

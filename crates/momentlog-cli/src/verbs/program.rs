@@ -107,7 +107,7 @@ impl Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 14] = [
+const LOG: [&str; 15] = [
     "log",
     "show",
     "why",
@@ -121,6 +121,7 @@ const LOG: [&str; 14] = [
     "image",
     "archive",
     "serve",
+    "proxy",
     "moments-restore",
 ];
 const HYPERVISOR: [&str; 3] = ["attach", "detach", "reconcile"];

@@ -8,7 +8,7 @@ use std::thread;
 
 use listenfd::ListenFd;
 use momentlog::{Connection, Options};
-use momentlog_rpc::{Served, Server, Socket};
+use momentlog_rpc::{Served, Server, Socket, Stop};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -42,26 +42,8 @@ const READ_ONLY_NAME: &str = "read-only";
 
 pub fn serve(session: &mut Session, invocation: &Invocation) -> Answer {
     let sockets = sockets(invocation)?;
-    let system = |what: &'static str| {
-        move |error: std::io::Error| Failure::new(format!("{what}: {}", reason(&error)))
-    };
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("cannot wait for signals"))?;
     let server = Server::new(served(session)?).map_err(system("cannot serve"))?;
-    let stop = server.stopper();
-    let ending = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // A second signal ends the process where it is.
-        flag::register_conditional_shutdown(signal, 1, ending.clone())
-            .and_then(|_| flag::register(signal, ending.clone()))
-            .map_err(system("cannot wait for signals"))?;
-    }
-    let waiting = thread::Builder::new().name("signals".to_owned());
-    waiting
-        .spawn(move || {
-            signals.forever().next();
-            stop.stop();
-        })
-        .map_err(system("cannot wait for signals"))?;
+    end_at_signal(server.stopper())?;
     session.say(&format!(
         "Serving {} to libvirt's clients\n",
         place::shown(&session.uri)
@@ -69,6 +51,31 @@ pub fn serve(session: &mut Session, invocation: &Invocation) -> Answer {
     session.flush();
     server.run(sockets).map_err(system("cannot serve"))?;
     Ok(0)
+}
+
+/// Ends a server or a proxy at the first SIGTERM or SIGINT, and the process at the second.
+pub(super) fn end_at_signal(stop: Stop) -> Result<(), Failure> {
+    let cannot = || system("cannot wait for signals");
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot())?;
+    let ending = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, 1, ending.clone())
+            .and_then(|_| flag::register(signal, ending.clone()))
+            .map_err(cannot())?;
+    }
+    let waiting = thread::Builder::new().name("signals".to_owned());
+    waiting
+        .spawn(move || {
+            signals.forever().next();
+            stop.stop();
+        })
+        .map_err(cannot())?;
+    Ok(())
+}
+
+/// What turns the system's reason into a failure to do this.
+pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| Failure::new(format!("{what}: {}", reason(&error)))
 }
 
 /// What is served: the state of the test driver is shared by the clients, and ends with the last of them.
@@ -90,7 +97,7 @@ fn served(session: &Session) -> Result<Served, Failure> {
 }
 
 /// The sockets that are named, or those that systemd hands over: the one called `read-only` refuses changes.
-fn sockets(invocation: &Invocation) -> Result<Vec<Socket>, Failure> {
+pub(super) fn sockets(invocation: &Invocation) -> Result<Vec<Socket>, Failure> {
     let mut sockets = Vec::new();
     for (option, read_only) in [("socket", false), ("read-only-socket", true)] {
         if let Some(path) = invocation.get(option) {

@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 4] = ["libvirtd", "virsh", "qemu-img", "qemu-system-x86_6
 const UUID: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 
 /// A user who is not root: libvirtd runs for one user then, and keeps all that it has in that user's directories.
-const SOMEBODY: u32 = 65534;
+pub(super) const SOMEBODY: u32 = 65534;
 
 /// Between two looks at what must come.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -44,15 +44,15 @@ fn libvirt_is_there() -> bool {
 }
 
 /// A libvirtd with a domain of two disks, which is killed with the test, and the program.
-struct Managed {
-    program: Program,
+pub(super) struct Managed {
+    pub(super) program: Program,
     daemon: Child,
-    uri: String,
+    pub(super) uri: String,
 }
 
 impl Managed {
     /// Makes the disks, starts the daemon, and defines the domain in both. `None` where libvirt is not installed.
-    fn new() -> Option<Managed> {
+    pub(super) fn new() -> Option<Managed> {
         if !libvirt_is_there() {
             return None;
         }
@@ -86,7 +86,7 @@ impl Managed {
                 "qemu+unix:///session?socket={}/run/libvirt/libvirt-sock",
                 dir.display()
             ),
-            daemon: start_daemon(&dir),
+            daemon: start_daemon(&dir, &["vda.qcow2", "vdb.qcow2"]),
             program,
         };
         managed.wait_for("a connection", || managed.virsh(&["uri"]).status == 0);
@@ -107,7 +107,7 @@ impl Managed {
         panic!("{what} does not come: {}", log.unwrap());
     }
 
-    fn virsh(&self, words: &[&str]) -> Ran {
+    pub(super) fn virsh(&self, words: &[&str]) -> Ran {
         let mut command = Command::new("virsh");
         command.args(["-q", "-c", &self.uri]).args(words);
         command.current_dir(self.program.dir.path());
@@ -115,7 +115,7 @@ impl Managed {
     }
 
     #[track_caller]
-    fn virsh_does(&self, words: &[&str]) -> String {
+    pub(super) fn virsh_does(&self, words: &[&str]) -> String {
         let ran = self.virsh(words);
         assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
         ran.out
@@ -185,13 +185,14 @@ impl Managed {
     }
 }
 
-fn start_daemon(dir: &Path) -> Child {
+/// Starts a libvirtd that keeps all that it has in this directory, with these files of it, under a user who is not root.
+pub(super) fn start_daemon(dir: &Path, files: &[&str]) -> Child {
     let log = fs::File::create(dir.join("libvirtd.log")).unwrap();
     fs::create_dir(dir.join("run")).unwrap();
     let is_root = fs::metadata(dir).unwrap().uid() == 0;
     let mut command = Command::new(if is_root { "setpriv" } else { "libvirtd" });
     if is_root {
-        for path in ["", "run", "vda.qcow2", "vdb.qcow2"] {
+        for path in ["", "run"].iter().chain(files) {
             chown(dir.join(path), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
         }
         command

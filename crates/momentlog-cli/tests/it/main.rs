@@ -22,6 +22,7 @@ mod options;
 mod output;
 mod pages;
 mod postgres;
+mod proxy;
 mod readme;
 mod redefine_plan;
 mod restore;

@@ -16,6 +16,7 @@ const WITHOUT: &[&str] = &[
     "help",
     "init",
     "man",
+    "proxy",
     "quit",
     "serve",
 ];

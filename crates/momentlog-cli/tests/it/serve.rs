@@ -8,7 +8,7 @@ use std::process::Child;
 use super::*;
 
 /// The python that Debian's binding of libvirt belongs to.
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 
 /// `momentlog serve` in a directory of its own.
 struct Serving {
@@ -54,14 +54,6 @@ impl Serving {
             .unwrap())
     }
 
-    /// Plays recorded traces through python's binding.
-    fn play(&self, traces: &[PathBuf]) -> Ran {
-        let script = repository().join("proptests/conformance/check_traces.py");
-        let mut command = Command::new(PYTHON);
-        command.arg(script).arg(self.client_uri()).args(traces);
-        ran(command.output().unwrap())
-    }
-
     /// Sends a signal, and waits for the end.
     fn signal(&mut self, name: &str) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
@@ -96,7 +88,7 @@ fn started(program: &Program, uri: &str) -> Child {
 }
 
 /// Whether libvirt's clients can be run. A test that leaves them out fails where they must be there.
-fn clients_are_there() -> bool {
+pub(super) fn clients_are_there() -> bool {
     let answers = |program: &str, words: &[&str]| {
         let mut command = Command::new(program);
         let ran = command.args(words).stderr(Stdio::null()).output();
@@ -119,8 +111,13 @@ fn every_recorded_script_of_virsh_gives_the_same_through_the_socket() {
         return;
     }
     let server = Serving::of("test:///default");
-    let wrapper = server.program.dir.path().join("virsh");
-    let uri = server.client_uri();
+    assert_scripts_are_as_recorded(&server.program, &server.client_uri());
+}
+
+/// Runs every recorded script of virsh at a URI of libvirt's test driver.
+#[track_caller]
+pub(super) fn assert_scripts_are_as_recorded(program: &Program, uri: &str) {
+    let wrapper = program.dir.path().join("virsh");
     // It is called as `virsh -c test:///default …`, which virsh would answer by itself.
     let text = format!("#!/bin/sh\nshift 2\nexec virsh -c '{uri}' \"$@\"\n");
     std::fs::write(&wrapper, text).unwrap();
@@ -143,7 +140,7 @@ fn every_recorded_trace_is_played_by_pythons_binding_through_the_socket() {
     }
     let traces = traces();
     let server = Serving::of("test:///default");
-    let checked = server.play(&traces);
+    let checked = play(&server.client_uri(), &traces);
     assert_eq!(
         checked.out, "traces: 127 of 127 as recorded\n",
         "{}",
@@ -167,7 +164,7 @@ fn every_recorded_trace_gives_the_same_on_a_durable_store_of_that_driver() {
         let defined = ran(define.current_dir(program.dir.path()).output().unwrap());
         assert_eq!((defined.err.as_str(), defined.status), ("", 0));
         let server = Serving::within(program, STORE);
-        let checked = server.play(std::slice::from_ref(&trace));
+        let checked = play(&server.client_uri(), std::slice::from_ref(&trace));
         assert_eq!(
             checked.out,
             "traces: 1 of 1 as recorded\n",
@@ -178,8 +175,16 @@ fn every_recorded_trace_gives_the_same_on_a_durable_store_of_that_driver() {
     }
 }
 
+/// Plays recorded traces through python's binding.
+pub(super) fn play(uri: &str, traces: &[PathBuf]) -> Ran {
+    let script = repository().join("proptests/conformance/check_traces.py");
+    let mut command = Command::new(PYTHON);
+    command.arg(script).arg(uri).args(traces);
+    ran(command.output().unwrap())
+}
+
 /// The files of the recorded traces.
-fn traces() -> Vec<PathBuf> {
+pub(super) fn traces() -> Vec<PathBuf> {
     let dir = repository().join("proptests/conformance/traces");
     let traces = std::fs::read_dir(dir).unwrap();
     let mut traces: Vec<PathBuf> = traces.map(|entry| entry.unwrap().path()).collect();

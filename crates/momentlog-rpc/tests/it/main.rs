@@ -6,6 +6,7 @@ mod crowd;
 mod events;
 mod golden;
 mod hostile;
+mod proxying;
 mod serving;
 
 use std::io::Write as _;

@@ -1,0 +1,212 @@
+//! `proxy`, between libvirt's own clients and a private libvirtd.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::libvirt::{Managed, SOMEBODY, start_daemon};
+use super::serve::{PYTHON, assert_scripts_are_as_recorded, clients_are_there, play, traces};
+use super::*;
+
+/// Between two looks at what must come.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// `momentlog proxy`, which is killed with the test.
+struct Passing(Child);
+
+impl Passing {
+    /// Starts a proxy of the libvirtd that has its directories in `dir`, with its sockets there, and waits until it listens.
+    fn before(dir: &Path, options: &[&str]) -> Passing {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        let upstream = "run/libvirt/libvirt-sock";
+        command
+            .args(["proxy", "--upstream", upstream, "--socket", "proxy"])
+            .args(["--read-only-socket", "proxy-ro"])
+            .args(options)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(
+            line,
+            format!("Passing libvirt's clients on to {upstream}\n")
+        );
+        Passing(child)
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A libvirtd without guests, which ends with the test.
+struct Daemon {
+    program: Program,
+    child: Child,
+}
+
+impl Daemon {
+    fn new() -> Option<Daemon> {
+        if !clients_are_there() || !super::hypervisor::is_there(&["libvirtd"]) {
+            return None;
+        }
+        let program = Program::new();
+        let child = start_daemon(program.dir.path(), &[]);
+        let socket = program.dir.path().join("run/libvirt/libvirt-sock");
+        for _ in 0..6000 {
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Some(Daemon { program, child })
+    }
+
+    fn dir(&self) -> &Path {
+        self.program.dir.path()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The URI of a driver of the libvirtd behind a socket of the proxy.
+fn uri(driver: &str, dir: &Path, socket: &str) -> String {
+    format!("{driver}?socket={}", dir.join(socket).display())
+}
+
+fn virsh(uri: &str, words: &[&str]) -> Ran {
+    let mut command = Command::new("virsh");
+    command.args(["-q", "-c", uri]).args(words);
+    ran(command.stdin(Stdio::null()).output().unwrap())
+}
+
+/// Whether a trace asks for fewer names of snapshots than there are: libvirtd 9.0.0 dies of that, also without a proxy.
+fn asks_for_fewer_names(trace: &Path) -> bool {
+    let text = fs::read_to_string(trace).unwrap();
+    text.lines().any(|line| {
+        let call: Value = serde_json::from_str(line).unwrap();
+        let result = &call["result"];
+        matches!((result["filled"].as_u64(), result["count"].as_u64()), (Some(filled), Some(count)) if filled < count)
+    })
+}
+
+#[test]
+fn every_recorded_script_and_trace_is_the_same_through_the_proxy_to_libvirtd() {
+    let Some(daemon) = Daemon::new() else {
+        return;
+    };
+    let _proxy = Passing::before(daemon.dir(), &[]);
+    let uri = uri("test+unix:///default", daemon.dir(), "proxy");
+    assert_scripts_are_as_recorded(&daemon.program, &uri);
+    let mut traces = traces();
+    traces.retain(|trace| !asks_for_fewer_names(trace));
+    let played = play(&uri, &traces);
+    assert_eq!(
+        played.out, "traces: 117 of 117 as recorded\n",
+        "{}",
+        played.err
+    );
+}
+
+#[test]
+fn guests_of_a_real_qemu_are_changed_and_looked_at_through_the_proxy_as_directly() {
+    let Some(managed) = Managed::new() else {
+        return;
+    };
+    let dir = managed.program.dir.path();
+    let _proxy = Passing::before(dir, &[]);
+    let through = uri("qemu+unix:///session", dir, "proxy");
+    let does = |words: &[&str]| {
+        let ran = virsh(&through, words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    };
+    does(&["checkpoint-create-as", "vm", "c1"]);
+    does(&["checkpoint-create-as", "vm", "c2"]);
+    does(&["snapshot-create-as", "vm", "s1"]);
+    for words in [
+        &["checkpoint-list", "vm", "--tree"][..],
+        &["checkpoint-dumpxml", "vm", "c2"],
+        &["snapshot-list", "vm", "--tree"],
+        &["dumpxml", "vm"],
+        &["capabilities"],
+    ] {
+        assert_eq!(does(words), managed.virsh_does(words), "{words:?}");
+    }
+    let refused = virsh(&through, &["-r", "checkpoint-delete", "vm", "c1"]);
+    assert!(refused.err.contains("read only"), "{refused:?}");
+    // A libvirtd of one user has no socket for reading only.
+    let read_only = virsh(&uri("qemu+unix:///session", dir, "proxy-ro"), &["list"]);
+    assert!(
+        read_only
+            .err
+            .contains("proxy cannot reach libvirtd at 'run/libvirt/libvirt-sock-ro'"),
+        "{read_only:?}"
+    );
+    // Descriptors go with a call.
+    let script = "import libvirt, os, sys; domain = libvirt.open(sys.argv[1]).lookupByName('vm'); \
+                  print(domain.FDAssociate('disk', [os.open('vm.xml', os.O_RDONLY)]))";
+    let mut python = Command::new(PYTHON);
+    python.args(["-c", script, &through]).current_dir(dir);
+    let associated = ran(python.output().unwrap());
+    assert_eq!((associated.out.as_str(), &*associated.err), ("0\n", ""));
+    does(&["checkpoint-delete", "vm", "c1", "--children"]);
+    does(&["snapshot-revert", "vm", "s1"]);
+    does(&["snapshot-delete", "vm", "s1"]);
+    for list in ["checkpoint-list", "snapshot-list"] {
+        assert_eq!(managed.virsh_does(&[list, "vm", "--name"]).trim(), "");
+    }
+}
+
+#[test]
+fn a_client_of_another_user_is_refused_unless_he_is_to_be_taken_for_the_proxys() {
+    let Some(daemon) = Daemon::new() else {
+        return;
+    };
+    let is_root = ran(Command::new("id").arg("-u").output().unwrap()).out == "0\n";
+    if !is_root {
+        eprintln!("left out: only root can be another user");
+        return;
+    }
+    fs::set_permissions(daemon.dir(), PermissionsExt::from_mode(0o755)).unwrap();
+    let uri = uri("test+unix:///default", daemon.dir(), "proxy");
+    let listed = |options: &[&str]| {
+        let _proxy = Passing::before(daemon.dir(), options);
+        let socket = daemon.dir().join("proxy");
+        fs::set_permissions(socket, PermissionsExt::from_mode(0o666)).unwrap();
+        let mut command = Command::new("setpriv");
+        command
+            .arg(format!("--reuid={SOMEBODY}"))
+            .arg(format!("--regid={SOMEBODY}"))
+            .args(["--clear-groups", "virsh", "-q", "-c", &uri])
+            .args(["list", "--name"])
+            .env("XDG_CACHE_HOME", "/nonexistent");
+        ran(command.output().unwrap())
+    };
+    let refused = listed(&[]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(
+        refused
+            .err
+            .contains("the proxy is another user's, whom libvirtd would take you for"),
+        "{refused:?}"
+    );
+    let taken = listed(&["--no-identity"]);
+    assert_eq!((taken.out.trim(), taken.status), ("test", 0), "{taken:?}");
+}

@@ -1,0 +1,146 @@
+//! A proxy in front of libvirtd's socket.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::geteuid;
+
+use crate::acceptor::{Acceptor, Stop};
+use crate::failure::Failure;
+use crate::frame::{Frame, Kind, Status};
+use crate::peer::peer_of;
+use crate::relay::relay;
+use crate::socket::Socket;
+
+/// What libvirtd calls the socket that refuses changes: the other one's name, and this.
+const READ_ONLY_SUFFIX: &str = "-ro";
+
+/// Most calls of a client that are answered before it is hung up on.
+const REFUSALS_MAX: u32 = 8;
+
+/// Longest call of such a client, without the length word, in bytes.
+const REFUSED_LEN_MAX: usize = 64 << 10;
+
+/// How long is waited for such a client, each time.
+const REFUSAL_WAIT: Duration = Duration::from_secs(5);
+
+/// A proxy in front of a libvirtd. It passes on what clients and libvirtd say, and changes none of it.
+#[derive(Debug)]
+pub struct Proxy {
+    upstream: Upstream,
+    acceptor: Acceptor,
+}
+
+/// Where libvirtd listens, and whose clients are passed on.
+#[derive(Clone, Debug)]
+struct Upstream {
+    path: PathBuf,
+    read_only_path: PathBuf,
+    other_users: OtherUsers,
+}
+
+/// What becomes of clients of other users than the proxy's. libvirtd asks the kernel who is at the other end of its socket,
+/// and sees the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherUsers {
+    /// Their calls fail (libvirt's code 38), and they are hung up on: none of them gets the rights of the proxy's user. Root
+    /// is not one of them.
+    Refused,
+    /// libvirtd takes them for the proxy's user, with all rights of that user.
+    TakenForOurs,
+}
+
+impl Proxy {
+    /// A proxy of the libvirtd that listens on `upstream`. Clients of a socket for reading only are passed on to the one of
+    /// libvirtd beside it, whose name ends with `-ro`.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptors for it.
+    pub fn new(upstream: &Path, other_users: OtherUsers) -> io::Result<Proxy> {
+        let mut read_only_path = OsString::from(upstream);
+        read_only_path.push(READ_ONLY_SUFFIX);
+        Ok(Proxy {
+            upstream: Upstream {
+                path: upstream.to_owned(),
+                read_only_path: read_only_path.into(),
+                other_users,
+            },
+            acceptor: Acceptor::new()?,
+        })
+    }
+
+    /// Returns what ends the proxy. It hangs up on its clients then; what they have asked may still be done by libvirtd.
+    pub fn stopper(&self) -> Stop {
+        self.acceptor.stopper()
+    }
+
+    /// Passes on what the clients of these sockets say until it is told to end, and returns when the last of them has left.
+    ///
+    /// # Errors
+    ///
+    /// If a socket cannot be listened on.
+    pub fn run(&self, sockets: Vec<Socket>) -> io::Result<()> {
+        let upstream = self.upstream.clone();
+        self.acceptor.run(sockets, move |client, read_only| {
+            let passed = match upstream.connect(client, read_only) {
+                Ok(server) => relay(client, &server),
+                Err(refused) => {
+                    tracing::warn!("a client is refused: {refused:?}");
+                    refuse(client, &refused)
+                }
+            };
+            if let Err(error) = passed {
+                tracing::debug!("a client is hung up on: {error}");
+            }
+        })
+    }
+}
+
+impl Upstream {
+    /// Connects to libvirtd for a client.
+    fn connect(&self, client: &UnixStream, read_only: bool) -> Result<UnixStream, Failure> {
+        let peer = peer_of(client)
+            .map_err(|error| Failure::system(format!("the proxy cannot tell who asks: {error}")))?;
+        let is_ours = peer.uid == 0 || peer.uid == geteuid().as_raw();
+        if !is_ours && self.other_users == OtherUsers::Refused {
+            let why = "the proxy is another user's, whom libvirtd would take you for";
+            return Err(Failure::system(why));
+        }
+        let path = if read_only {
+            &self.read_only_path
+        } else {
+            &self.path
+        };
+        UnixStream::connect(path).map_err(|error| {
+            let path = path.display();
+            Failure::system(format!(
+                "the proxy cannot reach libvirtd at '{path}': {error}"
+            ))
+        })
+    }
+}
+
+/// Answers a client's first calls with a failure, and hangs up on it. A client that is hung up on before its first call was
+/// answered is not told why, and virsh 9.0.0 was seen to be killed by a signal then.
+fn refuse(mut client: &UnixStream, failure: &Failure) -> io::Result<()> {
+    client.set_read_timeout(Some(REFUSAL_WAIT))?;
+    client.set_write_timeout(Some(REFUSAL_WAIT))?;
+    for _ in 0..REFUSALS_MAX {
+        let Ok(Some(frame)) = Frame::read(&mut client, REFUSED_LEN_MAX) else {
+            break;
+        };
+        if frame.header.kind == Kind::CALL {
+            let reply = Frame {
+                header: frame.header.reply(Status::ERROR),
+                payload: failure.encode(),
+            };
+            client.write_all(&reply.to_bytes())?;
+        }
+    }
+    client.shutdown(Shutdown::Both)
+}
