@@ -446,7 +446,14 @@ impl Log {
             }
             Ok(found)
         })?;
-        for uuid in found {
+        // What was said before the log begins is not said again.
+        let known = begin.dictionary.domains.iter();
+        let mut known: Vec<(TextRef, DomainUuid)> = known
+            .filter(|(_, def)| *def.name == *name)
+            .map(|(place, def)| (*place, def.uuid))
+            .collect();
+        known.sort_unstable_by_key(|(place, _)| (place.seq, place.index));
+        for uuid in known.into_iter().map(|(_, uuid)| uuid).chain(found) {
             if !named.contains(&uuid) {
                 named.push(uuid);
             }
