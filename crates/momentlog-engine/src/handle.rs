@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use momentlog_store::{FileStore, RealDisk, Store};
@@ -112,6 +112,8 @@ struct Holding {
     hold: Duration,
     asked: u64,
     idle: Duration,
+    /// The thread that lets others in. It may wait for a write and make an image, and no other log waits for it.
+    releasing: Option<JoinHandle<()>>,
 }
 
 fn open_logs() -> MutexGuard<'static, OpenLogs> {
@@ -150,6 +152,7 @@ impl OpenLogs {
             hold,
             asked: 0,
             idle: Duration::ZERO,
+            releasing: None,
         });
         if !self.is_looked_after {
             // Without the thread, writers keep the lock until they are released.
@@ -163,36 +166,31 @@ impl OpenLogs {
 fn look() {
     loop {
         thread::sleep(LOOK);
-        let mut idle = Vec::new();
-        {
-            let mut logs = open_logs();
-            logs.holding.retain_mut(|holding| {
-                let Some(log) = holding.log.upgrade() else {
-                    return false;
-                };
-                let asked = log.asked();
-                if asked == holding.asked {
-                    holding.idle += LOOK;
-                } else {
-                    holding.asked = asked;
-                    holding.idle = Duration::ZERO;
-                }
-                if holding.idle >= holding.hold && log.is_exclusive() {
-                    holding.idle = Duration::ZERO;
-                    idle.push((log, asked));
-                }
-                true
-            });
-            if logs.holding.is_empty() {
-                logs.is_looked_after = false;
-                return;
+        let mut logs = open_logs();
+        logs.holding.retain_mut(|holding| {
+            let Some(log) = holding.log.upgrade() else {
+                return false;
+            };
+            let asked = log.asked();
+            if asked == holding.asked {
+                holding.idle += LOOK;
+            } else {
+                holding.asked = asked;
+                holding.idle = Duration::ZERO;
             }
-        }
-        // Without the lock of the list, and each by itself: this may wait for a write, and make an image.
-        for (log, asked) in idle {
-            let release = move || log.release_if_idle(asked);
-            // Without a thread, the next look tries again.
-            let _ = thread::Builder::new().name("release".into()).spawn(release);
+            let is_releasing = holding.releasing.as_ref();
+            let is_releasing = is_releasing.is_some_and(|thread| !thread.is_finished());
+            if holding.idle >= holding.hold && log.is_exclusive() && !is_releasing {
+                let release = move || log.release_if_idle(asked);
+                // Without a thread, the next look tries again.
+                let thread = thread::Builder::new().name("release".into()).spawn(release);
+                holding.releasing = thread.ok();
+            }
+            true
+        });
+        if logs.holding.is_empty() {
+            logs.is_looked_after = false;
+            return;
         }
     }
 }

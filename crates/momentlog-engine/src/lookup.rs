@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
@@ -150,14 +151,12 @@ impl<'a> Lookup<'a> {
         let Some((middle, mut beside)) = middle.zip(beside) else {
             return Ok(self.find_up_to(after, None, find)?.0);
         };
-        let (first, second) = thread::scope(|scope| {
-            let second = scope.spawn(|| {
-                let begin = beside.record(middle).ok()??.head();
-                Some((begin, beside.find_up_to(Some(begin), None, find)))
-            });
-            let first = self.find_up_to(after, Some(middle), find);
-            (first, second.join().ok().flatten())
-        });
+        let (first, second) = self.with(
+            &mut beside,
+            middle,
+            |lookup| lookup.find_up_to(after, Some(middle), find),
+            |lookup, begin| lookup.find_up_to(Some(begin), None, find),
+        );
         let (mut found, end) = first?;
         let rest = match second {
             Some((begin, second)) if end == Some(begin) => second,
@@ -186,6 +185,26 @@ impl<'a> Lookup<'a> {
             Ok(ControlFlow::Break(()))
         })?;
         Ok((found, end))
+    }
+
+    /// Does `first` with this one, and in a second thread `second` with another one, behind the record `middle`. The second
+    /// one's answer comes with that record; there is none if the record cannot be read.
+    pub(crate) fn with<A, B: Send>(
+        &mut self,
+        beside: &mut Lookup<'a>,
+        middle: Seq,
+        first: impl FnOnce(&mut Lookup<'a>) -> A,
+        second: impl FnOnce(&mut Lookup<'a>, Head) -> B + Send,
+    ) -> (A, Option<(Head, B)>) {
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let begin = beside.record(middle).ok()??.head();
+                Some((begin, second(beside, begin)))
+            });
+            let first = first(self);
+            let second = second.join();
+            (first, second.unwrap_or_else(|panic| resume_unwind(panic)))
+        })
     }
 
     /// Returns the record in the middle of those after `after` up to `last`, but at most `most` behind the first one; `None`

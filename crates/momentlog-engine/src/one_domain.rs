@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::thread;
 
 use memchr::memmem;
 use momentlog_core::{Domain, DomainUuid};
@@ -281,12 +280,12 @@ impl<'a> DomainHistory<'a> {
             self.beside = self.lookup.beside();
         }
         let (first, second) = match (&mut self.beside, middle) {
-            (Some(beside), Some(middle)) => thread::scope(|scope| {
-                let second = scope.spawn(|| wanted.scan_behind(beside, middle));
-                let lookup = &mut self.lookup;
-                let first = wanted.scan(lookup, self.after, Some(middle), self.recorded);
-                (first, second.join().ok().flatten())
-            }),
+            (Some(beside), Some(middle)) => self.lookup.with(
+                beside,
+                middle,
+                |lookup| wanted.scan(lookup, self.after, Some(middle), self.recorded),
+                |lookup, begin| wanted.scan(lookup, Some(begin), None, i64::MIN),
+            ),
             _ => {
                 let first = wanted.scan(&mut self.lookup, self.after, None, self.recorded);
                 (first, None)

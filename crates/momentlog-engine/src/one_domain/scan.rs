@@ -83,12 +83,6 @@ impl<'a> Wanted<'_, 'a> {
             end,
         }
     }
-
-    /// Scans the records behind one that is found by its seq; `None` if there is none.
-    pub(super) fn scan_behind(&self, lookup: &mut Lookup<'a>, seq: Seq) -> Option<(Head, Stretch)> {
-        let begin = lookup.record(seq).ok()??.head();
-        Some((begin, self.scan(lookup, Some(begin), None, i64::MIN)))
-    }
 }
 
 /// What was found in records that follow each other.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use momentlog::store::{StoreError, Verdict};
-use momentlog::{CheckpointDeleteFlags, Connection, verify};
+use momentlog::{CheckpointDeleteFlags, Connection, RenameFlags, verify};
 
 use super::*;
 
@@ -132,4 +132,26 @@ fn a_store_whose_beginning_is_damaged_opens_for_reading_and_verifies_as_damaged(
         assert!(reader.refresh().is_err(), "{damage}");
         assert_eq!(verdict(&scratch, None), Verdict::Damaged, "{damage}");
     }
+}
+
+#[test]
+fn a_former_name_is_found_whose_definition_was_archived_and_came_back() {
+    let scratch = Scratch::new();
+    let (store, domain) = scratch.with_domain();
+    let rename = |from: &str, to: &str| {
+        let domain = store.lookup_domain_by_name(from).unwrap();
+        domain.rename(to, RenameFlags::NONE).unwrap();
+    };
+    rename("vm", "web01");
+    store
+        .archive(&scratch.path().with_extension("archive"))
+        .unwrap();
+    // The record refers to the definition that was archived, and does not say its name once more.
+    rename("web01", "vm");
+    for name in ["vm", "web01"] {
+        assert_eq!(store.domains_called(name).unwrap(), [domain.uuid()]);
+    }
+    rename("vm", "web02");
+    assert_eq!(store.domains_called("vm").unwrap(), [domain.uuid()]);
+    assert!(store.domains_called("web03").unwrap().is_empty());
 }
