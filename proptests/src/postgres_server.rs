@@ -69,6 +69,7 @@ impl PostgresServer {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
+        server.configure("listen_addresses = ''\nmax_connections = 100\n");
         server.start_again();
         Some(server)
     }
@@ -84,6 +85,19 @@ impl PostgresServer {
     /// The directory of the data.
     pub fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
+    }
+
+    /// Adds lines to its configuration, which it reads when it is started.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn configure(&self, lines: &str) {
+        let file = File::options()
+            .append(true)
+            .open(self.data().join("postgresql.conf"));
+        let written = io::Write::write_all(&mut file.expect("it is there"), lines.as_bytes());
+        written.expect("there is space");
     }
 
     /// Starts the server on its directory, after it was killed or stopped.
@@ -106,7 +120,6 @@ impl PostgresServer {
                     .arg(self.data())
                     .arg("-k")
                     .arg(self.scratch.path())
-                    .args(["-c", "listen_addresses=", "-c", "max_connections=100"])
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())
                     .stderr(log)

@@ -253,7 +253,7 @@ impl Store for PostgresStore {
             Ok(Settled::Conflict(None)) => Err(StoreError::Missing { path: place }),
             Ok(Settled::Conflict(Some(standing))) => {
                 let found = standing.head;
-                // A handle that has expected what it has seen itself is told more.
+                // Where the caller expects what this handle has seen, it may be another log by now.
                 if self.seen == expected {
                     self.take_over(Some(standing))?;
                 }

@@ -34,11 +34,10 @@ fn libvirt_is_there() -> bool {
     let mut places = places.iter().map(|place| Path::new(place).join(driver));
     let has_driver = places.any(|place| place.exists());
     if !has_driver {
-        assert!(
-            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
-            "libvirt's driver of QEMU is not installed, and MOMENTLOG_NEED_QEMU is set"
+        left_out(
+            "MOMENTLOG_NEED_QEMU",
+            "libvirt's driver of QEMU is not installed",
         );
-        eprintln!("left out: libvirt's driver of QEMU is not installed");
     }
     has_driver
 }
@@ -89,22 +88,11 @@ impl Managed {
             daemon: start_daemon(&dir, &["vda.qcow2", "vdb.qcow2"]),
             program,
         };
-        managed.wait_for("a connection", || managed.virsh(&["uri"]).status == 0);
+        wait_for(&dir, "a connection", || managed.virsh(&["uri"]).status == 0);
         managed.virsh_does(&["define", "vm.xml"]);
         managed.virsh_does(&["start", "vm"]);
         managed.does(&["define", "vm.xml"]);
         Some(managed)
-    }
-
-    fn wait_for(&self, what: &str, mut is_there: impl FnMut() -> bool) {
-        for _ in 0..6000 {
-            if is_there() {
-                return;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        let log = fs::read_to_string(self.program.dir.path().join("libvirtd.log"));
-        panic!("{what} does not come: {}", log.unwrap());
     }
 
     pub(super) fn virsh(&self, words: &[&str]) -> Ran {
@@ -181,8 +169,20 @@ impl Managed {
         let pid = fs::read_to_string(pid).unwrap();
         assert!(kill(pid.trim()));
         let is_off = || self.virsh(&["domstate", "vm"]).out.starts_with("shut off");
-        self.wait_for("the end of QEMU", is_off);
+        wait_for(self.program.dir.path(), "the end of QEMU", is_off);
     }
+}
+
+/// Waits for what a libvirtd with its directories in `dir` is to come to.
+pub(super) fn wait_for(dir: &Path, what: &str, mut is_there: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_there() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let log = fs::read_to_string(dir.join("libvirtd.log"));
+    panic!("{what} does not come: {}", log.unwrap());
 }
 
 /// Starts a libvirtd that keeps all that it has in this directory, with these files of it, under a user who is not root.

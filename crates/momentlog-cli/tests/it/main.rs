@@ -39,8 +39,9 @@ mod virsh;
 mod widths;
 mod words;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The program, in a directory of its own.
 pub(crate) struct Program {
@@ -128,4 +129,43 @@ pub(crate) fn ran(output: Output) -> Ran {
         schema::check(line);
     }
     ran
+}
+
+/// Says that a test is left out; it fails where the variable `needed` is set, because nothing may be left out there.
+pub(crate) fn left_out(needed: &str, why: &str) {
+    let is_needed = std::env::var_os(needed).is_some();
+    assert!(!is_needed, "{why}, and {needed} is set");
+    eprintln!("left out: {why}");
+}
+
+/// Whether the test is root's; a test that needs that is left out for others.
+pub(crate) fn is_root() -> bool {
+    let is_root = ran(Command::new("id").arg("-u").output().unwrap()).out == "0\n";
+    if !is_root {
+        eprintln!("left out: only root can be another user");
+    }
+    is_root
+}
+
+/// A process that is killed with the test.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server, and waits until it listens, as it says with this line.
+#[track_caller]
+pub(crate) fn started(command: &mut Command, says: &str) -> Killed {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut server = Killed(command.spawn().unwrap());
+    let mut line = String::new();
+    let stdout = server.0.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, format!("{says}\n"));
+    server
 }

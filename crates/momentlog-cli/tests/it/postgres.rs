@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 
 use momentlog_proptests::PostgresServer;
 
-use super::{Ran, ran, repository};
+use super::serve::clients_are_there;
+use super::{Ran, ran, repository, started};
 
 fn run(uri: &str, words: &[&str]) -> Ran {
     let mut command = command(uri);
@@ -71,20 +72,50 @@ fn the_verbs_work_over_a_database() {
         "{verified}"
     );
     assert!(verified.contains("1 agree with the log"), "{verified}");
-    let asked = [
-        "--request-id",
-        "r1",
-        "checkpoint-create-as",
-        "web01",
-        "wednesday",
-    ];
-    let asked = [asked[2], asked[3], asked[4], asked[0], asked[1]];
-    assert_eq!(done(&agent, &asked), done(&agent, &asked));
+    let again = "checkpoint-create-as web01 wednesday --request-id r1";
+    assert_eq!(done(&agent, &[again]), done(&agent, &[again]));
     assert!(done(&auditor, &["stat"]).contains("Records"));
     // Of a refusal nothing is left, and the next one writes at once.
     let refused = run(&agent, &["checkpoint-create-as", "web01", "monday"]);
     assert_eq!(refused.status, 1, "{refused:?}");
     done(&agent, &["checkpoint-delete", "web01", "monday"]);
+}
+
+#[test]
+fn libvirts_clients_are_served_from_a_database() {
+    if !clients_are_there() {
+        return;
+    }
+    let Some((_server, agent, auditor)) = fleet("libvirt's clients over PostgreSQL") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("sock");
+    let mut serve = command(&agent);
+    serve.args(["serve", "--socket", socket.to_str().unwrap()]);
+    let (_, host) = agent.split_once("host=").unwrap();
+    let (host, _) = host.split_once('&').unwrap();
+    let place = format!("postgres://{host}/postgres?log=fleet");
+    let _serving = started(&mut serve, &format!("Serving {place} to libvirt's clients"));
+    let virsh = |words: &[&str]| {
+        let mut command = Command::new("virsh");
+        let uri = format!("test+unix:///default?socket={}", socket.display());
+        command.args(["-q", "-c", &uri]).args(words);
+        let ran = ran(command.stdin(Stdio::null()).output().unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    };
+    virsh(&["checkpoint-create-as", "web01", "served"]);
+    // What another client of the database makes is there as well.
+    let made = run(&agent, &["checkpoint-create-as", "web01", "beside"]);
+    assert_eq!((made.err.as_str(), made.status), ("", 0));
+    let listed = virsh(&["checkpoint-list", "web01", "--name"]);
+    assert_eq!(
+        listed.split_whitespace().collect::<Vec<_>>(),
+        ["beside", "served"]
+    );
+    let log = run(&auditor, &["log", "web01", "--moment", "served"]).out;
+    assert!(log.contains("checkpoint served created"), "{log}");
 }
 
 #[test]

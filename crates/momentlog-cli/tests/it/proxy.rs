@@ -1,59 +1,35 @@
 //! `proxy`, between libvirt's own clients and a private libvirtd.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Child;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::libvirt::{Managed, SOMEBODY, start_daemon};
+use super::libvirt::{Managed, SOMEBODY, start_daemon, wait_for};
 use super::serve::{PYTHON, assert_scripts_are_as_recorded, clients_are_there, play, traces};
 use super::*;
 
-/// Between two looks at what must come.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// `momentlog proxy`, which is killed with the test.
-struct Passing(Child);
-
-impl Passing {
-    /// Starts a proxy of the libvirtd that has its directories in `dir`, with its sockets there, and waits until it listens.
-    fn before(dir: &Path, options: &[&str]) -> Passing {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
-        let upstream = "run/libvirt/libvirt-sock";
-        command
-            .args(["proxy", "--upstream", upstream, "--socket", "proxy"])
-            .args(["--read-only-socket", "proxy-ro"])
-            .args(options)
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        assert_eq!(
-            line,
-            format!("Passing libvirt's clients on to {upstream}\n")
-        );
-        Passing(child)
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a proxy of the libvirtd that has its directories in `dir`, with its sockets there.
+fn proxy_before(dir: &Path, options: &[&str]) -> Killed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    let upstream = "run/libvirt/libvirt-sock";
+    command
+        .args(["proxy", "--upstream", upstream, "--socket", "proxy"])
+        .args(["--read-only-socket", "proxy-ro"])
+        .args(options)
+        .current_dir(dir);
+    started(
+        &mut command,
+        &format!("Passing libvirt's clients on to {upstream}"),
+    )
 }
 
 /// A libvirtd without guests, which ends with the test.
 struct Daemon {
+    _daemon: Killed,
     program: Program,
-    child: Child,
 }
 
 impl Daemon {
@@ -62,26 +38,18 @@ impl Daemon {
             return None;
         }
         let program = Program::new();
-        let child = start_daemon(program.dir.path(), &[]);
-        let socket = program.dir.path().join("run/libvirt/libvirt-sock");
-        for _ in 0..6000 {
-            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        Some(Daemon { program, child })
+        let dir = program.dir.path();
+        let daemon = Killed(start_daemon(dir, &[]));
+        let socket = dir.join("run/libvirt/libvirt-sock");
+        wait_for(dir, "its socket", || UnixStream::connect(&socket).is_ok());
+        Some(Daemon {
+            _daemon: daemon,
+            program,
+        })
     }
 
     fn dir(&self) -> &Path {
         self.program.dir.path()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -111,7 +79,7 @@ fn every_recorded_script_and_trace_is_the_same_through_the_proxy_to_libvirtd() {
     let Some(daemon) = Daemon::new() else {
         return;
     };
-    let _proxy = Passing::before(daemon.dir(), &[]);
+    let _proxy = proxy_before(daemon.dir(), &[]);
     let uri = uri("test+unix:///default", daemon.dir(), "proxy");
     assert_scripts_are_as_recorded(&daemon.program, &uri);
     let mut traces = traces();
@@ -130,7 +98,7 @@ fn guests_of_a_real_qemu_are_changed_and_looked_at_through_the_proxy_as_directly
         return;
     };
     let dir = managed.program.dir.path();
-    let _proxy = Passing::before(dir, &[]);
+    let _proxy = proxy_before(dir, &[]);
     let through = uri("qemu+unix:///session", dir, "proxy");
     let does = |words: &[&str]| {
         let ran = virsh(&through, words);
@@ -179,15 +147,13 @@ fn a_client_of_another_user_is_refused_unless_he_is_to_be_taken_for_the_proxys()
     let Some(daemon) = Daemon::new() else {
         return;
     };
-    let is_root = ran(Command::new("id").arg("-u").output().unwrap()).out == "0\n";
-    if !is_root {
-        eprintln!("left out: only root can be another user");
+    if !is_root() {
         return;
     }
     fs::set_permissions(daemon.dir(), PermissionsExt::from_mode(0o755)).unwrap();
     let uri = uri("test+unix:///default", daemon.dir(), "proxy");
     let listed = |options: &[&str]| {
-        let _proxy = Passing::before(daemon.dir(), options);
+        let _proxy = proxy_before(daemon.dir(), options);
         let socket = daemon.dir().join("proxy");
         fs::set_permissions(socket, PermissionsExt::from_mode(0o666)).unwrap();
         let mut command = Command::new("setpriv");

@@ -1,9 +1,7 @@
 //! `serve`, with libvirt's own clients at the other end of its socket.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Child;
 
 use super::*;
 
@@ -12,9 +10,9 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 
 /// `momentlog serve` in a directory of its own.
 struct Serving {
+    server: Killed,
     program: Program,
     uri: &'static str,
-    child: Child,
 }
 
 impl Serving {
@@ -23,16 +21,15 @@ impl Serving {
     }
 
     fn within(program: Program, uri: &'static str) -> Serving {
-        let child = started(&program, uri);
         Serving {
+            server: serve(&program, uri),
             program,
             uri,
-            child,
         }
     }
 
     fn again(&mut self) {
-        self.child = started(&self.program, self.uri);
+        self.server = serve(&self.program, self.uri);
     }
 
     fn socket(&self) -> PathBuf {
@@ -56,35 +53,21 @@ impl Serving {
 
     /// Sends a signal, and waits for the end.
     fn signal(&mut self, name: &str) -> std::process::ExitStatus {
-        let id = self.child.id().to_string();
+        let id = self.server.0.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.unwrap().success());
-        self.child.wait().unwrap()
+        self.server.0.wait().unwrap()
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts a server, and waits until it listens.
-fn started(program: &Program, uri: &str) -> Child {
+/// Starts a server of a store, with its sockets in the program's directory.
+fn serve(program: &Program, uri: &str) -> Killed {
     let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
     command
         .args(["-c", uri, "serve"])
         .args(["--socket", "sock", "--read-only-socket", "ro"])
-        .current_dir(program.dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, format!("Serving {uri} to libvirt's clients\n"));
-    child
+        .current_dir(program.dir.path());
+    started(&mut command, &format!("Serving {uri} to libvirt's clients"))
 }
 
 /// Whether libvirt's clients can be run. A test that leaves them out fails where they must be there.
@@ -96,11 +79,10 @@ pub(super) fn clients_are_there() -> bool {
     };
     let there = answers("virsh", &["--version"]) && answers(PYTHON, &["-c", "import libvirt"]);
     if !there {
-        assert!(
-            std::env::var_os("MOMENTLOG_NEED_QEMU").is_none(),
-            "virsh and python3-libvirt are not installed, and MOMENTLOG_NEED_QEMU is set"
+        left_out(
+            "MOMENTLOG_NEED_QEMU",
+            "virsh and python3-libvirt are not installed",
         );
-        eprintln!("left out: virsh and python3-libvirt are not installed");
     }
     there
 }
@@ -247,9 +229,7 @@ fn another_user_is_named_in_the_record_with_his_program() {
     if !clients_are_there() {
         return;
     }
-    let is_root = ran(Command::new("id").arg("-u").output().unwrap()).out == "0\n";
-    if !is_root {
-        eprintln!("left out: only root can be another user");
+    if !is_root() {
         return;
     }
     let server = Serving::within(Program::with_domain(), "momentlog:store");
@@ -292,7 +272,7 @@ fn the_socket_is_its_owners_and_is_not_taken_from_a_living_server() {
         second.err,
         "error: failed to listen on 'sock'\nerror: a server listens on sock\n"
     );
-    // What a killed server leaves is no obstacle, and what a server leaves that was told to end is nothing.
+    // What a killed server leaves is no obstacle, and a server that is ended leaves nothing.
     assert_eq!(server.signal("KILL").signal(), Some(9));
     assert!(server.socket().exists());
     server.again();
