@@ -626,7 +626,7 @@ fn recover_until(
     if !recovering.live.is_stopped() {
         return true;
     }
-    // What a reader has seen is as good as what a writer was told.
+    // What a reader has seen is as good as what a writer was answered.
     let kept = seen.max_by_seq(acknowledged);
     for disk in recovering
         .after_power_failure(4, stop)
@@ -725,7 +725,7 @@ struct Context<F: Fn() -> String>(F);
 impl<F: Fn() -> String> Drop for Context<F> {
     #[expect(
         clippy::print_stderr,
-        reason = "a check that fails is told on the way out"
+        reason = "a check that fails is shown on the way out"
     )]
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -259,7 +259,7 @@ fn kill_after(child: &mut Child, micros: u64) -> io::Result<()> {
     kill(child)
 }
 
-/// Kills a process, which must not have ended by itself: what it was told would be missing from its lines.
+/// Kills a process, which must not have ended by itself: what it was answered would be missing from its lines.
 fn kill(child: &mut Child) -> io::Result<()> {
     child.kill()?;
     let ended = child.wait()?;

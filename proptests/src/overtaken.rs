@@ -1,6 +1,6 @@
 //! Two processes on one store, where one of them does all of its work between two calls of the other.
 //!
-//! Every pair of works is tried at every call. Neither may see damage that is not there, and what either was told is
+//! Every pair of works is tried at every call. Neither may see damage that is not there, and what either was answered is
 //! recorded must be there afterwards.
 
 use std::io;
@@ -321,7 +321,7 @@ fn open(disk: Arc<dyn Disk>) -> Connection {
 ///
 /// # Panics
 ///
-/// If either sees damage, or what it was told is recorded is not there afterwards.
+/// If either sees damage, or what it was answered to be recorded is not there afterwards.
 pub fn overtake_everywhere(ours: Work, theirs: Work, warm: bool) -> u64 {
     for call in 0.. {
         let case = format!("{ours:?} overtaken by {theirs:?} before call {call}, warm: {warm}");

@@ -2,7 +2,7 @@
  *
  *   libvirt WORK COUNT SECONDS
  *
- * Making what the work needs is not timed. The work ends after COUNT pieces or so many seconds.
+ * Making what the work needs is not timed. The work ends after COUNT pieces, or after SECONDS.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -165,7 +165,7 @@ impl Side {
         Ok(Side { clients })
     }
 
-    /// Lets so many clients work for a time, and returns the median of how long a call took, in seconds.
+    /// Lets this number of clients work for a time, and returns the median of how long a call took, in seconds.
     fn turn(&mut self, work: &Work, crowd: usize, time: Duration) -> Result<f64, Failed> {
         let start = Barrier::new(crowd);
         let start = &start;

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     if let Some(text) = arguments.told() {
         return ExitCode::from(put_out(&text));
     }
-    // A completion script asks: it is answered before anything is told or opened.
+    // A completion script asks: it is answered before anything is said or opened.
     if let [verb, words @ ..] = arguments.command.as_slice()
         && verb == "complete"
     {

@@ -184,7 +184,7 @@ impl Libvirt {
         uuids.collect()
     }
 
-    /// Looks at a domain and its checkpoints. Of a guest that runs, the sizes of disks with valid bitmaps are told.
+    /// Looks at a domain and its checkpoints. Of a guest that runs, the look has the sizes of disks with valid bitmaps.
     ///
     /// # Errors
     ///

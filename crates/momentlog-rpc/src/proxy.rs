@@ -79,7 +79,7 @@ impl Proxy {
         self.acceptor.stopper()
     }
 
-    /// Passes on what the clients of these sockets say until it is told to end, and returns when the last of them has left.
+    /// Passes on what the clients of these sockets say until it is stopped, and returns when the last of them has left.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Upstream {
 }
 
 /// Answers a client's first calls with a failure, and hangs up on it. A client that is hung up on before its first call was
-/// answered is not told why, and virsh 9.0.0 was seen to be killed by a signal then.
+/// answered does not learn why, and virsh 9.0.0 was seen to be killed by a signal then.
 fn refuse(mut client: &UnixStream, failure: &Failure) -> io::Result<()> {
     client.set_read_timeout(Some(REFUSAL_WAIT))?;
     client.set_write_timeout(Some(REFUSAL_WAIT))?;

@@ -31,7 +31,7 @@ pub enum MetadataChange<'a> {
 }
 
 /// The children of a domain that are written together, in libvirt's order.
-const TOLD: [&str; 3] = ["title", "description", "metadata"];
+const REPLACED: [&str; 3] = ["title", "description", "metadata"];
 
 /// Returns the text of the first child of this name of a domain, if it has one.
 fn child_text(def: &DomainDef, name: &str) -> Option<String> {
@@ -93,21 +93,23 @@ pub fn set_domain_metadata(
         MetadataChange::Description(description) => (None, Some(description)),
         MetadataChange::Element { .. } => (None, None),
     };
-    let mut told = text("title", title) + &text("description", description);
+    let mut written = text("title", title) + &text("description", description);
     match change {
-        MetadataChange::Element { uri, .. } => told.push_str(&metadata(&document, uri, new)),
+        MetadataChange::Element { uri, .. } => written.push_str(&metadata(&document, uri, new)),
         _ => root
             .named("metadata")
-            .for_each(|element| told.push_str(&whole(element))),
+            .for_each(|element| written.push_str(&whole(element))),
     }
-    let is_told = |element: Element<'_>| {
-        !element.is_namespaced() && TOLD.contains(&element.name()) && element.parent() == Some(root)
+    let is_replaced = |element: Element<'_>| {
+        !element.is_namespaced()
+            && REPLACED.contains(&element.name())
+            && element.parent() == Some(root)
     };
     let changes = Changes {
         root: root.name(),
-        after: Some(("uuid", told)),
+        after: Some(("uuid", written)),
         without_attribute: &|_, _| false,
-        without: &is_told,
+        without: &is_replaced,
     };
     read_domain(&canonical(root, &changes), || def.uuid)
 }
@@ -148,7 +150,7 @@ fn metadata(document: &Document<'_>, uri: &str, new: Option<String>) -> String {
             .is_some_and(|outer| outer.name() == "metadata" && outer.parent() == Some(root))
             && namespace(element) == Some(uri)
     };
-    let mut told = String::new();
+    let mut written = String::new();
     for element in root.named("metadata") {
         let changes = Changes {
             root: element.name(),
@@ -158,13 +160,13 @@ fn metadata(document: &Document<'_>, uri: &str, new: Option<String>) -> String {
         };
         let stays = |child| !matches!(child, Child::Element(element) if goes(element));
         if element.children().any(stays) {
-            told.push_str(&canonical(element, &changes));
+            written.push_str(&canonical(element, &changes));
         }
     }
     let Some(new) = new else {
-        return told;
+        return written;
     };
-    match told.strip_suffix("</metadata>\n") {
+    match written.strip_suffix("</metadata>\n") {
         Some(rest) => format!("{rest}{new}</metadata>"),
         None => format!("<metadata>{new}</metadata>"),
     }

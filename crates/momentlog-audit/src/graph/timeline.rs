@@ -338,7 +338,7 @@ impl Reader {
         number
     }
 
-    /// Numbers the moments by their rows, and makes names that are told apart.
+    /// Numbers the moments by their rows, and makes names that differ.
     fn finish(mut self) -> Timeline {
         let mut uses: HashMap<&str, usize> = HashMap::new();
         for (_, name) in &self.names {

@@ -44,7 +44,7 @@ impl Guest {
     /// Starts one with this number of disks in `dir`, and waits for its monitors.
     pub(super) fn start(dir: &Path, disks: usize) -> Result<Guest, Failed> {
         fs::create_dir_all(dir)?;
-        // QEMU names files as it was told.
+        // QEMU names files as its command line does.
         let dir = dir.canonicalize()?;
         let sockets = tempfile::tempdir()?;
         let mut command = Command::new("qemu-system-x86_64");

@@ -109,7 +109,7 @@ fn a_log_of_format_1_goes_on() {
     assert!(whole.out.contains("Records:        21\n"), "{}", whole.out);
     let image = program.run(&["image"]);
     assert_eq!(image.out, "Image of record 21 made\n\n", "{}", image.err);
-    // What is in the archive says nothing of images that are told in JSON.
+    // What is in the archive says nothing of images that JSON names.
     let told = program.run(&["--format", "json", "verify", "--archive", "archive"]);
     let told: serde_json::Value = serde_json::from_str(&told.out).unwrap();
     assert_eq!(

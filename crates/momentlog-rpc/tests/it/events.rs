@@ -1,4 +1,4 @@
-//! Events: who is told what, and which client is not waited for.
+//! Events: who gets which, and which client is not waited for.
 
 use momentlog_rpc::frame::{Frame, Header};
 use momentlog_rpc::proto::{DomainRef, Event, Value, decode};

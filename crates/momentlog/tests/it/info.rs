@@ -1,4 +1,4 @@
-//! What is told of a guest, of the host, and of a process that asks over a socket.
+//! The facts of a guest, of the host, and of a process that asks over a socket.
 
 use momentlog::core::RunState;
 use momentlog::{Connection, DomainInfo, Peer, Provenance, RenameFlags, ShutdownFlags};

@@ -12,7 +12,7 @@ use crate::Scratch;
 const XML: &str =
     "<domain type='test'><name>v</name><memory>8192</memory><os><type>hvm</type></os></domain>";
 
-/// Event and detail of what was told since the last time, with the domain's name.
+/// Event and detail of the events since the last time, with the domain's name.
 fn told(events: &mut LifecycleEvents) -> Vec<(String, u8, u8)> {
     let told = events.next(Duration::ZERO).unwrap().into_iter();
     told.map(|told| (told.name.to_string(), told.kind.event, told.kind.detail))
