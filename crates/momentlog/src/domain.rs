@@ -8,6 +8,7 @@ mod driven;
 mod effects;
 mod entered;
 mod info;
+mod job;
 mod metadata;
 mod moments;
 mod restore;
@@ -29,9 +30,9 @@ use crate::recordable;
 use crate::redefinition::RedefinePlan;
 use momentlog_engine::{Call, Outcome, Provenance, Request, View};
 
-pub use backup::JobInfo;
 pub use backup_history::{BackedUp, Backup, BackupEnd};
 pub use info::DomainInfo;
+pub use job::{BlockJobInfo, JobInfo, JobState};
 pub use metadata::MetadataKind;
 pub use restore::{Fate, OnMissingParent, Restoration, RestoredMoment, Saved};
 pub use undelete::Undeletion;

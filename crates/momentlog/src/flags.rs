@@ -248,6 +248,34 @@ flags! {
 }
 
 flags! {
+    /// `virDomainGetJobStatsFlags`.
+    JobStatsFlags {
+        /// The job that has ended last.
+        COMPLETED = 1,
+        /// What is known of it stays: here it always does.
+        KEEP_COMPLETED = 2,
+    }
+}
+
+flags! {
+    /// `virDomainBlockJobInfoFlags`.
+    BlockJobInfoFlags {
+        /// The limit of a job's speed in bytes. Backups have no limit.
+        BANDWIDTH_BYTES = 1,
+    }
+}
+
+flags! {
+    /// The flags of `virDomainFSFreeze`, which has none.
+    FsFreezeFlags {}
+}
+
+flags! {
+    /// The flags of `virDomainFSThaw`, which has none.
+    FsThawFlags {}
+}
+
+flags! {
     /// `virDomainUndefineFlagsValues`. What concerns the host has no effect here, and the record keeps that it was asked.
     UndefineFlags {
         /// The guest's saved state goes, too.

@@ -141,15 +141,16 @@ pub use connection::{
     Connection, Entries, History, Opener, Planning, Recording, Submitted, Subscription,
 };
 pub use domain::{
-    BackedUp, Backup, BackupEnd, Domain, DomainInfo, Fate, JobInfo, MetadataKind, OnMissingParent,
-    Restoration, RestoredMoment, Saved, Undeletion,
+    BackedUp, Backup, BackupEnd, BlockJobInfo, Domain, DomainInfo, Fate, JobInfo, JobState,
+    MetadataKind, OnMissingParent, Restoration, RestoredMoment, Saved, Undeletion,
 };
 pub use error::{Error, ErrorCode, ErrorDomain, ErrorKind, Result};
 pub use flags::{
-    AffectFlags, BackupBeginFlags, BackupXmlFlags, CheckpointCreateFlags, CheckpointDeleteFlags,
-    CheckpointListFlags, CheckpointXmlFlags, DefineFlags, DestroyFlags, DomainListFlags,
-    DomainXmlFlags, RenameFlags, RevertFlags, ShutdownFlags, SnapshotCreateFlags,
-    SnapshotDeleteFlags, SnapshotListFlags, SnapshotXmlFlags, StartFlags, UndefineFlags,
+    AffectFlags, BackupBeginFlags, BackupXmlFlags, BlockJobInfoFlags, CheckpointCreateFlags,
+    CheckpointDeleteFlags, CheckpointListFlags, CheckpointXmlFlags, DefineFlags, DestroyFlags,
+    DomainListFlags, DomainXmlFlags, FsFreezeFlags, FsThawFlags, JobStatsFlags, RenameFlags,
+    RevertFlags, ShutdownFlags, SnapshotCreateFlags, SnapshotDeleteFlags, SnapshotListFlags,
+    SnapshotXmlFlags, StartFlags, UndefineFlags,
 };
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{

@@ -24,7 +24,7 @@ use momentlog_core::{DomainUuid, MomentName, RunState};
 
 use crate::checkpoint::Checkpoint;
 use crate::connection::Connection;
-use crate::domain::{Domain, DomainInfo, MetadataKind};
+use crate::domain::{BlockJobInfo, Domain, DomainInfo, JobInfo, MetadataKind};
 use crate::error::{Result, refuse_bits};
 use crate::flags::{Flags, UndefineFlags};
 use crate::snapshot::Snapshot;
@@ -97,6 +97,8 @@ pub enum Takes {
     DomainTextFlags(fn(&Domain, &str, u32) -> Result<Answer>),
     /// A domain, XML, other XML or none, and flags.
     DomainTextsFlags(fn(&Domain, &str, Option<&str>, u32) -> Result<Answer>),
+    /// A domain, texts, and flags.
+    DomainNamesFlags(fn(&Domain, &[&str], u32) -> Result<Answer>),
     /// A domain, what is asked for, a namespace or none, and flags.
     DomainMetadata(fn(&Domain, i32, Option<&str>, u32) -> Result<Answer>),
     /// A domain, what is set, three texts or none (the new one, the prefix and the namespace of an element), and flags.
@@ -141,7 +143,7 @@ macro_rules! answers {
 answers! {
     /// Yes or no.
     Is(bool),
-    /// A number of moments.
+    /// A number.
     Count(usize),
     /// A size in KiB.
     Size(u64),
@@ -149,6 +151,10 @@ answers! {
     Info(DomainInfo),
     /// Run state and reason, as libvirt numbers it.
     State((RunState, u8)),
+    /// The job of a domain, if there is one.
+    Job(Option<JobInfo>),
+    /// The copy of a disk, if there is one.
+    BlockJob(Option<BlockJobInfo>),
     /// XML, or another text.
     Text(String),
     /// A domain.
@@ -208,6 +214,7 @@ table! {
     35  "virDomainUndefine" Domain |domain| domain.undefine(UndefineFlags::NONE);
     150 "virDomainIsActive" Domain |domain| domain.is_active();
     151 "virDomainIsPersistent" Domain |domain| domain.is_persistent();
+    163 "virDomainGetJobInfo" Domain |domain| domain.running_job();
     164 "virDomainAbortJob" Domain |domain| domain.abort_job();
     183 "virDomainHasManagedSaveImage" DomainFlags(no) |domain| domain.has_managed_save_image();
     185 "virDomainSnapshotCreateXML" DomainTextFlags |domain, xml, flags| domain.snapshot_create_xml(xml, typed(flags));
@@ -224,6 +231,7 @@ table! {
     212 "virDomainGetState" DomainFlags(no) |domain| domain.state();
     231 "virDomainUndefineFlags" DomainFlags |domain, flags| domain.undefine(typed(flags));
     234 "virDomainDestroyFlags" DomainFlags |domain, flags| domain.destroy_flags(typed(flags));
+    238 "virDomainGetBlockJobInfo" DomainTextFlags |domain, disk, flags| domain.block_job_info(disk, typed(flags));
     244 "virDomainSnapshotGetParent" SnapshotFlags(no) |snapshot| snapshot.parent_unless_root();
     245 "virDomainReset" DomainFlags(no) |domain| domain.reset();
     246 "virDomainSnapshotNumChildren" SnapshotFlags |snapshot, flags| snapshot.num_children(typed(flags));
@@ -236,6 +244,9 @@ table! {
     273 "virConnectListAllDomains" List |connection, flags| connection.list_all_domains(typed(flags));
     274 "virDomainListAllSnapshots" DomainList |domain, flags| domain.list_all_snapshots(typed(flags));
     275 "virDomainSnapshotListAllChildren" SnapshotList |snapshot, flags| snapshot.list_all_children(typed(flags));
+    298 "virDomainGetJobStats" DomainFlags |domain, flags| domain.job_stats(typed(flags));
+    335 "virDomainFSFreeze" DomainNamesFlags |domain, mountpoints, flags| domain.fs_freeze(mountpoints, typed(flags));
+    336 "virDomainFSThaw" DomainNamesFlags |domain, mountpoints, flags| domain.fs_thaw(mountpoints, typed(flags));
     350 "virDomainDefineXMLFlags" TextFlags |connection, xml, flags| connection.define_domain_xml_flags(xml, typed(flags));
     358 "virDomainRename" DomainTextFlags |domain, name, flags| domain.rename(name, typed(flags));
     411 "virDomainCheckpointCreateXML" DomainTextFlags |domain, xml, flags| domain.checkpoint_create_xml(xml, typed(flags));

@@ -202,6 +202,7 @@ impl Session {
             Takes::Id(_)
             | Takes::Uuid(_)
             | Takes::DomainSwitch(_)
+            | Takes::DomainNamesFlags(_)
             | Takes::DomainMetadata(_)
             | Takes::DomainSetMetadata(_)
             | Takes::DomainTextsFlags(_) => {
@@ -233,6 +234,8 @@ impl Session {
             Made::State((state, reason)) => json!([state.number(), reason]),
             Made::Text(xml) => stripped(&xml),
             Made::Size(kib) => json!(kib),
+            // No recording asks for a job.
+            Made::Job(_) | Made::BlockJob(_) => json!({"unknown call": call.function}),
             Made::Info(info) => json!([
                 info.state.number(),
                 info.max_memory_kib,

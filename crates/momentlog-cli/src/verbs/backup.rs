@@ -206,7 +206,7 @@ fn wait_for(session: &Session, domain: &Domain, job: JobId) -> Result<(), Failur
             Err(error) => break Err(error),
             Ok(_) if !is_open(session, domain, job) => break Ok(()),
             Ok(info) => {
-                let (done, total) = info.map_or((0, 0), |info| (info.done, info.total));
+                let (done, total) = info.and_then(|info| info.bytes).unwrap_or_default();
                 bar.set_length(total);
                 bar.set_position(done);
             }

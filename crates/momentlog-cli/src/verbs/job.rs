@@ -1,6 +1,6 @@
 //! Verbs of a domain's job: `domjobinfo` and `domjobabort`.
 
-use momentlog::Backup;
+use momentlog::{JobInfo, JobState};
 use momentlog_audit::json::DomainDoc;
 use serde::Serialize;
 
@@ -76,73 +76,25 @@ struct ShownDoc<'a> {
     error: Option<&'a str>,
 }
 
-/// What is shown of a job, which is a backup.
-struct Shown {
-    state: JobState,
-    pull: bool,
-    elapsed_ms: u64,
-    /// Bytes that were copied, and bytes in all.
-    bytes: Option<(u64, u64)>,
-    error: Option<String>,
-}
-
-/// libvirt's types of jobs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum JobState {
-    Unbounded,
-    Completed,
-    Failed,
-}
-
-/// libvirt's number of an operation that is a backup.
-const OPERATION_BACKUP: u8 = 9;
-
-impl JobState {
-    fn number(self) -> u8 {
-        match self {
-            JobState::Unbounded => 2,
-            JobState::Completed => 3,
-            JobState::Failed => 4,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            JobState::Unbounded => "Unbounded",
-            JobState::Completed => "Completed",
-            JobState::Failed => "Failed",
-        }
-    }
-}
-
 pub fn info(session: &mut Session, invocation: &Invocation) -> Answer {
     let domain = the_domain(session, invocation)?;
-    // What has ended is settled first, so that it counts as the last one.
-    let running = domain.job_info()?;
     let shown = if invocation.has("completed") {
-        let backups = domain.backups()?;
-        backups.iter().rev().find_map(Shown::ended)
+        domain.last_job()?
     } else {
-        running.map(|job| Shown {
-            state: JobState::Unbounded,
-            pull: job.pull,
-            elapsed_ms: job.elapsed_ms,
-            bytes: Some((job.done, job.total)),
-            error: None,
-        })
+        domain.job_info()?
     };
     session.document(&JobDoc {
         schema: "momentlog.job/1",
         domain: domain_doc(&domain),
-        job: shown.as_ref().map(Shown::document),
+        job: shown.as_ref().map(document),
     });
-    let text = match shown {
+    let shown = match shown {
         None if invocation.has("rawstats") => "Job type: 0\n\n".to_owned(),
         None => told("Job type:", "None", ""),
-        Some(shown) if invocation.has("rawstats") => shown.raw(),
-        Some(shown) => shown.text(invocation.has("anystats")),
+        Some(shown) if invocation.has("rawstats") => raw(&shown),
+        Some(shown) => text(&shown, invocation.has("anystats")),
     };
-    session.print(&text);
+    session.print(&shown);
     Ok(0)
 }
 
@@ -155,105 +107,90 @@ fn told(label: &str, value: &str, unit: &str) -> String {
     }
 }
 
-impl Shown {
-    /// What is shown of a backup that has ended.
-    fn ended(backup: &Backup) -> Option<Shown> {
-        let end = backup.end.as_ref()?;
-        let elapsed = end.recorded.saturating_sub(backup.begun) / 1000;
-        let error = match end.seen.as_str() {
-            "canceled" => Some("Operation canceled".to_owned()),
-            seen => (!end.well).then(|| seen.to_owned()),
-        };
-        Some(Shown {
-            state: if end.well {
-                JobState::Completed
-            } else {
-                JobState::Failed
-            },
-            pull: backup.pull,
-            elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
-            bytes: end.bytes,
-            error,
-        })
+fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Unbounded => "Unbounded",
+        JobState::Completed => "Completed",
+        JobState::Failed => "Failed",
     }
+}
 
-    fn text(&self, any: bool) -> String {
-        let mut text = told("Job type:", self.state.word(), "");
-        text += &told("Operation:", "Backup", "");
-        if self.state == JobState::Failed && !any {
-            return text;
-        }
-        text += &told("Time elapsed:", &self.elapsed_ms.to_string(), "ms");
-        let sizes = match (self.bytes, self.pull) {
-            (None, _) => Vec::new(),
-            (Some((used, total)), true) => vec![
-                ("Temporary disk space use:", used),
-                ("Temporary disk space total:", total),
-            ],
-            (Some((done, total)), false) => vec![
-                ("File processed:", done),
-                ("File remaining:", total.saturating_sub(done)),
-                ("File total:", total),
-            ],
-        };
-        for (label, bytes) in sizes {
-            text += &format!("{label:<17} {}\n", capacity(bytes));
-        }
-        if let Some(error) = &self.error {
-            text += &format!("{:<17} {}\n", "Error message:", escaped(error));
-        }
-        text
+/// What is shown of a job, which is a backup.
+fn text(job: &JobInfo, any: bool) -> String {
+    let mut text = told("Job type:", word(job.state), "");
+    text += &told("Operation:", "Backup", "");
+    if job.state == JobState::Failed && !any {
+        return text;
     }
+    text += &told("Time elapsed:", &job.elapsed_ms.to_string(), "ms");
+    let sizes = match (job.bytes, job.pull) {
+        (None, _) => Vec::new(),
+        (Some((used, total)), true) => vec![
+            ("Temporary disk space use:", used),
+            ("Temporary disk space total:", total),
+        ],
+        (Some((done, total)), false) => vec![
+            ("File processed:", done),
+            ("File remaining:", total.saturating_sub(done)),
+            ("File total:", total),
+        ],
+    };
+    for (label, bytes) in sizes {
+        text += &format!("{label:<17} {}\n", capacity(bytes));
+    }
+    if let Some(error) = &job.error {
+        text += &format!("{:<17} {}\n", "Error message:", escaped(error));
+    }
+    text
+}
 
-    fn document(&self) -> ShownDoc<'_> {
-        ShownDoc {
-            state: match self.state {
-                JobState::Unbounded => "unbounded",
-                JobState::Completed => "completed",
-                JobState::Failed => "failed",
-            },
-            operation: "backup",
-            pull: self.pull,
-            elapsed_ms: self.elapsed_ms,
-            done: self.bytes.map(|(done, _)| done),
-            total: self.bytes.map(|(_, total)| total),
-            error: self.error.as_deref(),
-        }
+fn document(job: &JobInfo) -> ShownDoc<'_> {
+    ShownDoc {
+        state: match job.state {
+            JobState::Unbounded => "unbounded",
+            JobState::Completed => "completed",
+            JobState::Failed => "failed",
+        },
+        operation: "backup",
+        pull: job.pull,
+        elapsed_ms: job.elapsed_ms,
+        done: job.bytes.map(|(done, _)| done),
+        total: job.bytes.map(|(_, total)| total),
+        error: job.error.as_deref(),
     }
+}
 
-    fn raw(&self) -> String {
-        let mut text = format!("Job type: {}\n\n", self.state.number());
-        text += &format!("operation: {OPERATION_BACKUP}\n");
-        text += &format!("time_elapsed: {}\n", self.elapsed_ms);
-        match (self.bytes, self.pull) {
-            (None, _) => {}
-            (Some((used, total)), true) => {
-                text += &format!("disk_temp_used: {used}\ndisk_temp_total: {total}\n");
-            }
-            (Some((done, total)), false) => {
-                let left = total.saturating_sub(done);
-                text += &format!(
-                    "disk_total: {total}\ndisk_processed: {done}\ndisk_remaining: {left}\n"
-                );
-            }
+fn raw(job: &JobInfo) -> String {
+    let mut text = format!("Job type: {}\n\n", job.state.number());
+    text += &format!("operation: {}\n", JobInfo::OPERATION);
+    text += &format!("time_elapsed: {}\n", job.elapsed_ms);
+    match (job.bytes, job.pull) {
+        (None, _) => {}
+        (Some((used, total)), true) => {
+            text += &format!("disk_temp_used: {used}\ndisk_temp_total: {total}\n");
         }
-        if self.state != JobState::Unbounded {
-            let success = u8::from(self.state == JobState::Completed);
-            text += &format!("success: {success}\n");
+        (Some((done, total)), false) => {
+            let left = total.saturating_sub(done);
+            text +=
+                &format!("disk_total: {total}\ndisk_processed: {done}\ndisk_remaining: {left}\n");
         }
-        if let Some(error) = &self.error {
-            text += &format!("errmsg: {}\n", escaped(error));
-        }
-        text
     }
+    if job.state != JobState::Unbounded {
+        let success = u8::from(job.state == JobState::Completed);
+        text += &format!("success: {success}\n");
+    }
+    if let Some(error) = &job.error {
+        text += &format!("errmsg: {}\n", escaped(error));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(state: JobState, pull: bool) -> Shown {
-        Shown {
+    fn shown(state: JobState, pull: bool) -> JobInfo {
+        JobInfo {
             state,
             pull,
             elapsed_ms: 400,
@@ -265,7 +202,7 @@ mod tests {
     #[test]
     fn a_running_push_is_laid_out_as_virsh_does() {
         assert_eq!(
-            shown(JobState::Unbounded, false).text(false),
+            text(&shown(JobState::Unbounded, false), false),
             "Job type:         Unbounded   \n\
              Operation:        Backup      \n\
              Time elapsed:     400          ms\n\
@@ -281,36 +218,36 @@ mod tests {
 
     #[test]
     fn a_pull_shows_its_temporary_space() {
-        let running = Shown {
+        let running = JobInfo {
             bytes: Some((0, 64 << 20)),
             ..shown(JobState::Unbounded, true)
         };
-        let text = running.text(false);
+        let text = text(&running, false);
         let end = "Temporary disk space use: 0.000 B\nTemporary disk space total: 64.000 MiB\n";
         assert!(text.ends_with(end), "{text}");
-        let raw = running.raw();
+        let raw = raw(&running);
         let end = "disk_temp_used: 0\ndisk_temp_total: 67108864\n";
         assert!(raw.ends_with(end), "{raw}");
     }
 
     #[test]
     fn of_a_failed_job_the_rest_is_shown_on_request() {
-        let failed = Shown {
+        let failed = JobInfo {
             error: Some("No space left on device".to_owned()),
             ..shown(JobState::Failed, false)
         };
         assert_eq!(
-            failed.text(false),
+            text(&failed, false),
             "Job type:         Failed      \nOperation:        Backup      \n"
         );
-        let text = failed.text(true);
+        let text = text(&failed, true);
         assert!(text.contains("\nTime elapsed:     400          ms\nFile processed: "));
         assert!(
             text.ends_with("\nError message:    No space left on device\n"),
             "{text}"
         );
         assert_eq!(
-            failed.raw(),
+            raw(&failed),
             "Job type: 4\n\n\
              operation: 9\n\
              time_elapsed: 400\n\

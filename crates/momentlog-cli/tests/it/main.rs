@@ -1,6 +1,7 @@
 //! The program, run as people run it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod backup_clients;
 mod backups;
 mod bad_input;
 mod domains;

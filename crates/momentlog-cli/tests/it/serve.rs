@@ -61,7 +61,7 @@ impl Serving {
 }
 
 /// Starts a server of a store, with its sockets in the program's directory.
-fn serve(program: &Program, uri: &str) -> Killed {
+pub(super) fn serve(program: &Program, uri: &str) -> Killed {
     let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
     command
         .args(["-c", uri, "serve"])

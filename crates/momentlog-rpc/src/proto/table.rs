@@ -16,6 +16,12 @@ const MESSAGES_COUNT_MAX: usize = 2048;
 /// Most parameters of a domain's scheduler.
 const SCHEDULER_COUNT_MAX: usize = 16;
 
+/// Most statistics of a job.
+const JOB_COUNT_MAX: usize = 64;
+
+/// Most mount points of a guest.
+const MOUNTPOINTS_COUNT_MAX: usize = 256;
+
 /// Longest name of a security model, in characters.
 const MODEL_LEN_MAX: usize = 257;
 
@@ -147,7 +153,12 @@ pub(super) const PROCEDURES: &[Procedure] = &sorted(procedures! {
         449 DOMAIN_GET_AUTOSTART_ONCE(Domain) -> (Int) Read;
     }
     Backups {
+        163 DOMAIN_GET_JOB_INFO(Domain) -> (Int, ULong, ULong, ULong, ULong, ULong, ULong, ULong, ULong, ULong, ULong, ULong) Read;
         164 DOMAIN_ABORT_JOB(Domain) -> () Write;
+        238 DOMAIN_GET_BLOCK_JOB_INFO(Domain, Text, UInt) -> (Int, Int, ULong, ULong, ULong) Read;
+        298 DOMAIN_GET_JOB_STATS(Domain, UInt) -> (Int, Params(JOB_COUNT_MAX)) Read;
+        335 DOMAIN_FSFREEZE(Domain, Texts(MOUNTPOINTS_COUNT_MAX), UInt) -> (Int) Write;
+        336 DOMAIN_FSTHAW(Domain, Texts(MOUNTPOINTS_COUNT_MAX), UInt) -> (Int) Write;
         421 DOMAIN_BACKUP_BEGIN(Domain, Text, OptText, UInt) -> () Write;
         422 DOMAIN_BACKUP_GET_XML_DESC(Domain, UInt) -> (Text) Read;
     }

@@ -4,15 +4,21 @@ use std::borrow::Cow;
 
 use momentlog::core::{DomainUuid, MomentName};
 use momentlog::procedure::{Answer as Made, Takes};
-use momentlog::{Checkpoint, Domain, Snapshot};
+use momentlog::{Checkpoint, Domain, JobInfo, JobState, Snapshot};
 
 use super::{Answer, Opened};
 use crate::failure::Failure;
-use crate::proto::{DomainRef, LIST_COUNT_MAX, MomentRef, Procedure, Shape, Value};
+use crate::proto::{DomainRef, LIST_COUNT_MAX, MomentRef, Param, Params, Procedure, Shape, Value};
 use crate::xdr::Text;
 
 /// The procedures whose text is a name; that of the others is XML.
 const LOOKUPS: [i32; 3] = [23, 189, 415];
+
+/// `virDomainGetJobStats`, whose reply has names for what `virDomainGetJobInfo` has places for.
+const JOB_STATS: i32 = 298;
+
+/// `VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP`.
+const BLOCK_JOB_BACKUP: i32 = 5;
 
 impl Opened {
     /// Makes a call of the library.
@@ -80,6 +86,14 @@ impl Opened {
                     *flags,
                 )
             }
+            (
+                Takes::DomainNamesFlags(make),
+                [Value::Domain(of), Value::Texts(names), Value::UInt(flags)],
+            ) => {
+                let names: Vec<_> = names.iter().map(name).collect();
+                let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+                make(&domain(of), &names, *flags)
+            }
             (Takes::DomainMetadata(_) | Takes::DomainSetMetadata(_), _) => {
                 return self.metadata(takes, procedure, arguments);
             }
@@ -121,6 +135,7 @@ impl Opened {
             (Made::Done, Some(domain)) if procedure.answer == [Shape::Domain] => {
                 Ok(vec![Value::Domain(self.domain_ref(&domain))])
             }
+            (Made::Job(job), _) if procedure.number == JOB_STATS => Ok(stats_of(job.as_ref())),
             (Made::Done, _) if procedure.answer == [Shape::Int] => Ok(vec![Value::Int(0)]),
             (made, _) => Ok(self.reply(made, wanted.unwrap_or_default())),
         }
@@ -171,6 +186,19 @@ impl Opened {
             Made::Count(count) => vec![Value::Int(int(count))],
             Made::State((state, reason)) => {
                 vec![Value::Int(state.number().into()), Value::Int(reason.into())]
+            }
+            Made::Job(job) => info_of(job.as_ref()),
+            Made::BlockJob(job) => {
+                let (done, total) = job.map_or((0, 0), |job| (job.done, job.total));
+                let found = job.is_some();
+                vec![
+                    Value::Int(found.into()),
+                    Value::Int(if found { BLOCK_JOB_BACKUP } else { 0 }),
+                    // No limit.
+                    Value::ULong(0),
+                    Value::ULong(done),
+                    Value::ULong(total),
+                ]
             }
             Made::Text(text) => vec![Value::Text(text.into_bytes().into())],
             Made::Size(kib) => vec![Value::ULong(kib)],
@@ -259,6 +287,51 @@ impl Opened {
             None => Ok(domain.checkpoint_lookup_by_name(&name)?),
         }
     }
+}
+
+/// A job as `virDomainJobInfo` has it: its type, milliseconds that it has run and that it will still run, and bytes in all,
+/// done and left, of everything, of memory and of files. Of a pull backup libvirt knows no bytes there.
+fn info_of(job: Option<&JobInfo>) -> Vec<Value<'static>> {
+    let kind = job.map_or(0, |job| job.state.number());
+    let elapsed = job.map_or(0, |job| job.elapsed_ms);
+    let bytes = job.filter(|job| !job.pull).and_then(|job| job.bytes);
+    let (done, total) = bytes.unwrap_or_default();
+    let sizes = [total, done, total.saturating_sub(done)];
+    let numbers = [[elapsed, 0].as_slice(), &sizes, &[0; 3], &sizes].concat();
+    let mut values = vec![Value::Int(kind.into())];
+    values.extend(numbers.into_iter().map(Value::ULong));
+    values
+}
+
+/// A job as `virDomainGetJobStats` has it: its type, and what is known of it by name.
+fn stats_of(job: Option<&JobInfo>) -> Vec<Value<'static>> {
+    let Some(job) = job else {
+        return vec![Value::Int(0), Value::Params(vec![])];
+    };
+    let mut params: Params<'static> = Vec::new();
+    let mut put = |name: &'static str, param| params.push((name.as_bytes().into(), param));
+    put("operation", Param::Int(JobInfo::OPERATION.into()));
+    put("time_elapsed", Param::ULLong(job.elapsed_ms));
+    match (job.bytes, job.pull) {
+        (None, _) => {}
+        (Some((used, total)), true) => {
+            put("disk_temp_used", Param::ULLong(used));
+            put("disk_temp_total", Param::ULLong(total));
+        }
+        (Some((done, total)), false) => {
+            put("disk_total", Param::ULLong(total));
+            put("disk_processed", Param::ULLong(done));
+            put("disk_remaining", Param::ULLong(total.saturating_sub(done)));
+        }
+    }
+    if job.state != JobState::Unbounded {
+        let success = job.state == JobState::Completed;
+        put("success", Param::Boolean(success.into()));
+    }
+    if let Some(error) = &job.error {
+        put("errmsg", Param::String(error.as_bytes().to_vec().into()));
+    }
+    vec![Value::Int(job.state.number().into()), Value::Params(params)]
 }
 
 fn moment_ref(name: &MomentName, domain: &DomainRef<'static>) -> MomentRef<'static> {

@@ -14,23 +14,10 @@ use super::Domain;
 use super::backup_history::is_pull;
 use super::driven::{begun, new_job, refuse_look_only};
 use super::effects::{created_checkpoint, wanted};
-use crate::driver::{Session, Sight, Tracked, add_progress, copy_name, plan, seen_bytes};
+use crate::driver::{Session, Sight, Tracked, copy_name, plan, seen_bytes};
 use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::flags::{BackupBeginFlags, BackupXmlFlags};
 use crate::recordable;
-
-/// What is known of the job of a domain. Follows `virDomainJobInfo`, as far as backups have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobInfo {
-    /// Whether the data is read by clients, rather than written.
-    pub pull: bool,
-    /// How long it has run, in milliseconds.
-    pub elapsed_ms: u64,
-    /// Bytes that are copied, over all disks.
-    pub done: u64,
-    /// Bytes in all.
-    pub total: u64,
-}
 
 impl Domain {
     /// Begins a backup of an attached domain's disks, and makes a checkpoint at the same instant if one is given. Follows
@@ -214,43 +201,6 @@ impl Domain {
             }
             Ok(write_backup(&def))
         })
-    }
-
-    /// What is known of the job that runs, after what has ended was settled; `None` if none does. Follows
-    /// `virDomainGetJobInfo`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorCode::NoDomain`]; [`ErrorCode::OperationTimeout`] if another program has the guest.
-    pub fn job_info(&self) -> Result<Option<JobInfo>> {
-        let long = |domain: &DomainState| Ok(domain.jobs().get(JobLength::Long).cloned());
-        if self.with(long)?.is_none() {
-            return Ok(None);
-        }
-        let mut done = (0, 0);
-        if !self.connection.is_read_only()
-            && let Some(guest) = self.guest()?
-        {
-            let mut entered = self.enter_swept(&guest, self.connection.lock_wait())?;
-            if self.with(long)?.is_none() {
-                return Ok(None);
-            }
-            entered.look_again()?;
-            let copies = entered.sight.iter().flat_map(|sight| sight.copies.values());
-            done = copies.fold((0, 0), |sum, copy| add_progress(sum, copy.progress));
-        }
-        let Some(open) = self.with(long)? else {
-            return Ok(None);
-        };
-        let now = self.connection.now();
-        let begun = self.begin_of(open.id)?;
-        let elapsed = begun.map_or(0, |begun| now.saturating_sub(begun) / 1000);
-        Ok(Some(JobInfo {
-            pull: is_pull(&open.job),
-            elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
-            done: done.0,
-            total: done.1,
-        }))
     }
 
     /// Ends the job of the domain before its time: a pull backup is over then, and the targets of a push backup are
