@@ -67,35 +67,13 @@ impl Opened {
                 make(&domain(of), &text, *flags)
             }
             (
-                Takes::DomainTextsFlags(make),
-                [
-                    Value::Domain(of),
-                    Value::Text(one),
-                    Value::OptText(other),
-                    Value::UInt(flags),
-                ],
+                Takes::DomainNamesFlags(_)
+                | Takes::DomainTextsFlags(_)
+                | Takes::DomainMetadata(_)
+                | Takes::DomainSetMetadata(_),
+                _,
             ) => {
-                let other = other
-                    .as_ref()
-                    .map(|text| said(is_lookup, text))
-                    .transpose()?;
-                make(
-                    &domain(of),
-                    &said(is_lookup, one)?,
-                    other.as_deref(),
-                    *flags,
-                )
-            }
-            (
-                Takes::DomainNamesFlags(make),
-                [Value::Domain(of), Value::Texts(names), Value::UInt(flags)],
-            ) => {
-                let names: Vec<_> = names.iter().map(name).collect();
-                let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-                make(&domain(of), &names, *flags)
-            }
-            (Takes::DomainMetadata(_) | Takes::DomainSetMetadata(_), _) => {
-                return self.metadata(takes, procedure, arguments);
+                return self.call_with_texts(takes, procedure, arguments);
             }
             (
                 Takes::DomainList(make),
@@ -141,9 +119,34 @@ impl Opened {
         }
     }
 
-    /// Makes a call about a domain's title, description or metadata.
-    fn metadata(&self, takes: Takes, procedure: &Procedure, arguments: &[Value<'_>]) -> Answer {
+    /// Makes a call that takes a domain and texts, each of which may be missing.
+    fn call_with_texts(
+        &self,
+        takes: Takes,
+        procedure: &Procedure,
+        arguments: &[Value<'_>],
+    ) -> Answer {
         let made = match (takes, arguments) {
+            (
+                Takes::DomainNamesFlags(make),
+                [Value::Domain(of), Value::Texts(names), Value::UInt(flags)],
+            ) => {
+                let names: Vec<_> = names.iter().map(name).collect();
+                let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+                make(&self.domain(of), &names, *flags)
+            }
+            (
+                Takes::DomainTextsFlags(make),
+                [
+                    Value::Domain(of),
+                    Value::Text(one),
+                    Value::OptText(other),
+                    Value::UInt(flags),
+                ],
+            ) => {
+                let one = optional(Some(one))?.unwrap_or_default();
+                make(&self.domain(of), one, optional(other.as_ref())?, *flags)
+            }
             (
                 Takes::DomainMetadata(make),
                 [
