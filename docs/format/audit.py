@@ -25,7 +25,7 @@ DISKS = ["file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhos
 LOCATIONS = ["no", "internal", "external", "manual"]
 MEMORY = ["not kept", "internal", "external, {}"]
 SEEN = ["unknown", "disk-gone", "lost", "broken", "inconsistent", "stopped", "temporary", "ok"]
-JOBS = [None, "create checkpoint", "delete checkpoint", "create snapshot", "delete snapshot", "backup", "repair"]
+JOBS = [None, "create checkpoint", "delete checkpoint", "create snapshot", "delete snapshot", "backup", "repair", "forward call"]
 EXTENTS = ["one", "subtree", "children_only"]
 OFF = 5
 KINDS = {2: "snapshot", 3: "checkpoint"}
@@ -39,6 +39,8 @@ CALLS = {
     421: "virDomainBackupBegin", 0x8000: "built-in domain", 0x8001: "execute", 0x8002: "set policy",
     0x8003: "set settings", 0x8004: "archive", 0x8005: "restore moments", 0x8006: "attach", 0x8007: "detach",
     0x8008: "observe", 0x8009: "settle", 0x800A: "reconcile", 0x800B: "hold", 0x800C: "release", 0x800D: "undelete",
+    13: "virDomainDetachDevice", 161: "virDomainDetachDeviceFlags", 174: "virDomainUpdateDeviceFlags", 237: "virDomainBlockJobAbort", 240: "virDomainBlockPull", 251: "virDomainBlockResize",
+    266: "virDomainBlockRebase", 290: "virDomainBlockCommit", 345: "virDomainBlockCopy", 392: "virDomainDetachDeviceAlias", 442: "virDomainAbortJobFlags", 0x800E: "monitor command",
 }
 
 def time(micros, claimed=False):

@@ -7,6 +7,7 @@ mod domain;
 mod hold;
 mod job;
 mod moments;
+mod seen;
 mod snapshot;
 mod undelete;
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Action, Job, JobOutcome, MomentId, RunState};
+use crate::{Action, DomainSeen, Job, JobOutcome, MomentId, RunState};
 
 /// Where the hypervisor of a domain is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +132,9 @@ pub enum Report {
         /// What was seen.
         disks: Vec<DiskSeen>,
     },
+    /// The domain and its moments are as another program lists them now; none if it lists no such domain. No policy and no
+    /// hold is asked. Nothing comes of it if the log says the same.
+    SeeDomain(Option<Box<DomainSeen>>),
     /// The hypervisor is about to be asked.
     Begin(Box<BeginJob>),
     /// An open job has done what it was begun for.

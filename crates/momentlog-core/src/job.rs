@@ -84,6 +84,8 @@ pub enum JobKind {
     Backup,
     /// Takes away bitmaps that belong to no moment any more.
     Repair,
+    /// Forwards a call to the program that manages the guest. What the call did is seen afterwards.
+    Forward,
 }
 
 impl Job {
@@ -95,13 +97,14 @@ impl Job {
 
 impl JobKind {
     /// All kinds, by number.
-    pub const ALL: [JobKind; 6] = [
+    pub const ALL: [JobKind; 7] = [
         JobKind::CreateCheckpoint,
         JobKind::DeleteCheckpoint,
         JobKind::CreateSnapshot,
         JobKind::DeleteSnapshot,
         JobKind::Backup,
         JobKind::Repair,
+        JobKind::Forward,
     ];
 
     /// Its number in the log.
@@ -113,6 +116,7 @@ impl JobKind {
             JobKind::DeleteSnapshot => 4,
             JobKind::Backup => 5,
             JobKind::Repair => 6,
+            JobKind::Forward => 7,
         }
     }
 
@@ -132,6 +136,7 @@ impl JobKind {
             JobKind::DeleteSnapshot => "delete snapshot",
             JobKind::Backup => "backup",
             JobKind::Repair => "repair",
+            JobKind::Forward => "forward call",
         }
     }
 }

@@ -40,6 +40,8 @@ calls! {
     DEFINE_XML = 11 "virDomainDefineXML",
     /// A guest is stopped.
     DESTROY = 12 "virDomainDestroy",
+    /// A device is detached.
+    DETACH_DEVICE = 13 "virDomainDetachDevice",
     /// A guest is rebooted.
     REBOOT = 27 "virDomainReboot",
     /// A guest is resumed.
@@ -52,8 +54,12 @@ calls! {
     SUSPEND = 34 "virDomainSuspend",
     /// A definition is given up, without flags.
     UNDEFINE = 35 "virDomainUndefine",
+    /// A device is detached, with flags.
+    DETACH_DEVICE_FLAGS = 161 "virDomainDetachDeviceFlags",
     /// The job of a domain is aborted.
     ABORT_JOB = 164 "virDomainAbortJob",
+    /// A device is changed.
+    UPDATE_DEVICE_FLAGS = 174 "virDomainUpdateDeviceFlags",
     /// A snapshot is made or put back.
     SNAPSHOT_CREATE_XML = 185 "virDomainSnapshotCreateXML",
     /// A guest goes back to a snapshot.
@@ -66,22 +72,38 @@ calls! {
     UNDEFINE_FLAGS = 231 "virDomainUndefineFlags",
     /// A guest is stopped, with flags.
     DESTROY_FLAGS = 234 "virDomainDestroyFlags",
+    /// A job of a disk is ended.
+    BLOCK_JOB_ABORT = 237 "virDomainBlockJobAbort",
+    /// What a disk lies on is copied into its image.
+    BLOCK_PULL = 240 "virDomainBlockPull",
     /// A guest is reset.
     RESET = 245 "virDomainReset",
+    /// A disk gets another size.
+    BLOCK_RESIZE = 251 "virDomainBlockResize",
     /// A guest is asked to shut down, with flags.
     SHUTDOWN_FLAGS = 258 "virDomainShutdownFlags",
     /// The title, the description or the metadata of a domain is set.
     SET_METADATA = 264 "virDomainSetMetadata",
+    /// A disk is laid on another image.
+    BLOCK_REBASE = 266 "virDomainBlockRebase",
+    /// An image of a disk is merged into the one below.
+    BLOCK_COMMIT = 290 "virDomainBlockCommit",
+    /// A disk is copied.
+    BLOCK_COPY = 345 "virDomainBlockCopy",
     /// A domain is defined, with flags.
     DEFINE_XML_FLAGS = 350 "virDomainDefineXMLFlags",
     /// A domain gets another name.
     RENAME = 358 "virDomainRename",
+    /// A device is detached, by its alias.
+    DETACH_DEVICE_ALIAS = 392 "virDomainDetachDeviceAlias",
     /// A checkpoint is made or put back.
     CHECKPOINT_CREATE_XML = 411 "virDomainCheckpointCreateXML",
     /// Checkpoints are deleted.
     CHECKPOINT_DELETE = 417 "virDomainCheckpointDelete",
     /// A backup is begun.
     BACKUP_BEGIN = 421 "virDomainBackupBegin",
+    /// The job of a domain is aborted, with flags.
+    ABORT_JOB_FLAGS = 442 "virDomainAbortJobFlags",
     /// momentlog itself gives a new store its built-in domain.
     BUILT_IN = 0x8000 "built-in domain",
     /// A typed command.
@@ -110,6 +132,8 @@ calls! {
     RELEASE = 0x800c "release",
     /// What a deletion took is put back.
     UNDELETE = 0x800d "undelete",
+    /// The monitor of a hypervisor is given a command by another program.
+    MONITOR_COMMAND = 0x800e "monitor command",
 }
 
 impl Call {

@@ -313,6 +313,10 @@ impl Session for QemuSession {
             JobKind::CreateSnapshot => self.add_overlays(id, job),
             JobKind::Backup => self.begin_backup(job),
             JobKind::DeleteSnapshot => self.merge_overlays(id, job),
+            JobKind::Forward => {
+                let why = "a call of another program is not the driver's to make";
+                Err(Fault::refused(ErrorCode::OperationUnsupported, why))
+            }
         }
     }
 
@@ -342,7 +346,8 @@ impl Session for QemuSession {
             JobKind::CreateCheckpoint
             | JobKind::DeleteCheckpoint
             | JobKind::DeleteSnapshot
-            | JobKind::Repair => Ok(()),
+            | JobKind::Repair
+            | JobKind::Forward => Ok(()),
         }
     }
 

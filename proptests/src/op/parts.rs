@@ -67,7 +67,7 @@ impl PutBack {
 /// A job on one disk, of which nothing depends on a hypervisor.
 pub(super) fn job(kind: JobKind, length: JobLength) -> Job {
     let effect = match kind {
-        JobKind::CreateCheckpoint => EffectKind::BitmapAdded,
+        JobKind::CreateCheckpoint | JobKind::Forward => EffectKind::BitmapAdded,
         JobKind::DeleteCheckpoint | JobKind::Repair => EffectKind::BitmapRemoved,
         JobKind::CreateSnapshot => EffectKind::OverlayAdded,
         JobKind::DeleteSnapshot => EffectKind::OverlayMerged,

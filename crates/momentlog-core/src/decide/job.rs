@@ -21,6 +21,9 @@ impl State {
     /// [`Refusal::JobNotOpen`] if the job to be ended is not open.
     pub fn decide_report(&self, uuid: DomainUuid, report: &Report) -> Result<Vec<Event>, Refusal> {
         self.is_whole()?;
+        if let Report::SeeDomain(seen) = report {
+            return self.see_domain(uuid, seen.as_deref());
+        }
         let domain = self.known(uuid)?;
         let changes = match report {
             Report::Attach(attachment) => {
@@ -44,6 +47,7 @@ impl State {
             }
             Report::Observe { state, reason } => domain.observe(*state, *reason, self.next_domain),
             Report::See { checkpoint, disks } => domain.see(*checkpoint, disks),
+            Report::SeeDomain(_) => Vec::new(),
             Report::Begin(begin) => vec![self.begin(domain, begin)?],
             Report::End { outcome, then } => self.end(domain, outcome, then.as_ref())?,
             Report::Fail(outcome) => {

@@ -53,7 +53,9 @@ impl Connection {
         let (call, action) = match report {
             Report::Attach(_) => (Call::ATTACH, None),
             Report::Detach => (Call::DETACH, None),
-            Report::Observe { .. } | Report::See { .. } => (Call::OBSERVE, None),
+            Report::Observe { .. } | Report::See { .. } | Report::SeeDomain(_) => {
+                (Call::OBSERVE, None)
+            }
             Report::Begin(begin) => (Call::EXECUTE, begin.action.clone()),
             Report::End { .. } | Report::Fail(_) => (Call::SETTLE, None),
         };
