@@ -6,7 +6,7 @@ use momentlog_core::{
     Extent, Job, JobId, JobKind, JobLength, JobOutcome, MomentKind, Policy, Power, Rule, Settings,
     SettledBy,
 };
-use momentlog_engine::Bridge;
+use momentlog_engine::{Bridge, Call};
 
 use crate::consequence::{Consequence, Move, Named, What};
 
@@ -319,6 +319,7 @@ fn begun(id: JobId, job: &Job, deletes: &[Named]) -> String {
     }
     let mut what = match (job.kind, job.length) {
         (JobKind::Backup, JobLength::Long) => "copies".to_owned(),
+        (JobKind::Forward, _) => format!("{} is forwarded", Call(job.call)),
         (kind, _) => kind.as_str().to_owned(),
     };
     match (job.kind, moments.is_empty()) {

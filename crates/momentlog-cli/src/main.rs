@@ -108,6 +108,7 @@ fn run(arguments: Arguments) -> u8 {
         Ok(uri) => uri,
         Err(message) => return Failure::new(message).show(arguments.format),
     };
+    let names_store = arguments.names_store();
     let user = momentlog::process_user();
     let agent = format!("{user} momentlog-cli/{}", env!("CARGO_PKG_VERSION"));
     let lock_wait = Duration::from_secs(arguments.lock_wait);
@@ -143,6 +144,7 @@ fn run(arguments: Arguments) -> u8 {
         format: arguments.format,
         timing: arguments.timing,
         at: arguments.at,
+        names_store,
     };
     let mut session = Session::new(connection, uri, lock_wait, shown);
     let status = match (arguments.file, arguments.command.as_slice()) {

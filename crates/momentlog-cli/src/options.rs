@@ -117,6 +117,11 @@ impl Arguments {
         short.then(|| format!("{version}\n"))
     }
 
+    /// Whether a store is named. Otherwise it is the user's own.
+    pub fn names_store(&self) -> bool {
+        self.connect.is_some() || std::env::var_os("MOMENTLOG_DEFAULT_URI").is_some()
+    }
+
     /// Whether the command is about the program alone.
     pub fn needs_no_store(&self) -> bool {
         let verb = self

@@ -35,6 +35,8 @@ pub struct Shown {
     pub timing: bool,
     /// The point as of which every command answers, as it was typed.
     pub at: Option<String>,
+    /// Whether the store was named, rather than taken for the user's own.
+    pub names_store: bool,
 }
 
 /// One run of the program.
@@ -50,6 +52,8 @@ pub struct Session {
     pub quiet: bool,
     /// How the present command answers.
     pub format: Format,
+    /// Whether the store was named, rather than taken for the user's own.
+    pub names_store: bool,
     shown: Shown,
     output: Output,
     /// How many documents the present command has answered with.
@@ -78,6 +82,7 @@ impl Session {
             lock_wait,
             quiet: shown.quiet,
             format: shown.format,
+            names_store: shown.names_store,
             shown,
             output: Output::default(),
             documents: 0,

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -13,7 +15,8 @@ use crate::acceptor::{Acceptor, Stop};
 use crate::failure::Failure;
 use crate::frame::{Frame, Kind, Status};
 use crate::peer::peer_of;
-use crate::relay::relay;
+use crate::record::CallLog;
+use crate::relay::{relay, relay_recorded};
 use crate::socket::Socket;
 
 /// What libvirtd calls the socket that refuses changes: the other one's name, and this.
@@ -28,11 +31,15 @@ const REFUSED_LEN_MAX: usize = 64 << 10;
 /// How long is waited for such a client, each time.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 
-/// A proxy in front of a libvirtd. It passes on what clients and libvirtd say, and changes none of it.
+/// A proxy in front of a libvirtd. It passes on what clients and libvirtd say, and changes none of it; it may record it.
 #[derive(Debug)]
 pub struct Proxy {
     upstream: Upstream,
     acceptor: Acceptor,
+    /// Where calls are recorded; none if they are not.
+    log: Option<CallLog>,
+    /// How often is looked for what came by no client; none if it is not.
+    observe: Option<Duration>,
 }
 
 /// Where libvirtd listens, and whose clients are passed on.
@@ -71,7 +78,20 @@ impl Proxy {
                 other_users,
             },
             acceptor: Acceptor::new()?,
+            log: None,
+            observe: None,
         })
+    }
+
+    /// The proxy, which records in this log what it passes on. With `observe`, libvirtd is looked at that often for what came
+    /// by no client of the proxy's.
+    #[must_use]
+    pub fn recording(self, log: CallLog, observe: Option<Duration>) -> Proxy {
+        Proxy {
+            log: Some(log),
+            observe,
+            ..self
+        }
     }
 
     /// Returns what ends the proxy. It hangs up on its clients then; what they have asked may still be done by libvirtd.
@@ -85,10 +105,23 @@ impl Proxy {
     ///
     /// If a socket cannot be listened on.
     pub fn run(&self, sockets: Vec<Socket>) -> io::Result<()> {
-        let upstream = self.upstream.clone();
+        let (upstream, log) = (self.upstream.clone(), self.log.clone());
+        if let Some(log) = &log {
+            log.look();
+        }
+        let _observing = match self.observe.zip(log.clone()) {
+            Some((every, log)) => Some(observe(log, every)?),
+            None => None,
+        };
         self.acceptor.run(sockets, move |client, read_only| {
-            let passed = match upstream.connect(client, read_only) {
-                Ok(server) => relay(client, &server),
+            let connected = upstream.connect(client, read_only);
+            let recorder = || log.as_ref().map(|log| log.recorder(client)).transpose();
+            let both = connected.and_then(|server| Ok((server, recorder()?)));
+            let passed = match both {
+                Ok((server, None)) => relay(client, &server),
+                Ok((server, Some(mut recorder))) => {
+                    relay_recorded(client, &server, &mut recorder)
+                }
                 Err(refused) => {
                     tracing::warn!("a client is refused: {refused:?}");
                     refuse(client, &refused)
@@ -123,6 +156,18 @@ impl Upstream {
             ))
         })
     }
+}
+
+/// Looks at libvirtd every so often, in a thread of its own, until what is returned is dropped.
+fn observe(log: CallLog, every: Duration) -> io::Result<Sender<()>> {
+    let (stop, stopped) = channel();
+    let thread = thread::Builder::new().name("observer".to_owned());
+    thread.spawn(move || {
+        while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            log.look();
+        }
+    })?;
+    Ok(stop)
 }
 
 /// Answers a client's first calls with a failure, and hangs up on it. A client that is hung up on before its first call was

@@ -1,6 +1,7 @@
 //! Connections: the way in.
 
 mod domains;
+mod forwarded;
 mod log;
 mod recording;
 

@@ -1,26 +1,42 @@
-//! The verb `proxy`: libvirtd's own protocol, passed on to it.
+//! The verb `proxy`: libvirtd's own protocol, passed on to it and recorded.
 
 use std::path::Path;
+use std::time::Duration;
 
-use momentlog_rpc::{OtherUsers, Proxy};
+use momentlog::Options;
+use momentlog_rpc::{CallLog, OnFailure, OtherUsers, Proxy};
 
 use super::Verb;
 use super::serve::{end_at_signal, sockets, system};
-use crate::failure::Answer;
+use crate::failure::{Answer, Failure};
 use crate::grammar::{Invocation, Spec, flag, needed, word};
+use crate::layout::escaped;
+use crate::place;
 use crate::session::Session;
 
 /// The verb.
 pub static VERBS: &[Verb] = &[Verb {
     spec: Spec::new(
         "proxy",
-        "pass libvirt's protocol on to a libvirtd, until SIGTERM or SIGINT; nothing is recorded",
+        "pass libvirt's protocol on to a libvirtd and record its changes, until SIGTERM or SIGINT",
         &[
             needed("upstream", "the socket that libvirtd listens on"),
             word("socket", "the socket to make; without it those of systemd"),
             word(
                 "read-only-socket",
                 "a socket that is passed on to the upstream one with -ro behind its name",
+            ),
+            word(
+                "uri",
+                "the driver whose domains are recorded; without it qemu:///system for root, else qemu:///session",
+            ),
+            word(
+                "observe",
+                "look at libvirtd every so many seconds, for what came by other ways",
+            ),
+            flag(
+                "fail-open",
+                "pass a call on that cannot be recorded, and record later that it was",
             ),
             flag(
                 "no-identity",
@@ -35,16 +51,60 @@ pub static VERBS: &[Verb] = &[Verb {
 
 pub fn proxy(session: &mut Session, invocation: &Invocation) -> Answer {
     let upstream = invocation.get("upstream").unwrap_or_default();
+    let observe = invocation.get("observe").map(seconds).transpose()?;
     let sockets = sockets(invocation)?;
     let other_users = if invocation.has("no-identity") {
         OtherUsers::TakenForOurs
     } else {
         OtherUsers::Refused
     };
-    let proxy = Proxy::new(Path::new(upstream), other_users).map_err(system("cannot pass on"))?;
+    let mut proxy =
+        Proxy::new(Path::new(upstream), other_users).map_err(system("cannot pass on"))?;
+    if session.names_store {
+        let log = log(session, invocation, Path::new(upstream))?;
+        proxy = proxy.recording(log, observe);
+    }
     end_at_signal(proxy.stopper())?;
-    session.say(&format!("Passing libvirt's clients on to {upstream}\n"));
+    let said = if session.names_store {
+        let store = place::shown(&session.uri);
+        format!("Passing libvirt's clients on to {upstream}, recorded in {store}\n")
+    } else {
+        format!("Passing libvirt's clients on to {upstream}, unrecorded: no store is named\n")
+    };
+    session.say(&said);
     session.flush();
     proxy.run(sockets).map_err(system("cannot pass on"))?;
     Ok(0)
+}
+
+/// The log of what is passed on.
+fn log(
+    session: &Session,
+    invocation: &Invocation,
+    upstream: &Path,
+) -> Result<CallLog, Failure> {
+    let options = Options {
+        provenance: session.connection.provenance().clone(),
+        read_only: session.connection.is_read_only(),
+        lock_wait: session.lock_wait,
+        ..Options::default()
+    };
+    // Each call waits for another writer by itself, as each is of another client.
+    let connection = place::open(&session.uri, options)?;
+    let on_failure = if invocation.has("fail-open") {
+        OnFailure::PassOn
+    } else {
+        OnFailure::Refuse
+    };
+    let uri = invocation.get("uri").unwrap_or_else(|| CallLog::usual_uri());
+    Ok(CallLog::new(connection, upstream, uri, on_failure))
+}
+
+/// Reads a number of seconds, at least one.
+fn seconds(text: &str) -> Result<Duration, Failure> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        let why = format!("'{}' is no number of seconds, from 1", escaped(text));
+        Failure::new(why)
+    })
 }

@@ -25,6 +25,7 @@ mod pages;
 mod postgres;
 mod proxy;
 mod readme;
+mod recording;
 mod redefine_plan;
 mod restore;
 mod retries;

@@ -11,10 +11,13 @@ use super::libvirt::{Managed, SOMEBODY, start_daemon, wait_for};
 use super::serve::{PYTHON, assert_scripts_are_as_recorded, clients_are_there, play, traces};
 use super::*;
 
+/// Where libvirtd listens, in its directory.
+pub(super) const UPSTREAM: &str = "run/libvirt/libvirt-sock";
+
 /// Starts a proxy of the libvirtd that has its directories in `dir`, with its sockets there.
 fn proxy_before(dir: &Path, options: &[&str]) -> Killed {
     let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
-    let upstream = "run/libvirt/libvirt-sock";
+    let upstream = UPSTREAM;
     command
         .args(["proxy", "--upstream", upstream, "--socket", "proxy"])
         .args(["--read-only-socket", "proxy-ro"])
@@ -22,25 +25,25 @@ fn proxy_before(dir: &Path, options: &[&str]) -> Killed {
         .current_dir(dir);
     started(
         &mut command,
-        &format!("Passing libvirt's clients on to {upstream}"),
+        &format!("Passing libvirt's clients on to {upstream}, unrecorded: no store is named"),
     )
 }
 
 /// A libvirtd without guests, which ends with the test.
-struct Daemon {
+pub(super) struct Daemon {
     _daemon: Killed,
-    program: Program,
+    pub(super) program: Program,
 }
 
 impl Daemon {
-    fn new() -> Option<Daemon> {
+    pub(super) fn new() -> Option<Daemon> {
         if !clients_are_there() || !super::hypervisor::is_there(&["libvirtd"]) {
             return None;
         }
         let program = Program::new();
         let dir = program.dir.path();
         let daemon = Killed(start_daemon(dir, &[]));
-        let socket = dir.join("run/libvirt/libvirt-sock");
+        let socket = dir.join(UPSTREAM);
         wait_for(dir, "its socket", || UnixStream::connect(&socket).is_ok());
         Some(Daemon {
             _daemon: daemon,
@@ -48,24 +51,24 @@ impl Daemon {
         })
     }
 
-    fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         self.program.dir.path()
     }
 }
 
 /// The URI of a driver of the libvirtd behind a socket of the proxy.
-fn uri(driver: &str, dir: &Path, socket: &str) -> String {
+pub(super) fn uri(driver: &str, dir: &Path, socket: &str) -> String {
     format!("{driver}?socket={}", dir.join(socket).display())
 }
 
-fn virsh(uri: &str, words: &[&str]) -> Ran {
+pub(super) fn virsh(uri: &str, words: &[&str]) -> Ran {
     let mut command = Command::new("virsh");
     command.args(["-q", "-c", uri]).args(words);
     ran(command.stdin(Stdio::null()).output().unwrap())
 }
 
 /// Whether a trace asks for fewer names of snapshots than there are: libvirtd 9.0.0 dies of that, also without a proxy.
-fn asks_for_fewer_names(trace: &Path) -> bool {
+pub(super) fn asks_for_fewer_names(trace: &Path) -> bool {
     let text = fs::read_to_string(trace).unwrap();
     text.lines().any(|line| {
         let call: Value = serde_json::from_str(line).unwrap();

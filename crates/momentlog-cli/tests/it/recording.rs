@@ -1,0 +1,470 @@
+//! `proxy` with a store, between libvirt's own clients and a private libvirtd.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::libvirt::{Managed, wait_for};
+use super::proxy::{Daemon, UPSTREAM, asks_for_fewer_names, uri, virsh};
+use super::serve::{PYTHON, assert_scripts_are_as_recorded, play, traces};
+use super::*;
+
+/// The driver that is recorded.
+const TEST: &str = "test:///default";
+
+/// A proxy that records the calls of a libvirtd's clients, and the state of whose driver lasts as long as this.
+struct Recorded {
+    daemon: Daemon,
+    proxy: Option<Killed>,
+    _holder: Killed,
+}
+
+impl Recorded {
+    fn new() -> Option<Recorded> {
+        let daemon = Daemon::new()?;
+        let direct = uri("test+unix:///default", daemon.dir(), UPSTREAM);
+        let holder = started(&mut client(&["hold", &direct]), "held");
+        let mut recorded = Recorded {
+            daemon,
+            proxy: None,
+            _holder: holder,
+        };
+        recorded.start(&[]);
+        Some(recorded)
+    }
+
+    fn start(&mut self, options: &[&str]) {
+        self.proxy = None;
+        self.proxy = Some(record(self.daemon.dir(), TEST, options));
+    }
+
+    fn uri(&self) -> String {
+        uri("test+unix:///default", self.daemon.dir(), "proxy")
+    }
+
+    fn direct(&self) -> String {
+        uri("test+unix:///default", self.daemon.dir(), UPSTREAM)
+    }
+
+    fn program(&self) -> &Program {
+        &self.daemon.program
+    }
+
+    #[track_caller]
+    fn does(&self, words: &[&str]) {
+        let ran = virsh(&self.uri(), words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+    }
+
+    /// What the log has of each domain, as the client lists what libvirt has.
+    fn logged(&self) -> Value {
+        let out = |words: &[&str]| {
+            let ran = self.program().run(words);
+            assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+            ran.out
+        };
+        let mut domains = serde_json::Map::new();
+        for name in out(&["-q", "list", "--all", "--name"]).lines() {
+            let tree = |verb: &str| {
+                let listed: Value =
+                    serde_json::from_str(&out(&["--format", "json", verb, name])).unwrap();
+                let moments = listed["moments"].as_array().unwrap().clone();
+                let mut current = Value::Null;
+                let mut tree = serde_json::Map::new();
+                for moment in moments {
+                    let own = moment["name"].as_str().unwrap().to_owned();
+                    if moment["current"] == true {
+                        current = own.clone().into();
+                    }
+                    tree.insert(own, moment["below"]["name"].clone());
+                }
+                (tree, current)
+            };
+            if name.is_empty() {
+                continue;
+            }
+            let ((snapshots, current), (checkpoints, _)) =
+                (tree("snapshot-list"), tree("checkpoint-list"));
+            let state = out(&["-q", "domstate", name]);
+            let domain = json!({
+                "active": state.trim() != "shut off",
+                "snapshots": snapshots,
+                "current": current,
+                "checkpoints": checkpoints,
+            });
+            domains.insert(name.to_owned(), domain);
+        }
+        Value::Object(domains)
+    }
+
+    fn listed(&self) -> Value {
+        let ran = ran(client(&["list", &self.direct()]).output().unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        serde_json::from_str(&ran.out).unwrap()
+    }
+
+    /// The log has what libvirt lists, is sound, and no call is open.
+    #[track_caller]
+    fn is_as_listed(&self) {
+        assert_eq!(self.logged(), self.listed());
+        let verified = self.program().run(&["-q", "verify"]);
+        assert_eq!(verified.status, 0, "{verified:?}");
+    }
+
+    fn entries(&self) -> Vec<Value> {
+        let ran = self.program().run(&["log", "--format", "json"]);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        let lines = ran.out.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn client(words: &[&str]) -> Command {
+    let script = repository().join("crates/momentlog-cli/tests/clients/snapshots.py");
+    let mut command = Command::new(PYTHON);
+    command.arg(script).args(words).stdin(Stdio::null());
+    command
+}
+
+/// Starts a proxy that records the domains of a driver.
+fn record(dir: &Path, driver: &str, options: &[&str]) -> Killed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    command
+        .args(["-c", "momentlog:store", "--lock-wait", "0"])
+        .args(["proxy", "--upstream", UPSTREAM, "--socket", "proxy"])
+        .args(["--uri", driver])
+        .args(options)
+        .current_dir(dir);
+    started(
+        &mut command,
+        &format!(
+            "Passing libvirt's clients on to {UPSTREAM}, recorded in momentlog:store"
+        ),
+    )
+}
+
+/// The names in an event's list of moments.
+fn names(moments: &Value) -> Vec<String> {
+    let moments = moments.as_array().unwrap().iter();
+    let name = |moment: &Value| moment["name"].as_str().unwrap().to_owned();
+    moments.map(name).collect()
+}
+
+#[test]
+fn recorded_scripts_and_traces_are_the_same_through_a_proxy_that_records() {
+    let Some(daemon) = Daemon::new() else {
+        return;
+    };
+    let _proxy = record(daemon.dir(), TEST, &[]);
+    let uri = uri("test+unix:///default", daemon.dir(), "proxy");
+    assert_scripts_are_as_recorded(&daemon.program, &uri);
+    let mut traces = traces();
+    traces.retain(|trace| !asks_for_fewer_names(trace));
+    // Each takes a second here.
+    let traces: Vec<PathBuf> = traces.into_iter().step_by(8).collect();
+    let played = play(&uri, &traces);
+    assert_eq!(
+        played.out, "traces: 15 of 15 as recorded\n",
+        "{}",
+        played.err
+    );
+    let verified = daemon.program.run(&["-q", "verify"]);
+    assert_eq!(verified.status, 0, "{verified:?}");
+}
+
+#[test]
+fn after_any_calls_the_log_has_what_libvirt_lists() {
+    let Some(recorded) = Recorded::new() else {
+        return;
+    };
+    for seed in 0..12 {
+        let seed = seed.to_string();
+        let ran = ran(client(&["any", &recorded.uri(), &seed, "25"])
+            .output()
+            .unwrap());
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        recorded.is_as_listed();
+    }
+    let entries = recorded.entries();
+    // All that differs was somebody's doing, but for what was there at first.
+    let outside = entries.iter().filter(|entry| entry["actor"] == "outside");
+    assert_eq!(outside.count(), 1);
+    let failed = |event: &Value| event["type"] == "job_failed";
+    let refused = entries
+        .iter()
+        .flat_map(|entry| entry["events"].as_array().unwrap())
+        .find(|event| failed(event))
+        .unwrap();
+    let said = refused["seen"][0]["found"].as_str().unwrap();
+    assert!(said.starts_with("code "), "{refused}");
+}
+
+#[test]
+fn a_deletion_names_all_that_went_with_who_asked_and_by_which_call() {
+    let Some(recorded) = Recorded::new() else {
+        return;
+    };
+    for name in ["a", "b", "c"] {
+        recorded.does(&["snapshot-create-as", "test", name]);
+    }
+    recorded.does(&["snapshot-delete", "test", "a", "--children"]);
+    let entries = recorded.entries();
+    let last = entries.last().unwrap();
+    assert_eq!(
+        (&last["call"], &last["flags"]),
+        (&json!("virDomainSnapshotDelete"), &json!(1))
+    );
+    let agent = last["agent"].as_str().unwrap();
+    assert!(agent.contains(" virsh (pid "), "{agent}");
+    let deleted = last["events"].as_array().unwrap().iter();
+    let deleted: Vec<&Value> = deleted
+        .filter(|event| event["type"] == "snapshot_deleted")
+        .collect();
+    assert_eq!(deleted.len(), 1, "{last}");
+    assert_eq!(names(&deleted[0]["removed"]), ["a", "b", "c"]);
+    let begun = &entries[entries.len() - 2];
+    assert_eq!(begun["events"][0]["type"], "job_begun");
+    recorded.is_as_listed();
+}
+
+#[test]
+fn of_two_deletions_of_overlapping_trees_at_once_each_moment_went_with_exactly_one() {
+    const ROUNDS: &str = "40";
+    let Some(recorded) = Recorded::new() else {
+        return;
+    };
+    let ran = ran(client(&["overlap", &recorded.uri(), ROUNDS]).output().unwrap());
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let mut made = 0;
+    let mut gone: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for entry in recorded.entries() {
+        for event in entry["events"].as_array().unwrap() {
+            made += usize::from(event["type"] == "snapshot_created");
+            if event["type"] == "snapshot_deleted" {
+                assert_eq!(entry["call"], "virDomainSnapshotDelete", "{entry}");
+                assert_ne!(entry["actor"], "outside", "{entry}");
+                for name in names(&event["removed"]) {
+                    gone.entry(name).or_default().push(entry["seq"].clone());
+                }
+            }
+        }
+    }
+    assert_eq!((made, gone.len()), (240, 240));
+    for (name, by) in gone {
+        assert_eq!(by.len(), 1, "{name}");
+    }
+    recorded.is_as_listed();
+}
+
+#[test]
+fn after_the_proxy_was_killed_nothing_that_was_answered_is_missing_and_no_call_is_open() {
+    const ROUNDS: usize = 20;
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    let mut answered = Vec::new();
+    for round in 0..ROUNDS {
+        let clients: Vec<Child> = (0..3)
+            .map(|number| {
+                let prefix = format!("r{round}c{number}");
+                let mut client = client(&["until", &recorded.uri(), &prefix]);
+                client.stdout(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_millis(150 + 20 * round as u64));
+        recorded.proxy = None;
+        for mut client in clients {
+            let mut said = String::new();
+            let stdout = client.stdout.as_mut().unwrap();
+            stdout.read_to_string(&mut said).unwrap();
+            answered.extend(said.lines().map(str::to_owned));
+            client.wait().unwrap();
+        }
+        recorded.start(&[]);
+        wait_for(recorded.daemon.dir(), "the first look", || {
+            recorded.logged() == recorded.listed()
+        });
+    }
+    recorded.is_as_listed();
+    let (mut said, mut open) = (Vec::new(), Vec::new());
+    for entry in recorded.entries() {
+        for event in entry["events"].as_array().unwrap() {
+            let job = event["job"].clone();
+            match event["type"].as_str().unwrap() {
+                "job_begun" => open.push(job),
+                "job_ended" | "job_failed" => open.retain(|one| *one != job),
+                "snapshot_created" => {
+                    said.push(format!("created {}", event["moment"]["name"].as_str().unwrap()));
+                }
+                "snapshot_deleted" => {
+                    let gone = names(&event["removed"]).into_iter();
+                    said.extend(gone.map(|name| format!("deleted {name}")));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(open, Vec::<Value>::new());
+    assert!(answered.len() > ROUNDS, "{answered:?}");
+    for one in answered {
+        assert!(said.contains(&one), "{one}");
+    }
+}
+
+#[test]
+fn what_came_by_libvirts_own_socket_is_found_at_the_start_and_while_it_is_looked_for() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    let straight = |words: &[&str]| {
+        let ran = virsh(&recorded.direct(), words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+    };
+    straight(&["snapshot-create-as", "test", "before"]);
+    straight(&["checkpoint-create-as", "test", "c1"]);
+    recorded.does(&["snapshot-create-as", "test", "through"]);
+    recorded.is_as_listed();
+    let by = |recorded: &Recorded, name: &str| {
+        let entries = recorded.entries();
+        let made = |entry: &&Value| {
+            let events = entry["events"].as_array().unwrap();
+            events.iter().any(|event| {
+                event["type"] == "snapshot_created" && event["moment"]["name"] == name
+            })
+        };
+        let found = entries.iter().find(made).unwrap();
+        found["actor"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(by(&recorded, "before"), "outside");
+    assert_ne!(by(&recorded, "through"), "outside");
+
+    recorded.proxy = None;
+    let ran = virsh(&recorded.direct(), &["snapshot-create-as", "test", "down"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    recorded.start(&["--observe", "1"]);
+    wait_for(recorded.daemon.dir(), "the first look", || {
+        recorded.logged() == recorded.listed()
+    });
+    assert_eq!(by(&recorded, "down"), "outside");
+    let ran = virsh(&recorded.direct(), &["snapshot-create-as", "test", "up"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    wait_for(recorded.daemon.dir(), "the next look", || {
+        recorded.logged() == recorded.listed()
+    });
+    assert_eq!(by(&recorded, "up"), "outside");
+}
+
+#[test]
+fn a_call_that_cannot_be_recorded_is_refused_and_what_only_reads_is_not() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    recorded.does(&["snapshot-create-as", "test", "s1"]);
+    let (store, away) = (recorded.daemon.dir().join("store"), recorded.daemon.dir().join("away"));
+    fs::rename(&store, &away).unwrap();
+    let refused = virsh(&recorded.uri(), &["snapshot-create-as", "test", "s2"]);
+    assert!(
+        refused
+            .err
+            .contains("the proxy cannot record the call, and does not pass it on: "),
+        "{refused:?}"
+    );
+    let read = virsh(&recorded.uri(), &["snapshot-list", "test", "--name"]);
+    assert_eq!((read.out.trim(), read.status), ("s1", 0), "{read:?}");
+    assert!(!store.exists(), "no other log is begun");
+    fs::rename(&away, &store).unwrap();
+    recorded.does(&["snapshot-create-as", "test", "s2"]);
+    recorded.is_as_listed();
+
+    recorded.start(&["--fail-open"]);
+    recorded.does(&["snapshot-create-as", "test", "s3"]);
+    fs::rename(&store, &away).unwrap();
+    recorded.does(&["snapshot-create-as", "test", "s4"]);
+    fs::rename(&away, &store).unwrap();
+    recorded.does(&["snapshot-create-as", "test", "s5"]);
+    recorded.is_as_listed();
+    let entries = recorded.entries();
+    let gap = entries
+        .iter()
+        .filter_map(|entry| entry["reason"].as_str())
+        .find(|reason| reason.starts_with("calls that were passed on and not recorded"))
+        .unwrap();
+    assert!(gap.contains("virDomainSnapshotCreateXML by "), "{gap}");
+}
+
+#[test]
+fn while_another_program_writes_the_store_or_the_disk_is_full_changes_are_refused() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    // Whoever has written keeps the lock for a while.
+    recorded.does(&["snapshot-create-as", "test", "s1"]);
+    recorded.proxy = None;
+    let mut shell = Command::new("sh");
+    // A file may be no longer than 8 KiB, and who writes more is told so.
+    let proxy = format!(
+        "trap '' XFSZ; ulimit -f 16; exec {} -c momentlog:store proxy --upstream {UPSTREAM} --socket proxy --uri {TEST}",
+        env!("CARGO_BIN_EXE_momentlog")
+    );
+    shell.args(["-c", &proxy]).current_dir(recorded.daemon.dir());
+    recorded.proxy = Some(started(
+        &mut shell,
+        &format!("Passing libvirt's clients on to {UPSTREAM}, recorded in momentlog:store"),
+    ));
+    let mut refused = None;
+    for number in 0..200 {
+        let name = format!("n{number}");
+        let ran = virsh(&recorded.uri(), &["snapshot-create-as", "test", &name]);
+        if ran.status != 0 {
+            refused = Some((name, ran));
+            break;
+        }
+    }
+    let (name, ran) = refused.unwrap();
+    assert!(ran.err.contains("the proxy cannot record the call"), "{ran:?}");
+    let read = virsh(&recorded.uri(), &["snapshot-list", "test", "--name"]);
+    assert!(!read.out.contains(&name), "{read:?}");
+    recorded.start(&[]);
+    recorded.does(&["snapshot-create-as", "test", "last"]);
+    recorded.is_as_listed();
+}
+
+#[test]
+fn guests_of_a_real_qemu_are_recorded_with_their_checkpoints() {
+    let Some(managed) = Managed::new() else {
+        return;
+    };
+    let dir = managed.program.dir.path();
+    fs::remove_dir_all(dir.join("store")).unwrap();
+    let _proxy = record(dir, "qemu:///session", &[]);
+    let through = uri("qemu+unix:///session", dir, "proxy");
+    let does = |words: &[&str]| {
+        let ran = virsh(&through, words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+    };
+    for name in ["c1", "c2", "c3"] {
+        does(&["checkpoint-create-as", "vm", name]);
+    }
+    does(&["snapshot-create-as", "vm", "s1"]);
+    does(&["checkpoint-delete", "vm", "c2"]);
+    does(&["destroy", "vm"]);
+    for verb in ["checkpoint-list", "snapshot-list"] {
+        let logged = managed.program.run(&["-q", verb, "vm", "--tree"]);
+        let listed = managed.virsh_does(&[verb, "vm", "--tree"]);
+        assert_eq!(logged.out.trim(), listed.trim());
+    }
+    let state = managed.program.run(&["-q", "domstate", "vm"]);
+    assert_eq!(state.out.trim(), "shut off");
+    let why = managed.program.run(&["why", "vm", "c2"]);
+    assert!(why.out.contains("deleted; c3 (#3) moved to its parent"), "{why:?}");
+    let log = managed.program.run(&["log", "--format", "json"]);
+    let deleted = log.out.lines().find(|line| line.contains("\"checkpoint_deleted\""));
+    let deleted: Value = serde_json::from_str(deleted.unwrap()).unwrap();
+    assert_eq!(deleted["call"], "virDomainCheckpointDelete");
+    assert_eq!(deleted["events"][1]["removed"], json!([{ "id": 2, "name": "c2" }]));
+}
