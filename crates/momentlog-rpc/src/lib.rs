@@ -58,8 +58,8 @@ mod socket;
 pub mod xdr;
 
 pub use acceptor::Stop;
-pub use proxy::{OtherUsers, Proxy};
 pub use held::{Held, Recorder};
+pub use proxy::{OtherUsers, Proxy};
 pub use record::{CallLog, OUTSIDE, OnFailure};
 pub use relay::{relay, relay_recorded};
 pub use served::Served;

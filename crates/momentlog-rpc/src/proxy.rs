@@ -119,9 +119,7 @@ impl Proxy {
             let both = connected.and_then(|server| Ok((server, recorder()?)));
             let passed = match both {
                 Ok((server, None)) => relay(client, &server),
-                Ok((server, Some(mut recorder))) => {
-                    relay_recorded(client, &server, &mut recorder)
-                }
+                Ok((server, Some(mut recorder))) => relay_recorded(client, &server, &mut recorder),
                 Err(refused) => {
                     tracing::warn!("a client is refused: {refused:?}");
                     refuse(client, &refused)

@@ -8,6 +8,7 @@ mod gap;
 mod look;
 mod turns;
 mod upstream;
+mod writer;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use momentlog::core::{
     Refusal, Report, Seen, SettledBy,
 };
 use momentlog::xml::read_domain;
-use momentlog::{Call, Clock as _, Connection, Error, Provenance, SystemClock};
+use momentlog::{Call, Clock as _, Connection, Error, Outcome, Provenance, SystemClock};
 
 use crate::failure::Failure;
 use crate::frame::{Frame, Header, REMOTE, Status, VERSION};
@@ -31,6 +32,7 @@ use calls::{RecordedCall, Subject, is_recorded};
 use gap::Gap;
 use turns::{Key, Turn, Turns};
 use upstream::{LookError, Upstream, text};
+use writer::Writer;
 
 /// The actor of what no recorded call did.
 pub const OUTSIDE: &str = "outside";
@@ -54,7 +56,9 @@ pub struct CallLog(Arc<Shared>);
 /// What is passed on, and where it is recorded.
 #[derive(Debug)]
 struct Shared {
-    connection: Connection,
+    writer: Writer,
+    /// What is asked by no client is asked by this process.
+    own: Provenance,
     /// libvirtd's socket.
     socket: PathBuf,
     /// The driver that is looked at.
@@ -85,18 +89,31 @@ enum Unseen {
 }
 
 impl CallLog {
-    /// A log in the store of `connection` of the calls that change domains of the driver of `uri`, of the libvirtd that
-    /// listens on `socket`.
-    pub fn new(connection: Connection, socket: &Path, uri: &str, on_failure: OnFailure) -> CallLog {
-        CallLog(Arc::new(Shared {
-            connection,
+    /// A log of the calls that change domains of the driver of `uri`, of the libvirtd that listens on `socket`. `open` opens
+    /// the store: it is called again where a connection can be written no more, and must not return the same
+    /// ([`Options::shared`](momentlog::Options::shared)).
+    ///
+    /// # Errors
+    ///
+    /// What `open` says.
+    pub fn new(
+        open: impl Fn() -> momentlog::Result<Connection> + Send + Sync + 'static,
+        socket: &Path,
+        uri: &str,
+        on_failure: OnFailure,
+    ) -> momentlog::Result<CallLog> {
+        let writer = Writer::new(Box::new(open))?;
+        let own = writer.connection().provenance().clone();
+        Ok(CallLog(Arc::new(Shared {
+            writer,
+            own,
             socket: socket.to_owned(),
             uri: uri.to_owned(),
             on_failure,
             turns: Arc::default(),
             gap: Gap::default(),
             is_taken_over: AtomicBool::new(false),
-        }))
+        })))
     }
 
     /// The driver of QEMU's domains that a libvirtd of this user has: the system's if that is root.
@@ -124,11 +141,10 @@ impl CallLog {
     pub(crate) fn recorder(&self, client: &UnixStream) -> Result<impl Recorder + use<>, Failure> {
         let peer = peer_of(client)
             .map_err(|error| Failure::system(format!("the proxy cannot tell who asks: {error}")))?;
-        let base = self.0.connection.provenance();
         Ok(ClientRecorder {
             client: Arc::new(Client {
                 shared: self.0.clone(),
-                provenance: provenance_of(&peer, base),
+                provenance: provenance_of(&peer, &self.0.own),
                 looker: Mutex::default(),
             }),
             driver: Driver::NotOpened,
@@ -159,8 +175,23 @@ impl Shared {
 
     /// The newest state. A store that cannot be read is found when it is written.
     fn view(&self) -> Arc<momentlog::View> {
-        let newest = self.connection.refresh();
-        newest.unwrap_or_else(|_| self.connection.view())
+        let connection = self.writer.connection();
+        let newest = connection.refresh();
+        newest.unwrap_or_else(|_| connection.view())
+    }
+
+    /// Makes one record of a call.
+    fn report(
+        &self,
+        provenance: &Provenance,
+        call: (Call, u32),
+        domain: Option<DomainUuid>,
+        reports: &[Report],
+    ) -> momentlog::Result<Outcome> {
+        self.writer.write(|connection| {
+            let connection = connection.with_provenance(provenance.clone());
+            connection.report_call(call, domain, reports)
+        })
     }
 
     /// Looks at a domain, settles the job that a call to it has left open, and records what differs.
@@ -199,11 +230,11 @@ impl Shared {
         if view.state().decide_report(uuid, &see) == Ok(Vec::new()) {
             return Ok(());
         }
-        let outside = self.connection.with_provenance(Provenance {
+        let outside = Provenance {
             actor: OUTSIDE.into(),
-            ..self.connection.provenance().clone()
-        });
-        outside.report_call((Call::OBSERVE, 0), Some(uuid), &[see])?;
+            ..self.own.clone()
+        };
+        self.report(&outside, (Call::OBSERVE, 0), Some(uuid), &[see])?;
         Ok(())
     }
 
@@ -228,22 +259,21 @@ impl Shared {
             }
         };
         let beginner = self.beginner(uuid, open.id)?;
-        let connection = self.connection.with_provenance(beginner);
-        connection.report_call((Call::SETTLE, 0), Some(uuid), &[settled, see])?;
+        self.report(&beginner, (Call::SETTLE, 0), Some(uuid), &[settled, see])?;
         Ok(())
     }
 
     /// Who made the call of a job.
     fn beginner(&self, uuid: DomainUuid, job: JobId) -> momentlog::Result<Provenance> {
-        let base = self.connection.provenance().clone();
-        let mut found = base.clone();
-        for step in self.connection.history_of(uuid)? {
+        let mut found = self.own.clone();
+        for step in self.writer.connection().history_of(uuid)? {
             let entry = step?.entry;
-            let begins = |change: &Change| matches!(change, Change::JobBegun { id, .. } if *id == job);
+            let begins =
+                |change: &Change| matches!(change, Change::JobBegun { id, .. } if *id == job);
             if entry.events.iter().any(|event| begins(&event.change)) {
                 found.actor = entry.actor;
                 let agent = entry.agent.filter(|agent| !agent.is_empty());
-                found.agent = agent.unwrap_or_else(|| base.agent.clone());
+                found.agent = agent.unwrap_or_else(|| self.own.agent.clone());
             }
         }
         Ok(found)
@@ -258,18 +288,18 @@ impl Shared {
             job,
             seen: Seen::new(pairs).unwrap_or_default(),
             settled_by,
-            agent: self.connection.provenance().agent.clone(),
+            agent: self.own.agent.clone(),
         }
     }
 
     /// Records which calls were passed on and not recorded, if any were.
     fn tell_gap(&self) -> momentlog::Result<()> {
         self.gap.tell(|said| {
-            let told = self.connection.with_provenance(Provenance {
+            let told = Provenance {
                 reason: Some(said.into()),
-                ..self.connection.provenance().clone()
-            });
-            told.report_call((Call::OBSERVE, 0), None, &[])?;
+                ..self.own.clone()
+            };
+            self.report(&told, (Call::OBSERVE, 0), None, &[])?;
             Ok(())
         })
     }
@@ -287,10 +317,7 @@ struct Client {
 
 impl Client {
     /// Looks by the client's own looker, which is opened where it is not there or has ended.
-    fn look<T>(
-        &self,
-        look: impl Fn(&mut Upstream) -> Result<T, Unseen>,
-    ) -> Result<T, Unseen> {
+    fn look<T>(&self, look: impl Fn(&mut Upstream) -> Result<T, Unseen>) -> Result<T, Unseen> {
         let mut looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = looker.is_none();
         let upstream = match looker.take() {
@@ -299,8 +326,7 @@ impl Client {
         };
         let upstream = looker.insert(upstream);
         let seen = look(upstream);
-        let has_ended =
-            matches!(&seen, Err(Unseen::Look(error)) if error.is_of_connection());
+        let has_ended = matches!(&seen, Err(Unseen::Look(error)) if error.is_of_connection());
         if !has_ended {
             return seen;
         }
@@ -384,7 +410,11 @@ fn is_same_driver(one: &str, other: &str) -> bool {
     let parts = |uri: &str| {
         let uri = uri.split(['?', '#']).next().unwrap_or_default();
         let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
-        let driver = scheme.split('+').next().unwrap_or_default().to_ascii_lowercase();
+        let driver = scheme
+            .split('+')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let path = rest.trim_start_matches("//").split_once('/');
         let path = path.map(|(_, path)| path.to_owned());
         (driver, path)
@@ -444,7 +474,9 @@ impl Held for HeldCall {
             Err(error) if shared.on_failure == OnFailure::PassOn => {
                 tracing::error!("a call is passed on and not recorded: {error}");
                 let now = SystemClock.now();
-                shared.gap.add(now, self.call.call, &client.provenance.agent);
+                shared
+                    .gap
+                    .add(now, self.call.call, &client.provenance.agent);
                 Ok(())
             }
             Err(error) => {
@@ -473,34 +505,40 @@ impl Held for HeldCall {
 }
 
 impl HeldCall {
-    fn connection(&self, reason: Option<String>) -> Connection {
+    /// Makes one record of this call.
+    fn report(
+        &self,
+        domain: Option<DomainUuid>,
+        reports: &[Report],
+        reason: Option<String>,
+    ) -> momentlog::Result<Outcome> {
         let provenance = Provenance {
             reason: reason.map(Into::into),
             ..self.client.provenance.clone()
         };
-        self.client.shared.connection.with_provenance(provenance)
+        let call = (self.call.call, self.call.flags);
+        self.client
+            .shared
+            .report(&provenance, call, domain, reports)
     }
 
     /// Records that the call is about to be passed on.
     fn intend(&self) -> momentlog::Result<Intent> {
         let shared = &*self.client.shared;
         shared.tell_gap()?;
-        let call = (self.call.call, self.call.flags);
-        let known = self.domain.filter(|uuid| {
-            let view = shared.connection.view();
-            view.state().domain(*uuid).is_some()
-        });
-        let Some(uuid) = known else {
+        let view = shared.writer.connection().view();
+        let is_known = |uuid: &DomainUuid| view.state().domain(*uuid).is_some();
+        let Some(uuid) = self.domain.filter(is_known) else {
             let said = Some("about to be passed on to libvirt".to_owned());
-            self.connection(said).report_call(call, None, &[])?;
+            self.report(None, &[], said)?;
             return Ok(Intent::Record);
         };
         let begin = Report::Begin(Box::new(BeginJob {
             job: Job {
                 kind: JobKind::Forward,
                 length: JobLength::Short,
-                call: call.0.number(),
-                flags: call.1,
+                call: self.call.call.number(),
+                flags: self.call.flags,
                 document: self.call.document.clone(),
                 snapshots: Vec::new(),
                 checkpoints: Vec::new(),
@@ -511,7 +549,7 @@ impl HeldCall {
             },
             action: None,
         }));
-        let outcome = self.connection(None).report_call(call, Some(uuid), &[begin])?;
+        let outcome = self.report(Some(uuid), &[begin], None)?;
         let job = outcome.events.iter().find_map(|event| match &event.change {
             Change::JobBegun { id, .. } => Some(*id),
             _ => None,
@@ -524,8 +562,7 @@ impl HeldCall {
         let shared = &*self.client.shared;
         let Some(uuid) = self.domain else {
             if let Intent::Record = self.intent {
-                let call = (self.call.call, self.call.flags);
-                self.connection(Some(result.said())).report_call(call, None, &[])?;
+                self.report(None, &[], Some(result.said()))?;
             }
             return Ok(());
         };
@@ -543,20 +580,15 @@ impl HeldCall {
         result: &Answered,
     ) -> momentlog::Result<()> {
         let shared = &*self.client.shared;
-        let call = (self.call.call, self.call.flags);
-        let see = Report::SeeDomain(seen);
         match self.intent {
             Intent::Missing => {
                 // Nothing says that it was asked.
                 shared.tell_gap()?;
-                let Report::SeeDomain(seen) = see else { return Ok(()) };
-                shared.note(uuid, seen)
+                return shared.note(uuid, seen);
             }
             Intent::Record => {
                 let reason = (*result != Answered::Done).then(|| result.said());
-                let connection = self.connection(reason);
-                connection.report_call(call, Some(uuid), &[see])?;
-                Ok(())
+                self.report(Some(uuid), &[Report::SeeDomain(seen)], reason)?;
             }
             Intent::Job(job) => {
                 let by = SettledBy::Beginner;
@@ -569,11 +601,10 @@ impl HeldCall {
                         Report::Fail(shared.outcome(job, &[("libvirt", said)], by))
                     }
                 };
-                let connection = self.connection(None);
-                connection.report_call(call, Some(uuid), &[settled, see])?;
-                Ok(())
+                self.report(Some(uuid), &[settled, Report::SeeDomain(seen)], None)?;
             }
         }
+        Ok(())
     }
 }
 

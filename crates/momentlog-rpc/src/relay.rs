@@ -330,10 +330,7 @@ impl<'a> Front<'a> {
     /// Reads the next piece behind the one that is there. What a length word claims is not allocated before it has come.
     fn read_piece(&mut self) -> io::Result<()> {
         let wanted = self.left.min(PIECE_LEN);
-        let read = self
-            .from
-            .take(wanted as u64)
-            .read_to_end(&mut self.piece)?;
+        let read = self.from.take(wanted as u64).read_to_end(&mut self.piece)?;
         if read < wanted {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

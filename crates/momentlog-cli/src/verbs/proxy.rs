@@ -78,26 +78,26 @@ pub fn proxy(session: &mut Session, invocation: &Invocation) -> Answer {
 }
 
 /// The log of what is passed on.
-fn log(
-    session: &Session,
-    invocation: &Invocation,
-    upstream: &Path,
-) -> Result<CallLog, Failure> {
+fn log(session: &Session, invocation: &Invocation, upstream: &Path) -> Result<CallLog, Failure> {
     let options = Options {
         provenance: session.connection.provenance().clone(),
         read_only: session.connection.is_read_only(),
         lock_wait: session.lock_wait,
+        // Each call waits for another writer by itself, as each is of another client.
+        shared: false,
         ..Options::default()
     };
-    // Each call waits for another writer by itself, as each is of another client.
-    let connection = place::open(&session.uri, options)?;
+    let store = session.uri.clone();
+    let open = move || place::open(&store, options.clone());
     let on_failure = if invocation.has("fail-open") {
         OnFailure::PassOn
     } else {
         OnFailure::Refuse
     };
-    let uri = invocation.get("uri").unwrap_or_else(|| CallLog::usual_uri());
-    Ok(CallLog::new(connection, upstream, uri, on_failure))
+    let uri = invocation
+        .get("uri")
+        .unwrap_or_else(|| CallLog::usual_uri());
+    Ok(CallLog::new(open, upstream, uri, on_failure)?)
 }
 
 /// Reads a number of seconds, at least one.

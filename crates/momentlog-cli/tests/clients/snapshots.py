@@ -56,7 +56,7 @@ def any_calls(uri, seed, count):
             elif kind == 9:
                 domain.checkpointLookupByName(point).delete(chosen.choice([0, 1, 4]))
             elif kind == 10:
-                chosen.choice([domain.destroy, domain.create, domain.undefine])()
+                chosen.choice([domain.destroy, domain.create])()
             else:
                 other = chosen.choice(["one", "two"])
                 xml = (f"<domain type='test'><name>{other}</name><memory>8192</memory>"

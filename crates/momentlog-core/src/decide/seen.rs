@@ -123,9 +123,7 @@ impl Seeing {
                 self.push(define(def, inactive.is_none()))?;
             }
             Some(domain) if domain.name != seen.def.name => {
-                self.push(Change::DomainRenamed(
-                    inactive.unwrap_or(&seen.def).clone(),
-                ))?;
+                self.push(Change::DomainRenamed(inactive.unwrap_or(&seen.def).clone()))?;
             }
             Some(_) => {}
         }

@@ -129,7 +129,9 @@ impl Look<'_> {
     }
 
     fn power(&mut self) -> Result<Power, LookError> {
-        let answer = self.upstream.ask(212, &[self.the_domain(), Value::UInt(0)])?;
+        let answer = self
+            .upstream
+            .ask(212, &[self.the_domain(), Value::UInt(0)])?;
         let values = answer.values()?;
         let [Value::Int(state), Value::Int(reason)] = values[..] else {
             return Err(LookError::Unknown("a run state is no two numbers".into()));
@@ -143,7 +145,9 @@ impl Look<'_> {
         let state = u8::try_from(state).ok().and_then(RunState::from_number);
         Ok(Power {
             // A state without a name is that of a guest that is there.
-            state: state.filter(|state| *state != RunState::Shutoff).unwrap_or(RunState::Running),
+            state: state
+                .filter(|state| *state != RunState::Shutoff)
+                .unwrap_or(RunState::Running),
             reason: u8::try_from(reason).unwrap_or(0),
             id: u32::try_from(self.domain.id).ok(),
         })
@@ -173,12 +177,7 @@ impl Look<'_> {
         }
     }
 
-    fn text(
-        &mut self,
-        procedure: i32,
-        of: Value<'_>,
-        flags: u32,
-    ) -> Result<String, LookError> {
+    fn text(&mut self, procedure: i32, of: Value<'_>, flags: u32) -> Result<String, LookError> {
         let answer = self.upstream.ask(procedure, &[of, Value::UInt(flags)])?;
         match answer.values()?.swap_remove(0) {
             Value::Text(xml) => Ok(text(&xml)),

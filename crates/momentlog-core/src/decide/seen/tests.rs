@@ -352,7 +352,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
 
@@ -386,7 +389,12 @@ fn whatever_is_seen_after_whatever_is_what_the_log_has_then() {
         seen.checkpoints.moments = numbers
             .tree()
             .iter()
-            .map(|one| checkpoint(one.name.as_str(), one.parent.as_ref().map(MomentName::as_str)))
+            .map(|one| {
+                checkpoint(
+                    one.name.as_str(),
+                    one.parent.as_ref().map(MomentName::as_str),
+                )
+            })
             .collect();
         see(&mut state, UUID, Some(&seen));
     }
