@@ -13,7 +13,7 @@ mod writer;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use momentlog::core::{
     BeginJob, Change, DomainSeen, DomainUuid, Job, JobId, JobKind, JobLength, JobOutcome, OpenJob,
@@ -166,8 +166,10 @@ impl Shared {
         let known = view.state().domains().map(momentlog::core::Domain::uuid);
         let gone = known.filter(|uuid| !listed.contains(uuid));
         for uuid in gone.chain(listed.iter().copied()) {
-            let _turn = self.turns.take(Key::Domain(uuid));
-            self.align(&mut upstream, uuid)?;
+            // A call that is on its way looks at its domain by itself.
+            if let Some(_turn) = self.turns.try_take(Key::Domain(uuid)) {
+                self.align(&mut upstream, uuid)?;
+            }
         }
         self.is_taken_over.store(true, Ordering::Release);
         Ok(())
@@ -316,9 +318,13 @@ struct Client {
 }
 
 impl Client {
+    fn looker(&self) -> MutexGuard<'_, Option<Upstream>> {
+        self.looker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks by the client's own looker, which is opened where it is not there or has ended.
     fn look<T>(&self, look: impl Fn(&mut Upstream) -> Result<T, Unseen>) -> Result<T, Unseen> {
-        let mut looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looker = self.looker();
         let is_new = looker.is_none();
         let upstream = match looker.take() {
             Some(upstream) => upstream,
@@ -366,8 +372,7 @@ impl Recorder for ClientRecorder {
                 return None;
             }
             (REMOTE, CLOSE) => {
-                let mut looker = self.client.looker.lock();
-                *looker.as_deref_mut().unwrap_or(&mut None) = None;
+                *self.client.looker() = None;
                 return None;
             }
             _ => {}

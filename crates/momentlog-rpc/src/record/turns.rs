@@ -42,6 +42,14 @@ impl Turns {
         }
     }
 
+    /// Takes `key` if nobody else has it.
+    pub(super) fn try_take(self: &Arc<Self>, key: Key) -> Option<Turn> {
+        self.lock().insert(key).then(|| Turn {
+            turns: self.clone(),
+            key,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,6 +5,7 @@ mod codec;
 mod crowd;
 mod events;
 mod golden;
+mod holding;
 mod hostile;
 mod proxying;
 mod serving;
