@@ -4,7 +4,8 @@
 //! while the other end takes nothing, so that no more than a piece waits here. Of a message only its header is looked at,
 //! because descriptors come with bytes behind it, one each, and must be sent with those same bytes.
 //!
-//! A [`Recorder`] may hold calls: see [`held`](crate::held).
+//! A [`Recorder`] may hold calls: see `held.rs`. With one, a client's messages are read whole before they are written, so that
+//! a call that may go on does not wait for a client that stops within another message.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;

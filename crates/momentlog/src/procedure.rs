@@ -301,9 +301,15 @@ mod tests {
 
     #[test]
     fn every_call_of_libvirt_that_is_recorded_is_a_procedure_of_its_number_and_name() {
-        let calls = Call::ALL
-            .iter()
-            .filter(|call| (1..0x8000).contains(&call.number()));
+        // What only a proxy records.
+        let forwarded = [13, 161, 174, 237, 240, 251, 266, 290, 345, 392, 442];
+        for number in forwarded {
+            assert!(Procedure::by_number(number).is_none(), "{number}");
+            assert!(Call(number).name().is_some(), "{number}");
+        }
+        let calls = Call::ALL.iter().filter(|call| {
+            (1..0x8000).contains(&call.number()) && !forwarded.contains(&call.number())
+        });
         for call in calls {
             let procedure = Procedure::by_number(call.number()).unwrap();
             assert_eq!(Some(procedure.name()), call.name());
