@@ -387,6 +387,7 @@ impl Recorder for ClientRecorder {
             procedure: frame.header.procedure,
             turn: None,
             domain: None,
+            was_seen: true,
             intent: Intent::Missing,
         }))
     }
@@ -436,6 +437,8 @@ struct HeldCall {
     turn: Option<Turn>,
     /// The domain that it is about, if that is known.
     domain: Option<DomainUuid>,
+    /// Whether that was looked at before, so that what differs afterwards is this call's doing alone.
+    was_seen: bool,
     intent: Intent,
 }
 
@@ -470,6 +473,7 @@ impl Held for HeldCall {
         {
             // What keeps the log from being written is found below.
             tracing::warn!("domain {uuid} is not looked at before a call: {error}");
+            self.was_seen = false;
         }
         match self.intend() {
             Ok(intent) => {
@@ -596,15 +600,20 @@ impl HeldCall {
                 self.report(Some(uuid), &[Report::SeeDomain(seen)], reason)?;
             }
             Intent::Job(job) => {
-                let by = SettledBy::Beginner;
+                let mut said = Vec::new();
+                if let Answered::Refused(why) = result {
+                    said.push(("libvirt", &**why));
+                }
+                if !self.was_seen {
+                    said.push(("before", "not looked at"));
+                }
+                let outcome = shared.outcome(job, &said, SettledBy::Beginner);
                 let settled = match result {
                     Answered::Done => Report::End {
-                        outcome: shared.outcome(job, &[], by),
+                        outcome,
                         then: None,
                     },
-                    Answered::Refused(said) => {
-                        Report::Fail(shared.outcome(job, &[("libvirt", said)], by))
-                    }
+                    Answered::Refused(_) => Report::Fail(outcome),
                 };
                 self.report(Some(uuid), &[settled, Report::SeeDomain(seen)], None)?;
             }
@@ -665,4 +674,26 @@ fn named_in(xml: &str, view: &momentlog::View) -> Option<DomainUuid> {
     }
     let found = view.state().domain_by_name(&def.name)?;
     Some(found.uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_is_known_by_its_scheme_and_that_of_the_tests_by_its_path_too() {
+        for same in [
+            "qemu:///system",
+            "qemu+unix:///system?socket=/run/libvirt/libvirt-sock",
+            "QEMU:///session",
+        ] {
+            assert!(is_same_driver(same, "qemu:///system"), "{same}");
+        }
+        assert!(!is_same_driver("lxc:///system", "qemu:///system"));
+        assert!(is_same_driver(
+            "test:///default",
+            "test+unix:///default?socket=/s"
+        ));
+        assert!(!is_same_driver("test:///other.xml", "test:///default"));
+    }
 }

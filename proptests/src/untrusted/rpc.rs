@@ -141,8 +141,10 @@ impl Recorder for Holding {
     }
 
     fn hear(&mut self, call: &Frame) -> Option<Box<dyn Held>> {
-        let refuses = call.header.serial % 3 == 1;
-        (call.header.serial % 3 > 0).then(|| Box::new(OneCall { refuses }) as Box<dyn Held>)
+        match call.header.serial % 3 {
+            0 => None,
+            rest => Some(Box::new(OneCall { refuses: rest == 1 })),
+        }
     }
 }
 

@@ -60,6 +60,10 @@ pub fn proxy(session: &mut Session, invocation: &Invocation) -> Answer {
     };
     let mut proxy =
         Proxy::new(Path::new(upstream), other_users).map_err(system("cannot pass on"))?;
+    if session.names_store && session.connection.is_read_only() {
+        let why = "a proxy that records writes the store: leave out --readonly";
+        return Err(Failure::new(why));
+    }
     if session.names_store {
         let log = log(session, invocation, Path::new(upstream))?;
         proxy = proxy.recording(log, observe);
