@@ -131,7 +131,7 @@ fn hear(mut from: &UnixStream) -> Option<Frame> {
 fn others_pass_by_a_held_call_and_its_reply_is_recorded_before_the_client_has_it() {
     let between = Between::new();
     let (client, server) = (&between.client, &between.server);
-    let held = call(HELD, 7, &[1; 100_000]);
+    let held = call(HELD, 7, &vec![1; 100_000]);
     send(client, &held);
     assert_eq!(between.told(), Told::Heard(7));
     let ping = Frame {
@@ -148,7 +148,7 @@ fn others_pass_by_a_held_call_and_its_reply_is_recorded_before_the_client_has_it
 
     between.go.send(Ok(())).unwrap();
     assert_eq!(hear(server), Some(held.clone()));
-    let answer = reply(&held, &[2; 200_000]);
+    let answer = reply(&held, &vec![2; 200_000]);
     send(server, &answer);
     assert_eq!(between.told(), Told::Ended(7, Some(answer.payload.clone())));
     assert_eq!(hear(client), Some(answer));
@@ -190,7 +190,7 @@ fn a_client_that_leaves_is_heard_out_and_so_is_the_server() {
     between.go.send(Ok(())).unwrap();
     assert_eq!(hear(server), Some(held.clone()));
     // What the client will not have does not keep the reply from being recorded.
-    send(server, &reply(&call(23, 8, b""), &[3; 1 << 20]));
+    send(server, &reply(&call(23, 8, b""), &vec![3; 1 << 20]));
     send(server, &reply(&held, b"done"));
     assert_eq!(between.told(), Told::Ended(7, Some(b"done".to_vec())));
     between.end();
