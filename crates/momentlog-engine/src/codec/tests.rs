@@ -1,4 +1,5 @@
-//! The vectors of `docs/format/records.txt`, `attached.txt`, `seen.txt` and `renamed.txt` hold the code to the page.
+//! The vectors of `docs/format/records.txt`, `attached.txt`, `seen.txt`, `renamed.txt` and `forwarded.txt` hold the code to
+//! the page.
 
 use momentlog_core::{
     Attachment, Change, CheckpointDef, CheckpointDisk, Deletion, DiskEffect, DiskLocation,
@@ -27,7 +28,8 @@ fn vectors() -> Vec<Vector> {
         include_str!("../../../../docs/format/records.txt"),
         include_str!("../../../../docs/format/attached.txt"),
         include_str!("../../../../docs/format/seen.txt"),
-        include_str!("../../../../docs/format/renamed.txt")
+        include_str!("../../../../docs/format/renamed.txt"),
+        include_str!("../../../../docs/format/forwarded.txt")
     );
     let mut vectors: Vec<Vector> = Vec::new();
     for line in text.lines() {
@@ -425,6 +427,36 @@ fn meanings() -> Vec<Content> {
         Change::AutostartSet(true),
         Change::DomainRemoved,
     ];
+    let forwarded = vec![
+        seen[0].clone(),
+        Change::JobBegun {
+            id: JobId::new(3).unwrap(),
+            job: Arc::new(Job {
+                kind: JobKind::Forward,
+                length: JobLength::Short,
+                call: 421,
+                flags: 1,
+                document: Some("<domainbackup mode='pull'/>".into()),
+                snapshots: vec![],
+                checkpoints: vec![],
+                deletions: vec![],
+                effects: vec![],
+                files: vec![],
+                run: None,
+            }),
+        },
+        Change::JobFailed(JobOutcome {
+            job: JobId::new(3).unwrap(),
+            seen: Seen::new(vec![(
+                "libvirt".into(),
+                "code 55: domain is not running".into(),
+            )])
+            .unwrap(),
+            settled_by: SettledBy::Beginner,
+            agent: AGENT.into(),
+        }),
+        Change::DomainRemoved,
+    ];
     let command = |(at, changes): (usize, Vec<Change>)| {
         let request = RequestKey {
             id: "r1".into(),
@@ -474,7 +506,11 @@ fn meanings() -> Vec<Content> {
         .chain(changes.into_iter().enumerate().map(command))
         .chain([bridge])
         .chain(attached.into_iter().map(|changes| command((26, changes))))
-        .chain([command((28, seen)), command((29, renamed))])
+        .chain([
+            command((28, seen)),
+            command((29, renamed)),
+            command((30, forwarded)),
+        ])
         .collect()
 }
 

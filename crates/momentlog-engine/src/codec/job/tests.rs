@@ -371,7 +371,7 @@ fn bodies_that_mean_nothing_are_refused() {
     assert_eq!(refused(&bytes), Ok(()));
     let wrong = |what, value| Err(DecodeError::Word { what, value });
     assert_eq!(refused(&word(&bytes, 0, 0)), wrong("job", 0));
-    assert_eq!(refused(&word(&bytes, 8, 7)), wrong("kind of job", 7));
+    assert_eq!(refused(&word(&bytes, 8, 8)), wrong("kind of job", 8));
     assert_eq!(refused(&word(&bytes, 10, 3)), wrong("length of a job", 3));
     let mut refused = |bytes: &[u8]| writing.decode_outcome(seq, bytes).map(|_| ());
     assert_eq!(refused(&ended), Ok(()));
