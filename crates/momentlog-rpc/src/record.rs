@@ -136,6 +136,7 @@ impl Shared {
         Upstream::open(&self.socket, &self.uri)
     }
 
+    /// Looks at all domains, and records what differs.
     fn take_over(&self) -> Result<(), Unseen> {
         let mut upstream = self.connect()?;
         self.tell_gap()?;
@@ -144,14 +145,24 @@ impl Shared {
         // Those that are gone come first: their names may be others' by now.
         let known = view.state().domains().map(momentlog::core::Domain::uuid);
         let gone = known.filter(|uuid| !listed.contains(uuid));
+        let mut failed = None;
         for uuid in gone.chain(listed.iter().copied()) {
-            // A call that is on its way looks at its domain by itself.
-            if let Some(_turn) = self.turns.try_take(Key::Domain(uuid)) {
-                self.align(&mut upstream, uuid)?;
+            // A call that is on its way looks at its domain by itself, also at one that it defines.
+            let is_known = view.state().domain(uuid).is_some();
+            let keys = [Key::Domain(uuid), Key::New];
+            let keys = if is_known { &keys[..1] } else { &keys[..] };
+            let turns: Option<Vec<_>> = keys.iter().map(|key| self.turns.try_take(*key)).collect();
+            let Some(_turns) = turns else {
+                continue;
+            };
+            match self.align(&mut upstream, uuid) {
+                // Of one domain alone.
+                Err(Unseen::Look(error)) if !error.is_of_connection() => failed = Some(error),
+                aligned => aligned?,
             }
         }
         self.is_taken_over.store(true, Ordering::Release);
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The newest state. A store that cannot be read is found when it is written.
@@ -192,6 +203,10 @@ impl Shared {
             return Ok(());
         };
         let Some(Refusal::DomainNameTaken { uuid: other, .. }) = error.refusal() else {
+            return Err(error.into());
+        };
+        let Some(_turn) = self.turns.try_take(Key::Domain(*other)) else {
+            // The call that is on its way there records what became of its name.
             return Err(error.into());
         };
         let theirs = look::domain(upstream, *other)?;

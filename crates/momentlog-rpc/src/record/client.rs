@@ -191,16 +191,16 @@ impl Held for HeldCall {
     fn begin(&mut self) -> Result<(), String> {
         let client = self.client.clone();
         let shared = &*client.shared;
-        self.domain = match &self.call.subject {
-            Subject::Domain(uuid) => Some(*uuid),
-            Subject::Xml(xml) => named_in(xml, &shared.view()),
-            Subject::Unknown => None,
-        };
         if !shared.is_taken_over.load(Ordering::Acquire)
             && let Err(error) = shared.take_over()
         {
             tracing::warn!("what libvirtd lists is not taken over yet: {error}");
         }
+        self.domain = match &self.call.subject {
+            Subject::Domain(uuid) => Some(*uuid),
+            Subject::Xml(xml) => named_in(xml, &shared.view()),
+            Subject::Unknown => None,
+        };
         self.turn = Some(shared.turns.take(self.domain.map_or(Key::New, Key::Domain)));
         if let Some(uuid) = self.domain
             && let Err(error) = client.look(|upstream| shared.align(upstream, uuid))
