@@ -12,8 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use momentlog::core::{DomainUuid, MomentId};
-use momentlog::store::{Draft, FileStore, RealDisk, Store as _, Text};
-use momentlog::{Connection, Options, Step};
+use momentlog::store::{Draft, FileStore, RealDisk, Seq, Store as _, Text};
+use momentlog::{Connection, DomainStep, Options, Step};
 use momentlog_audit::json::{DiffDoc, EntryDoc, LifeDoc, line};
 use momentlog_audit::{MomentRef, Told, Wanted, diff, lives};
 use serde_json::json;
@@ -178,24 +178,19 @@ impl Answers {
             };
             let (from, to) = (one.min(other), one.max(other));
             let place = |seq: u64| usize::try_from(seq).expect("a log is short") - 1;
-            let (before, after) = (&steps[place(from)], &steps[place(to)]);
-            let between = || steps[place(from) + 1..=place(to)].iter().cloned();
-            let ends = [before, after].map(|step| (step.entry.head.seq, step.entry.recorded));
-            let all = between().map(Ok::<_, momentlog::Error>);
-            let found = diff(&before.after, &after.after, None, all)
-                .expect("steps that were read are no errors");
+            let ends = [from, to].map(|seq| {
+                let step = &steps[place(seq)];
+                (step.entry.head.seq, step.entry.recorded)
+            });
+            let between = steps[place(from) + 1..=place(to)].iter().cloned();
+            let between = between.map(|step| Ok::<_, momentlog::Error>(step.into()));
+            let found = diff(between).expect("steps that were read are no errors");
             self.put(&line(&("diff", DiffDoc::of(ends[0], ends[1], &found))));
             let uuid = uuid(random.below(DOMAINS));
-            let [one, other] = ends.map(|(seq, _)| {
-                let view = connection.view_of_domain(uuid, seq);
-                view.expect("the log can be read")
-            });
-            let own = connection.history_of(uuid).expect("the log is there");
-            let own = own.filter(|step| {
-                step.as_ref()
-                    .is_ok_and(|step| (from + 1..=to).contains(&step.entry.head.seq.get()))
-            });
-            let found = diff(&one, &other, Some(uuid), own).expect("the log can be read");
+            let own = connection.steps_of(uuid, Seq::after(Some(ends[0].0)), ends[1].0);
+            let own = own.expect("the log is there");
+            let own = own.map(|step| step.map(DomainStep::from));
+            let found = diff(own).expect("the log can be read");
             let found = DiffDoc::of(ends[0], ends[1], &found);
             self.put(&line(&("diff --domain", uuid.to_string(), found)));
             self.tally.pairs += 1;

@@ -8,7 +8,7 @@ use momentlog::core::{
     JobOutcome, Policy, Profile, Report, Seen, SettingsChange, SettledBy,
 };
 use momentlog::engine::{
-    Call, Decision, EngineError, Entry, Log, ManualClock, Options, Provenance, Request, Step,
+    Call, Decision, DomainStep, EngineError, Entry, Log, ManualClock, Options, Provenance, Request, Step,
 };
 use momentlog::store::{Disk, FileStore, Limits, MemoryStore, Seq, Store};
 use momentlog_audit::Told;
@@ -277,6 +277,7 @@ fn compare(log: &Log) {
                 same_domain(found, wanted, domain);
             }
         }
+        steps_of(log, &full, domain);
         let views = std::iter::once(&begin).chain(full.iter().map(|step| &step.after));
         for wanted in views {
             if let Some(head) = wanted.head() {
@@ -308,6 +309,7 @@ fn compare(log: &Log) {
         assert_eq!(found, wanted, "{name}");
     }
     for Step { entry, after, .. } in &full {
+        assert_eq!(log.recorded_at(entry.head.seq).unwrap(), Some(entry.recorded));
         let found: Option<Entry> = log.entry(entry.head.seq).unwrap();
         assert_eq!(found.as_ref(), Some(entry));
         let last = full
@@ -349,6 +351,30 @@ fn compare(log: &Log) {
     }
     let next = Seq::after(end.map(|end| end.seq));
     assert_eq!(log.entry(next).unwrap(), None);
+}
+
+/// The steps of a domain between two records are those of a replay, and differ as the states there do.
+#[track_caller]
+fn steps_of(log: &Log, full: &[Step], domain: DomainUuid) {
+    for (at, first) in full.iter().enumerate().step_by(5) {
+        let last = (at + at % 7).min(full.len() - 1);
+        let wanted = full[at..=last].iter();
+        let wanted: Vec<&Step> = wanted
+            .filter(|step| step.entry.domain == Some(domain))
+            .collect();
+        let (from, to) = (first.entry.head.seq, full[last].entry.head.seq);
+        let found = log.steps_of(domain, from, to).unwrap();
+        let found: Vec<Step> = found.map(|step| step.expect("the log is sound")).collect();
+        assert_eq!(found.len(), wanted.len(), "{from} to {to}");
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert_eq!(found.entry, wanted.entry);
+            same_domain(&found.before, &wanted.before, domain);
+            same_domain(&found.after, &wanted.after, domain);
+            let (of, whole) = (DomainStep::from(found.clone()), Told::of(wanted));
+            let of = Told::of_domain_step(of);
+            assert_eq!((of.domain, of.consequences), (whole.domain, whole.consequences));
+        }
+    }
 }
 
 /// Compares what a few steps say, read by themselves, with what they say in a replay of the whole log.

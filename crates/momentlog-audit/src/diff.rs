@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use momentlog_core::{Domain, DomainUuid, Moment, MomentId, MomentKind, MomentList, Policy, Power};
-use momentlog_engine::{Step, View};
+use momentlog_engine::DomainStep;
 use momentlog_store::Seq;
 
 use crate::consequence::{Consequence, Named, What};
@@ -139,17 +139,14 @@ pub struct Redefined {
     pub fields: Vec<FieldChange>,
 }
 
-/// Returns what differs between two states, a domain each, by name: of one domain, or of all. `steps` are the records
-/// between them.
+/// Returns what differs of the domains that some records are about, by name, between the first and the last of `steps`:
+/// those between two points, of all domains or of some.
 ///
 /// # Errors
 ///
 /// The first error of `steps`.
 pub fn diff<E>(
-    from: &View,
-    to: &View,
-    domain: Option<DomainUuid>,
-    steps: impl IntoIterator<Item = Result<Step, E>>,
+    steps: impl IntoIterator<Item = Result<DomainStep, E>>,
 ) -> Result<Vec<DomainDiff>, E> {
     let mut touched: BTreeMap<DomainUuid, Touched> = BTreeMap::new();
     for step in steps {
@@ -157,14 +154,16 @@ pub fn diff<E>(
         let Some(uuid) = step.entry.domain else {
             continue;
         };
-        if domain.is_none_or(|wanted| wanted == uuid) {
-            touched.entry(uuid).or_default().step(&Told::of(&step));
-        }
+        let touched = touched.entry(uuid).or_insert_with(|| Touched {
+            before: step.before.clone(),
+            ..Touched::default()
+        });
+        touched.after.clone_from(&step.after);
+        touched.step(&Told::of_domain_step(step));
     }
-    let diffs = touched.into_iter().map(|(uuid, touched)| {
-        let (before, after) = (from.state().domain(uuid), to.state().domain(uuid));
-        touched.diff(uuid, before, after)
-    });
+    let diffs = touched
+        .into_iter()
+        .map(|(uuid, touched)| touched.diff(uuid));
     let mut diffs: Vec<DomainDiff> = diffs.filter(|diff| !diff.is_empty()).collect();
     diffs.sort_by(|one, other| (&one.domain, one.uuid).cmp(&(&other.domain, other.uuid)));
     Ok(diffs)
@@ -198,6 +197,9 @@ impl ListDiff {
 /// What records did to a domain between two points.
 #[derive(Default)]
 struct Touched {
+    /// The domain before the first of them, and after the last.
+    before: Option<Arc<Domain>>,
+    after: Option<Arc<Domain>>,
     name: Option<Arc<str>>,
     defined: Option<Seq>,
     removed: Option<Seq>,
@@ -278,7 +280,8 @@ impl Touched {
         touched
     }
 
-    fn diff(self, uuid: DomainUuid, before: Option<&Domain>, after: Option<&Domain>) -> DomainDiff {
+    fn diff(self, uuid: DomainUuid) -> DomainDiff {
+        let (before, after) = (self.before.as_deref(), self.after.as_deref());
         let both = before.zip(after);
         let last = after.or(before).map(|domain| domain.name().clone());
         let existence = match (before, after, self.defined, self.removed) {

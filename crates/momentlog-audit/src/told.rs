@@ -44,13 +44,14 @@ impl Told {
             after,
             state,
         } = step;
-        let consequences = match (state, &entry.events[..]) {
-            (Some(mut state), _) => fold(&mut state, &entry, None),
-            (None, [event]) => {
+        let consequences = match state {
+            Some(mut state) => fold(&mut state, &entry, None),
+            None => {
                 let (before, after) = (before.as_deref(), after.as_deref());
-                vec![consequence_of_domain(event, before, after)]
+                let events = entry.events.iter();
+                let caused = events.map(|event| consequence_of_domain(event, before, after));
+                caused.collect()
             }
-            (None, _) => Vec::new(),
         };
         Told {
             domain: after.or(before).map(|domain| domain.name().clone()),

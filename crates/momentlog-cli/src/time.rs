@@ -11,7 +11,7 @@ use momentlog::{Connection, Options, Point};
 use momentlog_audit::{Edge, local_time, read_point};
 
 use crate::failure::Failure;
-use crate::grammar::Invocation;
+use crate::grammar::{Invocation, OptionSpec};
 use crate::layout::escaped;
 use crate::session::Session;
 
@@ -105,8 +105,12 @@ impl Session {
             )));
         }
         let point = point(text, Edge::End)?;
-        let found = match (self.connection.at(&point), invocation.get("archive")) {
-            (Err(error), Some(directory)) if is_archived(&error) => archive(directory)?.at(&point),
+        let at = |connection: &Connection| match only_domain(invocation) {
+            Some(domain) => connection.at_for(&point, domain),
+            None => connection.at(&point),
+        };
+        let found = match (at(&self.connection), invocation.get("archive")) {
+            (Err(error), Some(directory)) if is_archived(&error) => at(&archive(directory)?),
             (found, _) => found,
         };
         let connection = found.map_err(|error| {
@@ -125,15 +129,23 @@ impl Session {
     }
 }
 
+/// The domain that a command is about, if it looks at no other.
+fn only_domain(invocation: &Invocation) -> Option<&str> {
+    /// They take a domain by some of its names, and say which others there are.
+    const OTHERS: [&str; 3] = ["domid", "domname", "domuuid"];
+    let verb = invocation.verb;
+    let needs = |option: &OptionSpec| option.name == "domain" && option.required;
+    let is_of_one = verb.options.iter().any(needs) && !OTHERS.contains(&verb.name);
+    is_of_one.then(|| invocation.need("domain"))
+}
+
 /// Says on standard error which point was taken.
 fn say_point(connection: &Connection) -> Result<(), Failure> {
     let Some(head) = connection.view().head() else {
         return Ok(());
     };
-    let entry = connection.entry(head.seq)?;
-    let time = entry.map_or_else(String::new, |entry| {
-        format!(", {}", recorded(entry.recorded))
-    });
+    let time = connection.recorded_at(head.seq)?;
+    let time = time.map_or_else(String::new, |time| format!(", {}", recorded(time)));
     crate::failure::note(&format!("as of record {}{time}", head.seq));
     Ok(())
 }

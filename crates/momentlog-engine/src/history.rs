@@ -40,6 +40,32 @@ pub struct DomainStep {
     pub state: Option<State>,
 }
 
+impl From<Step> for DomainStep {
+    fn from(step: Step) -> DomainStep {
+        let Step {
+            before,
+            entry,
+            after,
+        } = step;
+        let is_second = before.head().map(|head| head.seq) == Some(Seq::FIRST);
+        let state = if is_second {
+            // What is there before the first command is what that command makes.
+            Some(State::new(before.state().profile()))
+        } else if entry.events.len() == 1 && entry.domain.is_some() {
+            None
+        } else {
+            Some(before.state().only(entry.domain.as_slice()))
+        };
+        let domain = |view: &View| entry.domain.and_then(|uuid| view.state().keep_domain(uuid));
+        DomainStep {
+            before: domain(&before),
+            after: domain(&after),
+            state,
+            entry,
+        }
+    }
+}
+
 /// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and the reader may use
 /// the log meanwhile. It ends at the end that the log has when it gets there.
 ///

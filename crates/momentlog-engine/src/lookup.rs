@@ -464,6 +464,29 @@ impl Log {
         Ok(record.map(|record| record.head()))
     }
 
+    /// Returns when the record `seq` was recorded, in microseconds since 1970; `None` if the log ends before it. Nothing but
+    /// that record is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`head_at`](Self::head_at).
+    pub fn recorded_at(&self, seq: Seq) -> Result<Option<i64>, EngineError> {
+        let mut lookup = Lookup::over(self, None)?;
+        if lookup.start.is_some_and(|start| start.seq == seq) {
+            // The record with which an archived log begins has its time in its image alone.
+            return Ok(Some(self.place_at(None)?.ledger.recorded));
+        }
+        let Some(record) = lookup.record(seq)? else {
+            lookup.archived(Some(seq))?;
+            return Ok(None);
+        };
+        let outline = Outline::read(seq, &record.facts).map_err(|why| ReplayError {
+            seq,
+            why: why.into(),
+        })?;
+        Ok(Some(outline.recorded))
+    }
+
     /// Returns the state as of a time, in microseconds since 1970: after the last record of that time or before it. Before
     /// the first record it is that of an empty log.
     ///
@@ -500,7 +523,8 @@ impl Log {
         })?;
         if let Some(domain) = removed {
             // The entry has the domain as it was before.
-            return DomainHistory::new(self, domain)?.entry(seq);
+            let entry = DomainHistory::of(self, domain, seq, Some(seq))?.entries().next();
+            return entry.transpose();
         }
         let mut dictionary = Dictionary::default();
         let facts = lookup.decode(&mut dictionary, &record, &mut |lookup, place| {

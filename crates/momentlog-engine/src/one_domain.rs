@@ -58,21 +58,17 @@ pub struct DomainHistory<'a> {
     end: End,
 }
 
-/// Which steps are given out.
+/// Which steps are given out: those from a record on, of one domain or of all.
 #[derive(Clone, Copy, Debug)]
-enum Asked {
-    /// Those of one domain.
-    Domain(DomainUuid),
-    /// All from one record to another.
-    Between(Seq, Seq),
+struct Asked {
+    domain: Option<DomainUuid>,
+    from: Seq,
 }
 
 impl Asked {
     fn is_asked(self, entry: &Entry) -> bool {
-        match self {
-            Asked::Domain(domain) => entry.domain == Some(domain),
-            Asked::Between(from, to) => (from..=to).contains(&entry.head.seq),
-        }
+        let is_of = |domain| entry.domain == Some(domain);
+        self.from <= entry.head.seq && self.domain.is_none_or(is_of)
     }
 }
 
@@ -108,27 +104,50 @@ impl fmt::Debug for DomainHistory<'_> {
 }
 
 impl<'a> DomainHistory<'a> {
-    /// Begins where the log begins.
+    /// The steps of a domain from the first record on, where the log begins.
     pub(crate) fn new(log: &'a Log, domain: DomainUuid) -> Result<DomainHistory<'a>, EngineError> {
-        let begin = log.place_at(None)?.ledger;
-        let lookup = Lookup::over(log, Some(&begin))?;
-        let asked = Asked::Domain(domain);
-        Ok(DomainHistory::at(lookup, begin, asked, &[domain], None))
+        DomainHistory::of(log, domain, Seq::FIRST, None)
     }
 
-    /// Begins with an image before the record `from`, or where the log begins.
+    /// The steps of a domain from a record to another, or to the end. Begins with an image before them, or where the log
+    /// begins.
+    pub(crate) fn of(
+        log: &'a Log,
+        domain: DomainUuid,
+        from: Seq,
+        last: Option<Seq>,
+    ) -> Result<DomainHistory<'a>, EngineError> {
+        DomainHistory::behind(log, first_behind(log, from)?, domain, last)
+    }
+
+    /// The steps of a domain behind a record, or from the first one on.
+    fn behind(
+        log: &'a Log,
+        behind: Option<Seq>,
+        domain: DomainUuid,
+        last: Option<Seq>,
+    ) -> Result<DomainHistory<'a>, EngineError> {
+        let begin = log.place_at(behind)?.ledger;
+        let lookup = Lookup::over(log, Some(&begin))?;
+        let asked = Asked {
+            domain: Some(domain),
+            from: Seq::after(behind),
+        };
+        Ok(DomainHistory::at(lookup, begin, asked, &[domain], last))
+    }
+
+    /// All steps from a record to another. Begins as [`of`](Self::of) does.
     pub(crate) fn between(
         log: &'a Log,
         from: Seq,
-        to: Seq,
+        last: Option<Seq>,
     ) -> Result<DomainHistory<'a>, EngineError> {
-        let start = log.start()?.map(|start| start.seq);
-        let behind = Seq::new(from.get() - 1).max(start);
+        let behind = first_behind(log, from)?;
         let begin = log.place_at(behind)?.ledger;
         let mut lookup = Lookup::over(log, Some(&begin))?;
-        let domains = domains_between(&mut lookup, begin.view.head, behind, to)?;
-        let asked = Asked::Between(from, to);
-        Ok(DomainHistory::at(lookup, begin, asked, &domains, Some(to)))
+        let domains = domains_between(&mut lookup, begin.view.head, behind, last)?;
+        let asked = Asked { domain: None, from };
+        Ok(DomainHistory::at(lookup, begin, asked, &domains, last))
     }
 
     fn at(
@@ -159,12 +178,8 @@ impl<'a> DomainHistory<'a> {
         std::iter::from_fn(move || self.next_entry(&mut |_| {}))
     }
 
-    /// Reads on to the record `seq`, or to the end of the log if that is before it, and returns the state of the domain there.
-    pub(crate) fn view_at(mut self, seq: Seq) -> Result<View, EngineError> {
-        if self.ledger.seq > Some(seq) {
-            self.lookup.archived(Some(seq))?;
-        }
-        self.last = Some(seq);
+    /// Reads on to the last record, or to the end of the log if that is before it, and returns the state of the domain there.
+    fn last_view(mut self) -> Result<View, EngineError> {
         while let Some(step) = self.next_entry(&mut |_| {}) {
             step?;
         }
@@ -177,22 +192,15 @@ impl<'a> DomainHistory<'a> {
         Ok(view)
     }
 
-    /// Reads on to the record `seq`, and returns its entry if it is of this domain.
-    pub(crate) fn entry(mut self, seq: Seq) -> Result<Option<Entry>, EngineError> {
-        self.last = Some(seq);
-        let mut last = None;
-        while let Some(entry) = self.next_entry(&mut |_| {}) {
-            last = Some(entry?);
-        }
-        Ok(last.filter(|last| last.head.seq == seq))
-    }
-
-    /// Returns the next entry that is asked for. `before` is called with the state before each record that is replayed.
+    /// Returns the next entry that is asked for. `before` is called with the state before each record from the first one that
+    /// is asked for: what is kept of it is copied when the record changes it.
     fn next_entry(&mut self, before: &mut dyn FnMut(&View)) -> Option<Result<Entry, EngineError>> {
         loop {
             let entry = match self.next_record()? {
                 Ok(record) => {
-                    before(&self.ledger.view);
+                    if self.asked.from <= record.seq {
+                        before(&self.ledger.view);
+                    }
                     self.replay(&record)
                 }
                 Err(error) => Err(error),
@@ -326,23 +334,28 @@ impl<'a> DomainHistory<'a> {
 
     fn begin_again(&self) -> Result<DomainHistory<'a>, EngineError> {
         let (log, last) = (self.lookup.log().0, self.last);
-        match self.asked {
-            Asked::Domain(domain) => {
-                let next = DomainHistory::new(log, domain)?;
-                Ok(DomainHistory { last, ..next })
-            }
-            Asked::Between(from, to) => DomainHistory::between(log, from, to),
+        let Asked { domain, from } = self.asked;
+        match domain {
+            Some(domain) => DomainHistory::of(log, domain, from, last),
+            None => DomainHistory::between(log, from, last),
         }
     }
 }
 
-/// Returns the domains that the records behind `behind` up to `to` are about, ascending. `known` is the last record before
+/// Returns the record behind which a history from a record on begins: the one before, or where the log begins if that is
+/// later.
+fn first_behind(log: &Log, from: Seq) -> Result<Option<Seq>, StoreError> {
+    let start = log.start()?.map(|start| start.seq);
+    Ok(Seq::new(from.get() - 1).max(start))
+}
+
+/// Returns the domains that the records behind `behind` up to `last` are about, ascending. `known` is the last record before
 /// whose place is known.
 fn domains_between(
     lookup: &mut Lookup<'_>,
     known: Option<Head>,
     behind: Option<Seq>,
-    to: Seq,
+    last: Option<Seq>,
 ) -> Result<Vec<DomainUuid>, EngineError> {
     let after = match behind {
         Some(behind) if known.is_none_or(|known| known.seq != behind) => {
@@ -356,15 +369,15 @@ fn domains_between(
     };
     let mut domains = BTreeSet::new();
     lookup.scan(after, &mut |outline| {
-        if outline.seq > to {
+        if last.is_some_and(|last| outline.seq > last) {
             return Ok(ControlFlow::Break(()));
         }
         let facts = Outline::read(outline.seq, outline.facts);
         domains.extend(facts.map_err(|why| fault(outline.seq, why))?.domain);
-        Ok(if outline.seq < to {
-            ControlFlow::Continue(())
-        } else {
+        Ok(if Some(outline.seq) == last {
             ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         })
     })?;
     Ok(domains.into_iter().collect())
@@ -405,6 +418,21 @@ impl Log {
         DomainHistory::new(self, domain)
     }
 
+    /// Returns the steps of one domain from a record to another, as [`history_of`](Self::history_of) does: from the first one
+    /// that is not archived if that is later. The records before them are replayed from an image before them.
+    ///
+    /// # Errors
+    ///
+    /// As [`history_of`](Self::history_of).
+    pub fn steps_of(
+        &self,
+        domain: DomainUuid,
+        from: Seq,
+        to: Seq,
+    ) -> Result<DomainHistory<'_>, EngineError> {
+        DomainHistory::of(self, domain, from, Some(to))
+    }
+
     /// Returns the steps from a record to another, in order: from the first one that is not archived if that is later. Only
     /// records of the domains that they are about are replayed, from an image before them, and the views around a step are
     /// of these domains alone, as those of [`history_of`](Self::history_of). For few steps: a
@@ -414,7 +442,7 @@ impl Log {
     ///
     /// As [`history`](Self::history), and what a scan of the steps comes upon; what comes up later is an item.
     pub fn steps(&self, from: Seq, to: Seq) -> Result<DomainHistory<'_>, EngineError> {
-        DomainHistory::between(self, from, to)
+        DomainHistory::between(self, from, Some(to))
     }
 
     /// Returns the domains that have or had a name, in the order in which records first say it. All records are scanned,
@@ -487,6 +515,6 @@ impl Log {
     ///
     /// As [`history_of`](Self::history_of) and its items; what comes after that record does not matter.
     pub fn view_of(&self, domain: DomainUuid, seq: Seq) -> Result<View, EngineError> {
-        DomainHistory::new(self, domain)?.view_at(seq)
+        DomainHistory::behind(self, Some(seq), domain, Some(seq))?.last_view()
     }
 }

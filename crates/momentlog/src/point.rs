@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use momentlog_core::Domain;
 use momentlog_engine::Point;
 use momentlog_store::{Head, Receipt, Seq};
 
@@ -73,6 +74,33 @@ impl Connection {
             Arc::new(self.view_at(head.seq)?)
         };
         Ok(self.as_of(view))
+    }
+
+    /// As [`at`](Self::at), for questions about one domain alone, by its name or uuid: others may be left out, so that their
+    /// records are not replayed.
+    ///
+    /// # Errors
+    ///
+    /// As [`at`](Self::at).
+    pub fn at_for(&self, point: &Point, domain: &str) -> Result<Connection> {
+        // A text of digits may be the id of any domain.
+        if domain.parse::<u32>().is_err() {
+            let head = self.locate(point)?;
+            let newest = self.read()?;
+            // A name is that of one domain at a time, and mostly of the one that has it now.
+            let known = newest.state().domain_by_name(domain).map(Domain::uuid);
+            let named = domain.parse().ok().filter(|_| domain.len() == 36);
+            if newest.head() != Some(head)
+                && let Some(uuid) = named.or(known)
+            {
+                let view = self.view_of_domain(uuid, head.seq)?;
+                let found = view.state().domain(uuid);
+                if found.is_some_and(|found| named.is_some() || &**found.name() == domain) {
+                    return Ok(self.as_of(Arc::new(view)));
+                }
+            }
+        }
+        self.at(point)
     }
 }
 

@@ -101,11 +101,8 @@ impl Asked {
     /// What differs since a record.
     fn since(&self, seq: Seq) -> Vec<DomainDiff> {
         let steps = self.steps();
-        let (before, after): (Vec<Step>, Vec<Step>) = steps
-            .into_iter()
-            .partition(|step| step.entry.head.seq <= seq);
-        let (from, to) = (&before.last().unwrap().after, &after.last().unwrap().after);
-        diff(from, to, None, after.iter().cloned().map(Ok::<_, ()>)).unwrap()
+        let behind = steps.into_iter().filter(|step| step.entry.head.seq > seq);
+        diff(behind.map(|step| Ok::<_, ()>(step.into()))).unwrap()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The verb `diff`: what differs between two points of the log.
 
 use momentlog::core::MomentKind;
-use momentlog::store::Head;
-use momentlog::{Connection, Point, Step};
+use momentlog::store::{Head, Seq};
+use momentlog::{Connection, DomainStep, Point};
 use momentlog_audit::json::DiffDoc;
 use momentlog_audit::{
     By, Changed, DomainDiff, Edge, Existence, ListDiff, Named, diff as differences,
@@ -54,11 +54,7 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let found = match invocation.get("domain") {
         Some(name) => of_domain(&connection, name, from, to)?,
-        None => {
-            let view = |head: Head| connection.view_at(head.seq);
-            let steps = up_to(to, connection.history(Some(from))?);
-            differences(&view(from)?, &view(to)?, None, steps)?
-        }
+        None => differences(up_to(to, connection.history(Some(from))?.by_domain()))?,
     };
     let times = (time(&connection, from.seq)?, time(&connection, to.seq)?);
     let (one, other) = (recorded(times.0), recorded(times.1));
@@ -81,13 +77,9 @@ fn of_domain(
 ) -> Result<Vec<DomainDiff>, Failure> {
     let mut found = Vec::new();
     for uuid in super::why::domains_called(std::slice::from_ref(connection), name)? {
-        let view = |head: Head| connection.view_of_domain(uuid, head.seq);
-        let steps = up_to(to, connection.history_of(uuid)?);
-        let steps = steps.skip_while(|step| match step {
-            Ok(step) => step.entry.head.seq <= from.seq,
-            Err(_) => false,
-        });
-        found.extend(differences(&view(from)?, &view(to)?, Some(uuid), steps)?);
+        let steps = connection.steps_of(uuid, Seq::after(Some(from.seq)), to.seq)?;
+        let steps = interrupt::watched(steps).map(|step| step.map(DomainStep::from));
+        found.extend(differences(steps)?);
     }
     Ok(found)
 }
@@ -95,16 +87,16 @@ fn of_domain(
 /// The steps up to a record.
 fn up_to(
     to: Head,
-    steps: impl Iterator<Item = momentlog::Result<Step>>,
-) -> impl Iterator<Item = momentlog::Result<Step>> {
+    steps: impl Iterator<Item = momentlog::Result<DomainStep>>,
+) -> impl Iterator<Item = momentlog::Result<DomainStep>> {
     interrupt::watched(steps).take_while(move |step| match step {
         Ok(step) => step.entry.head.seq <= to.seq,
         Err(_) => true,
     })
 }
 
-fn time(connection: &Connection, seq: momentlog::store::Seq) -> Result<i64, Failure> {
-    Ok(connection.entry(seq)?.map_or(0, |entry| entry.recorded))
+fn time(connection: &Connection, seq: Seq) -> Result<i64, Failure> {
+    Ok(connection.recorded_at(seq)?.unwrap_or_default())
 }
 
 /// Lays out what differs.

@@ -261,6 +261,19 @@ impl Connection {
         Ok(self.log.entry(seq)?)
     }
 
+    /// Returns when a record was recorded, in microseconds since 1970; `None` if the log ends before it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::SystemError`] if there is no store, or it cannot be read: [`Error::store`] is `Archived` if the record is
+    /// in an archive.
+    pub fn recorded_at(&self, seq: Seq) -> Result<Option<i64>> {
+        if self.is_beyond(seq) {
+            return Ok(None);
+        }
+        Ok(self.log.recorded_at(seq)?)
+    }
+
     /// Whether a record lies behind the point at which the connection answers.
     fn is_beyond(&self, seq: Seq) -> bool {
         let point = self.point().and_then(|view| view.head());
@@ -298,6 +311,23 @@ impl Connection {
         Ok(steps
             .map(|step| Ok(step?))
             .take_while(move |step| is_known(step, last, |step: &Step| step.entry.head.seq)))
+    }
+
+    /// Returns the steps of one domain from a record to another, as [`history_of`](Self::history_of) does: from the first one
+    /// that is not archived if that is later.
+    ///
+    /// # Errors
+    ///
+    /// As [`history_of`](Self::history_of).
+    pub fn steps_of(
+        &self,
+        domain: DomainUuid,
+        from: Seq,
+        to: Seq,
+    ) -> Result<impl Iterator<Item = Result<Step>> + '_> {
+        let to = self.last_known().map_or(to, |last| to.min(last));
+        let steps = self.log.steps_of(domain, from, to)?;
+        Ok(steps.map(|step| Ok(step?)))
     }
 
     /// Returns the steps from a record to another, in order: from the first one that is not archived if that is later. Only
