@@ -15,7 +15,7 @@ use momentlog::core::{DomainUuid, MomentId};
 use momentlog::store::{Draft, FileStore, RealDisk, Seq, Store as _, Text};
 use momentlog::{Connection, DomainStep, Options, Step};
 use momentlog_audit::json::{DiffDoc, EntryDoc, LifeDoc, line};
-use momentlog_audit::{MomentRef, Told, Wanted, diff, lives};
+use momentlog_audit::{Life, MomentRef, Told, Wanted, diff, lives};
 use serde_json::json;
 
 use crate::shared_store::SharedStore;
@@ -146,6 +146,7 @@ impl Answers {
                 let steps_of = history.iter().cloned().map(Ok::<_, momentlog::Error>);
                 let lives = lives(steps.first(), steps_of, uuid, None, &moment)
                     .expect("steps that were read are no errors");
+                Answers::of_few_steps(connection, &steps[0], uuid, &moment, &lives);
                 let lives: Vec<LifeDoc> = lives.iter().map(LifeDoc::of).collect();
                 self.put(&line(&("why", uuid.to_string(), &name, lives)));
                 let wanted = Wanted {
@@ -158,6 +159,27 @@ impl Answers {
                 self.put(&line(&("log --moment", uuid.to_string(), &name, found)));
             }
         }
+    }
+
+    /// The lives that all steps of the domain tell are those that the steps about them tell, as the program reads them.
+    fn of_few_steps(
+        connection: &Connection,
+        begin: &Step,
+        uuid: DomainUuid,
+        moment: &MomentRef,
+        wanted: &[Life],
+    ) {
+        let wanted_moment = moment.clone();
+        let steps = connection.steps_about(
+            uuid,
+            &|mention| moment.may_begin(mention),
+            move |domain| wanted_moment.is_in(domain),
+        );
+        let steps = steps.expect("the log is there");
+        let found = lives(Some(begin), steps, uuid, None, moment).expect("the log can be read");
+        let view = connection.view();
+        let found: Vec<Life> = found.into_iter().map(|life| life.of_domain(&view)).collect();
+        assert_eq!(found, wanted);
     }
 
     /// What `diff` and `diff --domain` say of pairs of points.

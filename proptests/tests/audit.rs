@@ -144,7 +144,18 @@ proptest! {
         });
         for (seq, then) in said {
             let at = connection.at(&Point::Seq(seq)).unwrap();
-            prop_assert_eq!(told(&at), then, "record {}", seq);
+            prop_assert_eq!(told(&at), &then[..], "record {}", seq);
+            // By each name that the domain may have had then, now or never, and by its uuid.
+            let names = [&connection, &at].map(|connection| {
+                let view = connection.view();
+                view.state().domain(UUID).map(|domain| domain.name().to_string())
+            });
+            let names = names.into_iter().flatten();
+            for name in names.chain([UUID.to_string(), "no domain".to_owned(), "1".to_owned()]) {
+                let alone = connection.at_for(&Point::Seq(seq), &name).unwrap();
+                prop_assert_eq!(told(&alone), &then[..], "record {}, {}", seq, name);
+                prop_assert_eq!(alone.view().head(), at.view().head());
+            }
             prop_assert_eq!(connection.locate(&Point::Seq(seq)).unwrap(), at.view().head().unwrap());
         }
     }

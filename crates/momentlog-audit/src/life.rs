@@ -360,6 +360,15 @@ impl Lives<'_> {
 }
 
 impl Life {
+    /// Names its domain as it is called in a later state, if it is there.
+    #[must_use]
+    pub fn of_domain(mut self, later: &View) -> Life {
+        if let Some(domain) = later.state().domain(self.uuid) {
+            self.domain = domain.name().clone();
+        }
+        self
+    }
+
     fn fate_in(
         &self,
         domain: Option<&Domain>,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{DomainUuid, MomentId, MomentKind, State};
-use momentlog_engine::{DomainStep, Entry, Step};
+use momentlog_core::{Domain, DomainUuid, MomentId, MomentKind, State};
+use momentlog_engine::{DomainStep, Entry, Mention, Step};
 use momentlog_store::Seq;
 
 use crate::consequence::{Consequence, Named, What, consequence_of_domain, consequences, fold};
@@ -125,6 +125,29 @@ impl MomentRef {
         match self {
             MomentRef::Name(name) => moment.name.as_str() == &**name,
             MomentRef::Id(id) => moment.id == *id,
+        }
+    }
+}
+
+impl MomentRef {
+    /// Whether a moment that is meant is there in a domain.
+    pub fn is_in(&self, domain: &Domain) -> bool {
+        let (snapshots, checkpoints) = (domain.snapshots(), domain.checkpoints());
+        match self {
+            MomentRef::Id(id) => snapshots.get(*id).is_some() || checkpoints.get(*id).is_some(),
+            MomentRef::Name(name) => {
+                snapshots.find(name).is_some() || checkpoints.find(name).is_some()
+            }
+        }
+    }
+
+    /// Whether a record may begin the life of a moment that is meant: it creates one, or takes back the end of one.
+    pub fn may_begin(&self, mention: Mention<'_>) -> bool {
+        match (mention, self) {
+            (Mention::Created { name, .. }, MomentRef::Name(wanted)) => **wanted == *name,
+            (Mention::Created { id, .. }, MomentRef::Id(wanted)) => *wanted == id,
+            (Mention::TakesBack(_), _) => true,
+            (Mention::Redefined(_), _) => false,
         }
     }
 }

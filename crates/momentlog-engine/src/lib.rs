@@ -66,7 +66,7 @@ pub use history::{ByDomain, DomainStep, Entries, History, Step};
 pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};
 pub use log::{Archived, Log, Outcome, Pending};
-pub use one_domain::DomainHistory;
+pub use one_domain::{DomainHistory, Mention};
 pub use plan::Plan;
 pub use point::Point;
 pub use request::Request;

@@ -4,6 +4,7 @@
 //! archived ones are read as a whole and replayed on the state of these domains alone; others are passed, and nothing is kept
 //! of them but which says what the XML of a domain means, for records of these domains may rest on it.
 
+mod mention;
 mod scan;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -25,6 +26,8 @@ use crate::log::{Log, replay};
 use crate::lookup::{DIVIDED_MIN, Lookup, Meaning};
 use crate::view::View;
 use scan::{Ended, Wanted};
+
+pub use mention::Mention;
 
 /// Records that are scanned at once, and those of them that are read as a whole.
 const SCANNED_MAX: u64 = 1 << 17;

@@ -154,6 +154,19 @@ pub(crate) struct Header {
 
 /// Reads the header at the start of `bytes`.
 pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, FrameError> {
+    let bytes = header_bytes(bytes)?;
+    if u32_at(bytes, 12) != header_checksum(bytes) {
+        return Err(FrameError::Header);
+    }
+    read_header(bytes)
+}
+
+/// As [`decode_header`], without its checksum: for a frame whose own is compared, which covers the header.
+pub(crate) fn unchecked_header(bytes: &[u8]) -> Result<Header, FrameError> {
+    read_header(header_bytes(bytes)?)
+}
+
+fn header_bytes(bytes: &[u8]) -> Result<&[u8], FrameError> {
     let bytes = bytes.get(..HEADER_LEN).ok_or(FrameError::Short {
         needed: HEADER_LEN,
         found: bytes.len(),
@@ -161,9 +174,10 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, FrameError> {
     if bytes[..8] != MAGIC {
         return Err(FrameError::Magic);
     }
-    if u32_at(bytes, 12) != header_checksum(bytes) {
-        return Err(FrameError::Header);
-    }
+    Ok(bytes)
+}
+
+fn read_header(bytes: &[u8]) -> Result<Header, FrameError> {
     let version = u32_at(bytes, 8);
     if version != FORMAT_VERSION {
         return Err(FrameError::NewerFormat { found: version });

@@ -236,6 +236,15 @@ impl<'a> FrameReader<'a> {
         Ok(header.filter(|header| header.seq == expected))
     }
 
+    /// As [`header`](Self::header), without the header's checksum: for a frame whose own is compared.
+    pub(crate) fn unchecked_header(&mut self, expected: Seq) -> Result<Option<Header>, StoreError> {
+        if self.seek(expected)?.is_some() {
+            return Ok(None);
+        }
+        let header = frame::unchecked_header(self.ensure(HEADER_LEN)?).ok();
+        Ok(header.filter(|header| header.seq == expected))
+    }
+
     /// Returns the bytes of the frame at the cursor, and where it stands; fewer at the end of the file.
     pub(crate) fn bytes(&mut self, header: &Header) -> Result<(&[u8], Place), StoreError> {
         let place = Place {

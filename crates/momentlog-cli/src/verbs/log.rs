@@ -360,7 +360,13 @@ fn read_on(
     if are_few && connection.damage().is_none() {
         read_steps(connection.steps(begin, to)?, asked, shown, read);
     } else if let (None, Some(domain)) = (from, asked.only_domain(connection)?) {
-        read_steps(connection.history_of(domain)?, asked, shown, read);
+        match &asked.wanted.moment {
+            Some(moment) if connection.damage().is_none() => {
+                let steps = super::why::steps_about(connection, domain, moment)?;
+                read_steps(steps, asked, shown, read);
+            }
+            _ => read_steps(connection.history_of(domain)?, asked, shown, read),
+        }
     } else {
         read_history(connection.history_from(begin)?, asked, shown, read);
     }

@@ -2,9 +2,11 @@
 
 use momentlog::core::MomentKind;
 use momentlog::store::Seq;
-use momentlog::{CheckpointXmlFlags, Connection, DomainXmlFlags, SnapshotXmlFlags, Step, View};
+use momentlog::{
+    CheckpointXmlFlags, Connection, DomainXmlFlags, Mention, SnapshotXmlFlags, Step, View,
+};
 use momentlog_audit::json::EntryDoc;
-use momentlog_audit::{Consequence, MomentRef, Named, Told, TurnOf, What, lives};
+use momentlog_audit::{Consequence, Named, Told, What};
 use similar::TextDiff;
 use std::sync::Arc;
 
@@ -14,7 +16,6 @@ use super::told::{below, current, current_of, push_fields, with_id};
 use crate::colour;
 use crate::failure::{Answer, Failure};
 use crate::grammar::{ARCHIVE, Invocation, Spec, flag, needed};
-use crate::interrupt;
 use crate::layout::escaped;
 use crate::lines;
 use crate::session::{Format, Session};
@@ -188,7 +189,6 @@ fn details(
     };
     match &consequence.what {
         What::Deleted {
-            kind,
             moment,
             below: parent,
             removed,
@@ -196,7 +196,7 @@ fn details(
         } => {
             let mut was = below(parent.as_ref());
             if removed.iter().any(|gone| gone.id == moment.id)
-                && let Some(made) = made_in(connection, step, *kind, moment)?
+                && let Some(made) = made_in(connection, step, moment)?
             {
                 was += &format!(", made in {made}; `show {seq} --xml` prints it");
             }
@@ -251,23 +251,17 @@ fn details(
 fn made_in(
     connection: &Connection,
     step: &Step,
-    kind: MomentKind,
     moment: &Named,
 ) -> Result<Option<Seq>, Failure> {
     let Some(uuid) = step.entry.domain else {
         return Ok(None);
     };
-    let steps = interrupt::watched(connection.history_of(uuid)?);
-    let until = step.entry.head.seq;
-    let steps = steps.take_while(|step| match step {
-        Ok(step) => step.entry.head.seq < until,
-        Err(_) => true,
-    });
-    let found = lives(None, steps, uuid, Some(kind), &MomentRef::Id(moment.id))?;
-    let turns = found.into_iter().flat_map(|life| life.turns);
-    let defined =
-        turns.filter(|turn| matches!(turn.what, TurnOf::Created { .. } | TurnOf::Redefined { .. }));
-    Ok(defined.map(|turn| turn.entry.head.seq).last())
+    let defined = connection.records_where(uuid, &|mention| match mention {
+        Mention::Created { id, .. } | Mention::Redefined(id) => id == moment.id,
+        Mention::TakesBack(_) => false,
+    })?;
+    let before = defined.into_iter().filter(|seq| *seq < step.entry.head.seq);
+    Ok(before.last())
 }
 
 /// The XML of what a record defined or deleted, and how it differs from the XML before.

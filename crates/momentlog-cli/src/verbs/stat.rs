@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use momentlog::core::{Domain, MomentId, MomentList, Scope};
-use momentlog::{View, store_directory};
+use momentlog::store::Seq;
+use momentlog::{DomainStep, View, store_directory};
 use momentlog_audit::json::StatDoc;
 use momentlog_audit::{RecordKind, Told};
 
@@ -29,20 +30,33 @@ pub static VERBS: &[Verb] = &[Verb {
 pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
     let connection = session.connection.clone();
     let mut found = StatDoc::new();
+    let last = count_records(&mut found, connection.history(None)?.by_domain())?;
+    let last = last.ok_or_else(|| Failure::new("the log has no record yet"))?;
+    count_moments(&mut found, &connection.view_at(last)?);
+    count_files(&mut found, session)?;
+    session.print(&laid_out(&found));
+    session.document(&found);
+    Ok(0)
+}
+
+/// Counts the records, and returns the last one.
+fn count_records(
+    found: &mut StatDoc,
+    steps: impl Iterator<Item = momentlog::Result<DomainStep>>,
+) -> Result<Option<Seq>, Failure> {
     let mut last = None;
-    for step in interrupt::watched(connection.history(None)?) {
-        let step = match step {
+    for step in interrupt::watched(steps) {
+        let told = match step {
             Err(error) if is_archived(&error) => continue,
-            step => step?,
+            step => Told::of_domain_step(step?),
         };
-        let told = Told::of(&step);
         found.records += 1;
-        found.first.get_or_insert(step.entry.recorded);
-        found.last = Some(step.entry.recorded);
-        *found
-            .actors
-            .entry(step.entry.actor.to_string())
-            .or_default() += 1;
+        found.first.get_or_insert(told.entry.recorded);
+        found.last = Some(told.entry.recorded);
+        match found.actors.get_mut(&*told.entry.actor) {
+            Some(count) => *count += 1,
+            None => drop(found.actors.insert(told.entry.actor.to_string(), 1)),
+        }
         for (kind, word) in RecordKind::ALL {
             if told
                 .consequences
@@ -52,14 +66,9 @@ pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
                 *found.kinds.entry(word).or_default() += 1;
             }
         }
-        last = Some(step.after);
+        last = Some(told.seq());
     }
-    let view = last.ok_or_else(|| Failure::new("the log has no record yet"))?;
-    count_moments(&mut found, &view);
-    count_files(&mut found, session)?;
-    session.print(&laid_out(&found));
-    session.document(&found);
-    Ok(0)
+    Ok(last)
 }
 
 fn count_moments(found: &mut StatDoc, view: &View) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use momentlog::core::{DomainUuid, MomentKind};
+use momentlog::core::{Domain, DomainUuid, MomentKind};
 use momentlog::store::Seq;
 use momentlog::{Connection, Step};
 use momentlog_audit::json::LifeDoc;
@@ -50,8 +50,14 @@ pub fn why(session: &mut Session, invocation: &Invocation) -> Answer {
     let mut found = Vec::new();
     let begin = first_step(&connections[0])?;
     for uuid in domains_called(&connections, domain)? {
-        let steps = steps_of(&connections, uuid)?;
-        found.extend(lives(begin.as_ref(), steps, uuid, kind, &wanted)?);
+        let lived = match &connections[..] {
+            [connection] => {
+                let steps = interrupt::watched(steps_about(connection, uuid, &wanted)?);
+                lives(begin.as_ref(), steps, uuid, kind, &wanted)?
+            }
+            all => lives(begin.as_ref(), steps_of(all, uuid)?, uuid, kind, &wanted)?,
+        };
+        found.extend(lived.into_iter().map(|life| life.of_domain(&session.connection.view())));
     }
     if found.is_empty() {
         let hint = crate::hint::no_moment(&session.connection, domain, kind, moment);
@@ -156,6 +162,17 @@ pub fn steps_of(
         // It goes on with what is not archived.
         Err(error) => !is_archived(error),
     }))
+}
+
+/// Returns the steps of a domain while a moment that is meant was there, and all others in between.
+pub fn steps_about<'c>(
+    connection: &'c Connection,
+    uuid: DomainUuid,
+    moment: &MomentRef,
+) -> momentlog::Result<impl Iterator<Item = momentlog::Result<Step>> + use<'c>> {
+    let wanted = moment.clone();
+    let is_there = move |domain: &Domain| wanted.is_in(domain);
+    connection.steps_about(uuid, &|mention| moment.may_begin(mention), is_there)
 }
 
 /// Lays out the life of a moment.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use momentlog_core::DomainUuid;
+use momentlog_core::{DomainUuid, MomentId};
 use momentlog_store::Seq;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
@@ -13,6 +13,7 @@ use super::{
     DecodeError, KIND_BRIDGE, KIND_COMMAND, KIND_GENESIS, KIND_STORE, LAYOUT_VERSION, at, kind,
     split, u16_at, u32_at, u64_at,
 };
+use crate::one_domain::Mention;
 
 /// The fixed part of facts, and what follows it.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ impl<'a> Outline<'a> {
     /// Whether an event removes its domain.
     pub(crate) fn removes(&self) -> Result<bool, DecodeError> {
         let mut removes = false;
-        self.events(&mut |kind, _| {
+        self.events(&mut |kind, _, _| {
             removes |= kind == kind::DOMAIN_REMOVED;
             Ok(())
         })?;
@@ -99,7 +100,7 @@ impl<'a> Outline<'a> {
                 each(xml.seen_from(seq), facts);
             }
         };
-        self.events(&mut |kind, mut body| {
+        self.events(&mut |kind, _, mut body| {
             match kind {
                 // The body of a renaming is the domain that the other begins with.
                 kind::DOMAIN_DEFINED | kind::DOMAIN_RENAMED => {
@@ -128,10 +129,31 @@ impl<'a> Outline<'a> {
         })
     }
 
-    /// Calls `each` with the kind and the body of each event.
+    /// Calls `each` with what it says of moments that it creates or redefines, and with the record that it takes back.
+    pub(crate) fn mentions(&self, each: &mut dyn FnMut(Mention<'a>)) -> Result<(), DecodeError> {
+        let provenance: body::Provenance<'a> = decode_body(self.provenance, "provenance")?;
+        if let Some(undone) = Seq::new(provenance.undoes) {
+            each(Mention::TakesBack(undone));
+        }
+        self.events(&mut |kind, moment, mut body| {
+            match (kind, moment) {
+                (kind::SNAPSHOT_CREATED | kind::CHECKPOINT_CREATED, Some(id)) => {
+                    let body::Created { name, .. } = decode_first(&mut body, "creation")?;
+                    each(Mention::Created { id, name });
+                }
+                (kind::SNAPSHOT_REDEFINED | kind::CHECKPOINT_REDEFINED, Some(id)) => {
+                    each(Mention::Redefined(id));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with the kind, the moment and the body of each event.
     fn events(
         &self,
-        each: &mut dyn FnMut(u16, &'a [u8]) -> Result<(), DecodeError>,
+        each: &mut dyn FnMut(u16, Option<MomentId>, &'a [u8]) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         let mut rest = self.rest;
         for _ in 0..self.events {
@@ -144,7 +166,8 @@ impl<'a> Outline<'a> {
                 u32_at(head, at::EVENT_BODY_LEN),
                 "event",
             )?;
-            each(u16_at(head, at::EVENT_KIND), body)?;
+            let moment = MomentId::new(u64_at(head, at::EVENT_MOMENT));
+            each(u16_at(head, at::EVENT_KIND), moment, body)?;
         }
         Ok(())
     }

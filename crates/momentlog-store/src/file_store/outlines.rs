@@ -249,7 +249,7 @@ impl FileStore {
                 return Ok(Looked::Done(flow));
             }
             seq = Seq::after(Some(seq));
-            match reader.header(seq)? {
+            match reader.unchecked_header(seq)? {
                 Some(next) => header = next,
                 None => return Ok(Looked::Unsound),
             }

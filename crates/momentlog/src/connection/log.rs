@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Command, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Report, Settings,
+    Action, Command, Domain, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Report, Settings,
     SettingsChange,
 };
 use momentlog_engine::{
-    Archived, Call, DomainStep, Entry, Outcome, Pending, Provenance, Request, Step, View,
+    Archived, Call, DomainStep, Entry, Mention, Outcome, Pending, Provenance, Request, Step, View,
 };
 use momentlog_store::{Disk, Head, LogId, RealDisk, Receipt, Seq, StoreError};
 
@@ -311,6 +311,59 @@ impl Connection {
         Ok(steps
             .map(|step| Ok(step?))
             .take_while(move |step| is_known(step, last, |step: &Step| step.entry.head.seq)))
+    }
+
+    /// Returns the records of a domain of which `is` holds for anything that they mention, in order: those that create or
+    /// redefine a moment, or take another record back. Nothing is replayed, and nothing is known of archived records.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Self::entries).
+    pub fn records_where(
+        &self,
+        domain: DomainUuid,
+        is: &(dyn Fn(Mention<'_>) -> bool + Sync),
+    ) -> Result<Vec<Seq>> {
+        let mut found = self.log.records_where(domain, is)?;
+        found.retain(|seq| !self.is_beyond(*seq));
+        Ok(found)
+    }
+
+    /// Returns the steps of one domain around what may have begun and ended: from the first record of which `may_begin` holds
+    /// for anything that it mentions, as long as `is_there` says so of the domain or another such record comes. They are
+    /// all steps of the domain if records were archived, or if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`history_of`](Self::history_of).
+    pub fn steps_about<'c, F: Fn(&Domain) -> bool>(
+        &'c self,
+        domain: DomainUuid,
+        may_begin: &(dyn Fn(Mention<'_>) -> bool + Sync),
+        is_there: F,
+    ) -> Result<impl Iterator<Item = Result<Step>> + use<'c, F>> {
+        let view = self.read()?;
+        let is_whole = self.log.history(None)?.view().head().is_none();
+        let is_known = is_whole && view.state().domain(domain).is_some();
+        let (from, last) = if is_known {
+            let begin = self.records_where(domain, may_begin)?;
+            (begin.first().copied(), begin.last().copied())
+        } else {
+            (Some(Seq::FIRST), None)
+        };
+        let steps = match (from, view.head()) {
+            (Some(from), Some(end)) => Some(self.steps_of(domain, from, end.seq)?),
+            _ => None,
+        };
+        let mut has_ended = false;
+        Ok(steps.into_iter().flatten().take_while(move |step| {
+            let goes_on = !has_ended;
+            if let (Ok(step), Some(last)) = (step, last) {
+                let domain = step.after.state().domain(domain);
+                has_ended = step.entry.head.seq >= last && !domain.is_some_and(&is_there);
+            }
+            goes_on
+        }))
     }
 
     /// Returns the steps of one domain from a record to another, as [`history_of`](Self::history_of) does: from the first one
