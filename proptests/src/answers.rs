@@ -170,15 +170,17 @@ impl Answers {
         wanted: &[Life],
     ) {
         let wanted_moment = moment.clone();
-        let steps = connection.steps_about(
-            uuid,
-            &|mention| moment.may_begin(mention),
-            move |domain| wanted_moment.is_in(domain),
-        );
+        let steps =
+            connection.steps_about(uuid, &|mention| moment.may_begin(mention), move |domain| {
+                wanted_moment.is_in(domain)
+            });
         let steps = steps.expect("the log is there");
         let found = lives(Some(begin), steps, uuid, None, moment).expect("the log can be read");
         let view = connection.view();
-        let found: Vec<Life> = found.into_iter().map(|life| life.of_domain(&view)).collect();
+        let found: Vec<Life> = found
+            .into_iter()
+            .map(|life| life.of_domain(&view))
+            .collect();
         assert_eq!(found, wanted);
     }
 

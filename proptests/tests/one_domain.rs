@@ -8,7 +8,8 @@ use momentlog::core::{
     JobOutcome, Policy, Profile, Report, Seen, SettingsChange, SettledBy,
 };
 use momentlog::engine::{
-    Call, Decision, DomainStep, EngineError, Entry, Log, ManualClock, Options, Provenance, Request, Step,
+    Call, Decision, DomainStep, EngineError, Entry, Log, ManualClock, Options, Provenance, Request,
+    Step,
 };
 use momentlog::store::{Disk, FileStore, Limits, MemoryStore, Seq, Store};
 use momentlog_audit::Told;
@@ -309,7 +310,10 @@ fn compare(log: &Log) {
         assert_eq!(found, wanted, "{name}");
     }
     for Step { entry, after, .. } in &full {
-        assert_eq!(log.recorded_at(entry.head.seq).unwrap(), Some(entry.recorded));
+        assert_eq!(
+            log.recorded_at(entry.head.seq).unwrap(),
+            Some(entry.recorded)
+        );
         let found: Option<Entry> = log.entry(entry.head.seq).unwrap();
         assert_eq!(found.as_ref(), Some(entry));
         let last = full
@@ -372,7 +376,10 @@ fn steps_of(log: &Log, full: &[Step], domain: DomainUuid) {
             same_domain(&found.after, &wanted.after, domain);
             let (of, whole) = (DomainStep::from(found.clone()), Told::of(wanted));
             let of = Told::of_domain_step(of);
-            assert_eq!((of.domain, of.consequences), (whole.domain, whole.consequences));
+            assert_eq!(
+                (of.domain, of.consequences),
+                (whole.domain, whole.consequences)
+            );
         }
     }
 }

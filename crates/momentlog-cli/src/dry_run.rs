@@ -169,5 +169,6 @@ fn refused(session: &mut Session, failure: &Failure) -> Failure {
         error: None,
         path: None,
         place: None,
+        records: Vec::new(),
     }
 }

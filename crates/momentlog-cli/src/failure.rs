@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use momentlog::Error;
-use momentlog::core::Refusal;
 use momentlog_audit::json::{self, ErrorDoc};
 
 use crate::colour::{ERROR, HINT, painted_err};
@@ -21,7 +20,7 @@ pub type Answer = Result<u8, Failure>;
 pub struct Failure {
     /// The lines.
     pub lines: Vec<String>,
-    /// What can be done about it, if that is known: a command, where `DOMAIN` stands for the one that the failed command named.
+    /// What can be done about it, if that is known.
     pub hint: Option<String>,
     /// What the library says, if it is the library's.
     pub error: Option<Error>,
@@ -29,6 +28,8 @@ pub struct Failure {
     pub path: Option<String>,
     /// Where the command stands in its script.
     pub place: Option<Box<Place>>,
+    /// The records that the command made before.
+    pub records: Vec<u64>,
 }
 
 /// Where a command begins in a script.
@@ -49,6 +50,7 @@ impl Failure {
             error: None,
             path: None,
             place: None,
+            records: Vec::new(),
         }
     }
 
@@ -85,10 +87,11 @@ impl Failure {
         let line = line.into();
         move |error| Failure {
             lines: vec![line, error.message().to_owned()],
-            hint: hint(&error),
+            hint: None,
             path: path(&error),
             error: Some(error),
             place: None,
+            records: Vec::new(),
         }
     }
 }
@@ -97,10 +100,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure {
             lines: vec![error.message().to_owned()],
-            hint: hint(&error),
+            hint: None,
             path: path(&error),
             error: Some(error),
             place: None,
+            records: Vec::new(),
         }
     }
 }
@@ -110,6 +114,7 @@ impl Failure {
     fn document(&self) -> String {
         let mut document = ErrorDoc::of(self.lines.join("; "));
         document.hint.clone_from(&self.hint);
+        document.records.clone_from(&self.records);
         if let Some(path) = &self.path {
             // The fault is in that file, and not in the script.
             document.path = Some(path.clone());
@@ -167,19 +172,6 @@ impl Failure {
             }
         }
         1
-    }
-}
-
-/// What can be done about an error.
-fn hint(error: &Error) -> Option<String> {
-    match error.refusal()? {
-        Refusal::Held {
-            kind, name, tag, ..
-        } => {
-            let (name, tag) = (escaped(name.as_str()), escaped(tag.as_str()));
-            Some(format!("{kind}-release DOMAIN {name} --tag {tag}"))
-        }
-        _ => None,
     }
 }
 

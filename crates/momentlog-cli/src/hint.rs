@@ -1,30 +1,45 @@
 //! What can be done about a failure, where the next step is known.
 
-use momentlog::core::{Domain, MomentKind};
+use momentlog::core::{Domain, MomentKind, Refusal};
+use momentlog::store::Seq;
 use momentlog::{Connection, ErrorCode, ErrorKind};
 use momentlog_audit::{Told, What, escaped};
 
 use crate::complete;
 use crate::failure::Failure;
 use crate::grammar::Invocation;
+use crate::script::quoted;
 use crate::session::Session;
 use crate::verbs;
 
 /// In how many letters a name may differ that is near enough to be meant.
 const NEAR: usize = 2;
 
-/// How many names are shown, and how many records are looked through for what was deleted.
+/// How many names are shown, and how many of the newest records are looked through for what was deleted.
 const NAMES_MAX: usize = 8;
-const RECORDS_MAX: usize = 20_000;
+const RECORDS_MAX: u64 = 100_000;
 
 /// Returns what can be done about the failure of a command.
 pub fn of(session: &Session, invocation: &Invocation, failure: &Failure) -> Option<String> {
     let error = failure.error.as_ref()?;
+    let domain = || match invocation.verb.takes("domain") {
+        true => invocation
+            .get("domain")
+            .map_or_else(|| "DOMAIN".to_owned(), word),
+        false => "DOMAIN".to_owned(),
+    };
+    if let Some(Refusal::Held {
+        kind, name, tag, ..
+    }) = error.refusal()
+    {
+        let (name, tag) = (word(name.as_str()), word(tag.as_str()));
+        return Some(format!("{kind}-release {} {name} --tag {tag}", domain()));
+    }
     match error.kind() {
         ErrorKind::Busy => {
             return Some("another command writes: --lock-wait SECONDS waits longer".to_owned());
         }
-        ErrorKind::Stale { .. } => return Some("log DOMAIN -n 1".to_owned()),
+        ErrorKind::Stale { .. } => return Some(format!("log {} -n 1", domain())),
         ErrorKind::Store(momentlog::store::StoreError::Missing { .. })
             if crate::place::is_database(&session.uri) =>
         {
@@ -47,6 +62,11 @@ pub fn of(session: &Session, invocation: &Invocation, failure: &Failure) -> Opti
     let named = taken.copied().find_map(|option| invocation.get(option))?;
     let kind = Some(kind);
     no_moment(&session.connection, invocation.get("domain")?, kind, named)
+}
+
+/// A name as a word of a command.
+fn word(name: &str) -> String {
+    escaped(&quoted(name))
 }
 
 /// Returns which domains there are, for one that is not there.
@@ -103,17 +123,21 @@ fn listed(names: &[String]) -> String {
     names.join(", ")
 }
 
-/// Returns the names of moments that were deleted and have not come back, with the records, oldest first.
+/// Returns the names of moments that were deleted of late and have not come back, with the records, oldest first.
 pub fn deleted(
     connection: &Connection,
     domain: &Domain,
     kind: Option<MomentKind>,
 ) -> Vec<(String, u64)> {
-    let Ok(steps) = connection.history_of(domain.uuid()) else {
+    let Some(end) = connection.view().head() else {
+        return Vec::new();
+    };
+    let from = Seq::new(end.seq.get().saturating_sub(RECORDS_MAX)).unwrap_or(Seq::FIRST);
+    let Ok(steps) = connection.steps_of(domain.uuid(), from, end.seq) else {
         return Vec::new();
     };
     let mut gone = Vec::new();
-    for step in steps.take(RECORDS_MAX).map_while(Result::ok) {
+    for step in steps.map_while(Result::ok) {
         for consequence in Told::of(&step).consequences {
             if let What::Deleted {
                 kind: of, removed, ..

@@ -16,6 +16,7 @@ mod output;
 mod pager;
 mod place;
 mod progress;
+mod reversed;
 mod run;
 mod script;
 mod session;

@@ -17,7 +17,11 @@ pub fn show(session: &mut Session, run: impl FnOnce(&mut Session) -> Answer) -> 
     let answer = run(session);
     session.connection = real;
     let outcomes = session.recording.take().map(|made| made.outcomes());
-    let status = answer?;
+    let status = answer.map_err(|failure| {
+        let made = outcomes.iter().flatten().filter(|made| !made.repeated);
+        let records = made.map(|made| made.seq.get()).collect();
+        Failure { records, ..failure }
+    })?;
     if !session.is_documented() {
         let outcome = document(&session.connection, &outcomes.unwrap_or_default());
         session.document(&outcome);

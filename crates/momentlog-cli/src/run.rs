@@ -202,17 +202,11 @@ impl Command {
         session.finish(answer, begun)
     }
 
-    /// Names the file that a failure is in, and says what can be done about it, with the domain of the command.
+    /// Names the file that a failure is in, and says what can be done about it.
     fn advised(&self, session: &Session, failure: Failure) -> Failure {
         let mut failure = verbs::in_its_file(failure, &self.invocation);
         if failure.hint.is_none() {
             failure.hint = hint::of(session, &self.invocation, &failure);
-        }
-        if let Some(hint) = &mut failure.hint
-            && self.invocation.verb.takes("domain")
-            && let Some(domain) = self.invocation.get("domain")
-        {
-            *hint = hint.replace("DOMAIN", &escaped(domain));
         }
         failure
     }

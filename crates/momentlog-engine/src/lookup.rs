@@ -523,7 +523,9 @@ impl Log {
         })?;
         if let Some(domain) = removed {
             // The entry has the domain as it was before.
-            let entry = DomainHistory::of(self, domain, seq, Some(seq))?.entries().next();
+            let entry = DomainHistory::of(self, domain, seq, Some(seq))?
+                .entries()
+                .next();
             return entry.transpose();
         }
         let mut dictionary = Dictionary::default();

@@ -155,8 +155,8 @@ pub use flags::{
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
-    DomainStep, EngineError, Entropy, Entry, ImageFault, ManualClock, Mention, Options, Outcome, Peer,
-    Point, Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy,
+    DomainStep, EngineError, Entropy, Entry, ImageFault, ManualClock, Mention, Options, Outcome,
+    Peer, Point, Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy,
     Verification, View, process_user,
 };
 pub use node::{LIBVIRT_VERSION, MAX_VCPUS, NodeInfo};

@@ -22,6 +22,8 @@ pub struct ErrorDoc {
     pub line: Option<u64>,
     /// The column of the fault, from 1.
     pub column: Option<u64>,
+    /// The records that the command made before it failed, by their numbers.
+    pub records: Vec<u64>,
 }
 
 impl ErrorDoc {

@@ -1,6 +1,7 @@
 //! The verb `log`: who did what, when and why.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::time::Duration;
 
 use momentlog::core::DomainUuid;
@@ -12,10 +13,11 @@ use momentlog_audit::{Edge, MomentRef, RecordKind, Suspicion, Told, Wanted, susp
 use super::store::VERIFIED;
 use super::told::Rows;
 use super::{Verb, exclusive};
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure, reason};
 use crate::grammar::{ARCHIVE, Invocation, Spec, flag, only_named, other_name, word};
 use crate::interrupt;
 use crate::layout::escaped;
+use crate::reversed::Reversed;
 use crate::session::{Format, Session};
 use crate::time::{archive, is_archived, point};
 
@@ -93,7 +95,7 @@ pub fn log(session: &mut Session, invocation: &Invocation) -> Answer {
         // It may be one of the records that were passed over.
         super::why::domains_called(std::slice::from_ref(&connection), domain)?;
     }
-    shown.finish();
+    shown.finish()?;
     if let Some(error) = read.fault {
         return Err(error.into());
     }
@@ -467,7 +469,11 @@ struct Shown<'a> {
     newest: bool,
     reverse: bool,
     xml: bool,
+    /// The newest of those that were read; `reversed` has all of them.
     waiting: VecDeque<String>,
+    reversed: Reversed,
+    /// Why no more of them can be kept.
+    failed: Option<io::Error>,
     taken: usize,
 }
 
@@ -481,6 +487,8 @@ impl Shown<'_> {
             reverse: asked.reverse,
             xml: asked.xml,
             waiting: VecDeque::new(),
+            reversed: Reversed::default(),
+            failed: None,
             taken: 0,
         }
     }
@@ -502,10 +510,15 @@ impl Shown<'_> {
         if let (true, Format::Text, Some(step)) = (self.xml, self.session.format, step) {
             text += &super::show::documents(&self.session.connection, step, &told.consequences);
         }
-        if self.newest || self.reverse {
+        if self.newest {
             self.waiting.push_back(text);
-            if self.newest && self.waiting.len() > self.count {
+            if self.waiting.len() > self.count {
                 self.waiting.pop_front();
+            }
+        } else if self.reverse {
+            if let Err(error) = self.reversed.push(text) {
+                self.failed = Some(error);
+                return false;
             }
         } else {
             self.session.answer(&text);
@@ -514,17 +527,31 @@ impl Shown<'_> {
     }
 
     /// Shows what has waited for the end of the log.
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Result<(), Failure> {
         if self.reverse {
             self.waiting.make_contiguous().reverse();
         }
         for text in std::mem::take(&mut self.waiting) {
             self.session.answer(&text);
         }
+        let reversed = std::mem::take(&mut self.reversed);
+        let kept = self.failed.take().map_or(Ok(()), Err);
+        let shown = kept.and_then(|()| {
+            reversed.show(|text| {
+                self.session.answer(text);
+                self.session.is_heard()
+            })
+        });
+        shown.map_err(|error| {
+            let directory = escaped(&std::env::temp_dir().display().to_string());
+            let why = reason(&error);
+            Failure::new(format!("Failed to keep records in '{directory}': {why}"))
+        })?;
         // What comes later is shown as it comes.
         (self.newest, self.reverse) = (false, false);
         self.count = usize::MAX;
         self.session.flush();
+        Ok(())
     }
 
     fn flush(&mut self) {

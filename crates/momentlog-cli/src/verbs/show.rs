@@ -248,11 +248,7 @@ fn details(
 }
 
 /// The last record before this one that defined a moment.
-fn made_in(
-    connection: &Connection,
-    step: &Step,
-    moment: &Named,
-) -> Result<Option<Seq>, Failure> {
+fn made_in(connection: &Connection, step: &Step, moment: &Named) -> Result<Option<Seq>, Failure> {
     let Some(uuid) = step.entry.domain else {
         return Ok(None);
     };

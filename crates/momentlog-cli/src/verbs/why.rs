@@ -57,7 +57,11 @@ pub fn why(session: &mut Session, invocation: &Invocation) -> Answer {
             }
             all => lives(begin.as_ref(), steps_of(all, uuid)?, uuid, kind, &wanted)?,
         };
-        found.extend(lived.into_iter().map(|life| life.of_domain(&session.connection.view())));
+        found.extend(
+            lived
+                .into_iter()
+                .map(|life| life.of_domain(&session.connection.view())),
+        );
     }
     if found.is_empty() {
         let hint = crate::hint::no_moment(&session.connection, domain, kind, moment);

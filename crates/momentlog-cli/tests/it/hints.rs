@@ -194,3 +194,27 @@ fn what_is_wrong_in_a_document_is_told_below_the_line_of_the_script() {
         text.err
     );
 }
+
+#[test]
+fn a_command_that_a_hint_names_can_be_typed_whatever_the_names_are() {
+    let program = Program::new();
+    let xml = std::fs::read_to_string(repository().join("examples/web01.xml")).unwrap();
+    program.write("vm.xml", &xml.replace(">web01<", ">the DOMAIN's vm<"));
+    let vm = "\"the DOMAIN's vm\"";
+    let made = program.run(&[&format!(
+        "define vm.xml; checkpoint-create-as {vm} DOMAIN; checkpoint-hold {vm} DOMAIN --tag legal"
+    )]);
+    assert_eq!((made.err.as_str(), made.status), ("", 0));
+    let held = program.run(&[&format!("checkpoint-delete {vm} DOMAIN")]);
+    let hint = held.err.split("\nhint: ").nth(1).unwrap().trim_end();
+    assert_eq!(
+        hint,
+        "checkpoint-release 'the DOMAIN'\\''s vm' DOMAIN --tag legal"
+    );
+    let released = program.run(&[hint]);
+    assert_eq!((released.err.as_str(), released.status), ("", 0));
+    let stale = program.run(&[&format!("undefine {vm} --expect-revision 1")]);
+    let hint = stale.err.split("\nhint: ").nth(1).unwrap().trim_end();
+    assert_eq!(hint, "log 'the DOMAIN'\\''s vm' -n 1");
+    assert_eq!(program.run(&[hint]).status, 0);
+}

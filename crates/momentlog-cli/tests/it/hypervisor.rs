@@ -259,6 +259,28 @@ impl Drop for Guest {
 }
 
 #[test]
+fn a_command_that_fails_after_a_first_record_says_which_it_has_made() {
+    let Some(guest) = Guest::new() else {
+        return;
+    };
+    guest.does(&["attach", "vm", "qmp.sock"]);
+    let file = format!("vda,file={}", guest.path("missing/s.qcow2"));
+    let asked = ["snapshot-create-as", "vm", "s", "--disk-only", "--diskspec"];
+    let ran = guest.run(&[&["--format", "json"][..], &asked, &[&file]].concat());
+    assert_eq!((ran.out.as_str(), ran.status), ("", 1));
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    let log = guest.does(&["--format", "json", "log", "-n", "2"]);
+    let made = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let made: Vec<Value> = made.map(|record| record["seq"].clone()).collect();
+    assert_eq!(error["records"], Value::from(made), "{error}");
+    let refused = guest.run(&["--format", "json", "checkpoint-delete", "vm", "none"]);
+    let error: Value = serde_json::from_str(&refused.err).unwrap();
+    assert_eq!(error["records"], json!([]), "{error}");
+}
+
+#[test]
 fn attaching_and_detaching_say_where_and_are_safe_to_repeat() {
     let Some(guest) = Guest::new() else {
         return;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use momentlog_core::{
-    Action, Command, Domain, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Report, Settings,
-    SettingsChange,
+    Action, Command, Domain, DomainUuid, Hold, HoldTag, MomentKind, MomentName, Policy, Report,
+    Settings, SettingsChange,
 };
 use momentlog_engine::{
     Archived, Call, DomainStep, Entry, Mention, Outcome, Pending, Provenance, Request, Step, View,

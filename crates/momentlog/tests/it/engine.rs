@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use momentlog::core::{Action, Command, CreateCheckpoint, MomentName, Refusal};
 use momentlog::store::Seq;
-use momentlog::{ManualClock, Options, Provenance, Revision};
+use momentlog::{
+    ErrorCode, ManualClock, Options, Point, Provenance, RenameFlags, Revision, SnapshotDeleteFlags,
+};
 
 use super::*;
 
@@ -261,4 +263,36 @@ fn an_overlong_request_id_is_refused() {
         let asking = store.with_provenance(asked("tool", Some(id), None));
         assert_eq!(told(asking.execute(&create(&domain, "a", 5))).0, 8);
     }
+}
+
+#[test]
+fn a_name_means_at_a_point_the_domain_that_had_it_then() {
+    let scratch = Scratch::new();
+    let (store, web01) = scratch.with_domain();
+    let name = web01.name().to_owned();
+    let os = "<os><type>hvm</type></os>";
+    let xml = format!("<domain type='kvm'><name>second</name><memory>1024</memory>{os}</domain>");
+    let later = store.define_domain_xml(&xml).unwrap();
+    snapshot(&later, "a").unwrap();
+    let then = store.view().head().unwrap().seq;
+    web01.rename("other", RenameFlags::NONE).unwrap();
+    let gone = later.snapshot_lookup_by_name("a").unwrap();
+    gone.delete(SnapshotDeleteFlags::NONE).unwrap();
+    later.rename(&name, RenameFlags::NONE).unwrap();
+    let of = |seq, name: &str| {
+        let at = store.at_for(&Point::Seq(seq), name).unwrap();
+        at.lookup_domain_by_name(name).map(|domain| domain.uuid())
+    };
+    let now = store.view().head().unwrap().seq;
+    assert_eq!(of(then, &name).unwrap(), web01.uuid());
+    assert_eq!(of(now, &name).unwrap(), later.uuid());
+    assert_eq!(of(now, "other").unwrap(), web01.uuid());
+    assert_eq!(of(then, "other").unwrap_err().code(), ErrorCode::NoDomain);
+    // What is asked about one domain has that one, with its moments as of then.
+    let uuid = later.uuid();
+    let at = store.at_for(&Point::Seq(then), &uuid.to_string()).unwrap();
+    let whole = store.at(&Point::Seq(then)).unwrap();
+    let domain = |connection: &Connection| connection.view().state().keep_domain(uuid);
+    assert_eq!(domain(&at), domain(&whole));
+    assert_eq!(at.view().head(), whole.view().head());
 }
