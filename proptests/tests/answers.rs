@@ -1,4 +1,6 @@
 //! What the library says of a log's past is what its bytes say.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "how much was asked")]
 
 use std::path::Path;
 

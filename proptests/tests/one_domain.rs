@@ -309,33 +309,7 @@ fn compare(log: &Log) {
         found.sort_unstable();
         assert_eq!(found, wanted, "{name}");
     }
-    for Step { entry, after, .. } in &full {
-        assert_eq!(
-            log.recorded_at(entry.head.seq).unwrap(),
-            Some(entry.recorded)
-        );
-        let found: Option<Entry> = log.entry(entry.head.seq).unwrap();
-        assert_eq!(found.as_ref(), Some(entry));
-        let last = full
-            .iter()
-            .rev()
-            .find(|step| step.entry.recorded <= entry.recorded);
-        let last = last.map(|step| step.entry.head);
-        assert_eq!(log.locate(entry.recorded).unwrap(), last);
-        let before = full
-            .iter()
-            .rev()
-            .find(|step| step.entry.recorded < entry.recorded);
-        if let Some(before) = before {
-            assert_eq!(
-                log.locate(entry.recorded - 1).unwrap(),
-                Some(before.entry.head)
-            );
-        }
-        if last == Some(entry.head) {
-            assert_eq!(log.view_as_of(entry.recorded).unwrap(), *after);
-        }
-    }
+    entries(log, &full);
     assert_eq!(log.locate(i64::MAX).unwrap(), end);
     match begin.head() {
         Some(start) => {
@@ -384,7 +358,38 @@ fn steps_of(log: &Log, full: &[Step], domain: DomainUuid) {
     }
 }
 
-/// Compares what a few steps say, read by themselves, with what they say in a replay of the whole log.
+/// Each entry, its time and what is found by its time are those of a replay.
+#[track_caller]
+fn entries(log: &Log, full: &[Step]) {
+    for Step { entry, after, .. } in full {
+        assert_eq!(
+            log.recorded_at(entry.head.seq).unwrap(),
+            Some(entry.recorded)
+        );
+        let found: Option<Entry> = log.entry(entry.head.seq).unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+        let last = full
+            .iter()
+            .rev()
+            .find(|step| step.entry.recorded <= entry.recorded);
+        let last = last.map(|step| step.entry.head);
+        assert_eq!(log.locate(entry.recorded).unwrap(), last);
+        let before = full
+            .iter()
+            .rev()
+            .find(|step| step.entry.recorded < entry.recorded);
+        if let Some(before) = before {
+            assert_eq!(
+                log.locate(entry.recorded - 1).unwrap(),
+                Some(before.entry.head)
+            );
+        }
+        if last == Some(entry.head) {
+            assert_eq!(log.view_as_of(entry.recorded).unwrap(), *after);
+        }
+    }
+}
+
 /// Steps with their domains alone tell what the whole steps tell.
 #[track_caller]
 fn by_domain(log: &Log, full: &[Step]) {
@@ -405,6 +410,7 @@ fn by_domain(log: &Log, full: &[Step]) {
     }
 }
 
+/// Compares what a few steps say, read by themselves, with what they say in a replay of the whole log.
 #[track_caller]
 fn few_steps(log: &Log, full: &[Step], from: Seq, more: u64) {
     let to = Seq::new(from.get() + more).unwrap();

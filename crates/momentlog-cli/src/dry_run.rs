@@ -169,6 +169,5 @@ fn refused(session: &mut Session, failure: &Failure) -> Failure {
         error: None,
         path: None,
         place: None,
-        records: Vec::new(),
     }
 }

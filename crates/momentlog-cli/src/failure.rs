@@ -28,8 +28,6 @@ pub struct Failure {
     pub path: Option<String>,
     /// Where the command stands in its script.
     pub place: Option<Box<Place>>,
-    /// The records that the command made before.
-    pub records: Vec<u64>,
 }
 
 /// Where a command begins in a script.
@@ -50,7 +48,6 @@ impl Failure {
             error: None,
             path: None,
             place: None,
-            records: Vec::new(),
         }
     }
 
@@ -91,7 +88,6 @@ impl Failure {
             path: path(&error),
             error: Some(error),
             place: None,
-            records: Vec::new(),
         }
     }
 }
@@ -104,17 +100,16 @@ impl From<Error> for Failure {
             path: path(&error),
             error: Some(error),
             place: None,
-            records: Vec::new(),
         }
     }
 }
 
 impl Failure {
-    /// The failure as a document of one line.
-    fn document(&self) -> String {
+    /// The failure as a document of one line, with the records that its command made before.
+    fn document(&self, records: &[u64]) -> String {
         let mut document = ErrorDoc::of(self.lines.join("; "));
         document.hint.clone_from(&self.hint);
-        document.records.clone_from(&self.records);
+        document.records = records.to_vec();
         if let Some(path) = &self.path {
             // The fault is in that file, and not in the script.
             document.path = Some(path.clone());
@@ -155,6 +150,11 @@ impl Failure {
 
     /// Shows the failure on standard error, as its command answers; returns the exit status 1.
     pub fn show(&self, format: Format) -> u8 {
+        self.show_with(format, &[])
+    }
+
+    /// As [`show`](Self::show), with the records that the command made before.
+    pub fn show_with(&self, format: Format, records: &[u64]) -> u8 {
         if self.lines.is_empty() {
             return 1;
         }
@@ -167,7 +167,7 @@ impl Failure {
                 }
             }
             Format::Json => {
-                let _ = write!(std::io::stderr().lock(), "{}", self.document());
+                let _ = write!(std::io::stderr().lock(), "{}", self.document(records));
                 self.lines.iter().for_each(|line| note_in_log(line));
             }
         }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn document(error: StoreError) -> Value {
-        let text = Failure::from(Error::from(error)).document();
+        let text = Failure::from(Error::from(error)).document(&[]);
         serde_json::from_str(&text).expect("it is JSON")
     }
 

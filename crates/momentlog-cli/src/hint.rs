@@ -22,11 +22,10 @@ const RECORDS_MAX: u64 = 100_000;
 /// Returns what can be done about the failure of a command.
 pub fn of(session: &Session, invocation: &Invocation, failure: &Failure) -> Option<String> {
     let error = failure.error.as_ref()?;
-    let domain = || match invocation.verb.takes("domain") {
-        true => invocation
-            .get("domain")
-            .map_or_else(|| "DOMAIN".to_owned(), word),
-        false => "DOMAIN".to_owned(),
+    let domain = || {
+        let takes = invocation.verb.takes("domain");
+        let given = takes.then(|| invocation.get("domain")).flatten();
+        given.map_or_else(|| "DOMAIN".to_owned(), word)
     };
     if let Some(Refusal::Held {
         kind, name, tag, ..

@@ -17,10 +17,9 @@ pub fn show(session: &mut Session, run: impl FnOnce(&mut Session) -> Answer) -> 
     let answer = run(session);
     session.connection = real;
     let outcomes = session.recording.take().map(|made| made.outcomes());
-    let status = answer.map_err(|failure| {
+    let status = answer.inspect_err(|_| {
         let made = outcomes.iter().flatten().filter(|made| !made.repeated);
-        let records = made.map(|made| made.seq.get()).collect();
-        Failure { records, ..failure }
+        session.made = made.map(|made| made.seq.get()).collect();
     })?;
     if !session.is_documented() {
         let outcome = document(&session.connection, &outcomes.unwrap_or_default());

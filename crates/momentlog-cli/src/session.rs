@@ -60,6 +60,8 @@ pub struct Session {
     documents: usize,
     /// What its calls are answered, if a document is to say so.
     pub recording: Option<Recording>,
+    /// The records that it made before it failed, if a document is to say so.
+    pub made: Vec<u64>,
     goes: Goes,
     warned: bool,
 }
@@ -87,6 +89,7 @@ impl Session {
             output: Output::default(),
             documents: 0,
             recording: None,
+            made: Vec::new(),
             goes: Goes::On,
             warned: false,
         }
@@ -224,7 +227,7 @@ impl Session {
         if self.uri == "test:///default" {
             failure.hint = None;
         }
-        failure.show(format)
+        failure.show_with(format, &self.made)
     }
 
     /// Writes the output, then errors, then virsh's empty line, so that they read in this order on one terminal. A JSON
@@ -242,6 +245,7 @@ impl Session {
             Err(failure) if !stopped => self.tell(failure, self.format),
             answer => answer.unwrap_or(1),
         };
+        self.made.clear();
         if interrupted {
             status = interrupt::STATUS;
         }

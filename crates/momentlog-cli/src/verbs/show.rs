@@ -256,8 +256,8 @@ fn made_in(connection: &Connection, step: &Step, moment: &Named) -> Result<Optio
         Mention::Created { id, .. } | Mention::Redefined(id) => id == moment.id,
         Mention::TakesBack(_) => false,
     })?;
-    let before = defined.into_iter().filter(|seq| *seq < step.entry.head.seq);
-    Ok(before.last())
+    let mut before = defined.into_iter().rev();
+    Ok(before.find(|seq| *seq < step.entry.head.seq))
 }
 
 /// The XML of what a record defined or deleted, and how it differs from the XML before.
