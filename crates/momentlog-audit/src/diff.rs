@@ -283,7 +283,6 @@ impl Touched {
     fn diff(self, uuid: DomainUuid) -> DomainDiff {
         let (before, after) = (self.before.as_deref(), self.after.as_deref());
         let both = before.zip(after);
-        let last = after.or(before).map(|domain| domain.name().clone());
         let existence = match (before, after, self.defined, self.removed) {
             (Some(_), None, _, Some(by)) => Existence::Gone(by),
             (None, Some(_), Some(by), _) => Existence::New(by),
@@ -294,7 +293,7 @@ impl Touched {
         let power = both.map(|(before, after)| (before.power(), after.power()));
         let autostart = both.map(|(before, after)| (before.autostart(), after.autostart()));
         DomainDiff {
-            domain: last.or(self.name.clone()).unwrap_or_else(|| "".into()),
+            domain: self.name.clone().unwrap_or_else(|| "".into()),
             uuid,
             existence,
             policy: policy.filter(|(before, after)| before != after),
