@@ -64,6 +64,7 @@
 //! promised), and `glossary.md` for the words.
 
 mod chain;
+mod copy;
 mod disk;
 mod error;
 mod file_store;
@@ -77,6 +78,7 @@ mod store;
 mod verify;
 
 pub use chain::{check_log, read_checked};
+pub use copy::{Copied, CopyError, copy};
 pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Where, Written};
 pub use file_store::{FileStore, Limits, Rejoined};
