@@ -104,7 +104,7 @@ fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
 
 fn run(arguments: Arguments) -> u8 {
     let uri = match arguments.uri() {
-        // What is asked of the program alone needs no store.
+        // What is asked of the program alone, or of the stores that a command names, needs no other one.
         _ if arguments.needs_no_store() => "test:///default".to_owned(),
         Ok(uri) => uri,
         Err(message) => return Failure::new(message).show(arguments.format),

@@ -122,13 +122,13 @@ impl Arguments {
         self.connect.is_some() || std::env::var_os("MOMENTLOG_DEFAULT_URI").is_some()
     }
 
-    /// Whether the command is about the program alone.
+    /// Whether the command needs no store besides those that it names itself.
     pub fn needs_no_store(&self) -> bool {
         let verb = self
             .command
             .first()
             .and_then(|first| first.split(' ').next());
-        verb.is_some_and(|verb| ["completion", "man"].contains(&verb))
+        verb.is_some_and(|verb| ["completion", "copy", "man"].contains(&verb))
     }
 
     /// Checks what clap does not, with virsh's words for it. Returns the level of what is logged, from 0 to 4.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use momentlog::store::{Store, StoreError, Where};
+use momentlog::store::{FileStore, RealDisk, Store, StoreError, Where};
 use momentlog::{Connection, Opener, Options};
 use momentlog_postgres::{Address, PostgresError, PostgresStore};
 use momentlog_qemu::Qemu;
@@ -32,6 +32,16 @@ pub fn is_database(uri: &str) -> bool {
 pub fn database(uri: &str) -> Result<Box<dyn Store>, StoreError> {
     let store = Address::parse(uri).and_then(PostgresStore::open);
     Ok(Box::new(store.map_err(failed("open"))?))
+}
+
+/// Opens the store that a URI names, wherever it is.
+pub fn store(uri: &str) -> momentlog::Result<Box<dyn Store>> {
+    if is_database(uri) {
+        return Ok(database(uri)?);
+    }
+    let directory = momentlog::store_directory(uri)?
+        .ok_or_else(|| momentlog::Error::from(StoreError::Unsupported { doing: "be copied" }))?;
+    Ok(Box::new(FileStore::new(RealDisk::new(directory))))
 }
 
 /// Makes what a database needs for the log that a URI names.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod checkpoint;
+mod copy;
 mod diff;
 mod domain;
 mod edit;
@@ -53,7 +54,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 25] = [
+static TABLES: [&[Verb]; 26] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -75,6 +76,7 @@ static TABLES: [&[Verb]; 25] = [
     restore::VERBS,
     policy::VERBS,
     store::VERBS,
+    copy::VERBS,
     serve::VERBS,
     proxy::VERBS,
     program::VERBS,
@@ -256,6 +258,7 @@ mod tests {
         let sources = [
             include_str!("verbs/backup.rs"),
             include_str!("verbs/checkpoint.rs"),
+            include_str!("verbs/copy.rs"),
             include_str!("verbs/diff.rs"),
             include_str!("verbs/domain.rs"),
             include_str!("verbs/edit.rs"),

@@ -1,9 +1,9 @@
-//! Documents about the store itself: `momentlog.receipt/1`, `momentlog.image/1`, `momentlog.verify/1` and
-//! `momentlog.policy/1`.
+//! Documents about the store itself: `momentlog.receipt/1`, `momentlog.image/1`, `momentlog.copy/1`, `momentlog.verify/1`
+//! and `momentlog.policy/1`.
 
 use momentlog_core::Policy;
 use momentlog_engine::Verification;
-use momentlog_store::{Head, Receipt};
+use momentlog_store::{Copied, Head, Receipt};
 use serde::Serialize;
 
 use super::{DomainDoc, rules};
@@ -46,6 +46,29 @@ impl ImageDoc {
             schema: "momentlog.image/1",
             seq: head.seq.get(),
             digest: head.digest.to_string(),
+        }
+    }
+}
+
+/// What a copy has come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyDoc {
+    schema: &'static str,
+    log: String,
+    records: u64,
+    seq: u64,
+    digest: String,
+}
+
+impl CopyDoc {
+    /// Returns the document of a copy.
+    pub fn of(copied: &Copied) -> CopyDoc {
+        CopyDoc {
+            schema: "momentlog.copy/1",
+            log: copied.end.log.to_string(),
+            records: copied.records,
+            seq: copied.end.head.seq.get(),
+            digest: copied.end.head.digest.to_string(),
         }
     }
 }

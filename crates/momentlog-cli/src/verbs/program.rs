@@ -107,7 +107,7 @@ impl Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 15] = [
+const LOG: [&str; 16] = [
     "log",
     "show",
     "why",
@@ -120,6 +120,7 @@ const LOG: [&str; 15] = [
     "verify",
     "image",
     "archive",
+    "copy",
     "serve",
     "proxy",
     "moments-restore",

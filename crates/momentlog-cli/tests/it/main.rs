@@ -4,6 +4,7 @@
 mod backup_clients;
 mod backups;
 mod bad_input;
+mod copying;
 mod domains;
 mod dry_run;
 mod edit;

@@ -7,12 +7,12 @@ use momentlog_proptests::PostgresServer;
 use super::serve::clients_are_there;
 use super::{Ran, ran, repository, started};
 
-fn run(uri: &str, words: &[&str]) -> Ran {
+pub(super) fn run(uri: &str, words: &[&str]) -> Ran {
     let mut command = command(uri);
     ran(command.args(words).output().unwrap())
 }
 
-fn command(uri: &str) -> Command {
+pub(super) fn command(uri: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
     command.args(["-c", uri]).env("TZ", "UTC");
     command.stdin(Stdio::null());
@@ -20,7 +20,7 @@ fn command(uri: &str) -> Command {
 }
 
 /// Starts a server whose log `fleet` has the domain of the examples; returns it with the URIs of a writer and of a reader.
-fn fleet(left_out: &str) -> Option<(PostgresServer, String, String)> {
+pub(super) fn fleet(left_out: &str) -> Option<(PostgresServer, String, String)> {
     let server = PostgresServer::start(left_out)?;
     let uri = |user: &str| format!("{}&log=fleet", server.uri(user));
     let made = run(&uri("admin"), &["init"]);

@@ -39,6 +39,7 @@ const READING: &[(&str, &str)] = &[
     ("checkpoint-list W --tree", "moments"),
     ("checkpoint-parent W c2", "moments"),
     ("checkpoint-create-as W --print-xml", "text"),
+    ("copy momentlog:store momentlog:copied", "copy"),
     ("desc W", "text"),
     ("diff 1", "diff"),
     ("domblklist W", "disks"),
