@@ -72,9 +72,12 @@ impl Told {
         }
     }
 
-    /// What all its consequences are, in one line.
+    /// What all its consequences are, in one line; if it has none, what was called.
     pub fn summary(&self) -> String {
-        let mut words = summary(&self.consequences);
+        let mut words = match &self.consequences[..] {
+            [] => self.entry.call.to_string(),
+            consequences => summary(consequences),
+        };
         if let Some(seq) = self.entry.undoes {
             words += &format!("; takes back record {seq}");
         }

@@ -80,6 +80,8 @@ fn tell(level: Option<u8>, file: Option<&Path>) -> Result<(), String> {
         .from_env_lossy();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // What cannot be written to standard error cannot be said there either: it would be a panic.
+        .log_internal_errors(false)
         .without_time()
         .with_target(false);
     match file {

@@ -177,6 +177,7 @@ impl<'a> Relay<'a> {
 
     /// Passes a held call on once it may go, and its reply once that is recorded.
     fn carry(&self, mut held: Box<dyn Held>, message: &Message, awaited: &Awaited<'_>) {
+        let _guard = HangUpAtPanic(self);
         if let Err(why) = held.begin() {
             self.refuse(header_of(&message.bytes).0, &why);
             return;
@@ -224,6 +225,17 @@ impl<'a> Relay<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends the connection if the thread of a held call panics: its client would wait for ever.
+struct HangUpAtPanic<'a>(&'a Relay<'a>);
+
+impl Drop for HangUpAtPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.hang_up();
+        }
     }
 }
 

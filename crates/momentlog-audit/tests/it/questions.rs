@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use momentlog_audit::{DomainDiff, Fate, Life, MomentRef, TurnOf, What, consequences, diff, lives};
+use momentlog_audit::{
+    DomainDiff, Existence, Fate, Life, MomentRef, TurnOf, What, consequences, diff, lives,
+};
 use momentlog_core::{Above, Command};
 use momentlog_core::{
     Action, CreateCheckpoint, CreateSnapshot, DiskSeen, DiskState, DomainDef, DomainDisk,
@@ -127,6 +129,24 @@ fn def() -> DomainDef {
         disks: vec![disk],
         xml: "<domain/>\n".into(),
     }
+}
+
+#[test]
+fn a_domain_that_was_renamed_and_removed_is_told_by_its_last_name() {
+    let asked = Asked::new();
+    let before = asked.checkpoint("c1");
+    asked.ask(Action::Rename(Arc::new(DomainDef {
+        name: "renamed".into(),
+        ..def()
+    })));
+    let removed = asked.ask(Action::Undefine {
+        with_snapshots: true,
+    });
+    let [differs] = &asked.since(before)[..] else {
+        panic!("one domain differs");
+    };
+    assert_eq!(&*differs.domain, "renamed");
+    assert_eq!(differs.existence, Existence::Gone(removed));
 }
 
 #[test]

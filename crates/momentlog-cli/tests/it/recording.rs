@@ -409,9 +409,10 @@ fn while_the_disk_is_full_changes_are_refused() {
     };
     recorded.proxy = None;
     let mut shell = Command::new("sh");
-    // A file may be no longer than 8 KiB, and who writes more is told so.
+    // A file may be no longer than 8 KiB, and who writes more is told so. What the proxy logs has no room from the start.
+    fs::write(recorded.daemon.dir().join("full.log"), [b'x'; 8 << 10]).unwrap();
     let proxy = format!(
-        "trap '' XFSZ; ulimit -f 16; exec {} -c momentlog:store proxy --upstream {UPSTREAM} --socket proxy --uri {TEST}",
+        "trap '' XFSZ; ulimit -f 16; exec 2>>full.log; exec {} -c momentlog:store proxy --upstream {UPSTREAM} --socket proxy --uri {TEST}",
         env!("CARGO_BIN_EXE_momentlog")
     );
     shell

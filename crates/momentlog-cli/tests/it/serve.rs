@@ -225,6 +225,35 @@ fn a_store_in_a_directory_is_one_for_virsh_and_for_the_program() {
 }
 
 #[test]
+fn virt_install_makes_a_domain_and_virt_xml_changes_it() {
+    if !clients_are_there() || !super::hypervisor::is_there(&["virt-install", "virt-xml"]) {
+        return;
+    }
+    let server = Serving::of("momentlog:store");
+    let does = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(["--connect", &server.client_uri()])
+            .args(words);
+        let ran = ran(command.stdin(Stdio::null()).output().unwrap());
+        assert_eq!(ran.status, 0, "{program}: {}{}", ran.out, ran.err);
+    };
+    let guest = [
+        "--name", "new", "--memory", "64", "--disk", "none", "--import",
+    ];
+    let start = [
+        "--noreboot",
+        "--noautoconsole",
+        "--osinfo",
+        "detect=off,require=off",
+    ];
+    does("virt-install", &[guest.as_slice(), &start].concat());
+    does("virt-xml", &["new", "--edit", "--vcpus", "3"]);
+    let defined = server.virsh(&["dumpxml", "--inactive", "new"]);
+    assert!(defined.out.contains("<vcpu>3</vcpu>"), "{defined:?}");
+}
+
+#[test]
 fn another_user_is_named_in_the_record_with_his_program() {
     if !clients_are_there() {
         return;

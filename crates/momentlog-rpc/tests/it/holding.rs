@@ -239,3 +239,19 @@ fn two_held_calls_that_cannot_be_told_apart_end_the_connection() {
     assert_eq!(rest, reply(&held, b"done").to_bytes());
     between.end();
 }
+
+#[test]
+fn a_recorder_that_panics_ends_the_connection() {
+    let Between {
+        mut client,
+        server: _server,
+        told,
+        go,
+        relaying,
+    } = Between::new();
+    client.write_all(&call(HELD, 1, b"").to_bytes()).unwrap();
+    assert_eq!(told.recv_timeout(LONG).unwrap(), Told::Heard(1));
+    drop(go);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert!(relaying.join().is_err());
+}
