@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use momentlog_core::{Domain, State};
+use momentlog_core::{Domain, DomainUuid, State};
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
 use crate::codec::{Content, Facts};
@@ -47,15 +47,9 @@ impl From<Step> for DomainStep {
             entry,
             after,
         } = step;
-        let is_second = before.head().map(|head| head.seq) == Some(Seq::FIRST);
-        let state = if is_second {
-            // What is there before the first command is what that command makes.
-            Some(State::new(before.state().profile()))
-        } else if entry.events.len() == 1 && entry.domain.is_some() {
-            None
-        } else {
-            Some(before.state().only(entry.domain.as_slice()))
-        };
+        let behind = before.head().map(|head| head.seq);
+        let is_one = entry.events.len() == 1;
+        let state = kept_state(before.state(), behind, entry.domain, is_one);
         let domain = |view: &View| entry.domain.and_then(|uuid| view.state().keep_domain(uuid));
         DomainStep {
             before: domain(&before),
@@ -64,6 +58,21 @@ impl From<Step> for DomainStep {
             entry,
         }
     }
+}
+
+/// Returns what a step keeps of the state before its entry, which stands behind the record `behind`: nothing if that is one
+/// event of a domain, which is told by the domain alone.
+fn kept_state(
+    before: &State,
+    behind: Option<Seq>,
+    domain: Option<DomainUuid>,
+    is_one: bool,
+) -> Option<State> {
+    if behind == Some(Seq::FIRST) {
+        // What is there before the first command is what that command makes.
+        return Some(State::new(before.profile()));
+    }
+    (!is_one || domain.is_none()).then(|| before.only(domain.as_slice()))
 }
 
 /// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and the reader may use
@@ -329,15 +338,9 @@ impl Iterator for ByDomain<'_> {
         let entry = self.0.replay_next_behind(&mut |ledger, facts| {
             let all = &ledger.view.state;
             before = facts.domain.and_then(|uuid| all.keep_domain(uuid));
-            let is_second = ledger.seq == Some(Seq::FIRST);
             let is_one =
                 matches!(&facts.content, Content::Command { events, .. } if events.len() == 1);
-            if is_second {
-                // What is there before the first command is what that command makes.
-                state = Some(State::new(all.profile()));
-            } else if !is_one || facts.domain.is_none() {
-                state = Some(all.only(facts.domain.as_slice()));
-            }
+            state = kept_state(all, ledger.seq, facts.domain, is_one);
         })?;
         Some(entry.map(|entry| {
             let after = &self.0.place.ledger.view.state;

@@ -1,7 +1,7 @@
 //! A log of what a proxy passes on: who called what, and what it did to domains and their moments.
 //!
 //! What a call did is what libvirtd lists afterwards and the log does not say. Therefore a domain has one recorded call at a
-//! time, and is looked at before it as well: what differs then was done by somebody else, whose name is [`OUTSIDE`].
+//! time, and is looked at before it as well: what differs then came by another way, and has the actor [`OUTSIDE`].
 
 mod calls;
 mod client;
@@ -214,7 +214,7 @@ impl Shared {
         Ok(record(seen)?)
     }
 
-    /// Records what differs, if anything does: as the outcome of the call that was left open, or as somebody else's doing.
+    /// Records what differs, if anything does: as the outcome of the call that was left open, or as what came by another way.
     fn note(&self, uuid: DomainUuid, seen: Option<Box<DomainSeen>>) -> momentlog::Result<()> {
         let view = self.view();
         let domain = view.state().domain(uuid);

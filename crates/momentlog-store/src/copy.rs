@@ -65,7 +65,7 @@ pub enum CopyError {
 ///
 /// Digests are those of the source, which are checked, so that receipts stay valid. A directory says in each frame what was
 /// durable before it: a copy has that of its own appends. Images are not copied. `wait` is how long each append waits for
-/// another writer; `each` is told of every record that is read, and ends the copy with its error.
+/// another writer; `each` is called with the number of every record that is read, and its error ends the copy.
 ///
 /// # Errors
 ///

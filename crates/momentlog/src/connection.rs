@@ -2,6 +2,7 @@
 
 mod domains;
 mod forwarded;
+mod history;
 mod log;
 mod recording;
 
@@ -21,7 +22,8 @@ use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::facts::Facts;
 use crate::uri::{TEST_URI, parse_store_uri};
 
-pub use log::{Entries, History, Submitted, Subscription};
+pub use history::{Entries, History, Subscription};
+pub use log::Submitted;
 pub use recording::Recording;
 
 /// A connection to a store. A clone is the same connection; dropping the last one closes it.

@@ -32,7 +32,7 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
             word(
                 "observe",
-                "look at libvirtd every so many seconds, for what came by other ways",
+                "look at libvirtd each time after this number of seconds, for what came by other ways",
             ),
             flag(
                 "fail-open",

@@ -147,7 +147,7 @@ freeze flags 8 10 unsupported flags (0x1) in function qemuDomainFSFreeze
 thaw flags 8 10 unsupported flags (0x1) in function qemuDomainFSThaw
 ";
 
-/// What is told of the pull backup once it was ended.
+/// What libvirt answers of the pull backup once it was ended.
 const ENDED: &str = "\
 ended {'operation': 9, 'time_elapsed': T, 'disk_temp_used': 0, 'disk_temp_total': 1048576, 'success': True, \
 'errmsg': 'Operation canceled', 'type': 3}

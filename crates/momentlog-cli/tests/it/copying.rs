@@ -197,13 +197,21 @@ fn a_copy_that_was_killed_goes_on_where_it_was() {
         "{done:?}"
     );
     // The same from the database, into a directory.
+    let back = program.dir.path().join("back");
+    let segment = back.join("00000000000000000001.seg");
+    let written = || {
+        std::fs::read(&segment).map_or(0, |bytes| {
+            bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0)
+        })
+    };
     for _ in 0..3 {
+        let before = written();
         let mut copying = command("test:///default");
         copying
             .args(["copy", &uri, "momentlog:back"])
             .current_dir(program.dir.path());
-        let copying = Killed(copying.stdout(Stdio::null()).spawn().unwrap());
-        std::thread::sleep(Duration::from_millis(200));
+        let mut copying = Killed(copying.stdout(Stdio::null()).spawn().unwrap());
+        while written() == before && copying.0.try_wait().unwrap().is_none() {}
         drop(copying);
     }
     assert_eq!(program.run(&["copy", &uri, "momentlog:back"]).status, 0);

@@ -189,7 +189,7 @@ fn after_any_calls_the_log_has_what_libvirt_lists() {
         recorded.is_as_listed();
     }
     let entries = recorded.entries();
-    // All that differs was somebody's doing, but for what was there at first.
+    // Each difference has an actor, but for what was there at first.
     let outside = entries.iter().filter(|entry| entry["actor"] == "outside");
     assert_eq!(outside.count(), 1);
     let failed = |event: &Value| event["type"] == "job_failed";
@@ -403,13 +403,32 @@ fn a_call_that_cannot_be_recorded_is_refused_and_what_only_reads_is_not() {
 }
 
 #[test]
+fn a_call_that_defines_a_domain_is_named_before_it_is_made() {
+    let Some(recorded) = Recorded::new() else {
+        return;
+    };
+    let xml = recorded.daemon.dir().join("new.xml");
+    fs::write(
+        &xml,
+        "<domain type='test'><name>new</name><memory>1024</memory><os><type>hvm</type></os></domain>",
+    )
+    .unwrap();
+    recorded.does(&["define", xml.to_str().unwrap()]);
+    let log = recorded.program().run(&["log"]).out;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let asked = "virDomainDefineXML \"about to be passed on to libvirt\"";
+    assert!(log.lines().any(|line| words(line) == asked), "{log}");
+    recorded.is_as_listed();
+}
+
+#[test]
 fn while_the_disk_is_full_changes_are_refused() {
     let Some(mut recorded) = Recorded::new() else {
         return;
     };
     recorded.proxy = None;
     let mut shell = Command::new("sh");
-    // A file may be no longer than 8 KiB, and who writes more is told so. What the proxy logs has no room from the start.
+    // A write beyond 8 KiB of a file is an error. What the proxy logs has no room from the start.
     fs::write(recorded.daemon.dir().join("full.log"), [b'x'; 8 << 10]).unwrap();
     let proxy = format!(
         "trap '' XFSZ; ulimit -f 16; exec 2>>full.log; exec {} -c momentlog:store proxy --upstream {UPSTREAM} --socket proxy --uri {TEST}",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use momentlog_postgres::{Address, PostgresStore};
+use momentlog_proptests::PostgresServer;
 use momentlog_store::{LogId, Store, StoreError};
 
 use super::{LOG, VERIFY, draft, open, read, server};
@@ -183,21 +184,26 @@ fn a_log_that_is_no_continuation_is_said_to_be_replaced_and_is_not_written() {
     assert_eq!(read(&mut other, None).unwrap().len(), 2);
 }
 
+/// Starts a server again with a setting under which an append is refused with these words.
+#[track_caller]
+fn assert_is_not_written_with(server: &mut PostgresServer, setting: &str, words: &str) {
+    let set = format!("ALTER SYSTEM SET {setting}");
+    server.psql("admin", &set).unwrap();
+    server.stop();
+    server.start_again();
+    let mut store = open(server, "agent", "main");
+    let said = append(&mut store, "refused").unwrap_err();
+    let source = std::error::Error::source(&said).unwrap().to_string();
+    assert!(source.contains(words), "{source}");
+    assert!(read(&mut store, None).unwrap().is_empty());
+}
+
 #[test]
 fn a_server_that_may_lose_what_it_has_acknowledged_is_not_written() {
     let Some(mut server) = server("a PostgreSQL without fsync") else {
         return;
     };
-    server
-        .psql("admin", "ALTER SYSTEM SET fsync = off")
-        .unwrap();
-    server.stop();
-    server.start_again();
-    let mut store = open(&server, "agent", "main");
-    let said = append(&mut store, "refused").unwrap_err();
-    let source = std::error::Error::source(&said).unwrap().to_string();
-    assert!(source.contains("fsync=off"), "{source}");
-    assert!(read(&mut store, None).unwrap().is_empty());
+    assert_is_not_written_with(&mut server, "fsync = off", "fsync=off");
     let allowed = Address::parse(&format!("{}&unsafe=allow", server.uri("agent"))).unwrap();
     append(&mut PostgresStore::open(allowed).unwrap(), "allowed").unwrap();
 }
@@ -207,19 +213,8 @@ fn a_server_that_can_only_be_read_is_named() {
     let Some(mut server) = server("a PostgreSQL that can only be read") else {
         return;
     };
-    server
-        .psql(
-            "admin",
-            "ALTER SYSTEM SET default_transaction_read_only = on",
-        )
-        .unwrap();
-    server.stop();
-    server.start_again();
-    let mut store = open(&server, "agent", "main");
-    let said = append(&mut store, "refused").unwrap_err();
-    let source = std::error::Error::source(&said).unwrap().to_string();
-    assert!(source.contains("can only be read"), "{source}");
-    assert!(read(&mut store, None).unwrap().is_empty());
+    let setting = "default_transaction_read_only = on";
+    assert_is_not_written_with(&mut server, setting, "can only be read");
 }
 
 #[test]

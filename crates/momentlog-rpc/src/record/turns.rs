@@ -29,7 +29,7 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// Waits until nobody else has `key`.
+    /// Waits until `key` is free, and takes it.
     pub(super) fn take(self: &Arc<Self>, key: Key) -> Turn {
         let waited = self
             .changed
@@ -42,7 +42,7 @@ impl Turns {
         }
     }
 
-    /// Takes `key` if nobody else has it.
+    /// Takes `key` if it is free.
     pub(super) fn try_take(self: &Arc<Self>, key: Key) -> Option<Turn> {
         self.lock().insert(key).then(|| Turn {
             turns: self.clone(),

@@ -75,11 +75,7 @@ struct Between {
 
 impl Between {
     fn new() -> Between {
-        let (client, near) = UnixStream::pair().unwrap();
-        let (far, server) = UnixStream::pair().unwrap();
-        for end in [&client, &server] {
-            end.set_read_timeout(Some(LONG)).unwrap();
-        }
+        let ([client, near], [far, server]) = super::ends();
         let ((tell, told), (go, goes)) = (channel(), channel());
         let mut holding = Holding {
             told: tell,

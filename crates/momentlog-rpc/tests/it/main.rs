@@ -30,6 +30,16 @@ pub(crate) const TEST_UUID: [u8; 16] =
 /// Long enough for everything that happens at all.
 const LONG: Duration = Duration::from_mins(1);
 
+/// The ends that a relay lies between: a client's and a server's, each with the relay's end of it behind it or before it.
+pub(crate) fn ends() -> ([UnixStream; 2], [UnixStream; 2]) {
+    let (client, near) = UnixStream::pair().unwrap();
+    let (far, server) = UnixStream::pair().unwrap();
+    for end in [&client, &server] {
+        end.set_read_timeout(Some(LONG)).unwrap();
+    }
+    ([client, near], [far, server])
+}
+
 /// A server in this process, with a socket and one for reading only.
 pub(crate) struct Serving {
     pub(crate) dir: Arc<tempfile::TempDir>,

@@ -16,7 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::{Client, LONG, Serving};
+use super::{Client, Serving};
 
 /// The two ends that a relay lies between.
 struct Between {
@@ -27,11 +27,7 @@ struct Between {
 
 impl Between {
     fn new() -> Between {
-        let (client, near) = UnixStream::pair().unwrap();
-        let (far, server) = UnixStream::pair().unwrap();
-        for end in [&client, &server] {
-            end.set_read_timeout(Some(LONG)).unwrap();
-        }
+        let ([client, near], [far, server]) = super::ends();
         Between {
             client,
             server,
