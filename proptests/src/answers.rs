@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use momentlog::core::{DomainUuid, MomentId};
 use momentlog::store::{Draft, FileStore, RealDisk, Seq, Store as _, Text};
-use momentlog::{Connection, DomainStep, Options, Step};
+use momentlog::{Connection, Options, Step};
 use momentlog_audit::json::{DiffDoc, EntryDoc, LifeDoc, line};
-use momentlog_audit::{Life, MomentRef, Told, Wanted, diff, lives};
+use momentlog_audit::{Differences, Life, MomentRef, Told, Wanted, lives};
 use serde_json::json;
 
 use crate::shared_store::SharedStore;
@@ -206,20 +206,28 @@ impl Answers {
                 let step = &steps[place(seq)];
                 (step.entry.head.seq, step.entry.recorded)
             });
-            let between = steps[place(from) + 1..=place(to)].iter().cloned();
-            let between = between.map(|step| Ok::<_, momentlog::Error>(step.into()));
-            let found = diff(between).expect("steps that were read are no errors");
+            let mut found = Differences::default();
+            let all = connection.history(Some(steps[place(from)].entry.head));
+            let all = all.expect("the log is there").up_to(ends[1].0);
+            read(all.watched(&mut found));
+            let found = found.by_name();
             self.put(&line(&("diff", DiffDoc::of(ends[0], ends[1], &found))));
             let uuid = uuid(random.below(DOMAINS));
+            let mut found = Differences::default();
             let own = connection.steps_of(uuid, Seq::after(Some(ends[0].0)), ends[1].0);
-            let own = own.expect("the log is there");
-            let own = own.map(|step| step.map(DomainStep::from));
-            let found = diff(own).expect("the log can be read");
-            let found = DiffDoc::of(ends[0], ends[1], &found);
+            read(own.expect("the log is there").watched(&mut found));
+            let found = DiffDoc::of(ends[0], ends[1], &found.by_name());
             self.put(&line(&("diff --domain", uuid.to_string(), found)));
             self.tally.pairs += 1;
         }
     }
+}
+
+/// Reads on to the end.
+fn read(mut records: impl Iterator<Item = momentlog::Result<()>>) {
+    records
+        .try_for_each(|record| record)
+        .expect("the log can be read");
 }
 
 /// Writes the records of a store to files, with some of their texts erased; returns a connection to them.

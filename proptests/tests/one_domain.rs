@@ -8,11 +8,10 @@ use momentlog::core::{
     JobOutcome, Policy, Profile, Report, Seen, SettingsChange, SettledBy,
 };
 use momentlog::engine::{
-    Call, Decision, DomainStep, EngineError, Entry, Log, ManualClock, Options, Provenance, Request,
-    Step,
+    Call, Decision, EngineError, Entry, Log, ManualClock, Options, Provenance, Request, Step,
 };
 use momentlog::store::{Disk, FileStore, Limits, MemoryStore, Seq, Store};
-use momentlog_audit::Told;
+use momentlog_audit::{Teller, Told};
 use momentlog_proptests::{Op, SharedStore, SimDisk, ops};
 use proptest::prelude::*;
 
@@ -259,7 +258,7 @@ fn compare(log: &Log) {
     let end = full
         .last()
         .map_or(begin.head(), |step| Some(step.entry.head));
-    by_domain(log, &full);
+    watched(log, &full);
     for domain in 0..DOMAINS {
         let domain = uuid(domain);
         let wanted: Vec<&Step> = full
@@ -344,17 +343,13 @@ fn steps_of(log: &Log, full: &[Step], domain: DomainUuid) {
         let found = log.steps_of(domain, from, to).unwrap();
         let found: Vec<Step> = found.map(|step| step.expect("the log is sound")).collect();
         assert_eq!(found.len(), wanted.len(), "{from} to {to}");
-        for (found, wanted) in found.iter().zip(wanted) {
+        for (found, wanted) in found.iter().zip(&wanted) {
             assert_eq!(found.entry, wanted.entry);
             same_domain(&found.before, &wanted.before, domain);
             same_domain(&found.after, &wanted.after, domain);
-            let (of, whole) = (DomainStep::from(found.clone()), Told::of(wanted));
-            let of = Told::of_domain_step(of);
-            assert_eq!(
-                (of.domain, of.consequences),
-                (whole.domain, whole.consequences)
-            );
         }
+        let told = log.steps_of(domain, from, to).unwrap();
+        same_told(told.watched(Teller::default()), wanted.iter().copied());
     }
 }
 
@@ -390,23 +385,31 @@ fn entries(log: &Log, full: &[Step]) {
     }
 }
 
-/// Steps with their domains alone tell what the whole steps tell.
+/// What is told while a log is replayed is what the whole steps tell, also up to a record.
 #[track_caller]
-fn by_domain(log: &Log, full: &[Step]) {
-    let found = log.history(None).unwrap().by_domain();
-    let found: Vec<_> = found.map(|step| step.expect("the log is sound")).collect();
-    assert_eq!(found.len(), full.len());
-    for (found, whole) in found.into_iter().zip(full) {
-        assert_eq!(found.entry, whole.entry);
-        let domain = |view: &momentlog::View| {
-            let uuid = whole.entry.domain?;
-            view.state().keep_domain(uuid)
-        };
-        assert_eq!(found.before, domain(&whole.before));
-        assert_eq!(found.after, domain(&whole.after));
-        let (of, whole) = (Told::of_domain_step(found), Told::of(whole));
-        assert_eq!(of.domain, whole.domain);
-        assert_eq!(of.consequences, whole.consequences);
+fn watched(log: &Log, full: &[Step]) {
+    let history = || log.history(None).unwrap();
+    same_told(history().watched(Teller::default()), full.iter());
+    for (at, step) in full.iter().enumerate().step_by(7) {
+        let told = history().up_to(step.entry.head.seq);
+        same_told(told.watched(Teller::default()), full[..=at].iter());
+        assert_eq!(history().up_to(step.entry.head.seq).count(), at + 1);
+    }
+}
+
+#[track_caller]
+fn same_told<'a>(
+    found: impl Iterator<Item = Result<Told, EngineError>>,
+    wanted: impl Iterator<Item = &'a Step>,
+) {
+    let found = found.map(|told| told.expect("the log is sound"));
+    let found: Vec<Told> = found.collect();
+    let wanted: Vec<Told> = wanted.map(Told::of).collect();
+    assert_eq!(found.len(), wanted.len());
+    for (found, wanted) in found.into_iter().zip(wanted) {
+        assert_eq!(found.entry, wanted.entry);
+        assert_eq!(found.domain, wanted.domain);
+        assert_eq!(found.consequences, wanted.consequences);
     }
 }
 

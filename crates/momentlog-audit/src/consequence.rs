@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use momentlog_core::{
-    Attachment, Change, CheckpointDef, DiskSeen, Domain, DomainDef, Event, Extent, Hold, HoldTag,
-    Job, JobId, JobOutcome, Moment, MomentChange, MomentId, MomentKind, MomentList, MomentName,
-    Policy, Power, Scope, Settings, SnapshotDef, State,
+    Attachment, DiskSeen, DomainDef, Extent, Hold, HoldTag, Job, JobId, JobOutcome, Moment,
+    MomentId, MomentKind, MomentName, Policy, Power, Settings, State,
 };
 use momentlog_engine::{Bridge, Entry, Step};
 use momentlog_store::Seq;
 
-use crate::field::{Described, FieldChange, def_changes, moment_changes};
+use crate::before::Before;
+use crate::field::FieldChange;
 
 /// A moment, by its id and the name that it has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,7 +219,8 @@ pub enum What {
 pub fn consequences(step: &Step) -> Vec<Consequence> {
     let is_second = step.before.head().map(|head| head.seq) == Some(Seq::FIRST);
     if let ([event], false) = (&step.entry.events[..], is_second) {
-        return vec![consequence(event, step.before.state(), step.after.state())];
+        let caused = Before::of(event, step.before.state()).consequence(event, step.after.state());
+        return vec![caused];
     }
     let mut state = before(step, is_second);
     fold(&mut state, &step.entry, Some(step.after.state()))
@@ -235,13 +236,18 @@ fn before(step: &Step, is_second: bool) -> State {
     }
 }
 
+/// What a record is that is no command.
+pub(crate) fn of_log(entry: &Entry) -> Option<What> {
+    if let Some(bridge) = &entry.bridge {
+        return Some(What::Archived(bridge.clone()));
+    }
+    entry.agent.is_none().then_some(What::Begun)
+}
+
 /// Returns what a record has caused, and brings the state before it to the one after it, which may be known.
 pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> Vec<Consequence> {
-    if let Some(bridge) = &entry.bridge {
-        return vec![Consequence::of(What::Archived(bridge.clone()))];
-    }
-    if entry.agent.is_none() {
-        return vec![Consequence::of(What::Begun)];
+    if let Some(what) = of_log(entry) {
+        return vec![Consequence::of(what)];
     }
     let mut consequences = Vec::with_capacity(entry.events.len());
     for (index, event) in entry.events.iter().enumerate() {
@@ -250,116 +256,14 @@ pub(crate) fn fold(state: &mut State, entry: &Entry, after: Option<&State>) -> V
             // Events that were recorded fit the state that the records before them made.
             _ => state.apply(event).unwrap_or_else(|_| state.clone()),
         };
-        consequences.push(consequence(event, state, &next));
+        consequences.push(Before::of(event, state).consequence(event, &next));
         *state = next;
     }
     consequences
 }
 
-/// Returns what one event has caused between two states.
-fn consequence(event: &Event, before: &State, after: &State) -> Consequence {
-    if let Change::SettingsSet(to) = &event.change {
-        return Consequence::of(What::SettingsSet {
-            from: before.settings(),
-            to: *to,
-        });
-    }
-    let [before, after] =
-        [before, after].map(|state| event.domain.and_then(|uuid| state.domain(uuid)));
-    consequence_of_domain(event, before, after)
-}
-
-/// Returns what one event about a domain has caused, between what the domain was before and after it.
-pub(crate) fn consequence_of_domain(
-    event: &Event,
-    before: Option<&Domain>,
-    after: Option<&Domain>,
-) -> Consequence {
-    let around = Around { before, after };
-    match &event.change {
-        Change::DomainDefined { def, live, .. } => Consequence::of(What::DomainDefined {
-            live: *live,
-            def: def.clone(),
-            fields: around.before.map(|before| def_changes(before.def(), def)),
-        }),
-        Change::StateChanged(to) => Consequence::of(What::StateChanged {
-            from: around.before.map_or(*to, Domain::power),
-            to: *to,
-        }),
-        Change::MadeTransient => Consequence::of(What::MadeTransient),
-        Change::DomainRemoved => Consequence::of(What::DomainRemoved {
-            snapshots: around.before.map(all_snapshots).unwrap_or_default(),
-            checkpoints: around.before.map(all_checkpoints).unwrap_or_default(),
-        }),
-        Change::DomainRenamed(def) => Consequence::of(What::DomainRenamed {
-            from: around
-                .before
-                .map_or_else(|| def.name.clone(), |before| before.name().clone()),
-            to: def.name.clone(),
-        }),
-        Change::AutostartSet(to) => Consequence::of(What::AutostartSet {
-            from: around.before.map_or(*to, Domain::autostart),
-            to: *to,
-        }),
-        Change::PolicySet(to) => Consequence::of(What::PolicySet {
-            from: around.before.map_or(*to, Domain::policy),
-            to: *to,
-        }),
-        Change::Snapshot(change) => around.snapshots().consequence(change),
-        Change::Checkpoint(change) => around.checkpoints().consequence(change),
-        Change::Reverted { id, power } => {
-            let snapshots = around.snapshots();
-            Consequence {
-                current: snapshots.current(),
-                ..Consequence::of(What::Reverted {
-                    moment: snapshots.named(*id),
-                    power: *power,
-                })
-            }
-        }
-        Change::JobBegun { id, job } => {
-            let deletions = job.deletions.iter();
-            let deleted = deletions.flat_map(|deletion| deletion.removed.ids());
-            Consequence::of(What::JobBegun {
-                id: *id,
-                job: job.clone(),
-                deletes: deleted.map(|id| around.moment(id).1).collect(),
-            })
-        }
-        Change::JobEnded(outcome) => Consequence::of(What::JobEnded(outcome.clone())),
-        Change::JobFailed(outcome) => Consequence::of(What::JobFailed(outcome.clone())),
-        Change::HypervisorAttached(attachment) => {
-            Consequence::of(What::Attached(attachment.clone()))
-        }
-        Change::HypervisorDetached => Consequence::of(What::Detached),
-        Change::CheckpointSeen { id, disks } => Consequence::of(What::Seen {
-            moment: around.moment(*id).1,
-            disks: disks.clone(),
-        }),
-        Change::HoldAdded { id, tag, hold } => {
-            let (kind, moment) = around.moment(*id);
-            Consequence::of(What::Held {
-                kind,
-                moment,
-                tag: tag.clone(),
-                hold: hold.clone(),
-            })
-        }
-        Change::HoldRemoved { id, tag } => {
-            let (kind, moment) = around.moment(*id);
-            Consequence::of(What::Released {
-                kind,
-                moment,
-                tag: tag.clone(),
-            })
-        }
-        // No event about a domain sets them: they are the store's.
-        Change::SettingsSet(to) => Consequence::of(What::SettingsSet { from: *to, to: *to }),
-    }
-}
-
 impl Consequence {
-    fn of(what: What) -> Consequence {
+    pub(crate) fn of(what: What) -> Consequence {
         Consequence {
             what,
             moved: Vec::new(),
@@ -384,173 +288,6 @@ impl Consequence {
     }
 }
 
-/// A domain right before an event and right after it.
-#[derive(Clone, Copy)]
-struct Around<'a> {
-    before: Option<&'a Domain>,
-    after: Option<&'a Domain>,
-}
-
-impl<'a> Around<'a> {
-    fn snapshots(self) -> Lists<'a, SnapshotDef> {
-        Lists {
-            kind: MomentKind::Snapshot,
-            before: self.before.map(Domain::snapshots),
-            after: self.after.map(Domain::snapshots),
-        }
-    }
-
-    fn checkpoints(self) -> Lists<'a, CheckpointDef> {
-        Lists {
-            kind: MomentKind::Checkpoint,
-            before: self.before.map(Domain::checkpoints),
-            after: self.after.map(Domain::checkpoints),
-        }
-    }
-
-    /// A moment of either kind.
-    fn moment(self, id: MomentId) -> (MomentKind, Named) {
-        let snapshots = self.snapshots();
-        if snapshots.get(id).is_some() {
-            (MomentKind::Snapshot, snapshots.named(id))
-        } else {
-            (MomentKind::Checkpoint, self.checkpoints().named(id))
-        }
-    }
-}
-
-/// The moments of one kind right before an event and right after it.
-#[derive(Clone, Copy)]
-struct Lists<'a, D> {
-    kind: MomentKind,
-    before: Option<&'a MomentList<D>>,
-    after: Option<&'a MomentList<D>>,
-}
-
-impl<'a, D: Described + PartialEq> Lists<'a, D> {
-    /// What a change of these moments has caused.
-    fn consequence(&self, change: &MomentChange<D>) -> Consequence {
-        let kind = self.kind;
-        let current = self.current();
-        let (what, moved) = match change {
-            MomentChange::Created { id, parent, .. } => {
-                let (moment, below) = (self.named(*id), parent.map(|id| self.named(id)));
-                let what = What::Created {
-                    kind,
-                    moment,
-                    below,
-                };
-                (what, Vec::new())
-            }
-            MomentChange::Redefined { id, parent, .. } => {
-                let what = What::Redefined {
-                    kind,
-                    moment: self.named(*id),
-                    below: parent.map(|id| self.named(id)),
-                    fields: self.fields(*id),
-                };
-                (what, self.moves([*id]))
-            }
-            MomentChange::Deleted {
-                id,
-                extent,
-                removed,
-                ..
-            } => {
-                let children = self.before.filter(|_| *extent == Extent::One);
-                let children = children.map(|list| list.walk(Scope::ChildrenOf(*id)));
-                let children = children.into_iter().flatten().map(|child| child.id);
-                let what = What::Deleted {
-                    kind,
-                    moment: self.named(*id),
-                    below: parent(self.before, *id),
-                    extent: *extent,
-                    removed: removed.ids().map(|id| self.named(id)).collect(),
-                };
-                (what, self.moves(children))
-            }
-            MomentChange::Reparented { id, .. } => {
-                let what = What::Moved {
-                    kind,
-                    moment: self.named(*id),
-                    below: parent(self.after, *id),
-                };
-                (what, self.moves([*id]))
-            }
-            MomentChange::CurrentSet(id) => {
-                let moment = id.map(|id| self.named(id));
-                (What::CurrentSet { kind, moment }, Vec::new())
-            }
-        };
-        Consequence {
-            what,
-            moved,
-            current,
-        }
-    }
-
-    /// Those of these moments that hang elsewhere now.
-    fn moves(&self, ids: impl IntoIterator<Item = MomentId>) -> Vec<Move> {
-        let moves = ids.into_iter().map(|id| Move {
-            moment: self.named(id),
-            from: parent(self.before, id),
-            to: parent(self.after, id),
-        });
-        moves.filter(|moved| moved.from != moved.to).collect()
-    }
-
-    fn current(&self) -> Option<CurrentChange> {
-        let from = self.before.and_then(MomentList::current);
-        let to = self.after.and_then(MomentList::current);
-        let changed = from.as_ref().map(|from| from.id) != to.as_ref().map(|to| to.id);
-        changed.then(|| CurrentChange {
-            from: from.map(Named::from),
-            to: to.map(Named::from),
-        })
-    }
-
-    /// What has changed of a moment.
-    fn fields(&self, id: MomentId) -> Vec<FieldChange> {
-        match (self.before.and_then(|list| list.get(id)), self.get(id)) {
-            (Some(before), Some(after)) => moment_changes(&before, &after),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The moment as it is now, or was before.
-    fn get(&self, id: MomentId) -> Option<Moment<'a, D>> {
-        let after = self.after.and_then(|list| list.get(id));
-        after.or_else(|| self.before.and_then(|list| list.get(id)))
-    }
-
-    fn named(&self, id: MomentId) -> Named {
-        match self.get(id) {
-            Some(moment) => moment.into(),
-            // An event that fits names only moments that are there before or after it.
-            None => Named::unknown(id),
-        }
-    }
-}
-
-fn parent<D>(list: Option<&MomentList<D>>, id: MomentId) -> Option<Named> {
-    list?.parent(id).map(Named::from)
-}
-
-fn all_snapshots(domain: &Domain) -> Vec<Named> {
-    all(domain.snapshots())
-}
-
-fn all_checkpoints(domain: &Domain) -> Vec<Named> {
-    all(domain.checkpoints())
-}
-
-/// All moments of a list, by id.
-fn all<D>(list: &MomentList<D>) -> Vec<Named> {
-    let mut all: Vec<Named> = list.walk(Scope::All).map(Named::from).collect();
-    all.sort_unstable();
-    all
-}
-
 impl<D> From<Moment<'_, D>> for Named {
     fn from(moment: Moment<'_, D>) -> Named {
         Named {
@@ -561,7 +298,7 @@ impl<D> From<Moment<'_, D>> for Named {
 }
 
 impl Named {
-    fn unknown(id: MomentId) -> Named {
+    pub(crate) fn unknown(id: MomentId) -> Named {
         let name = MomentName::new(&format!("#{id}")).expect("a number makes a name");
         Named { id, name }
     }

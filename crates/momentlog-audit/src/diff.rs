@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use momentlog_core::{Domain, DomainUuid, Moment, MomentId, MomentKind, MomentList, Policy, Power};
-use momentlog_engine::DomainStep;
+use momentlog_core::{
+    Domain, DomainUuid, Event, Moment, MomentId, MomentKind, MomentList, Policy, Power, State,
+};
+use momentlog_engine::{Entry, Watch};
 use momentlog_store::Seq;
 
 use crate::consequence::{Consequence, Named, What};
 use crate::field::{Described, FieldChange, def_changes, moment_changes};
-use crate::told::Told;
+use crate::told::{Teller, Told};
 
 /// What differs of one domain.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,34 +141,57 @@ pub struct Redefined {
     pub fields: Vec<FieldChange>,
 }
 
-/// Returns what differs of the domains that some records are about, by name, between the first and the last of `steps`:
-/// those between two points, of all domains or of some.
-///
-/// # Errors
-///
-/// The first error of `steps`.
-pub fn diff<E>(
-    steps: impl IntoIterator<Item = Result<DomainStep, E>>,
-) -> Result<Vec<DomainDiff>, E> {
-    let mut touched: BTreeMap<DomainUuid, Touched> = BTreeMap::new();
-    for step in steps {
-        let step = step?;
-        let Some(uuid) = step.entry.domain else {
-            continue;
-        };
-        let touched = touched.entry(uuid).or_insert_with(|| Touched {
-            before: step.before.clone(),
-            ..Touched::default()
-        });
-        touched.after.clone_from(&step.after);
-        touched.step(&Told::of_domain_step(step));
+/// Gathers what differs while records are replayed: those between two points, of all domains or of some.
+#[derive(Default)]
+pub struct Differences {
+    teller: Teller,
+    touched: BTreeMap<DomainUuid, Touched>,
+}
+
+impl Differences {
+    /// Returns what differs of the domains that the records were about, by name.
+    pub fn by_name(self) -> Vec<DomainDiff> {
+        let touched = self.touched.into_iter();
+        let diffs = touched.map(|(uuid, touched)| touched.diff(uuid));
+        let mut diffs: Vec<DomainDiff> = diffs.filter(|diff| !diff.is_empty()).collect();
+        diffs.sort_by(|one, other| (&one.domain, one.uuid).cmp(&(&other.domain, other.uuid)));
+        diffs
     }
-    let diffs = touched
-        .into_iter()
-        .map(|(uuid, touched)| touched.diff(uuid));
-    let mut diffs: Vec<DomainDiff> = diffs.filter(|diff| !diff.is_empty()).collect();
-    diffs.sort_by(|one, other| (&one.domain, one.uuid).cmp(&(&other.domain, other.uuid)));
-    Ok(diffs)
+}
+
+impl Watch for Differences {
+    type Made = ();
+
+    fn begin(&mut self, domain: Option<DomainUuid>, state: &State) {
+        self.teller.begin(domain, state);
+        if let Some(uuid) = domain {
+            let touched = self.touched.entry(uuid).or_insert_with(|| Touched {
+                before: state.keep_domain(uuid),
+                ..Touched::default()
+            });
+            // What is kept is copied when it is changed.
+            touched.after = None;
+        }
+    }
+
+    fn before(&mut self, event: &Event, state: &State) {
+        self.teller.before(event, state);
+    }
+
+    fn after(&mut self, event: &Event, state: &State) {
+        self.teller.after(event, state);
+    }
+
+    fn record(&mut self, entry: Entry, state: &State) {
+        let told = self.teller.record(entry, state);
+        let domain = told.entry.domain;
+        if let Some((uuid, touched)) =
+            domain.and_then(|uuid| Some((uuid, self.touched.get_mut(&uuid)?)))
+        {
+            touched.after = state.keep_domain(uuid);
+            touched.step(&told);
+        }
+    }
 }
 
 impl DomainDiff {
@@ -377,7 +402,7 @@ impl TouchedMoment {
             by: by.clone(),
             because: because.clone(),
         });
-        let fields = moment_changes(was, is);
+        let fields = moment_changes((was.created, was.def), (is.created, is.def));
         let redefined = (!fields.is_empty()).then(|| Redefined {
             by: self.redefined.clone(),
             fields,

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{
-    CheckpointDef, DiskTracking, DomainDef, Memory, Moment, SnapshotDef, SnapshotDisk,
-};
+use momentlog_core::{CheckpointDef, DiskTracking, DomainDef, Memory, SnapshotDef, SnapshotDisk};
 
 /// One field of a definition that has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,20 +54,20 @@ pub(crate) trait Described {
     fn fields(&self) -> Fields;
 }
 
-/// Returns what has changed of a moment.
+/// Returns what has changed of a moment, by the time of its creation and its definition.
 pub(crate) fn moment_changes<D: Described + PartialEq>(
-    before: &Moment<'_, D>,
-    after: &Moment<'_, D>,
+    (created_before, before): (i64, &Arc<D>),
+    (created_after, after): (i64, &Arc<D>),
 ) -> Vec<FieldChange> {
     let mut changes = Vec::new();
-    if before.created != after.created {
+    if created_before != created_after {
         changes.push(FieldChange {
             field: "creation time".into(),
-            from: Some(Value::Time(before.created)),
-            to: Some(Value::Time(after.created)),
+            from: Some(Value::Time(created_before)),
+            to: Some(Value::Time(created_after)),
         });
     }
-    changes.extend(def_changes(before.def, after.def));
+    changes.extend(def_changes(before, after));
     changes
 }
 

@@ -33,6 +33,7 @@
 //!
 //! The pages in `docs/` of the repository say more: `architecture.md`, `format.md`, and `glossary.md` for the words.
 
+mod before;
 mod consequence;
 mod diff;
 mod field;
@@ -47,11 +48,12 @@ mod words;
 
 pub use consequence::{Consequence, CurrentChange, Move, Named, What, consequences};
 pub use diff::{
-    Added, Between, By, Changed, DomainDiff, Existence, ListDiff, Moved, Redefined, Removed, diff,
+    Added, Between, By, Changed, Differences, DomainDiff, Existence, ListDiff, Moved, Redefined,
+    Removed,
 };
 pub use field::{FieldChange, Value};
 pub use life::{Cause, Fate, Life, Turn, TurnOf, lives};
 pub use point::{Edge, NoPoint, Zone, local_time, read_point};
 pub use suspicion::{Suspicion, SuspicionOf, suspicions};
-pub use told::{MomentRef, RecordKind, Told, Wanted};
+pub use told::{MomentRef, RecordKind, Teller, Told, Wanted};
 pub use words::{escaped, rules_text, summary, window_text};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use momentlog_core::{Domain, DomainUuid, MomentId, MomentKind, State};
-use momentlog_engine::{DomainStep, Entry, Mention, Step};
+use momentlog_core::{Domain, DomainUuid, Event, MomentId, MomentKind, State};
+use momentlog_engine::{Entry, Mention, Step, Watch};
 use momentlog_store::Seq;
 
-use crate::consequence::{Consequence, Named, What, consequence_of_domain, consequences, fold};
+use crate::before::Before;
+use crate::consequence::{Consequence, Named, What, consequences, fold, of_log};
 use crate::words::summary;
 
 /// A record, with what it has caused.
@@ -29,44 +30,20 @@ impl Told {
     /// As [`of`](Self::of), of a step that is not needed any more.
     pub fn of_step(step: Step) -> Told {
         Told {
-            domain: name(step.after.state(), &step.entry)
-                .or_else(|| name(step.before.state(), &step.entry)),
+            domain: name(step.after.state(), step.entry.domain)
+                .or_else(|| name(step.before.state(), step.entry.domain)),
             consequences: consequences(&step),
             entry: step.entry,
-        }
-    }
-
-    /// As [`of_step`](Self::of_step), of a step with its domain alone.
-    pub fn of_domain_step(step: DomainStep) -> Told {
-        let DomainStep {
-            before,
-            entry,
-            after,
-            state,
-        } = step;
-        let consequences = match state {
-            Some(mut state) => fold(&mut state, &entry, None),
-            None => {
-                let (before, after) = (before.as_deref(), after.as_deref());
-                let events = entry.events.iter();
-                let caused = events.map(|event| consequence_of_domain(event, before, after));
-                caused.collect()
-            }
-        };
-        Told {
-            domain: after.or(before).map(|domain| domain.name().clone()),
-            consequences,
-            entry,
         }
     }
 
     /// Tells an entry that follows on a state, and brings the state to the one after it: for entries that come without
     /// their states, as those of a subscription.
     pub fn next(state: &mut State, entry: Entry) -> Told {
-        let before = name(state, &entry);
+        let before = name(state, entry.domain);
         let consequences = fold(state, &entry, None);
         Told {
-            domain: name(state, &entry).or(before),
+            domain: name(state, entry.domain).or(before),
             consequences,
             entry,
         }
@@ -96,9 +73,50 @@ impl Told {
     }
 }
 
-/// The name of the domain that an entry is about, in a state.
-fn name(state: &State, entry: &Entry) -> Option<Arc<str>> {
-    let domain = entry.domain.and_then(|uuid| state.domain(uuid));
+/// Tells each record of a history while it is replayed.
+#[derive(Default)]
+pub struct Teller {
+    /// What was there before the event that is applied.
+    before: Option<Before>,
+    /// The name of the domain before the record.
+    domain: Option<Arc<str>>,
+    consequences: Vec<Consequence>,
+}
+
+impl Watch for Teller {
+    type Made = Told;
+
+    fn begin(&mut self, domain: Option<DomainUuid>, state: &State) {
+        self.domain = name(state, domain);
+    }
+
+    fn before(&mut self, event: &Event, state: &State) {
+        self.before = Some(Before::of(event, state));
+    }
+
+    fn after(&mut self, event: &Event, state: &State) {
+        let before = self.before.take();
+        let caused = before.map(|before| before.consequence(event, state));
+        self.consequences.extend(caused);
+    }
+
+    fn record(&mut self, entry: Entry, state: &State) -> Told {
+        let before = self.domain.take();
+        let consequences = std::mem::take(&mut self.consequences);
+        Told {
+            domain: name(state, entry.domain).or(before),
+            consequences: match of_log(&entry) {
+                Some(what) => vec![Consequence::of(what)],
+                None => consequences,
+            },
+            entry,
+        }
+    }
+}
+
+/// The name of a domain in a state.
+fn name(state: &State, domain: Option<DomainUuid>) -> Option<Arc<str>> {
+    let domain = domain.and_then(|uuid| state.domain(uuid));
     domain.map(|domain| domain.name().clone())
 }
 

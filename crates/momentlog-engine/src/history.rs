@@ -2,17 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 
-use momentlog_core::{Domain, DomainUuid, State};
 use momentlog_store::{Head, Record, Seq, Store, StoreError};
 
-use crate::codec::{Content, Facts};
 use crate::entry::Entry;
 use crate::error::EngineError;
 use crate::ledger::Ledger;
 use crate::log::{Log, OVERTAKEN_MAX, chain, replay};
 use crate::view::View;
+use crate::watch::{See, Watch, see};
 
 /// One record of the history, with the states around it.
 #[derive(Clone, Debug)]
@@ -23,56 +21,6 @@ pub struct Step {
     pub entry: Entry,
     /// The state right after it.
     pub after: View,
-}
-
-/// One record of the history, with the domain that it is about as it was around it. It costs less than a [`Step`], because
-/// nothing else of the states around it is kept.
-#[derive(Clone, Debug)]
-pub struct DomainStep {
-    /// The domain right before the record; `None` if it was not there, or the record is about no domain.
-    pub before: Option<Arc<Domain>>,
-    /// The record, decoded.
-    pub entry: Entry,
-    /// The domain right after it.
-    pub after: Option<Arc<Domain>>,
-    /// The state on which its events follow, of its domain alone; `None` if its one event is about the domain, so that
-    /// `before` says all of it.
-    pub state: Option<State>,
-}
-
-impl From<Step> for DomainStep {
-    fn from(step: Step) -> DomainStep {
-        let Step {
-            before,
-            entry,
-            after,
-        } = step;
-        let behind = before.head().map(|head| head.seq);
-        let is_one = entry.events.len() == 1;
-        let state = kept_state(before.state(), behind, entry.domain, is_one);
-        let domain = |view: &View| entry.domain.and_then(|uuid| view.state().keep_domain(uuid));
-        DomainStep {
-            before: domain(&before),
-            after: domain(&after),
-            state,
-            entry,
-        }
-    }
-}
-
-/// Returns what a step keeps of the state before its entry, which stands behind the record `behind`: nothing if that is one
-/// event of a domain, which is told by the domain alone.
-fn kept_state(
-    before: &State,
-    behind: Option<Seq>,
-    domain: Option<DomainUuid>,
-    is_one: bool,
-) -> Option<State> {
-    if behind == Some(Seq::FIRST) {
-        // What is there before the first command is what that command makes.
-        return Some(State::new(before.profile()));
-    }
-    (!is_one || domain.is_none()).then(|| before.only(domain.as_slice()))
 }
 
 /// Reads a log forward, in bounded batches and with no lock held in between: writers go on, and the reader may use
@@ -90,6 +38,8 @@ pub struct History<'a> {
     /// The record behind which entries are given out; its digest is compared, if it is known.
     behind: Option<Seq>,
     after: Option<Head>,
+    /// The last record that is read; the end of the log, if that is before it.
+    last: Option<Seq>,
     end: End,
 }
 
@@ -142,8 +92,16 @@ impl<'a> History<'a> {
             last_bytes: 0,
             behind,
             after,
+            last: None,
             end: End::Open,
         }
+    }
+
+    /// Ends it behind the record `last`, if the log does not end before.
+    #[must_use]
+    pub fn up_to(mut self, last: Seq) -> History<'a> {
+        self.last = Some(last);
+        self
     }
 
     /// The state after the entry that was given out last; before the first one, that of an image before it.
@@ -167,9 +125,9 @@ impl<'a> History<'a> {
     }
 
     /// Reads on to the record behind which entries are given out; returns what prevents that.
-    fn skip(&mut self) -> Option<EngineError> {
+    fn reach_begin(&mut self) -> Option<EngineError> {
         while self.place.ledger.seq < self.behind {
-            match self.replay_next()? {
+            match self.replay_next(&mut |_, _| {})? {
                 Ok(_) => {}
                 Err(error) => return Some(error),
             }
@@ -177,27 +135,30 @@ impl<'a> History<'a> {
         None
     }
 
-    /// Returns the steps with the domains that they are about, which costs less than with the whole states.
-    pub fn by_domain(self) -> ByDomain<'a> {
-        ByDomain(self)
+    /// Returns what a watch makes of each record, which costs less than the states around them.
+    pub fn watched<W: Watch + 'a>(
+        mut self,
+        mut watch: W,
+    ) -> impl Iterator<Item = Result<W::Made, EngineError>> + use<'a, W> {
+        std::iter::from_fn(move || {
+            if let Some(error) = self.reach_begin() {
+                return Some(Err(error));
+            }
+            let seen = self.replay_next(&mut |seen, state| see(&mut watch, seen, state))?;
+            let state = &self.place.ledger.view.state;
+            Some(seen.map(|entry| watch.record(entry, state)))
+        })
     }
 
     pub(crate) fn next_entry(&mut self) -> Option<Result<Entry, EngineError>> {
-        match self.skip() {
+        match self.reach_begin() {
             Some(error) => Some(Err(error)),
-            None => self.replay_next(),
+            None => self.replay_next(&mut |_, _| {}),
         }
     }
 
-    fn replay_next(&mut self) -> Option<Result<Entry, EngineError>> {
-        self.replay_next_behind(&mut |_, _| {})
-    }
-
-    /// Replays the next record. `before` is called with what the records before it have made, and its facts.
-    fn replay_next_behind(
-        &mut self,
-        before: &mut dyn FnMut(&Ledger, &Facts),
-    ) -> Option<Result<Entry, EngineError>> {
+    /// Replays the next record, and lets `see` the state around each of its events.
+    fn replay_next(&mut self, see: See<'_>) -> Option<Result<Entry, EngineError>> {
         let record = match self.next_record()? {
             Ok(record) => record,
             Err(error) => return Some(Err(self.resume(error))),
@@ -207,8 +168,7 @@ impl<'a> History<'a> {
         let entry = match compare(self.after, Some(record.head())) {
             Ok(()) => ledger
                 .decode(&record)
-                .inspect(|facts| before(ledger, facts))
-                .and_then(|facts| ledger.apply(&record, facts))
+                .and_then(|facts| ledger.apply(&record, facts, see))
                 .map_err(EngineError::from),
             Err(error) => Err(error.into()),
         };
@@ -220,6 +180,9 @@ impl<'a> History<'a> {
     }
 
     fn next_record(&mut self) -> Option<Result<Record, EngineError>> {
+        if self.last.is_some() && self.place.ledger.seq >= self.last {
+            return None;
+        }
         loop {
             if let Some(record) = self.batch.pop_front() {
                 return Some(Ok(record));
@@ -270,7 +233,8 @@ impl<'a> History<'a> {
         if let Some(StoreError::Archived { start, .. }) = error.store()
             && let Ok(next) = History::new(self.log, Some(start.seq), Some(*start))
         {
-            *self = next;
+            let last = self.last;
+            *self = History { last, ..next };
         }
         error
     }
@@ -279,7 +243,7 @@ impl<'a> History<'a> {
     pub(crate) fn view_at(mut self, seq: Seq) -> Result<View, EngineError> {
         // Damage behind that record does not matter.
         while self.place.ledger.seq < Some(seq)
-            && let Some(entry) = self.replay_next()
+            && let Some(entry) = self.replay_next(&mut |_, _| {})
         {
             entry?;
         }
@@ -291,11 +255,11 @@ impl Iterator for History<'_> {
     type Item = Result<Step, EngineError>;
 
     fn next(&mut self) -> Option<Result<Step, EngineError>> {
-        if let Some(error) = self.skip() {
+        if let Some(error) = self.reach_begin() {
             return Some(Err(error));
         }
         let before = self.place.ledger.view.clone();
-        let entry = self.replay_next()?;
+        let entry = self.replay_next(&mut |_, _| {})?;
         Some(entry.map(|entry| Step {
             before,
             entry,
@@ -320,37 +284,6 @@ impl Iterator for Entries<'_> {
 
     fn next(&mut self) -> Option<Result<Entry, EngineError>> {
         self.0.next_entry()
-    }
-}
-
-/// The steps of a [`History`], each with its domain alone.
-#[derive(Debug)]
-pub struct ByDomain<'a>(History<'a>);
-
-impl Iterator for ByDomain<'_> {
-    type Item = Result<DomainStep, EngineError>;
-
-    fn next(&mut self) -> Option<Result<DomainStep, EngineError>> {
-        if let Some(error) = History::skip(&mut self.0) {
-            return Some(Err(error));
-        }
-        let (mut before, mut state) = (None, None);
-        let entry = self.0.replay_next_behind(&mut |ledger, facts| {
-            let all = &ledger.view.state;
-            before = facts.domain.and_then(|uuid| all.keep_domain(uuid));
-            let is_one =
-                matches!(&facts.content, Content::Command { events, .. } if events.len() == 1);
-            state = kept_state(all, ledger.seq, facts.domain, is_one);
-        })?;
-        Some(entry.map(|entry| {
-            let after = &self.0.place.ledger.view.state;
-            DomainStep {
-                before,
-                after: entry.domain.and_then(|uuid| after.keep_domain(uuid)),
-                entry,
-                state,
-            }
-        }))
     }
 }
 

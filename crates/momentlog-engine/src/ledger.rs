@@ -10,6 +10,7 @@ use crate::codec::{Content, DecodeError, Dictionary, Facts};
 use crate::entry::Entry;
 use crate::requests::{Remembered, Requests};
 use crate::view::View;
+use crate::watch::{See, Seen};
 
 /// Why a log cannot be replayed although its chain is whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +117,7 @@ impl Ledger {
     /// Applies one record of the log, and returns what it says.
     pub(crate) fn replay(&mut self, record: &Record) -> Result<Entry, ReplayError> {
         let facts = self.decode(record)?;
-        self.apply(record, facts)
+        self.apply(record, facts, &mut |_, _| {})
     }
 
     /// Reads the facts of the next record.
@@ -127,8 +128,13 @@ impl Ledger {
         })
     }
 
-    /// Applies one record whose facts were read, and returns what it says.
-    pub(crate) fn apply(&mut self, record: &Record, facts: Facts) -> Result<Entry, ReplayError> {
+    /// Applies one record whose facts were read, lets `see` the state around each event, and returns what the record says.
+    pub(crate) fn apply(
+        &mut self,
+        record: &Record,
+        facts: Facts,
+        see: See<'_>,
+    ) -> Result<Entry, ReplayError> {
         let fault = |why: ReplayFault| ReplayError {
             seq: record.seq,
             why,
@@ -154,6 +160,7 @@ impl Ledger {
             }));
         }
         let mut removed = Vec::new();
+        see(Seen::Begin(facts.domain), &self.view.state);
         match &facts.content {
             Content::Genesis { profile, .. } => self.begin(View::empty(*profile).state),
             Content::Command { events, .. } => {
@@ -163,10 +170,10 @@ impl Ledger {
                         let domain = event.domain;
                         removed.extend(domain.and_then(|uuid| self.view.state.keep_domain(uuid)));
                     }
-                    self.view
-                        .state
-                        .advance(event)
-                        .map_err(|error| fault(error.into()))?;
+                    let state = &mut self.view.state;
+                    see(Seen::Before(event), state);
+                    state.advance(event).map_err(|error| fault(error.into()))?;
+                    see(Seen::After(event), state);
                 }
             }
             Content::Bridge { .. } => {}

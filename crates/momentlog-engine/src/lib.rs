@@ -50,6 +50,7 @@ mod subscription;
 mod sync;
 mod verify;
 mod view;
+mod watch;
 
 pub use call::Call;
 pub use codec::DecodeError;
@@ -62,7 +63,7 @@ pub use environment::{
 };
 pub use error::{BadProvenance, EngineError};
 pub use handle::LogHandle;
-pub use history::{ByDomain, DomainStep, Entries, History, Step};
+pub use history::{Entries, History, Step};
 pub use image::ImageError;
 pub use ledger::{ReplayError, ReplayFault};
 pub use log::{Archived, Log, Outcome, Pending};
@@ -73,3 +74,4 @@ pub use request::Request;
 pub use subscription::Subscription;
 pub use verify::{ImageFault, Verification, verify, verify_disk, verify_store};
 pub use view::View;
+pub use watch::Watch;

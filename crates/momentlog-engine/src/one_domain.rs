@@ -25,6 +25,7 @@ use crate::ledger::{Ledger, ReplayError};
 use crate::log::{Log, replay};
 use crate::lookup::{DIVIDED_MIN, Lookup, Meaning};
 use crate::view::View;
+use crate::watch::{See, Watch, see};
 use scan::{Ended, Wanted};
 
 pub use mention::Mention;
@@ -69,9 +70,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn is_asked(self, entry: &Entry) -> bool {
-        let is_of = |domain| entry.domain == Some(domain);
-        self.from <= entry.head.seq && self.domain.is_none_or(is_of)
+    fn is_asked(self, seq: Seq, domain: Option<DomainUuid>) -> bool {
+        self.from <= seq && self.domain.is_none_or(|asked| domain == Some(asked))
     }
 }
 
@@ -178,12 +178,25 @@ impl<'a> DomainHistory<'a> {
 
     /// Returns the entries alone, which costs less than the states around them.
     pub fn entries(mut self) -> impl Iterator<Item = Result<Entry, EngineError>> + 'a {
-        std::iter::from_fn(move || self.next_entry(&mut |_| {}))
+        std::iter::from_fn(move || self.next_entry(&mut |_| {}, &mut |_, _| {}))
+    }
+
+    /// Returns what a watch makes of each record, which costs less than the views around them.
+    pub fn watched<W: Watch + 'a>(
+        mut self,
+        mut watch: W,
+    ) -> impl Iterator<Item = Result<W::Made, EngineError>> + use<'a, W> {
+        std::iter::from_fn(move || {
+            let seen =
+                self.next_entry(&mut |_| {}, &mut |seen, state| see(&mut watch, seen, state))?;
+            let state = &self.ledger.view.state;
+            Some(seen.map(|entry| watch.record(entry, state)))
+        })
     }
 
     /// Reads on to the last record, or to the end of the log if that is before it, and returns the state of the domain there.
     fn last_view(mut self) -> Result<View, EngineError> {
-        while let Some(step) = self.next_entry(&mut |_| {}) {
+        while let Some(step) = self.next_entry(&mut |_| {}, &mut |_, _| {}) {
             step?;
         }
         let mut view = self.ledger.view;
@@ -196,20 +209,26 @@ impl<'a> DomainHistory<'a> {
     }
 
     /// Returns the next entry that is asked for. `before` is called with the state before each record from the first one that
-    /// is asked for: what is kept of it is copied when the record changes it.
-    fn next_entry(&mut self, before: &mut dyn FnMut(&View)) -> Option<Result<Entry, EngineError>> {
+    /// is asked for: what is kept of it is copied when the record changes it. `see` sees the events of those that are.
+    fn next_entry(
+        &mut self,
+        before: &mut dyn FnMut(&View),
+        see: See<'_>,
+    ) -> Option<Result<Entry, EngineError>> {
         loop {
             let entry = match self.next_record()? {
                 Ok(record) => {
                     if self.asked.from <= record.seq {
                         before(&self.ledger.view);
                     }
-                    self.replay(&record)
+                    self.replay(&record, see)
                 }
                 Err(error) => Err(error),
             };
             match entry {
-                Ok(entry) if self.asked.is_asked(&entry) => return Some(Ok(entry)),
+                Ok(entry) if self.asked.is_asked(entry.head.seq, entry.domain) => {
+                    return Some(Ok(entry));
+                }
                 Ok(_) => {}
                 Err(error) => {
                     self.end = End::Reached;
@@ -243,7 +262,7 @@ impl<'a> DomainHistory<'a> {
         }
     }
 
-    fn replay(&mut self, record: &Record) -> Result<Entry, EngineError> {
+    fn replay(&mut self, record: &Record, see: See<'_>) -> Result<Entry, EngineError> {
         let (said, ledger) = (&mut self.said, &mut self.ledger);
         if self.lookup.learnt > LEARNT_MAX {
             self.lookup.learnt = 0;
@@ -276,7 +295,11 @@ impl<'a> DomainHistory<'a> {
                 })
                 .map_err(|why| fault(seq, why))?;
         }
-        Ok(ledger.apply(record, facts)?)
+        if self.asked.is_asked(record.seq, facts.domain) {
+            Ok(ledger.apply(record, facts, see)?)
+        } else {
+            Ok(ledger.apply(record, facts, &mut |_, _| {})?)
+        }
     }
 
     /// Scans on, until enough is found: two stretches at once where there are records enough.
@@ -396,7 +419,8 @@ impl Iterator for DomainHistory<'_> {
 
     fn next(&mut self) -> Option<Result<Step, EngineError>> {
         let mut before = None;
-        let entry = match self.next_entry(&mut |view| before = Some(view.clone()))? {
+        let entry = self.next_entry(&mut |view| before = Some(view.clone()), &mut |_, _| {});
+        let entry = match entry? {
             Ok(entry) => entry,
             Err(error) => return Some(Err(error)),
         };

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorCode, ErrorDomain, Result};
 use crate::facts::Facts;
 use crate::uri::{TEST_URI, parse_store_uri};
 
-pub use history::{Entries, History, Subscription};
+pub use history::{DomainHistory, Entries, History, Subscription};
 pub use log::Submitted;
 pub use recording::Recording;
 

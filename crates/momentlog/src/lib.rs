@@ -138,7 +138,8 @@ pub use momentlog_xml as xml;
 
 pub use checkpoint::Checkpoint;
 pub use connection::{
-    Connection, Entries, History, Opener, Planning, Recording, Submitted, Subscription,
+    Connection, DomainHistory, Entries, History, Opener, Planning, Recording, Submitted,
+    Subscription,
 };
 pub use domain::{
     BackedUp, Backup, BackupEnd, BlockJobInfo, Domain, DomainInfo, Fate, JobInfo, JobState,
@@ -155,9 +156,9 @@ pub use flags::{
 pub use lifecycle::{Lifecycle, LifecycleEvents, LifecycleKind};
 pub use momentlog_engine::{
     ACTOR_LEN_MAX, AGENT_LEN_MAX, Archived, BadProvenance, Bridge, Call, Clock, DecodeError,
-    DomainStep, EngineError, Entropy, Entry, ImageFault, ManualClock, Mention, Options, Outcome,
-    Peer, Point, Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy,
-    Verification, View, process_user,
+    EngineError, Entropy, Entry, ImageFault, ManualClock, Mention, Options, Outcome, Peer, Point,
+    Provenance, ReplayError, ReplayFault, Revision, Step, SystemClock, SystemEntropy, Verification,
+    View, Watch, process_user,
 };
 pub use node::{LIBVIRT_VERSION, MAX_VCPUS, NodeInfo};
 pub use redefinition::{RedefinePlan, RedefineStep, Redefinition};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use momentlog_audit::{
-    DomainDiff, Existence, Fate, Life, MomentRef, TurnOf, What, consequences, diff, lives,
+    Differences, DomainDiff, Existence, Fate, Life, MomentRef, TurnOf, What, consequences, lives,
 };
 use momentlog_core::{Above, Command};
 use momentlog_core::{
@@ -102,9 +102,16 @@ impl Asked {
 
     /// What differs since a record.
     fn since(&self, seq: Seq) -> Vec<DomainDiff> {
-        let steps = self.steps();
-        let behind = steps.into_iter().filter(|step| step.entry.head.seq > seq);
-        diff(behind.map(|step| Ok::<_, ()>(step.into()))).unwrap()
+        let mut found = Differences::default();
+        let head = self.steps()[usize::try_from(seq.get()).unwrap() - 1]
+            .entry
+            .head;
+        let history = self.0.history(Some(head)).unwrap();
+        history
+            .watched(&mut found)
+            .try_for_each(|record| record)
+            .unwrap();
+        found.by_name()
     }
 }
 

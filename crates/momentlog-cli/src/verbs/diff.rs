@@ -2,11 +2,9 @@
 
 use momentlog::core::MomentKind;
 use momentlog::store::{Head, Seq};
-use momentlog::{Connection, DomainStep, Point};
+use momentlog::{Connection, Point};
 use momentlog_audit::json::DiffDoc;
-use momentlog_audit::{
-    By, Changed, DomainDiff, Edge, Existence, ListDiff, Named, diff as differences,
-};
+use momentlog_audit::{By, Changed, Differences, DomainDiff, Edge, Existence, ListDiff, Named};
 
 use super::Verb;
 use super::store::VERIFIED;
@@ -54,7 +52,12 @@ pub fn diff(session: &mut Session, invocation: &Invocation) -> Answer {
     }
     let found = match invocation.get("domain") {
         Some(name) => of_domain(&connection, name, from, to)?,
-        None => differences(up_to(to, connection.history(Some(from))?.by_domain()))?,
+        None => {
+            let mut found = Differences::default();
+            let history = connection.history(Some(from))?.up_to(to.seq);
+            read(history.watched(&mut found))?;
+            found.by_name()
+        }
     };
     let times = (time(&connection, from.seq)?, time(&connection, to.seq)?);
     let (one, other) = (recorded(times.0), recorded(times.1));
@@ -78,21 +81,16 @@ fn of_domain(
     let mut found = Vec::new();
     for uuid in super::why::domains_called(std::slice::from_ref(connection), name)? {
         let steps = connection.steps_of(uuid, Seq::after(Some(from.seq)), to.seq)?;
-        let steps = interrupt::watched(steps).map(|step| step.map(DomainStep::from));
-        found.extend(differences(steps)?);
+        let mut differences = Differences::default();
+        read(steps.watched(&mut differences))?;
+        found.extend(differences.by_name());
     }
     Ok(found)
 }
 
-/// The steps up to a record.
-fn up_to(
-    to: Head,
-    steps: impl Iterator<Item = momentlog::Result<DomainStep>>,
-) -> impl Iterator<Item = momentlog::Result<DomainStep>> {
-    interrupt::watched(steps).take_while(move |step| match step {
-        Ok(step) => step.entry.head.seq <= to.seq,
-        Err(_) => true,
-    })
+/// Reads on to the end.
+fn read(records: impl Iterator<Item = momentlog::Result<()>>) -> momentlog::Result<()> {
+    interrupt::watched(records).collect()
 }
 
 fn time(connection: &Connection, seq: Seq) -> Result<i64, Failure> {

@@ -8,7 +8,7 @@ use momentlog::core::DomainUuid;
 use momentlog::store::{Head, Seq};
 use momentlog::{Connection, History, Point, Step};
 use momentlog_audit::json::{self, EntryDoc, SuspicionDoc};
-use momentlog_audit::{Edge, MomentRef, RecordKind, Suspicion, Told, Wanted, suspicions};
+use momentlog_audit::{Edge, MomentRef, RecordKind, Suspicion, Teller, Told, Wanted, suspicions};
 
 use super::store::VERIFIED;
 use super::told::Rows;
@@ -209,6 +209,11 @@ impl Asked {
             && until.is_none()
     }
 
+    /// Whether the states around a record are needed to show it.
+    fn needs_states(&self) -> bool {
+        self.xml || self.suspicious
+    }
+
     /// The domain that is asked for, if one alone has or had that name.
     fn only_domain(&self, connection: &Connection) -> Result<Option<DomainUuid>, Failure> {
         let Some(domain) = &self.domain else {
@@ -343,6 +348,16 @@ impl Found {
     }
 }
 
+impl From<Told> for Found {
+    fn from(told: Told) -> Found {
+        Found {
+            told,
+            suspicions: Vec::new(),
+            whole: None,
+        }
+    }
+}
+
 /// Reads the log itself, no further than is needed.
 fn read_on(
     connection: &Connection,
@@ -367,7 +382,13 @@ fn read_on(
                 let steps = super::why::steps_about(connection, domain, moment)?;
                 read_steps(steps, asked, shown, read);
             }
-            _ => read_steps(connection.history_of(domain)?, asked, shown, read),
+            _ if asked.needs_states() => {
+                read_steps(connection.history_of(domain)?, asked, shown, read);
+            }
+            _ => {
+                let told = connection.history_of(domain)?.watched(Teller::default());
+                read_told(told, asked, shown, read);
+            }
         }
     } else {
         read_history(connection.history_from(begin)?, asked, shown, read);
@@ -377,17 +398,20 @@ fn read_on(
 
 /// Shows those records of a history that are asked for.
 fn read_history(history: History<'_>, asked: &Asked, shown: &mut Shown, read: &mut Read) {
-    if asked.xml || asked.suspicious {
-        return read_steps(history, asked, shown, read);
+    if asked.needs_states() {
+        read_steps(history, asked, shown, read);
+    } else {
+        read_told(history.watched(Teller::default()), asked, shown, read);
     }
-    let found = history.by_domain().map(|step| {
-        step.map(|step| Found {
-            told: Told::of_domain_step(step),
-            suspicions: Vec::new(),
-            whole: None,
-        })
-    });
-    show(found, asked, shown, read);
+}
+
+fn read_told(
+    told: impl Iterator<Item = momentlog::Result<Told>>,
+    asked: &Asked,
+    shown: &mut Shown,
+    read: &mut Read,
+) {
+    show(told.map(|told| told.map(Found::from)), asked, shown, read);
 }
 
 fn read_steps(

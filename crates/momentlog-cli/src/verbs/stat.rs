@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use momentlog::core::{Domain, MomentId, MomentList, Scope};
 use momentlog::store::Seq;
-use momentlog::{DomainStep, View, store_directory};
+use momentlog::{View, store_directory};
 use momentlog_audit::json::StatDoc;
-use momentlog_audit::{RecordKind, Told};
+use momentlog_audit::{RecordKind, Teller, Told};
 
 use super::Verb;
 use crate::failure::{Answer, Failure};
@@ -30,7 +30,10 @@ pub static VERBS: &[Verb] = &[Verb {
 pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
     let connection = session.connection.clone();
     let mut found = StatDoc::new();
-    let last = count_records(&mut found, connection.history(None)?.by_domain())?;
+    let last = count_records(
+        &mut found,
+        connection.history(None)?.watched(Teller::default()),
+    )?;
     let last = last.ok_or_else(|| Failure::new("the log has no record yet"))?;
     count_moments(&mut found, &connection.view_at(last)?);
     count_files(&mut found, session)?;
@@ -42,13 +45,13 @@ pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
 /// Counts the records, and returns the last one.
 fn count_records(
     found: &mut StatDoc,
-    steps: impl Iterator<Item = momentlog::Result<DomainStep>>,
+    records: impl Iterator<Item = momentlog::Result<Told>>,
 ) -> Result<Option<Seq>, Failure> {
     let mut last = None;
-    for step in interrupt::watched(steps) {
-        let told = match step {
+    for told in interrupt::watched(records) {
+        let told = match told {
             Err(error) if is_archived(&error) => continue,
-            step => Told::of_domain_step(step?),
+            told => told?,
         };
         found.records += 1;
         found.first.get_or_insert(told.entry.recorded);

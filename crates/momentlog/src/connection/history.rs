@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use momentlog_engine::{DomainStep, Entry, Step, View};
+use momentlog_engine::{Entry, Step, View, Watch};
 use momentlog_store::Seq;
 
 #[cfg(doc)]
@@ -13,46 +13,42 @@ use crate::error::{Error, Result};
 
 /// The history of a log, see [`Connection::history`].
 #[derive(Debug)]
-pub struct History<'a> {
-    pub(super) inner: momentlog_engine::History<'a>,
-    /// Where it ends, if the connection answers as of a point.
-    pub(super) last: Option<Seq>,
-}
+pub struct History<'a>(pub(super) momentlog_engine::History<'a>);
 
 impl<'a> History<'a> {
     /// The state after the entry that was given out last; before the first one, that of an image before it.
     pub fn view(&self) -> &View {
-        self.inner.view()
+        self.0.view()
+    }
+
+    /// Ends it behind the record `last`, if it does not end before.
+    #[must_use]
+    pub fn up_to(self, last: Seq) -> History<'a> {
+        History(self.0.up_to(last))
     }
 
     /// Returns the entries alone, which costs less than the states around them.
     pub fn entries(self) -> Entries<'a> {
-        Entries {
-            inner: self.inner.entries(),
-            last: self.last,
-        }
+        Entries(self.0.entries())
     }
 
-    /// Returns the steps with the domains that they are about, which costs less than with the whole states.
-    pub fn by_domain(self) -> impl Iterator<Item = Result<DomainStep>> + 'a {
-        let (steps, last) = (self.inner.by_domain(), self.last);
-        steps
-            .map(|step| Ok(step?))
-            .take_while(move |step| is_known(step, last, |step: &DomainStep| step.entry.head.seq))
+    /// Returns what a watch makes of each record, which costs less than the states around them.
+    pub fn watched<W: Watch + 'a>(
+        self,
+        watch: W,
+    ) -> impl Iterator<Item = Result<W::Made>> + use<'a, W> {
+        self.0.watched(watch).map(|made| Ok(made?))
     }
 }
 
 /// The entries of a [`History`].
 #[derive(Debug)]
-pub struct Entries<'a> {
-    inner: momentlog_engine::Entries<'a>,
-    last: Option<Seq>,
-}
+pub struct Entries<'a>(momentlog_engine::Entries<'a>);
 
 impl Entries<'_> {
     /// The state after the entry that was given out last.
     pub fn view(&self) -> &View {
-        self.inner.view()
+        self.0.view()
     }
 }
 
@@ -60,8 +56,7 @@ impl Iterator for Entries<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
-        let next = self.inner.next()?.map_err(Error::from);
-        is_known(&next, self.last, |entry| entry.head.seq).then_some(next)
+        Some(self.0.next()?.map_err(Error::from))
     }
 }
 
@@ -69,16 +64,29 @@ impl Iterator for History<'_> {
     type Item = Result<Step>;
 
     fn next(&mut self) -> Option<Result<Step>> {
-        let next = self.inner.next()?.map_err(Error::from);
-        is_known(&next, self.last, |step| step.entry.head.seq).then_some(next)
+        Some(self.0.next()?.map_err(Error::from))
     }
 }
 
-/// Whether a record is not behind the last one that a connection knows.
-pub(super) fn is_known<T>(next: &Result<T>, last: Option<Seq>, seq: impl Fn(&T) -> Seq) -> bool {
-    match (next, last) {
-        (Ok(next), Some(last)) => seq(next) <= last,
-        _ => true,
+/// The steps of one domain, see [`Connection::history_of`], or a few steps, see [`Connection::steps`].
+#[derive(Debug)]
+pub struct DomainHistory<'a>(pub(super) momentlog_engine::DomainHistory<'a>);
+
+impl<'a> DomainHistory<'a> {
+    /// Returns what a watch makes of each record, which costs less than the states around them.
+    pub fn watched<W: Watch + 'a>(
+        self,
+        watch: W,
+    ) -> impl Iterator<Item = Result<W::Made>> + use<'a, W> {
+        self.0.watched(watch).map(|made| Ok(made?))
+    }
+}
+
+impl Iterator for DomainHistory<'_> {
+    type Item = Result<Step>;
+
+    fn next(&mut self) -> Option<Result<Step>> {
+        Some(self.0.next()?.map_err(Error::from))
     }
 }
 

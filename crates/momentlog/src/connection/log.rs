@@ -14,7 +14,7 @@ use momentlog_engine::{
 use momentlog_store::{Disk, Head, LogId, RealDisk, Receipt, Seq, StoreError};
 
 use super::Connection;
-use super::history::{History, Subscription, is_known};
+use super::history::{DomainHistory, History, Subscription};
 #[cfg(doc)]
 use crate::error::ErrorCode;
 use crate::error::{Error, ErrorDomain, Result};
@@ -302,15 +302,11 @@ impl Connection {
     /// # Errors
     ///
     /// As [`history`](Self::history); what comes up while it is read is an item.
-    pub fn history_of(
-        &self,
-        domain: DomainUuid,
-    ) -> Result<impl Iterator<Item = Result<Step>> + '_> {
-        let last = self.last_known();
-        let steps = self.log.history_of(domain)?;
-        Ok(steps
-            .map(|step| Ok(step?))
-            .take_while(move |step| is_known(step, last, |step: &Step| step.entry.head.seq)))
+    pub fn history_of(&self, domain: DomainUuid) -> Result<DomainHistory<'_>> {
+        Ok(DomainHistory(match self.last_known() {
+            Some(last) => self.log.steps_of(domain, Seq::FIRST, last)?,
+            None => self.log.history_of(domain)?,
+        }))
     }
 
     /// Returns the records of a domain of which `is` holds for anything that they mention, in order: those that create or
@@ -372,15 +368,9 @@ impl Connection {
     /// # Errors
     ///
     /// As [`history_of`](Self::history_of).
-    pub fn steps_of(
-        &self,
-        domain: DomainUuid,
-        from: Seq,
-        to: Seq,
-    ) -> Result<impl Iterator<Item = Result<Step>> + '_> {
+    pub fn steps_of(&self, domain: DomainUuid, from: Seq, to: Seq) -> Result<DomainHistory<'_>> {
         let to = self.last_known().map_or(to, |last| to.min(last));
-        let steps = self.log.steps_of(domain, from, to)?;
-        Ok(steps.map(|step| Ok(step?)))
+        Ok(DomainHistory(self.log.steps_of(domain, from, to)?))
     }
 
     /// Returns the steps from a record to another, in order: from the first one that is not archived if that is later. Only
@@ -391,10 +381,9 @@ impl Connection {
     /// # Errors
     ///
     /// As [`history`](Self::history); what comes up while it is read is an item.
-    pub fn steps(&self, from: Seq, to: Seq) -> Result<impl Iterator<Item = Result<Step>> + '_> {
+    pub fn steps(&self, from: Seq, to: Seq) -> Result<DomainHistory<'_>> {
         let to = self.last_known().map_or(to, |last| to.min(last));
-        let steps = self.log.steps(from, to)?;
-        Ok(steps.map(|step| Ok(step?)))
+        Ok(DomainHistory(self.log.steps(from, to)?))
     }
 
     /// Returns the state of one domain as of a record: the end of the log if that is before it. Other domains are not in it.
@@ -441,10 +430,7 @@ impl Connection {
     /// comes up later is an item: an error after all entries before it ends the history, but for `Archived`, behind which
     /// it goes on with the bridge.
     pub fn history(&self, after: Option<Head>) -> Result<History<'_>> {
-        Ok(History {
-            inner: self.log.history(after)?,
-            last: self.last_known(),
-        })
+        Ok(self.as_known(self.log.history(after)?))
     }
 
     /// Returns the history from a record on; from the first one that is not archived if that is later.
@@ -453,9 +439,14 @@ impl Connection {
     ///
     /// As [`history`](Self::history).
     pub fn history_from(&self, seq: Seq) -> Result<History<'_>> {
-        Ok(History {
-            inner: self.log.history_from(seq)?,
-            last: self.last_known(),
+        Ok(self.as_known(self.log.history_from(seq)?))
+    }
+
+    /// A history that ends where this connection's log does.
+    fn as_known<'a>(&self, history: momentlog_engine::History<'a>) -> History<'a> {
+        History(match self.last_known() {
+            Some(last) => history.up_to(last),
+            None => history,
         })
     }
 
