@@ -149,7 +149,20 @@ impl<T, E> CommitQueue<T, E> {
         if !group.led.swap(true, Ordering::AcqRel) {
             self.lead(ticket, write);
         }
-        match group.settled.wait() {
+        self.follow(ticket)
+    }
+
+    /// Waits until the work is settled, and leaves it to another thread to write it.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn follow(&self, ticket: &Ticket<E>) -> Result<(), Arc<E>> {
+        match ticket.0.settled.wait() {
             Settled::Written => Ok(()),
             Settled::Failed(error) => Err(error),
             Settled::Lost => panic!("the thread that wrote for this one panicked"),

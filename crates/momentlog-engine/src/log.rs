@@ -19,7 +19,7 @@ mod retention;
 mod turns;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,8 @@ pub struct Log {
     asked: AtomicU64,
     /// Whether no other process can have appended, so that the view is the newest there is.
     exclusive: AtomicBool,
+    /// How many threads are about to decide.
+    arrived: AtomicUsize,
     /// The record of the newest image that was loaded or tried; 0 for none.
     image: AtomicU64,
     /// The image that is being made beside the writers.
@@ -149,6 +151,8 @@ struct Decider {
     generation: u64,
     /// Set while the ledger may hold what the log does not; it is replayed from the log then.
     stale: bool,
+    /// While this process has a turn that its threads share: the bytes of the records that they have decided in it.
+    turn: Option<usize>,
     log: Option<LogId>,
     /// How much of the wait for the lock is used up.
     waited: Duration,
@@ -166,6 +170,7 @@ impl Log {
                 ledger,
                 generation: 0,
                 stale: false,
+                turn: None,
                 log: None,
                 waited: Duration::ZERO,
                 damage: None,
@@ -177,6 +182,7 @@ impl Log {
             tail: Mutex::default(),
             asked: AtomicU64::new(0),
             exclusive: AtomicBool::new(false),
+            arrived: AtomicUsize::new(0),
             image: AtomicU64::new(0),
             imaging: Imaging::default(),
             options,
@@ -189,7 +195,7 @@ impl Log {
     ///
     /// As [`refresh`](Self::refresh). That there is no store yet is no error.
     pub fn plan(self: &Arc<Self>) -> Result<Plan, EngineError> {
-        let mut decider = self.enter();
+        let mut decider = self.enter_alone();
         if !self.is_exclusive() {
             self.catch_up_if_there(&mut decider)?;
         }
@@ -228,10 +234,18 @@ impl Log {
     ///
     /// [`EngineError::Store`] or [`EngineError::Replay`] if the log cannot be read.
     pub fn refresh(&self) -> Result<Arc<View>, EngineError> {
-        if !self.is_exclusive() {
+        while !self.is_exclusive() {
             let mut decider = self.enter();
-            if !self.is_exclusive() {
+            if let Some(ticket) = self.queue.last().filter(|_| decider.turn.is_some()) {
+                drop(decider);
+                // What is appended in the turn is the end of the log then.
+                if self.queue.follow(&ticket).is_ok() {
+                    break;
+                }
+            } else if !self.is_exclusive() {
+                self.end_turn(&mut decider);
                 self.catch_up(&mut decider)?;
+                break;
             }
         }
         Ok(self.view())
@@ -324,6 +338,8 @@ impl Log {
     ///
     /// What the store says of a write that failed.
     pub fn flush(&self) -> Result<(), EngineError> {
+        let mut decider = self.lock();
+        self.end_turn(&mut decider);
         Ok(self.commit_all()?)
     }
 
@@ -418,9 +434,10 @@ impl Log {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let mut conflicts = 0;
         loop {
+            let arrival = self.arrive();
             let mut decider = self.enter();
-            let _turn;
-            if !self.is_exclusive() {
+            // A thread that finds a turn decides in it.
+            if !self.is_exclusive() && decider.turn.is_none() {
                 // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
                 self.catch_up_if_there(&mut decider)?;
                 if let Decided::Repeated(seq) = decide_all(&mut decider.ledger, requests, decide)? {
@@ -429,8 +446,10 @@ impl Log {
                         answer: Answer::Repeated(seq),
                     });
                 }
-                (decider, _turn) = self.acquire(decider)?;
+                decider = self.acquire(decider, &arrival)?;
             }
+            let mut waiting = 0;
+            let mut ticket = None;
             let answer = match decide_all(&mut decider.ledger, requests, decide) {
                 Err(error) => Answer::Refused(error),
                 Ok(Decided::Repeated(seq)) => Answer::Repeated(seq),
@@ -438,36 +457,34 @@ impl Log {
                     let Some(recorded) = self.record(&mut decider, accepted)? else {
                         continue;
                     };
-                    let pending = Pending {
-                        ticket: Some(recorded.ticket),
-                        answer: Answer::Recorded(recorded.outcomes),
-                    };
-                    if self.is_exclusive() {
-                        drop(decider);
-                        if recorded.waiting >= SUBMITTED_MAX {
-                            // Whether it succeeds is the answer to those who wait for it.
-                            let _ = self.commit(&pending);
-                        }
-                        return Ok(pending);
-                    }
-                    // Others may append, so that the next decision needs to know what became of this one.
-                    match self.commit(&pending) {
-                        Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
-                            conflicts += 1;
-                            continue;
-                        }
-                        committed => committed?,
-                    }
-                    decider.ledger.view.head = self.view().head;
-                    return Ok(pending);
+                    waiting = recorded.waiting;
+                    ticket = Some(recorded.ticket);
+                    Answer::Recorded(recorded.outcomes)
                 }
             };
-            let ticket = self.queue.last();
-            if self.queue.generation() != decider.generation {
-                // Decided on what is not there.
-                continue;
+            if ticket.is_none() {
+                ticket = self.queue.last();
+                if self.queue.generation() != decider.generation {
+                    // Decided on what is not there.
+                    continue;
+                }
             }
-            return Ok(Pending { ticket, answer });
+            let pending = Pending { ticket, answer };
+            let in_turn = self.end_turn_if_due(&mut decider);
+            drop(decider);
+            drop(arrival);
+            if !in_turn {
+                if waiting >= SUBMITTED_MAX {
+                    // Whether it succeeds is the answer to those who wait for it.
+                    let _ = self.commit(&pending);
+                }
+                return Ok(pending);
+            }
+            // Others may append as soon as the turn is over, so that the next decision here needs to know what became of it.
+            match self.follow(&pending) {
+                Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
+                ended => return ended.map(|()| pending).map_err(E::from),
+            }
         }
     }
 
@@ -512,23 +529,40 @@ impl Log {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to decide. A ledger that may hold what the log does not is thrown away.
-    fn enter(&self) -> MutexGuard<'_, Decider> {
-        let mut decider = self.decider.lock().unwrap_or_else(|poisoned| {
+    fn lock(&self) -> MutexGuard<'_, Decider> {
+        self.decider.lock().unwrap_or_else(|poisoned| {
             // A panic of ours may have left the ledger half changed.
             let mut decider = poisoned.into_inner();
             decider.stale = true;
             decider
-        });
+        })
+    }
+
+    /// Begins to decide. A ledger that may hold what the log does not is thrown away.
+    fn enter(&self) -> MutexGuard<'_, Decider> {
+        let mut decider = self.lock();
+        self.renew_if_stale(&mut decider);
+        decider
+    }
+
+    /// As [`enter`](Self::enter), after the turn that threads share, if there is one: what others append can be read.
+    fn enter_alone(&self) -> MutexGuard<'_, Decider> {
+        let mut decider = self.enter();
+        self.end_turn(&mut decider);
+        self.renew_if_stale(&mut decider);
+        decider
+    }
+
+    fn renew_if_stale(&self, decider: &mut Decider) {
         if decider.stale || decider.generation != self.queue.generation() {
             // Queued work was decided on a sound ledger; its waiters get its outcome.
+            self.end_turn(decider);
             let _ = self.commit_all();
             decider.ledger = Ledger::new(self.options.profile);
             decider.generation = self.queue.generation();
             decider.stale = false;
             self.share();
         }
-        decider
     }
 }
 

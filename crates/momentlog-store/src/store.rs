@@ -108,7 +108,7 @@ pub trait Store: std::fmt::Debug + Send {
     fn is_exclusive(&self) -> bool;
 
     /// Whether a handle that is the writer stays it after an append. Where it does not, each append ends its turn, so that
-    /// writers on many machines take turns, and the engine decides and appends one command after the other.
+    /// writers on many machines take turns. The threads of one process share a turn, and its append.
     fn stays_writer(&self) -> bool {
         true
     }

@@ -39,6 +39,8 @@ pub(super) struct Encoded {
     facts: Vec<(Seq, Facts)>,
     /// How many of them come before what was asked for.
     before: usize,
+    /// The length of their frames.
+    bytes: usize,
 }
 
 impl Log {
@@ -56,6 +58,7 @@ impl Log {
             drafts,
             facts,
             before,
+            bytes,
         } = encoded?;
         let mut applied = Ok(Vec::new());
         let mut count = 0;
@@ -77,6 +80,9 @@ impl Log {
         let Ok(ticket) = pushed else {
             return Ok(None);
         };
+        if let Some(decided) = &mut decider.turn {
+            *decided = decided.saturating_add(bytes);
+        }
         Ok(Some(Recorded {
             ticket,
             outcomes: applied?.split_off(before),
@@ -132,6 +138,7 @@ impl Log {
         let mut drafts = Vec::with_capacity(contents.len());
         let mut encoded = Vec::with_capacity(contents.len());
         let mut seq = decider.ledger.seq;
+        let mut bytes = 0;
         for (domain, content) in contents {
             let next = Seq::after(seq);
             seq = Some(next);
@@ -147,6 +154,7 @@ impl Log {
                 .dictionary
                 .encode(next, &facts, &mut || salts.next());
             let length = draft.frame_len();
+            bytes += length;
             drafts.push(draft);
             if length > FRAME_LEN_MAX {
                 return Err(StoreError::TooLarge { length }.into());
@@ -162,6 +170,7 @@ impl Log {
             drafts,
             facts: encoded,
             before,
+            bytes,
         })
     }
 
@@ -181,6 +190,14 @@ impl Log {
         Ok(self
             .queue
             .wait(ticket, &mut |appends| self.write(appends))?)
+    }
+
+    /// Waits until a request that was decided in a turn is durable. The thread that ends the turn appends it.
+    pub(super) fn follow<E>(&self, pending: &Pending<E>) -> Result<(), EngineError> {
+        let Some(ticket) = &pending.ticket else {
+            return Ok(());
+        };
+        Ok(self.queue.follow(ticket)?)
     }
 
     /// Waits until everything that was submitted is durable.
@@ -213,9 +230,9 @@ impl Log {
             return Ok(());
         };
         let records = {
-            let mut store = self.store();
-            let expected = store.head();
-            store.append(log, expected, drafts)?
+            // What it was decided on: the store may have seen more since, where others write as well.
+            let expected = self.view().head;
+            self.store().append(log, expected, drafts)?
         };
         match view {
             Some(mut view) => {

@@ -75,7 +75,7 @@ impl Log {
     ///
     /// As [`view_at`](Self::view_at). That there is no store yet is no error.
     pub fn before_request(&self, id: &str) -> Result<Option<View>, EngineError> {
-        let mut decider = self.enter();
+        let mut decider = self.enter_alone();
         if !self.is_exclusive() {
             self.catch_up_if_there(&mut decider)?;
         }

@@ -96,11 +96,11 @@ impl Log {
         // Before the lock, so that no writer waits for an image that is being made.
         self.imaging.finish();
         let made = {
-            let mut decider = self.enter();
-            let _turn;
+            let arrival = self.arrive();
+            let mut decider = self.enter_alone();
             if !self.is_exclusive() {
                 self.catch_up(&mut decider)?;
-                (decider, _turn) = self.acquire(decider)?;
+                decider = self.acquire(decider, &arrival)?;
             }
             self.drain(&mut decider)?;
             let (ledger, writer) = self.begin_image(&decider)?;
@@ -159,11 +159,11 @@ impl Log {
         {
             return Err(BadProvenance::Archiving.into());
         }
-        let mut decider = self.enter();
-        let _turn;
+        let arrival = self.arrive();
+        let mut decider = self.enter_alone();
         if !self.is_exclusive() {
             self.catch_up(&mut decider)?;
-            (decider, _turn) = self.acquire(decider)?;
+            decider = self.acquire(decider, &arrival)?;
         }
         self.drain(&mut decider)?;
         self.imaging.finish();

@@ -10,15 +10,18 @@ use super::{Decider, Log};
 use crate::error::EngineError;
 
 /// How long a thread that waits for another writer keeps the other threads of this process waiting.
-const TURN: Duration = Duration::from_millis(50);
+const SLICE: Duration = Duration::from_millis(50);
 
 /// How long it lets them go on in between.
-const BETWEEN_TURNS: Duration = Duration::from_millis(1);
+const BETWEEN_SLICES: Duration = Duration::from_millis(1);
+
+/// A turn is over when this many bytes of records were decided in it.
+const TURN_BYTES_MAX: usize = 4 << 20;
 
 impl Log {
     /// Lets other processes write, until the next change here.
     pub fn release(&self) {
-        let mut decider = self.enter();
+        let mut decider = self.enter_alone();
         self.stop_writing(&mut decider);
         decider.waited = Duration::ZERO;
     }
@@ -51,20 +54,33 @@ impl Log {
         }
     }
 
+    /// Says that this thread is about to decide.
+    pub(super) fn arrive(&self) -> Arrival<'_> {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        Arrival {
+            log: self,
+            at: Instant::now(),
+        }
+    }
+
     /// Becomes the writer, and reads on to what is the end of the log then. Others may read while this waits, unless the
-    /// store lets writers in as they come, who would lose their places. Where an append ends the turn, so does dropping it.
+    /// store lets writers in as they come, who would lose their places. Where other processes may write all the same, it
+    /// begins a turn that the threads of this process share; there is none when this is called.
     pub(super) fn acquire<'log>(
         &'log self,
         mut decider: MutexGuard<'log, Decider>,
-    ) -> Result<(MutexGuard<'log, Decider>, Turn<'log>), EngineError> {
-        let wait = self.options.lock_wait.saturating_sub(decider.waited);
+        arrival: &Arrival<'log>,
+    ) -> Result<MutexGuard<'log, Decider>, EngineError> {
         let begun = Instant::now();
+        let wait = self.options.lock_wait.saturating_sub(decider.waited);
+        // It may have waited for a thread that waited for the turn.
+        let wait = wait.saturating_sub(begun.duration_since(arrival.at));
         let (waited, taken) = loop {
             let left = wait.saturating_sub(begun.elapsed());
             let taken = {
                 let mut store = self.store();
                 let stays = store.stays_writer();
-                let taken = store.acquire(if stays { left.min(TURN) } else { left });
+                let taken = store.acquire(if stays { left.min(SLICE) } else { left });
                 taken.map(|()| stays && store.is_exclusive())
             };
             let waited = begun.elapsed();
@@ -72,21 +88,49 @@ impl Log {
                 break (waited, taken);
             }
             drop(decider);
-            std::thread::sleep(BETWEEN_TURNS);
+            std::thread::sleep(BETWEEN_SLICES);
             decider = self.enter();
-            if self.is_exclusive() {
+            if self.is_exclusive() || decider.turn.is_some() {
                 // Another thread of this process was faster.
-                break (waited, Ok(true));
+                return Ok(decider);
             }
         };
         if self.options.lock_wait_shared {
             decider.waited = decider.waited.saturating_add(waited);
         }
         let alone = taken?;
-        let turn = Turn((!alone).then_some(self));
-        self.catch_up_if_there(&mut decider)?;
+        if let Err(error) = self.catch_up_if_there(&mut decider) {
+            if !alone {
+                self.store().release();
+            }
+            return Err(error);
+        }
         self.exclusive.store(alone, Ordering::Release);
-        Ok((decider, turn))
+        decider.turn = (!alone).then_some(0);
+        Ok(decider)
+    }
+
+    /// Appends what was decided in the turn, if there is one, and lets others write. Whether that succeeds is the answer to
+    /// those who wait for it.
+    pub(super) fn end_turn(&self, decider: &mut Decider) {
+        if decider.turn.take().is_some() {
+            let _ = self.drain(decider);
+            self.store().release();
+        }
+    }
+
+    /// Ends the turn if nothing was decided in it, or enough; returns whether there was one. Whoever decides in a turn waits
+    /// for its end, so that each thread decides in it once at most.
+    pub(super) fn end_turn_if_due(&self, decider: &mut Decider) -> bool {
+        match decider.turn {
+            None => false,
+            Some(decided) => {
+                if decided == 0 || decided >= TURN_BYTES_MAX {
+                    self.end_turn(decider);
+                }
+                true
+            }
+        }
     }
 
     /// Stops being the writer.
@@ -100,14 +144,23 @@ impl Log {
     }
 }
 
-/// The turn of a writer that does not stay it. Dropping it lets others write, also if nothing was appended.
-#[must_use = "the turn ends when it is dropped"]
-pub(super) struct Turn<'log>(Option<&'log Log>);
+/// A thread that is about to decide. The last one to go ends the turn that it shares with the others.
+#[must_use = "the thread has gone when it is dropped"]
+pub(super) struct Arrival<'log> {
+    log: &'log Log,
+    at: Instant,
+}
 
-impl Drop for Turn<'_> {
+impl Drop for Arrival<'_> {
     fn drop(&mut self) {
-        if let Some(log) = self.0 {
-            log.store().release();
+        let log = self.log;
+        if log.arrived.fetch_sub(1, Ordering::AcqRel) > 1 || log.is_exclusive() {
+            return;
+        }
+        let mut decider = log.enter();
+        // One that has come meanwhile decides in the same turn, and is the last one then.
+        if log.arrived.load(Ordering::Acquire) == 0 {
+            log.end_turn(&mut decider);
         }
     }
 }

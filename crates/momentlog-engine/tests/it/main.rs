@@ -5,6 +5,7 @@ mod decisions;
 mod following;
 mod history;
 mod images;
+mod turns;
 
 use std::sync::Arc;
 

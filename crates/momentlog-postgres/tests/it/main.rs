@@ -5,6 +5,7 @@
 mod contract;
 mod faults;
 mod hostile;
+mod threads;
 mod tls;
 
 use momentlog_postgres::{Address, PostgresStore};
