@@ -53,6 +53,9 @@ pub(crate) const OVERTAKEN_MAX: usize = 16;
 /// How often a log that another process may write is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The same, of a store that says itself when others have appended.
+const LOOK_WATCHED: Duration = Duration::from_secs(1);
+
 /// How often a store that others write as well is tried again, when one of them came first.
 const CONFLICTS_MAX: usize = 16;
 
@@ -119,7 +122,9 @@ pub struct Log {
     /// The id of the log, once a record was read.
     known: OnceLock<LogId>,
     queue: CommitQueue<Append, StoreError>,
-    published: Published,
+    published: Arc<Published>,
+    /// Whether the store says at present when others have appended, once it was asked to.
+    watched: OnceLock<Option<Arc<AtomicBool>>>,
     /// As long as there is a subscription.
     tail: Mutex<Weak<Tail>>,
     /// How often it was asked for a change.
@@ -164,7 +169,7 @@ impl Log {
     /// Returns the log in a store. Nothing is read before it is asked for.
     pub fn over(store: Box<dyn Store>, options: Options) -> Log {
         let ledger = Ledger::new(options.profile);
-        let published = Published::new(ledger.view.clone());
+        let published = Arc::new(Published::new(ledger.view.clone()));
         Log {
             decider: Mutex::new(Decider {
                 ledger,
@@ -179,6 +184,7 @@ impl Log {
             known: OnceLock::new(),
             queue: CommitQueue::new(),
             published,
+            watched: OnceLock::new(),
             tail: Mutex::default(),
             asked: AtomicU64::new(0),
             exclusive: AtomicBool::new(false),
@@ -260,6 +266,7 @@ impl Log {
     pub fn wait(&self, seen: Option<Seq>, wait: Duration) -> Result<Arc<View>, EngineError> {
         let end = end_of(wait);
         loop {
+            let heard = self.published.heard();
             let view = match self.refresh() {
                 Err(error) if error.is_missing() => self.view(),
                 refreshed => refreshed?,
@@ -268,10 +275,36 @@ impl Log {
             if view.head.map(|head| head.seq) > seen || left.is_zero() {
                 return Ok(view);
             }
-            // The writers of this process wake it; what others write is found by the next look.
-            let is_due = || (!self.is_exclusive()).then_some(LOOK);
-            self.published
-                .wait(seen, || is_due().map_or(left, |look| left.min(look)));
+            // The writers of this process wake it, and a store that learns what others write; the rest is found by looking.
+            let look = self.look_after();
+            self.published.wait(seen, || {
+                if self.is_exclusive() {
+                    left
+                } else if self.published.heard() == heard {
+                    left.min(look)
+                } else {
+                    Duration::ZERO
+                }
+            });
+            let view = self.view();
+            if view.head.map(|head| head.seq) > seen {
+                return Ok(view);
+            }
+        }
+    }
+
+    /// How long a reader that waits for what others append goes without looking.
+    fn look_after(&self) -> Duration {
+        if self.is_exclusive() {
+            return LOOK;
+        }
+        let watched = self.watched.get_or_init(|| {
+            let published = self.published.clone();
+            self.store().watch(Box::new(move || published.hear()))
+        });
+        match watched {
+            Some(watched) if watched.load(Ordering::Acquire) => LOOK_WATCHED,
+            _ => LOOK,
         }
     }
 

@@ -19,6 +19,7 @@ mod address;
 mod error;
 mod image;
 mod link;
+mod news;
 mod record;
 mod schema;
 mod store;

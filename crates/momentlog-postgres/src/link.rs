@@ -3,18 +3,21 @@
 //! Callers block until the thread answers. They may do so inside an asynchronous program, where driving a runtime of our
 //! own would panic.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
-use tokio_postgres::Client;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::news::{self, News};
 use crate::{Address, PostgresError, schema};
 
 /// How long an answer may take. A wait for the turn comes on top of it.
@@ -23,9 +26,12 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// How long a server that was reached before may stay away.
 const AWAY: Duration = Duration::from_secs(20);
 
+/// How often followers are told of appends at most.
+const TELL_EVERY: Duration = Duration::from_millis(2);
+
 /// The first and the longest pause between attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce(&Runtime, &mut Link) + Send>;
 
@@ -36,26 +42,30 @@ pub(crate) struct Worker(Sender<Job>);
 impl Worker {
     /// Starts the thread. Nothing is connected before the first job.
     pub(crate) fn start(address: Address) -> Result<Worker, PostgresError> {
-        let lost = |error: std::io::Error| PostgresError::Lost(Box::new(error));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(lost)?;
         let (sender, jobs) = channel::<Job>();
-        let work = move || {
-            let mut link = Link {
-                address,
-                client: None,
-                was_reached: false,
-            };
-            while let Ok(job) = jobs.recv() {
-                job(&runtime, &mut link);
+        start("postgres", move |runtime| {
+            let mut link = Link::new(address, None);
+            loop {
+                // Followers are told of an append between two jobs.
+                let job = match link.tell_at() {
+                    Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
+                    None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match job {
+                    Ok(job) => job(runtime, &mut link),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        if link.tell_at().is_some() {
+                            runtime.block_on(link.tell());
+                        }
+                        return;
+                    }
+                }
+                if link.tell_at().is_some_and(|at| at <= Instant::now()) {
+                    runtime.block_on(link.tell());
+                }
             }
-        };
-        std::thread::Builder::new()
-            .name("postgres".into())
-            .spawn(work)
-            .map_err(lost)?;
+        })?;
         Ok(Worker(sender))
     }
 
@@ -76,14 +86,77 @@ impl Worker {
     }
 }
 
+/// Starts a thread with a runtime of its own.
+pub(crate) fn start(
+    name: &str,
+    work: impl FnOnce(&Runtime) + Send + 'static,
+) -> Result<(), PostgresError> {
+    let lost = |error: std::io::Error| PostgresError::Lost(Box::new(error));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(lost)?;
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || work(&runtime))
+        .map_err(lost)?;
+    Ok(())
+}
+
 /// The connection, as the thread has it.
 pub(crate) struct Link {
     address: Address,
     client: Option<Client>,
     was_reached: bool,
+    /// What a notification is passed on to.
+    news: Option<Arc<News>>,
+    /// Whether a transaction is open that has the turn.
+    pub(crate) in_turn: bool,
+    /// When followers are told of an append of which they were not told yet.
+    tell: Option<Instant>,
+    /// When they were told last.
+    told: Option<Instant>,
 }
 
 impl Link {
+    /// Returns a link that is not connected yet.
+    pub(crate) fn new(address: Address, news: Option<Arc<News>>) -> Link {
+        Link {
+            address,
+            client: None,
+            was_reached: false,
+            news,
+            in_turn: false,
+            tell: None,
+            told: None,
+        }
+    }
+
+    /// Notes that followers are to be told of an append.
+    pub(crate) fn appended(&mut self) {
+        let now = Instant::now();
+        let next = self.told.map_or(now, |told| now.max(told + TELL_EVERY));
+        self.tell.get_or_insert(next);
+    }
+
+    /// When followers are to be told; none while that would become part of a turn.
+    fn tell_at(&self) -> Option<Instant> {
+        self.tell.filter(|_| !self.in_turn)
+    }
+
+    /// Tells followers of an append, if there are any. What they do not hear, they find when they look.
+    async fn tell(&mut self) {
+        self.tell = None;
+        self.told = Some(Instant::now());
+        let tell = news::tell(self.address.log());
+        let told = self.here(ANSWER, async |client| {
+            Ok(client.batch_execute(&tell).await?)
+        });
+        if let Err(error) = told.await {
+            tracing::debug!(%error, "followers were not told of an append");
+        }
+    }
+
     /// Does `ask` over the connection, which is made first if it is needed, within `limit`. What is lost is asked again over a
     /// new connection, as long as a server that was reached before stays away for no longer than [`AWAY`].
     pub(crate) async fn again<T>(
@@ -156,16 +229,17 @@ impl Link {
         let connected = if config.get_ssl_mode() == SslMode::Disable {
             let connected = config.connect(tokio_postgres::NoTls).await;
             connected.map(|(client, connection)| {
-                tokio::spawn(connection);
+                tokio::spawn(drive(connection, self.news.clone()));
                 client
             })
         } else {
             let connected = config.connect(self.tls()?).await;
             connected.map(|(client, connection)| {
-                tokio::spawn(connection);
+                tokio::spawn(drive(connection, self.news.clone()));
                 client
             })
         };
+        self.in_turn = false;
         // A server that says something, or hangs up, is there.
         self.was_reached |= match &connected {
             Ok(_) => true,
@@ -205,6 +279,19 @@ impl Link {
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+}
+
+/// Drives a connection until it ends, and passes on the notifications that arrive.
+async fn drive<S, T>(mut connection: Connection<S, T>, news: Option<Arc<News>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(_), Some(news)) = (message, &news) {
+            news.arrive();
+        }
     }
 }
 

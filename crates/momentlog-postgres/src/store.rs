@@ -1,6 +1,7 @@
 //! The store.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use momentlog_store::{
@@ -13,7 +14,7 @@ use tokio_postgres::types::Type;
 use crate::error::CONFLICT;
 use crate::link::{ANSWER, Link, Worker};
 use crate::record::{Page, Standing};
-use crate::{Address, PostgresError, record, schema};
+use crate::{Address, PostgresError, news, record, schema};
 
 /// A log in a database. Any number of handles read it, and one at a time has the turn to append.
 ///
@@ -241,7 +242,12 @@ impl Store for PostgresStore {
         let has_turn = std::mem::take(&mut self.has_turn);
         let sent = records.clone();
         let settled = self.worker.run(move |runtime, link| {
-            runtime.block_on(append(link, log, expected, &sent, has_turn))
+            let settled = runtime.block_on(append(link, log, expected, &sent, has_turn));
+            link.in_turn = false;
+            if matches!(settled, Ok(Settled::Written)) {
+                link.appended();
+            }
+            settled
         });
         let place = self.address.place();
         match settled {
@@ -379,7 +385,8 @@ impl Store for PostgresStore {
                     record::take_turn(client, &log, wait_ms, about).await
                 });
                 let taken = taken.await;
-                if !matches!(taken, Ok(Some(_))) {
+                link.in_turn = matches!(taken, Ok(Some(_)));
+                if !link.in_turn {
                     roll_back(link).await;
                 }
                 taken
@@ -419,6 +426,10 @@ impl Store for PostgresStore {
         Some(Box::new(reader))
     }
 
+    fn watch(&mut self, news: Box<dyn Fn() + Send + Sync>) -> Option<Arc<AtomicBool>> {
+        news::listen(self.address.clone(), news)
+    }
+
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         Some(self)
     }
@@ -426,6 +437,7 @@ impl Store for PostgresStore {
 
 /// Ends a transaction without a trace.
 async fn roll_back(link: &mut Link) {
+    link.in_turn = false;
     // A connection that is gone has ended its transaction.
     let _ = link
         .here(ANSWER, async |client| {

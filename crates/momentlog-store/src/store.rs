@@ -1,6 +1,8 @@
 //! The seam above the log: what every kind of store can do, and one that lives in memory.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::outline::{last_by_scanning, scan_by_reading};
 use crate::{Disk, Draft, Head, LogId, Outline, Record, Seq, StoreError};
@@ -116,6 +118,14 @@ pub trait Store: std::fmt::Debug + Send {
     /// Returns another handle of the same store, for reading beside this one; `None` if it has no other. The engine reads
     /// the history with it, so that no writer waits for a reader.
     fn reader(&self) -> Option<Box<dyn Store>> {
+        None
+    }
+
+    /// Calls `news` from now on whenever the store learns by itself that another handle may have appended, until this handle
+    /// is dropped; a call too many does no harm. Returns what says whether it learns of that at present: then a reader that
+    /// waits need not look at the store again and again. `None` from a store that never does.
+    fn watch(&mut self, news: Box<dyn Fn() + Send + Sync>) -> Option<Arc<AtomicBool>> {
+        let _ = news;
         None
     }
 

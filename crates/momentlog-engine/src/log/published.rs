@@ -1,6 +1,6 @@
 //! The newest durable state, for everybody who reads.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(super) struct Published {
     news: Condvar,
     /// How many threads wait, or are about to: waking none would still be a call to the system.
     waiters: AtomicUsize,
+    /// How often the store has said that others may have appended.
+    heard: AtomicU64,
 }
 
 impl Published {
@@ -27,6 +29,7 @@ impl Published {
             waiting: Mutex::new(()),
             news: Condvar::new(),
             waiters: AtomicUsize::new(0),
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -48,6 +51,18 @@ impl Published {
         // Without the lock: this may be the last reference to that view.
         drop(before);
         self.wake();
+    }
+
+    /// Others may have appended: those who wait look at the store.
+    pub(super) fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// How often that was said. One who looks at the store afterwards, and then waits only if it was not said since, misses
+    /// nothing.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::SeqCst)
     }
 
     /// Wakes all waiters, so that they look again.

@@ -4,6 +4,7 @@
 
 mod contract;
 mod faults;
+mod following;
 mod hostile;
 mod threads;
 mod tls;

@@ -8,7 +8,7 @@ use momentlog_proptests::PostgresServer;
 
 use super::{VERIFY, open, server};
 
-const XML: &str = "<domain type='kvm'><name>vm</name><uuid>3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21</uuid>\
+pub(crate) const XML: &str = "<domain type='kvm'><name>vm</name><uuid>3f2c7a90-5d1e-4b7c-9a52-0c6f1d8e4b21</uuid>\
     <os><type>hvm</type></os><devices>\
     <disk type='file'><source file='/images/vm.qcow2'/><target dev='vda'/></disk></devices></domain>";
 
