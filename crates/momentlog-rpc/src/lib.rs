@@ -60,7 +60,7 @@ pub mod xdr;
 pub use acceptor::Stop;
 pub use held::{Held, Recorder};
 pub use proxy::{OtherUsers, Proxy};
-pub use record::{CallLog, OUTSIDE, OnFailure};
+pub use record::{CallLog, LookFailed, OUTSIDE, OnFailure};
 pub use relay::{relay, relay_recorded};
 pub use served::Served;
 pub use server::Server;

@@ -106,8 +106,9 @@ impl Proxy {
     /// If a socket cannot be listened on.
     pub fn run(&self, sockets: Vec<Socket>) -> io::Result<()> {
         let (upstream, log) = (self.upstream.clone(), self.log.clone());
+        let _watching = log.as_ref().map(CallLog::watch).transpose()?;
         if let Some(log) = &log {
-            log.look();
+            log.observe();
         }
         let _observing = match self.observe.zip(log.clone()) {
             Some((every, log)) => Some(observe(log, every)?),
@@ -162,7 +163,7 @@ fn observe(log: CallLog, every: Duration) -> io::Result<Sender<()>> {
     let thread = thread::Builder::new().name("observer".to_owned());
     thread.spawn(move || {
         while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-            log.look();
+            log.observe();
         }
     })?;
     Ok(stop)

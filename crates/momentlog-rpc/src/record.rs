@@ -3,36 +3,44 @@
 //! What a call did is what libvirtd lists afterwards and the log does not say. Therefore a domain has one recorded call at a
 //! time, and is looked at before it as well: what differs then came by another way, and has the actor [`OUTSIDE`].
 
+mod alters;
 mod calls;
 mod client;
 mod gap;
 mod look;
 mod turns;
 mod upstream;
+mod watch;
 mod writer;
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use momentlog::core::{
-    Change, DomainSeen, DomainUuid, JobId, JobKind, JobLength, JobOutcome, OpenJob, Refusal,
-    Report, Seen, SettledBy,
+    Change, Domain, DomainSeen, DomainUuid, JobId, JobKind, JobLength, JobOutcome, OpenJob,
+    Refusal, Report, Seen, SettledBy,
 };
 use momentlog::{Call, Connection, Error, Outcome, Provenance};
 
 use crate::failure::Failure;
 use crate::held::Recorder;
 use crate::peer::{peer_of, provenance_of};
+use alters::Alters;
 use client::ClientRecorder;
 use gap::Gap;
-use turns::{Key, Turns};
+use turns::{Key, Turn, Turns};
 use upstream::{LookError, Upstream};
+use watch::Watching;
 use writer::Writer;
 
 /// The actor of what no recorded call did.
 pub const OUTSIDE: &str = "outside";
+
+/// The uuid of a domain whose XML has none.
+const NO_UUID: DomainUuid = DomainUuid::from_bytes([0; 16]);
 
 /// A log of the calls that a proxy passes on.
 #[derive(Clone, Debug)]
@@ -64,6 +72,11 @@ pub enum OnFailure {
     PassOn,
 }
 
+/// Why the log may not have all that libvirtd lists.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LookFailed(#[from] Unseen);
+
 /// Why a domain is not known as it is now.
 #[derive(Debug, thiserror::Error)]
 enum Unseen {
@@ -71,6 +84,16 @@ enum Unseen {
     Look(#[from] LookError),
     #[error(transparent)]
     Log(#[from] Error),
+}
+
+impl Unseen {
+    /// Whether it may be another time.
+    fn may_pass(&self) -> bool {
+        match self {
+            Unseen::Look(error) => error.is_of_connection(),
+            Unseen::Log(error) => error.refusal().is_none(),
+        }
+    }
 }
 
 impl CallLog {
@@ -110,12 +133,31 @@ impl CallLog {
         }
     }
 
-    /// Records what libvirtd lists and the log does not say, and settles jobs that were left open. What keeps it from that may
-    /// be over at the next look.
-    pub(crate) fn look(&self) {
-        if let Err(error) = self.0.take_over() {
+    /// Looks at all domains: records what libvirtd lists and the log does not say, and settles the jobs of calls that were
+    /// left open. No proxy may record in the same store meanwhile: what its calls do would be settled before they are done.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from that; of one domain alone once all others were looked at.
+    pub fn look(&self) -> Result<(), LookFailed> {
+        Ok(self.0.take_over()?)
+    }
+
+    /// Looks at all domains. What keeps it from that may be over at the next look.
+    pub(crate) fn observe(&self) {
+        if let Err(error) = self.look() {
             tracing::warn!("what libvirtd lists is not recorded yet: {error}");
         }
+    }
+
+    /// Looks at domains at once from now on, as libvirt's files and events say that they may have changed, until what is
+    /// returned is dropped; `None` if the driver is not watched.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread for it.
+    pub(crate) fn watch(&self) -> io::Result<Option<Watching>> {
+        watch::watch(self.0.clone())
     }
 
     /// The recorder of a client's calls.
@@ -143,19 +185,15 @@ impl Shared {
         let listed = look::domains(&mut upstream)?;
         let view = self.view();
         // Those that are gone come first: their names may be others' by now.
-        let known = view.state().domains().map(momentlog::core::Domain::uuid);
+        let known = view.state().domains().map(Domain::uuid);
         let gone = known.filter(|uuid| !listed.contains(uuid));
         let mut failed = None;
         for uuid in gone.chain(listed.iter().copied()) {
-            // A call that is on its way looks at its domain by itself, also at one that it defines.
-            let is_known = view.state().domain(uuid).is_some();
-            let keys = [Key::Domain(uuid), Key::New];
-            let keys = if is_known { &keys[..1] } else { &keys[..] };
-            let turns: Option<Vec<_>> = keys.iter().map(|key| self.turns.try_take(*key)).collect();
-            let Some(_turns) = turns else {
+            // A call that is on its way looks at its domain by itself.
+            let Some(_turns) = self.try_take(uuid) else {
                 continue;
             };
-            match self.align(&mut upstream, uuid) {
+            match self.align(&mut upstream, uuid, &Alters::All) {
                 // Of one domain alone.
                 Err(Unseen::Look(error)) if !error.is_of_connection() => failed = Some(error),
                 aligned => aligned?,
@@ -163,6 +201,14 @@ impl Shared {
         }
         self.is_taken_over.store(true, Ordering::Release);
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Takes a domain, if no call to it is on its way, nor one that may define it.
+    fn try_take(&self, uuid: DomainUuid) -> Option<Vec<Turn>> {
+        let is_known = self.view().state().domain(uuid).is_some();
+        let keys = [Key::Domain(uuid), Key::New];
+        let keys = if is_known { &keys[..1] } else { &keys[..] };
+        keys.iter().map(|key| self.turns.try_take(*key)).collect()
     }
 
     /// The newest state. A store that cannot be read is found when it is written.
@@ -187,8 +233,18 @@ impl Shared {
     }
 
     /// Looks at a domain, settles the job that a call to it has left open, and records what differs.
-    fn align(&self, upstream: &mut Upstream, uuid: DomainUuid) -> Result<(), Unseen> {
-        let seen = look::domain(upstream, uuid)?;
+    fn align(
+        &self,
+        upstream: &mut Upstream,
+        uuid: DomainUuid,
+        alters: &Alters,
+    ) -> Result<(), Unseen> {
+        let view = self.view();
+        let known = view.state().domain(uuid);
+        // A call that was left open may have changed any moment.
+        let is_open = known.and_then(open_call).is_some();
+        let alters = if is_open { &Alters::All } else { alters };
+        let seen = look::domain(upstream, uuid, known, alters)?;
         self.record_seen(upstream, |seen| self.note(uuid, seen), seen)
     }
 
@@ -209,7 +265,7 @@ impl Shared {
             // The call that is on its way there records what became of its name.
             return Err(error.into());
         };
-        let theirs = look::domain(upstream, *other)?;
+        let theirs = look::domain(upstream, *other, None, &Alters::All)?;
         self.note(*other, theirs)?;
         Ok(record(seen)?)
     }
@@ -217,9 +273,7 @@ impl Shared {
     /// Records what differs, if anything does: as the outcome of the call that was left open, or as what came by another way.
     fn note(&self, uuid: DomainUuid, seen: Option<Box<DomainSeen>>) -> momentlog::Result<()> {
         let view = self.view();
-        let domain = view.state().domain(uuid);
-        let open = domain.and_then(|domain| domain.jobs().get(JobLength::Short));
-        if let Some(open) = open.filter(|open| open.job.kind == JobKind::Forward) {
+        if let Some(open) = view.state().domain(uuid).and_then(open_call) {
             return self.settle(&view, uuid, open, seen);
         }
         let see = Report::SeeDomain(seen);
@@ -299,4 +353,10 @@ impl Shared {
             Ok(())
         })
     }
+}
+
+/// The job of a call that was passed on, and whose outcome the log does not say.
+fn open_call(domain: &Domain) -> Option<&OpenJob> {
+    let open = domain.jobs().get(JobLength::Short)?;
+    (open.job.kind == JobKind::Forward).then_some(open)
 }

@@ -4,6 +4,7 @@
     snapshots.py overlap URI ROUNDS     two threads delete overlapping trees at once
     snapshots.py until URI PREFIX       makes and deletes snapshots until the connection ends, and prints what was answered
     snapshots.py list URI               prints what libvirt lists
+    snapshots.py cost DIRECT URI COUNT  has COUNT snapshots made by the first URI, and prints how long calls by the second take
     snapshots.py hold URI               prints a line, and keeps the driver's state until it is killed
 """
 
@@ -11,8 +12,10 @@ import json
 import os
 import random
 import signal
+import statistics
 import sys
 import threading
+import time
 
 os.environ.setdefault("LIBVIRT_DEBUG", "4")
 import libvirt  # noqa: E402
@@ -137,6 +140,22 @@ def listed(uri):
     print(json.dumps(domains))
 
 
+def cost(direct, uri, count):
+    filler = libvirt.open(direct).lookupByName("test")
+    for number in range(filler.snapshotNum(), int(count)):
+        snapshot(filler, f"f{number}")
+    domain = libvirt.open(uri).lookupByName("test")
+    snapshot(domain, "first").delete(0)
+    took = []
+    for number in range(20):
+        start = time.monotonic()
+        made = snapshot(domain, f"t{number}")
+        middle = time.monotonic()
+        made.delete(0)
+        took += [middle - start, time.monotonic() - middle]
+    print(f"{count} snapshots: {1000 * statistics.median(took):.1f} ms a call")
+
+
 def hold(uri):
     connection = libvirt.open(uri)
     print("held", flush=True)
@@ -145,5 +164,6 @@ def hold(uri):
 
 
 if __name__ == "__main__":
-    does = {"any": any_calls, "overlap": overlap, "until": until, "list": listed, "hold": hold}
+    does = {"any": any_calls, "overlap": overlap, "until": until, "list": listed,
+            "cost": cost, "hold": hold}
     does[sys.argv[1]](*sys.argv[2:])

@@ -1,8 +1,13 @@
-//! Clients of libvirt that make backups, at `serve` over a store with the qemu driver, with a real storage daemon.
+//! Clients of libvirt that make backups: at `serve` over a store with the qemu driver, with a real storage daemon, and at
+//! `proxy` before a libvirtd that runs a real QEMU.
 
-use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::hypervisor::{Guest, is_there};
+use super::libvirt::Managed;
 use super::serve::{PYTHON, clients_are_there, serve};
 use super::*;
 
@@ -22,6 +27,18 @@ fn write(guest: &Guest, command: &str) {
     guest.ask(&json!({ "execute": "block-export-add", "arguments": export }));
     guest.write(command);
     guest.ask(&json!({ "execute": "nbd-server-stop" }));
+}
+
+/// Two images have the same content.
+#[track_caller]
+fn are_identical(one: &Path, other: &Path) {
+    let mut compare = Command::new("qemu-img");
+    let compared = ran(compare
+        .args(["compare", "-U"])
+        .args([one, other])
+        .output()
+        .unwrap());
+    assert_eq!(compared.out, "Images are identical.\n", "{}", compared.err);
 }
 
 /// virtnbdbackup takes no URI whose scheme is not that of libvirt's qemu driver.
@@ -61,20 +78,102 @@ fn virtnbdbackup_makes_backups_through_the_socket_and_restores_them() {
         .unwrap());
     assert_eq!(restored.status, 0, "{}", restored.err);
     for disk in ["vda", "vdb"] {
-        let images = ["", "restored/"].map(|dir| guest.path(&format!("{dir}{disk}.qcow2")));
-        let mut compare = Command::new("qemu-img");
-        let compared = ran(compare
-            .args(["compare", "-U"])
-            .args(images)
-            .output()
-            .unwrap());
-        assert_eq!(compared.out, "Images are identical.\n", "{}", compared.err);
+        let [one, other] = ["", "restored/"].map(|dir| guest.path(&format!("{dir}{disk}.qcow2")));
+        are_identical(Path::new(&one), Path::new(&other));
     }
     let checkpoints = guest.does(&["checkpoint-list", "vm", "--name"]);
     let names = ["virtnbdbackup.0", "virtnbdbackup.1", "virtnbdbackup.2", ""];
     assert_eq!(checkpoints.trim_end(), names.join("\n").trim_end());
     // No job is open, and nothing is left in the hypervisor.
     guest.does(&["reconcile", "vm"]);
+}
+
+#[test]
+fn what_virtnbdbackup_does_through_a_proxy_to_libvirtd_is_recorded_and_restores() {
+    if !clients_are_there() || !is_there(&["virtnbdbackup", "virtnbdrestore"]) {
+        return;
+    }
+    let Some(managed) = Managed::new() else {
+        return;
+    };
+    let dir = managed.program.dir.path();
+    fs::remove_dir_all(dir.join("store")).unwrap();
+    let _proxy = super::recording::record(dir, "qemu:///session", &[]);
+    let through = super::proxy::uri("qemu:///session", dir, "proxy");
+    // As the guest would, and not by the proxy.
+    let write = |command: &str| {
+        let device = "/machine/peripheral/virtio-disk0/virtio-backend";
+        let command = format!("qemu-io -d {device} \"{command}\"");
+        managed.virsh_does(&["qemu-monitor-command", "vm", "--hmp", &command]);
+    };
+    let does = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["-U", &through]).args(words).current_dir(dir);
+        let ran = ran(command.output().unwrap());
+        assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+    };
+    for (level, pattern) in [("full", 1), ("inc", 2), ("inc", 3), ("inc", 4)] {
+        write(&format!("write -P {pattern} {}k 128k", 64 * pattern));
+        does("virtnbdbackup", &["-d", "vm", "-l", level, "-o", "backup"]);
+    }
+    does("virtnbdrestore", &["-i", "backup", "-o", "restored"]);
+    let mut command = Command::new("virsh");
+    command.args([
+        "-q",
+        "-c",
+        &through,
+        "checkpoint-delete",
+        "vm",
+        "virtnbdbackup.1",
+    ]);
+    let deleted = ran(command.output().unwrap());
+    assert_eq!((deleted.err.as_str(), deleted.status), ("", 0));
+    managed.virsh_does(&["destroy", "vm"]);
+    for disk in ["vda.qcow2", "vdb.qcow2"] {
+        are_identical(&dir.join(disk), &dir.join("restored").join(disk));
+    }
+
+    let logged = managed
+        .program
+        .run(&["-q", "checkpoint-list", "vm", "--tree"]);
+    let listed = managed.virsh_does(&["checkpoint-list", "vm", "--tree"]);
+    assert_eq!(logged.out.trim(), listed.trim());
+    let log = managed.program.run(&["log", "--format", "json"]);
+    let entries = log.out.lines();
+    let entries: Vec<Value> = entries
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let with = |kind: &str| {
+        let has = |entry: &&Value| {
+            let events = entry["events"].as_array().unwrap();
+            events.iter().any(|event| event["type"] == kind)
+        };
+        let found: Vec<&Value> = entries.iter().filter(has).collect();
+        for entry in &found {
+            assert_ne!(entry["actor"], "outside");
+        }
+        let said = |entry: &&Value| {
+            let agent = entry["agent"].as_str().unwrap();
+            let program = agent
+                .split(' ')
+                .find(|word| word.starts_with("virt") || *word == "virsh");
+            (
+                entry["call"].as_str().unwrap().to_owned(),
+                program.unwrap().to_owned(),
+            )
+        };
+        (found.iter().map(said).collect::<Vec<_>>(), found)
+    };
+    let of = |call: &str, program: &str| (call.to_owned(), program.to_owned());
+    let (made, _) = with("checkpoint_created");
+    assert_eq!(made, vec![of("virDomainBackupBegin", "virtnbdbackup"); 4]);
+    let (gone, records) = with("checkpoint_deleted");
+    assert_eq!(gone, [of("virDomainCheckpointDelete", "virsh")]);
+    let why = managed.program.run(&["why", "vm", "virtnbdbackup.1"]);
+    let deleted = format!("deleted in {}", records[0]["seq"]);
+    assert!(why.out.contains(&deleted), "{}", why.out);
+    let by = records[0]["actor"].as_str().unwrap();
+    assert!(why.out.contains(by), "{}", why.out);
 }
 
 /// Each line as libvirt 9.0.0 gives it of a guest of its qemu driver, with one disk in a pull backup.

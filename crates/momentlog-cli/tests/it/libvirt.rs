@@ -95,6 +95,15 @@ impl Managed {
         Some(managed)
     }
 
+    /// Kills the daemon, and starts another one in its place, which takes over what it had.
+    pub(super) fn restart_daemon(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        let dir = self.program.dir.path();
+        self.daemon = start_daemon(dir, &[]);
+        wait_for(dir, "a connection", || self.virsh(&["uri"]).status == 0);
+    }
+
     pub(super) fn virsh(&self, words: &[&str]) -> Ran {
         let mut command = Command::new("virsh");
         command.args(["-q", "-c", &self.uri]).args(words);
@@ -188,8 +197,9 @@ pub(super) fn wait_for(dir: &Path, what: &str, mut is_there: impl FnMut() -> boo
 /// Starts a libvirtd that keeps all that it has in this directory, with these files of it, under a user who is not root.
 pub(super) fn start_daemon(dir: &Path, files: &[&str]) -> Child {
     let log = fs::File::create(dir.join("libvirtd.log")).unwrap();
-    fs::create_dir(dir.join("run")).unwrap();
-    let is_root = fs::metadata(dir).unwrap().uid() == 0;
+    fs::create_dir_all(dir.join("run")).unwrap();
+    // Not of the directory: that is the other user's from the first start on.
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let mut command = Command::new(if is_root { "setpriv" } else { "libvirtd" });
     if is_root {
         for path in ["", "run"].iter().chain(files) {

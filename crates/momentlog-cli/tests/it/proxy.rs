@@ -31,7 +31,7 @@ fn proxy_before(dir: &Path, options: &[&str]) -> Killed {
 
 /// A libvirtd without guests, which ends with the test.
 pub(super) struct Daemon {
-    _daemon: Killed,
+    daemon: Killed,
     pub(super) program: Program,
 }
 
@@ -41,19 +41,30 @@ impl Daemon {
             return None;
         }
         let program = Program::new();
-        let dir = program.dir.path();
-        let daemon = Killed(start_daemon(dir, &[]));
-        let socket = dir.join(UPSTREAM);
-        wait_for(dir, "its socket", || UnixStream::connect(&socket).is_ok());
-        Some(Daemon {
-            _daemon: daemon,
-            program,
-        })
+        let daemon = daemon_in(program.dir.path());
+        Some(Daemon { daemon, program })
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.daemon.0.kill().unwrap();
+        self.daemon.0.wait().unwrap();
+    }
+
+    /// Starts another one after this one was killed.
+    pub(super) fn start(&mut self) {
+        self.daemon = daemon_in(self.dir());
     }
 
     pub(super) fn dir(&self) -> &Path {
         self.program.dir.path()
     }
+}
+
+fn daemon_in(dir: &Path) -> Killed {
+    let daemon = Killed(start_daemon(dir, &[]));
+    let socket = dir.join(UPSTREAM);
+    wait_for(dir, "its socket", || UnixStream::connect(&socket).is_ok());
+    daemon
 }
 
 /// The URI of a driver of the libvirtd behind a socket of the proxy.

@@ -1,8 +1,8 @@
 //! `proxy` with a store, between libvirt's own clients and a private libvirtd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -19,18 +19,16 @@ const TEST: &str = "test:///default";
 struct Recorded {
     daemon: Daemon,
     proxy: Option<Killed>,
-    _holder: Killed,
+    holder: Killed,
 }
 
 impl Recorded {
     fn new() -> Option<Recorded> {
         let daemon = Daemon::new()?;
-        let direct = uri("test+unix:///default", daemon.dir(), UPSTREAM);
-        let holder = started(&mut client(&["hold", &direct]), "held");
         let mut recorded = Recorded {
+            holder: hold(&daemon),
             daemon,
             proxy: None,
-            _holder: holder,
         };
         recorded.start(&[]);
         Some(recorded)
@@ -124,6 +122,18 @@ impl Recorded {
     }
 }
 
+/// Keeps the state of libvirtd's test driver.
+fn hold(daemon: &Daemon) -> Killed {
+    let direct = uri("test+unix:///default", daemon.dir(), UPSTREAM);
+    started(&mut client(&["hold", &direct]), "held")
+}
+
+/// How many rounds a test has: another number is set by hand.
+fn rounds(usual: usize) -> usize {
+    let set = std::env::var("MOMENTLOG_ROUNDS");
+    set.map_or(usual, |rounds| rounds.parse().unwrap())
+}
+
 fn client(words: &[&str]) -> Command {
     let script = repository().join("crates/momentlog-cli/tests/clients/snapshots.py");
     let mut command = Command::new(PYTHON);
@@ -132,13 +142,15 @@ fn client(words: &[&str]) -> Command {
 }
 
 /// Starts a proxy that records the domains of a driver.
-fn record(dir: &Path, driver: &str, options: &[&str]) -> Killed {
+pub(super) fn record(dir: &Path, driver: &str, options: &[&str]) -> Killed {
     let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
     command
         .args(["-c", "momentlog:store", "--lock-wait", "0"])
         .args(["proxy", "--upstream", UPSTREAM, "--socket", "proxy"])
         .args(["--uri", driver])
         .args(options)
+        // A libvirtd of one user has its files there.
+        .env("XDG_CONFIG_HOME", dir.join("config"))
         .current_dir(dir);
     started(
         &mut command,
@@ -232,11 +244,11 @@ fn a_deletion_names_all_that_went_with_who_asked_and_by_which_call() {
 
 #[test]
 fn of_two_deletions_of_overlapping_trees_at_once_each_moment_went_with_exactly_one() {
-    const ROUNDS: &str = "40";
+    let rounds = rounds(40);
     let Some(recorded) = Recorded::new() else {
         return;
     };
-    let ran = ran(client(&["overlap", &recorded.uri(), ROUNDS])
+    let ran = ran(client(&["overlap", &recorded.uri(), &rounds.to_string()])
         .output()
         .unwrap());
     assert_eq!((ran.err.as_str(), ran.status), ("", 0));
@@ -254,50 +266,89 @@ fn of_two_deletions_of_overlapping_trees_at_once_each_moment_went_with_exactly_o
             }
         }
     }
-    assert_eq!((made, gone.len()), (240, 240));
+    assert_eq!((made, gone.len()), (6 * rounds, 6 * rounds));
     for (name, by) in gone {
         assert_eq!(by.len(), 1, "{name}");
     }
     recorded.is_as_listed();
 }
 
+/// What is killed under its clients.
+#[derive(Clone, Copy, PartialEq)]
+enum Victim {
+    Proxy,
+    Libvirtd,
+    Both,
+}
+
 #[test]
 fn after_the_proxy_was_killed_nothing_that_was_answered_is_missing_and_no_call_is_open() {
-    const ROUNDS: usize = 20;
+    nothing_is_missing_after_kills(Victim::Proxy, rounds(20));
+}
+
+#[test]
+fn after_libvirtd_was_killed_nothing_that_was_answered_is_missing_and_no_call_is_open() {
+    nothing_is_missing_after_kills(Victim::Libvirtd, rounds(4));
+}
+
+#[test]
+fn after_both_were_killed_nothing_that_was_answered_is_missing_and_no_call_is_open() {
+    nothing_is_missing_after_kills(Victim::Both, rounds(4));
+}
+
+fn nothing_is_missing_after_kills(victim: Victim, rounds: usize) {
     let Some(mut recorded) = Recorded::new() else {
         return;
     };
+    recorded.start(&["--observe", "1"]);
     let mut answered = Vec::new();
-    for round in 0..ROUNDS {
-        let clients: Vec<Child> = (0..3)
+    for round in 0..rounds {
+        let mut clients: Vec<Child> = (0..3)
             .map(|number| {
                 let prefix = format!("r{round}c{number}");
                 let mut client = client(&["until", &recorded.uri(), &prefix]);
                 client.stdout(Stdio::piped()).spawn().unwrap()
             })
             .collect();
-        std::thread::sleep(std::time::Duration::from_millis(150 + 20 * round as u64));
-        recorded.proxy = None;
+        let lines = |client: &mut Child| {
+            let stdout = client.stdout.take().unwrap();
+            BufReader::new(stdout).lines().map(Result::unwrap)
+        };
+        let mut said: Vec<_> = clients.iter_mut().map(lines).collect();
+        // All three are at it: what is killed is killed at another time of their calls in each round.
+        answered.extend(said.iter_mut().filter_map(Iterator::next));
+        std::thread::sleep(std::time::Duration::from_millis((round % 20) as u64));
+        if victim != Victim::Proxy {
+            recorded.daemon.kill();
+        }
+        if victim != Victim::Libvirtd {
+            recorded.proxy = None;
+        }
+        answered.extend(said.into_iter().flatten());
         for mut client in clients {
-            let mut said = String::new();
-            let stdout = client.stdout.as_mut().unwrap();
-            stdout.read_to_string(&mut said).unwrap();
-            answered.extend(said.lines().map(str::to_owned));
             client.wait().unwrap();
         }
-        recorded.start(&[]);
-        wait_for(recorded.daemon.dir(), "the first look", || {
+        if victim != Victim::Proxy {
+            // What the test driver had is gone with it.
+            recorded.daemon.start();
+            recorded.holder = hold(&recorded.daemon);
+        }
+        if victim != Victim::Libvirtd {
+            recorded.start(&["--observe", "1"]);
+        }
+        wait_for(recorded.daemon.dir(), "the next look", || {
             recorded.logged() == recorded.listed()
         });
     }
+    // A call that libvirtd went on with, or that did nothing, is settled by the next look.
+    wait_for(recorded.daemon.dir(), "the end of open calls", || {
+        open_jobs(&recorded).is_empty()
+    });
     recorded.is_as_listed();
-    let (mut said, mut open) = (Vec::new(), Vec::new());
+    let mut said = Vec::new();
     for entry in recorded.entries() {
         for event in entry["events"].as_array().unwrap() {
-            let job = event["job"].clone();
             match event["type"].as_str().unwrap() {
-                "job_begun" => open.push(job),
-                "job_ended" | "job_failed" => open.retain(|one| *one != job),
                 "snapshot_created" => {
                     said.push(format!(
                         "created {}",
@@ -312,11 +363,28 @@ fn after_the_proxy_was_killed_nothing_that_was_answered_is_missing_and_no_call_i
             }
         }
     }
-    assert_eq!(open, Vec::<Value>::new());
-    assert!(answered.len() > ROUNDS, "{answered:?}");
+    println!("{rounds} kills, {} answered", answered.len());
+    assert!(answered.len() > rounds, "{answered:?}");
+    let said: BTreeSet<String> = said.into_iter().collect();
     for one in answered {
         assert!(said.contains(&one), "{one}");
     }
+}
+
+/// The calls of which the log does not say what became.
+fn open_jobs(recorded: &Recorded) -> Vec<Value> {
+    let mut open = Vec::new();
+    for entry in recorded.entries() {
+        for event in entry["events"].as_array().unwrap() {
+            let job = event["job"].clone();
+            match event["type"].as_str().unwrap() {
+                "job_begun" => open.push(job),
+                "job_ended" | "job_failed" => open.retain(|one| *one != job),
+                _ => {}
+            }
+        }
+    }
+    open
 }
 
 #[test]
@@ -362,6 +430,119 @@ fn what_came_by_libvirts_own_socket_is_found_at_the_start_and_while_it_is_looked
 }
 
 #[test]
+fn without_a_proxy_one_look_shows_what_came_by_other_ways_and_settles_what_was_left_open() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    recorded.does(&["snapshot-create-as", "test", "a"]);
+    recorded.proxy = None;
+    let ran = virsh(&recorded.direct(), &["snapshot-create-as", "test", "b"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let look = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-c", "momentlog:store"])
+            .args(["proxy", "--upstream", UPSTREAM, "--uri", TEST, "--once"])
+            .args(options)
+            .current_dir(recorded.daemon.dir());
+        super::ran(command.output().unwrap())
+    };
+    let found = look(&["--format", "json"]);
+    assert_eq!((found.err.as_str(), found.status), ("", 0));
+    let found: Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!(found["actor"], "outside");
+    assert_eq!(found["events"][0]["moment"]["name"], "b");
+    recorded.is_as_listed();
+    let nothing = look(&[]);
+    assert_eq!(
+        (nothing.out.trim(), nothing.err.as_str(), nothing.status),
+        ("The log has what libvirtd lists", "", 0)
+    );
+    let ran = virsh(&recorded.direct(), &["snapshot-delete", "test", "a"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let shown = look(&[]);
+    assert!(
+        shown
+            .out
+            .contains("snapshot a deleted; b moved to the roots"),
+        "{shown:?}"
+    );
+    let both = look(&["--socket", "proxy"]);
+    assert_eq!(both.status, 1, "{both:?}");
+    let mut nowhere = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+    nowhere
+        .args(["-c", "momentlog:store", "proxy", "--upstream", "nowhere"])
+        .arg("--once")
+        .current_dir(recorded.daemon.dir());
+    let nowhere = super::ran(nowhere.output().unwrap());
+    assert_eq!((nowhere.out.trim(), nowhere.status), ("", 1));
+    assert!(
+        nowhere.err.contains("the connection to libvirtd fails"),
+        "{nowhere:?}"
+    );
+}
+
+/// The records that redefine a snapshot.
+fn redefinitions(recorded: &Recorded, name: &str) -> Vec<Value> {
+    let mut entries = recorded.entries();
+    entries.retain(|entry| {
+        let events = entry["events"].as_array().unwrap();
+        events
+            .iter()
+            .any(|event| event["type"] == "snapshot_redefined" && event["moment"]["name"] == name)
+    });
+    entries
+}
+
+#[test]
+fn what_another_way_redefines_is_no_calls_doing_and_a_look_at_all_finds_it() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    for name in ["a", "b"] {
+        recorded.does(&["snapshot-create-as", "test", name]);
+    }
+    let redefine = |uri: &str, name: &str, description: &str| {
+        let dumped = virsh(&recorded.direct(), &["snapshot-dumpxml", "test", name]);
+        let old = dumped.out.find("<description>").map_or_else(
+            || dumped.out.clone(),
+            |from| {
+                let to = dumped.out.find("</description>").unwrap() + "</description>".len();
+                format!("{}{}", &dumped.out[..from], &dumped.out[to..])
+            },
+        );
+        let described = format!("</name><description>{description}</description>");
+        let xml = recorded.daemon.dir().join("redefined.xml");
+        fs::write(&xml, old.replacen("</name>", &described, 1)).unwrap();
+        let xml = xml.to_str().unwrap();
+        let ran = virsh(uri, &["snapshot-create", "test", xml, "--redefine"]);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    };
+    redefine(&recorded.direct(), "b", "another way");
+    recorded.does(&["snapshot-create-as", "test", "c"]);
+    assert_eq!(redefinitions(&recorded, "b"), Vec::<Value>::new());
+    // A call that redefines it is its own doing alone: it is looked at before, too.
+    redefine(&recorded.uri(), "b", "through");
+    let found = redefinitions(&recorded, "b");
+    let by: Vec<(&Value, &Value)> = found
+        .iter()
+        .map(|entry| (&entry["call"], &entry["actor"]))
+        .collect();
+    assert_eq!(found.len(), 2, "{by:?}");
+    assert_eq!(found[0]["actor"], "outside");
+    assert_eq!(found[1]["call"], "virDomainSnapshotCreateXML");
+    assert_ne!(found[1]["actor"], "outside");
+
+    redefine(&recorded.direct(), "a", "while it is up");
+    recorded.start(&[]);
+    wait_for(recorded.daemon.dir(), "the first look", || {
+        !redefinitions(&recorded, "a").is_empty()
+    });
+    assert_eq!(redefinitions(&recorded, "a")[0]["actor"], "outside");
+    recorded.is_as_listed();
+}
+
+#[test]
 fn a_call_that_cannot_be_recorded_is_refused_and_what_only_reads_is_not() {
     let Some(mut recorded) = Recorded::new() else {
         return;
@@ -393,6 +574,12 @@ fn a_call_that_cannot_be_recorded_is_refused_and_what_only_reads_is_not() {
     fs::rename(&away, &store).unwrap();
     recorded.does(&["snapshot-create-as", "test", "s5"]);
     recorded.is_as_listed();
+    assert_gap_is_told(&recorded);
+}
+
+/// The log says that a creation of a snapshot was passed on and not recorded.
+#[track_caller]
+fn assert_gap_is_told(recorded: &Recorded) {
     let entries = recorded.entries();
     let gap = entries
         .iter()
@@ -400,6 +587,43 @@ fn a_call_that_cannot_be_recorded_is_refused_and_what_only_reads_is_not() {
         .find(|reason| reason.starts_with("calls that were passed on and not recorded"))
         .unwrap();
     assert!(gap.contains("virDomainSnapshotCreateXML by "), "{gap}");
+}
+
+#[test]
+fn while_another_process_writes_the_store_changes_are_refused_and_what_only_reads_is_not() {
+    let Some(mut recorded) = Recorded::new() else {
+        return;
+    };
+    recorded.does(&["snapshot-create-as", "test", "s1"]);
+    let path = recorded.daemon.dir().join("store/lock");
+    let taken = || {
+        let mut options = fs::OpenOptions::new();
+        let lock = options.read(true).write(true).open(&path).unwrap();
+        lock.lock().unwrap();
+        fs::write(&path, "pid 4711\nhost elsewhere\n").unwrap();
+        lock
+    };
+    let lock = taken();
+    let refused = virsh(&recorded.uri(), &["snapshot-create-as", "test", "s2"]);
+    for part in [
+        "the proxy cannot record the call, and does not pass it on: ",
+        "store is being written by process 4711 on elsewhere",
+    ] {
+        assert!(refused.err.contains(part), "{refused:?}");
+    }
+    let read = virsh(&recorded.uri(), &["snapshot-list", "test", "--name"]);
+    assert_eq!((read.out.trim(), read.status), ("s1", 0), "{read:?}");
+    drop(lock);
+    recorded.does(&["snapshot-create-as", "test", "s2"]);
+
+    recorded.start(&["--fail-open"]);
+    recorded.does(&["snapshot-create-as", "test", "s3"]);
+    let lock = taken();
+    recorded.does(&["snapshot-create-as", "test", "s4"]);
+    drop(lock);
+    recorded.does(&["snapshot-create-as", "test", "s5"]);
+    recorded.is_as_listed();
+    assert_gap_is_told(&recorded);
 }
 
 #[test]
@@ -504,4 +728,57 @@ fn guests_of_a_real_qemu_are_recorded_with_their_checkpoints() {
         deleted["events"][1]["removed"],
         json!([{ "id": 2, "name": "c2" }])
     );
+}
+
+#[test]
+fn what_libvirts_files_and_events_tell_of_is_looked_at_without_being_asked() {
+    let Some(mut managed) = Managed::new() else {
+        return;
+    };
+    let dir = managed.program.dir.path().to_owned();
+    fs::remove_dir_all(dir.join("store")).unwrap();
+    let _proxy = record(&dir, "qemu:///session", &[]);
+    let logged = |managed: &Managed, event: &str| {
+        let mut command = managed.program.command();
+        let log = command.args(["log", "--format", "json"]).output().unwrap();
+        let log = String::from_utf8(log.stdout).unwrap();
+        let entries: Vec<Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let has = |entry: &&Value| {
+            let events = entry["events"].as_array().unwrap();
+            events.iter().any(|one| one["type"] == event)
+        };
+        let found = entries.iter().rfind(has);
+        found.map(|entry| entry["actor"].as_str().unwrap().to_owned())
+    };
+    let comes = |managed: &Managed, event: &str| {
+        wait_for(&dir, event, || logged(managed, event).is_some());
+        assert_eq!(logged(managed, event).as_deref(), Some("outside"));
+    };
+    comes(&managed, "domain_defined");
+
+    // Files: neither the proxy nor its looks are asked for any of these.
+    managed.virsh_does(&["checkpoint-create-as", "vm", "c1"]);
+    comes(&managed, "checkpoint_created");
+    managed.virsh_does(&["checkpoint-delete", "vm", "c1"]);
+    comes(&managed, "checkpoint_deleted");
+    managed.virsh_does(&["snapshot-create-as", "vm", "s1"]);
+    comes(&managed, "snapshot_created");
+    let dumped = managed.virsh_does(&["snapshot-dumpxml", "vm", "s1"]);
+    let described = "</name><description>another</description>";
+    let dumped = dumped.replacen("</name>", described, 1);
+    managed.program.write("s1.xml", &dumped);
+    managed.virsh_does(&["snapshot-create", "vm", "s1.xml", "--redefine"]);
+    comes(&managed, "snapshot_redefined");
+
+    // Events.
+    managed.virsh_does(&["destroy", "vm"]);
+    comes(&managed, "state_changed");
+
+    // A libvirtd that was away.
+    managed.restart_daemon();
+    managed.virsh_does(&["snapshot-delete", "vm", "s1"]);
+    comes(&managed, "snapshot_deleted");
 }

@@ -161,7 +161,7 @@ impl Seeing {
         }
     }
 
-    fn see_moments<D: PartialEq>(
+    fn see_moments<D: Eq>(
         &mut self,
         list: fn(&Domain) -> &MomentList<D>,
         change: fn(MomentChange<D>) -> Change,
@@ -199,7 +199,8 @@ impl Seeing {
                 }),
                 Some(found) => {
                     let hangs_there = now.parent(found.id).map(|parent| parent.id) == parent;
-                    let is_same = found.created == moment.created && **found.def == *moment.def;
+                    // Definitions that are one and the same are not compared: `Eq` is their promise.
+                    let is_same = found.created == moment.created && *found.def == moment.def;
                     match (is_same, hangs_there) {
                         (true, true) => None,
                         (true, false) => Some(MomentChange::Reparented {

@@ -1,16 +1,24 @@
 //! The calls that are recorded, and what is read of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use momentlog::Call;
-use momentlog::core::DomainUuid;
+use momentlog::core::{DomainUuid, MomentKind, MomentName};
+use momentlog::xml::{Carry, RecentDomain, read_checkpoint_redefine, read_snapshot_redefine};
 
+use super::NO_UUID;
+use super::alters::Alters;
+use super::upstream::text;
 use crate::frame::{Frame, Header, REMOTE, VERSION};
 use crate::proto::{Shape, Value, decode};
 use crate::xdr::Reader;
 
 /// The program of libvirt's calls that only QEMU has.
 const QEMU: u32 = 0x2000_8087;
+
+/// The flag of a creation that gives a moment another definition, or makes one that libvirt has lost.
+const REDEFINE: u32 = 1;
 
 /// What a call is about: its first argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,12 @@ const fn row(number: i32, about: About, has_flags: bool) -> Row {
     }
 }
 
+const SNAPSHOT_CREATE: i32 = 185;
+const SNAPSHOT_DELETE: i32 = 193;
+const RENAME: i32 = 358;
+const CHECKPOINT_CREATE: i32 = 411;
+const CHECKPOINT_DELETE: i32 = 417;
+
 /// What changes domains and moments, and what moments lie on, by number.
 const CALLS: &[Row] = &[
     row(9, About::Domain, false),
@@ -53,9 +67,9 @@ const CALLS: &[Row] = &[
     row(161, About::Domain, true),
     row(164, About::Domain, false),
     row(174, About::Domain, true),
-    row(185, About::Domain, true),
+    row(SNAPSHOT_CREATE, About::Domain, true),
     row(192, About::Moment, true),
-    row(193, About::Moment, true),
+    row(SNAPSHOT_DELETE, About::Moment, true),
     row(196, About::Domain, true),
     row(231, About::Domain, true),
     row(234, About::Domain, true),
@@ -67,10 +81,10 @@ const CALLS: &[Row] = &[
     row(290, About::Domain, true),
     row(345, About::Domain, true),
     row(350, About::Xml, true),
-    row(358, About::Domain, true),
+    row(RENAME, About::Domain, true),
     row(392, About::Domain, true),
-    row(411, About::Domain, true),
-    row(417, About::Moment, true),
+    row(CHECKPOINT_CREATE, About::Domain, true),
+    row(CHECKPOINT_DELETE, About::Moment, true),
     BACKUP_BEGIN,
     row(442, About::Domain, true),
 ];
@@ -93,6 +107,8 @@ pub(super) struct RecordedCall {
     pub(super) flags: u32,
     pub(super) subject: Subject,
     pub(super) document: Option<Arc<str>>,
+    /// What it may change of moments that keep their names.
+    pub(super) alters: Alters,
 }
 
 /// Which domain a call is about.
@@ -140,14 +156,27 @@ impl RecordedCall {
             let read = decode(&[shape], &mut reader).ok();
             read.and_then(|mut values| values.pop())
         };
+        let mut alters = Alters::Nothing;
         let subject = match read(shape) {
             Some(Value::Domain(domain)) => Subject::Domain(DomainUuid::from_bytes(domain.uuid)),
             Some(Value::Moment(moment)) => {
+                alters = deletion(row.number, &text(&moment.name));
                 Subject::Domain(DomainUuid::from_bytes(moment.domain.uuid))
             }
             Some(Value::Text(xml)) => Subject::Xml(String::from_utf8_lossy(&xml).into_owned()),
             _ => Subject::Unknown,
         };
+        match row.number {
+            SNAPSHOT_CREATE | CHECKPOINT_CREATE if flags & REDEFINE != 0 => {
+                alters = match read(Shape::Text) {
+                    Some(Value::Text(xml)) => redefinition(row.number, &text(&xml)),
+                    _ => Alters::All,
+                };
+            }
+            // What snapshots have of their domain may have its name.
+            RENAME => alters = Alters::All,
+            _ => {}
+        }
         let document = match row.has_document.then(|| read(Shape::Text)).flatten() {
             Some(Value::Text(text)) => {
                 let text = String::from_utf8_lossy(&text);
@@ -160,8 +189,36 @@ impl RecordedCall {
             flags,
             subject,
             document,
+            alters,
         })
     }
+}
+
+/// What a call alters that is about a moment.
+fn deletion(number: i32, name: &str) -> Alters {
+    let kind = match number {
+        SNAPSHOT_DELETE => MomentKind::Snapshot,
+        CHECKPOINT_DELETE => MomentKind::Checkpoint,
+        // To revert changes the definitions of snapshots that have files of their own.
+        _ => return Alters::All,
+    };
+    let name = MomentName::new(name);
+    name.map_or(Alters::All, |name| Alters::Below(kind, name))
+}
+
+/// What a redefinition alters: the moment that its XML names.
+fn redefinition(number: i32, xml: &str) -> Alters {
+    let recent = RecentDomain::default();
+    let named = if number == SNAPSHOT_CREATE {
+        let read = read_snapshot_redefine(xml, false, Carry::Everything, &recent, || NO_UUID);
+        read.map(|read| (MomentKind::Snapshot, read.name))
+    } else {
+        let read = read_checkpoint_redefine(xml, &recent, || NO_UUID);
+        read.map(|read| (MomentKind::Checkpoint, read.name))
+    };
+    named.map_or(Alters::All, |named| {
+        Alters::Moments(BTreeSet::from([named]))
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +284,42 @@ mod tests {
         let read = RecordedCall::read(&monitor).unwrap();
         assert_eq!((read.call, read.flags), (Call::MONITOR_COMMAND, 1));
         assert_eq!(read.document.as_deref(), Some("query-status"));
+    }
+
+    #[test]
+    fn a_call_says_which_moments_it_may_change_that_keep_their_names() {
+        let name = |name| MomentName::new(name).unwrap();
+        let about = |number, flags| {
+            let moment = MomentRef {
+                name: b"c1".into(),
+                domain: domain(),
+            };
+            let values = [Value::Moment(moment), Value::UInt(flags)];
+            let payload = encode(&[Shape::Moment, Shape::UInt], &values).unwrap();
+            RecordedCall::read(&call(number, payload)).unwrap().alters
+        };
+        let below = |kind| Alters::Below(kind, name("c1"));
+        assert_eq!(about(SNAPSHOT_DELETE, 1), below(MomentKind::Snapshot));
+        assert_eq!(about(CHECKPOINT_DELETE, 0), below(MomentKind::Checkpoint));
+        assert_eq!(about(192, 0), Alters::All);
+
+        let create = |number, xml: &[u8], flags| {
+            let xml = Value::Text(xml.into());
+            let values = [Value::Domain(domain()), xml, Value::UInt(flags)];
+            let shapes = [Shape::Domain, Shape::Text, Shape::UInt];
+            let payload = encode(&shapes, &values).unwrap();
+            RecordedCall::read(&call(number, payload)).unwrap().alters
+        };
+        let xml =
+            b"<domaincheckpoint><name>c2</name><creationTime>1</creationTime></domaincheckpoint>";
+        assert_eq!(create(CHECKPOINT_CREATE, xml, 0), Alters::Nothing);
+        let named = BTreeSet::from([(MomentKind::Checkpoint, name("c2"))]);
+        assert_eq!(
+            create(CHECKPOINT_CREATE, xml, REDEFINE),
+            Alters::Moments(named)
+        );
+        // libvirtd may read what is not read here.
+        assert_eq!(create(SNAPSHOT_CREATE, b"<", REDEFINE), Alters::All);
     }
 
     #[test]

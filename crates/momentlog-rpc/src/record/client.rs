@@ -12,7 +12,7 @@ use momentlog::{Clock as _, Outcome, Provenance, SystemClock};
 use super::calls::{RecordedCall, Subject, is_recorded};
 use super::turns::{Key, Turn};
 use super::upstream::{Upstream, text};
-use super::{OnFailure, Shared, Unseen, look};
+use super::{NO_UUID, OnFailure, Shared, Unseen, look};
 use crate::frame::{Frame, Header, REMOTE, Status, VERSION};
 use crate::held::{Held, Recorder};
 use crate::proto::{RemoteError, Shape, Value, decode};
@@ -26,9 +26,6 @@ const CLOSE: i32 = 2;
 
 /// Longest text of libvirt's that a record takes, in bytes.
 const SAID_LEN_MAX: usize = 1024;
-
-/// The uuid of a domain whose XML has none.
-const NO_UUID: DomainUuid = DomainUuid::from_bytes([0; 16]);
 
 /// A client of the proxy.
 #[derive(Debug)]
@@ -203,7 +200,8 @@ impl Held for HeldCall {
         };
         self.turn = Some(shared.turns.take(self.domain.map_or(Key::New, Key::Domain)));
         if let Some(uuid) = self.domain
-            && let Err(error) = client.look(|upstream| shared.align(upstream, uuid))
+            && let Err(error) =
+                client.look(|upstream| shared.align(upstream, uuid, &self.call.alters))
         {
             // What keeps the log from being written is found below.
             tracing::warn!("domain {uuid} is not looked at before a call: {error}");
@@ -309,8 +307,10 @@ impl HeldCall {
             }
             return Ok(());
         };
+        let view = shared.view();
+        let known = view.state().domain(uuid);
         self.client.look(|upstream| {
-            let seen = look::domain(upstream, uuid)?;
+            let seen = look::domain(upstream, uuid, known, &self.call.alters)?;
             let record = |seen| self.note(uuid, seen, result);
             shared.record_seen(upstream, record, seen)
         })

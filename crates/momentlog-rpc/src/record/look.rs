@@ -1,17 +1,22 @@
 //! What libvirtd lists of a domain, as the log would have it.
 //!
+//! Names are listed in one call; a definition is a call for each moment. So only those are read that the log cannot know
+//! ([`Alters`]), and with them their parents: a moment of the log hangs where the log has it, as long as its parent is listed.
+//!
 //! Secrets are never asked for: libvirtd leaves passwords out of XML unless it is asked for them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use momentlog::core::{
-    CheckpointDef, CurrentSeen, DomainDef, DomainSeen, DomainUuid, Memory, MomentName, MomentSeen,
-    MomentsSeen, Power, RunState, SnapshotDef, SnapshotState,
+    CheckpointDef, CurrentSeen, Domain, DomainDef, DomainSeen, DomainUuid, Memory, MomentKind,
+    MomentList, MomentName, MomentSeen, MomentsSeen, Power, RunState, SnapshotDef, SnapshotState,
 };
 use momentlog::xml::{
     Carry, RecentDomain, read_checkpoint_redefine, read_domain, read_snapshot_redefine,
 };
 
+use super::alters::Alters;
 use super::upstream::{LookError, Upstream, text};
 use crate::proto::{DomainRef, MomentRef, Value};
 
@@ -49,15 +54,31 @@ pub(super) fn domains(upstream: &mut Upstream) -> Result<Vec<DomainUuid>, LookEr
     }
 }
 
-/// Returns a domain as libvirtd lists it; `None` if it does not.
+/// Returns the domain that has a name, if there is one.
+pub(super) fn named(upstream: &mut Upstream, name: &str) -> Result<Option<DomainUuid>, LookError> {
+    let answer = match upstream.ask(23, &[Value::Text(name.as_bytes().into())]) {
+        Err(error) if error.code() == Some(NO_DOMAIN) => return Ok(None),
+        answer => answer?,
+    };
+    match answer.values()?.swap_remove(0) {
+        Value::Domain(domain) => Ok(Some(DomainUuid::from_bytes(domain.uuid))),
+        other => Err(unknown(&other)),
+    }
+}
+
+/// Returns a domain as libvirtd lists it; `None` if it does not. What cannot have changed of its moments is as `known`, the
+/// log's domain.
 pub(super) fn domain(
     upstream: &mut Upstream,
     uuid: DomainUuid,
+    known: Option<&Domain>,
+    alters: &Alters,
 ) -> Result<Option<Box<DomainSeen>>, LookError> {
+    let known = known.and_then(|domain| Some((domain, alters.of(domain)?)));
     let mut looks = 0;
     loop {
         looks += 1;
-        match Look::at(upstream, uuid) {
+        match Look::at(upstream, uuid, known.as_ref()) {
             Err(error) if error.code() == Some(NO_DOMAIN) => return Ok(None),
             // Another program has deleted it in between.
             Err(LookError::Refused {
@@ -75,10 +96,18 @@ struct Look<'a> {
     uuid: DomainUuid,
     domain: DomainRef<'static>,
     recent: RecentDomain,
+    /// The log's domain, and the moments that may have changed since.
+    known: Option<&'a Known<'a>>,
 }
 
-impl Look<'_> {
-    fn at(upstream: &mut Upstream, uuid: DomainUuid) -> Result<DomainSeen, LookError> {
+type Known<'a> = (&'a Domain, BTreeSet<(MomentKind, MomentName)>);
+
+impl<'a> Look<'a> {
+    fn at(
+        upstream: &'a mut Upstream,
+        uuid: DomainUuid,
+        known: Option<&'a Known<'a>>,
+    ) -> Result<DomainSeen, LookError> {
         let answer = upstream.ask(24, &[Value::Uuid(*uuid.as_bytes())])?;
         let Value::Domain(found) = answer.values()?.swap_remove(0) else {
             return Err(LookError::Unknown("a look-up answers no domain".into()));
@@ -92,6 +121,7 @@ impl Look<'_> {
             uuid,
             domain,
             recent: RecentDomain::default(),
+            known,
         };
         look.see()
     }
@@ -186,10 +216,10 @@ impl Look<'_> {
     }
 
     /// The names of the moments that a list has.
-    fn names(&mut self, procedure: i32) -> Result<Vec<MomentName>, LookError> {
+    fn names(&mut self, procedure: i32) -> Result<BTreeSet<MomentName>, LookError> {
         let arguments = [self.the_domain(), Value::Int(1), Value::UInt(0)];
         let answer = match self.upstream.ask(procedure, &arguments) {
-            Err(error) if error.code() == Some(NO_SUPPORT) => return Ok(Vec::new()),
+            Err(error) if error.code() == Some(NO_SUPPORT) => return Ok(BTreeSet::new()),
             answer => answer?,
         };
         let Value::Moments(moments) = answer.values()?.swap_remove(0) else {
@@ -203,6 +233,28 @@ impl Look<'_> {
         moments.iter().map(named).collect()
     }
 
+    /// Returns a listed moment as the log has it, if nothing of it can have changed.
+    fn kept<D>(
+        &self,
+        kind: MomentKind,
+        list: fn(&Domain) -> &MomentList<D>,
+        listed: &BTreeSet<MomentName>,
+        name: &MomentName,
+    ) -> Option<MomentSeen<D>> {
+        let (domain, altered) = self.known?;
+        let list = list(domain);
+        let found = list.find(name.as_str())?;
+        let parent = list.parent(found.id).map(|parent| parent.name);
+        let is_kept = parent.is_none_or(|parent| listed.contains(parent))
+            && !altered.contains(&(kind, name.clone()));
+        is_kept.then(|| MomentSeen {
+            name: name.clone(),
+            parent: parent.cloned(),
+            created: found.created,
+            def: found.def.clone(),
+        })
+    }
+
     fn moment(&self, name: &MomentName) -> Value<'static> {
         Value::Moment(MomentRef {
             name: name.as_str().as_bytes().to_vec().into(),
@@ -212,14 +264,19 @@ impl Look<'_> {
 
     fn snapshots(&mut self) -> Result<Vec<MomentSeen<SnapshotDef>>, LookError> {
         let mut seen = Vec::new();
-        for name in self.names(274)? {
-            let xml = self.text(186, self.moment(&name), 0)?;
+        let names = self.names(274)?;
+        for name in &names {
+            if let Some(kept) = self.kept(MomentKind::Snapshot, Domain::snapshots, &names, name) {
+                seen.push(kept);
+                continue;
+            }
+            let xml = self.text(186, self.moment(name), 0)?;
             let uuid = self.uuid;
             let everything = Carry::Everything;
             let read = read_snapshot_redefine(&xml, false, everything, &self.recent, || uuid);
             seen.push(match read {
                 Ok(read) => MomentSeen {
-                    name,
+                    name: name.clone(),
                     parent: read.parent,
                     created: read.created,
                     def: Arc::new(read.def),
@@ -227,8 +284,8 @@ impl Look<'_> {
                 Err(error) => {
                     tracing::debug!("the definition of snapshot '{name}' is not kept: {error}");
                     MomentSeen {
-                        parent: self.parent(244, &name, NO_SNAPSHOT)?,
-                        name,
+                        parent: self.parent(244, name, NO_SNAPSHOT)?,
+                        name: name.clone(),
                         created: 0,
                         def: Arc::new(unread_snapshot()),
                     }
@@ -255,11 +312,17 @@ impl Look<'_> {
 
     fn checkpoints(&mut self) -> Result<Vec<MomentSeen<CheckpointDef>>, LookError> {
         let mut seen = Vec::new();
-        for name in self.names(413)? {
+        let names = self.names(413)?;
+        for name in &names {
+            let kept = self.kept(MomentKind::Checkpoint, Domain::checkpoints, &names, name);
+            if let Some(kept) = kept {
+                seen.push(kept);
+                continue;
+            }
             let uuid = self.uuid;
             let mut read = None;
             for flags in [0, CHECKPOINT_WITHOUT_DOMAIN] {
-                let xml = self.text(412, self.moment(&name), flags)?;
+                let xml = self.text(412, self.moment(name), flags)?;
                 match read_checkpoint_redefine(&xml, &self.recent, || uuid) {
                     Ok(found) => {
                         read = Some(found);
@@ -272,14 +335,14 @@ impl Look<'_> {
             }
             seen.push(match read {
                 Some(read) => MomentSeen {
-                    name,
+                    name: name.clone(),
                     parent: read.parent,
                     created: read.created,
                     def: Arc::new(read.def),
                 },
                 None => MomentSeen {
-                    parent: self.parent(416, &name, NO_CHECKPOINT)?,
-                    name,
+                    parent: self.parent(416, name, NO_CHECKPOINT)?,
+                    name: name.clone(),
                     created: 0,
                     def: Arc::new(CheckpointDef {
                         description: None,

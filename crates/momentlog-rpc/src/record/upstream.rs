@@ -1,18 +1,28 @@
 //! A connection of the proxy's own to libvirtd, for looking.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use momentlog::core::DomainUuid;
+
 use crate::frame::{
     Frame, FrameError, Header, KEEPALIVE, Kind, MESSAGE_LEN_MAX, PING, PONG, REMOTE, Status,
 };
-use crate::proto::{Procedure, RemoteError, Value, decode, encode};
+use crate::proto::{Procedure, RemoteError, Shape, Value, decode, encode};
 use crate::xdr::{DecodeError, EncodeError, Reader};
 
 /// How long libvirtd may take for an answer.
 const ANSWER_WAIT: Duration = Duration::from_mins(1);
+
+/// `VIR_DOMAIN_EVENT_ID_LIFECYCLE`.
+const LIFECYCLE: i32 = 0;
+
+/// The message of such an event.
+const LIFECYCLE_EVENT: i32 = 318;
 
 /// The flag of a connection for reading only.
 const READ_ONLY: u32 = 1;
@@ -22,6 +32,14 @@ const READ_ONLY: u32 = 1;
 pub(super) struct Upstream {
     stream: UnixStream,
     serial: u32,
+    /// The domains that it has told of, if it was listened to.
+    changed: BTreeSet<DomainUuid>,
+}
+
+impl AsFd for Upstream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 /// Why libvirtd was not looked at.
@@ -87,11 +105,56 @@ impl Upstream {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
-        let mut upstream = Upstream { stream, serial: 0 };
+        let mut upstream = Upstream {
+            stream,
+            serial: 0,
+            changed: BTreeSet::new(),
+        };
         upstream.ask(66, &[])?;
         let uri = Value::OptText(Some(uri.as_bytes().into()));
         upstream.ask(1, &[uri, Value::UInt(READ_ONLY)])?;
         Ok(upstream)
+    }
+
+    /// Has libvirtd tell which domains are defined, started, stopped and undefined.
+    pub(super) fn listen(&mut self) -> Result<(), LookError> {
+        self.ask(316, &[Value::Int(LIFECYCLE), Value::OptDomain(None)])?;
+        Ok(())
+    }
+
+    /// Hears one message that libvirtd sends without having been asked, and waits for it.
+    pub(super) fn hear(&mut self) -> Result<(), LookError> {
+        self.read()?;
+        Ok(())
+    }
+
+    /// Takes the domains that were told of.
+    pub(super) fn changed(&mut self) -> BTreeSet<DomainUuid> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Reads a message. Events are kept, and pings are answered.
+    fn read(&mut self) -> Result<Frame, LookError> {
+        let frame = Frame::read(&mut self.stream, MESSAGE_LEN_MAX)?;
+        let frame = frame.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        match (frame.header.program, frame.header.procedure) {
+            (KEEPALIVE, PING) => {
+                let pong = Frame {
+                    header: Header::keepalive(PONG),
+                    payload: Vec::new(),
+                };
+                self.stream.write_all(&pong.to_bytes())?;
+            }
+            (REMOTE, LIFECYCLE_EVENT) if frame.header.kind == Kind::MESSAGE => {
+                let shapes = [Shape::Int, Shape::Domain];
+                let told = decode(&shapes, &mut Reader::new(&frame.payload))?;
+                if let [_, Value::Domain(domain)] = &told[..] {
+                    self.changed.insert(DomainUuid::from_bytes(domain.uuid));
+                }
+            }
+            _ => {}
+        }
+        Ok(frame)
     }
 
     /// Makes a call, and returns its answer.
@@ -110,16 +173,7 @@ impl Upstream {
         };
         self.stream.write_all(&call.to_bytes())?;
         loop {
-            let frame = Frame::read(&mut self.stream, MESSAGE_LEN_MAX)?;
-            let Frame { header, payload } =
-                frame.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            if (header.program, header.procedure) == (KEEPALIVE, PING) {
-                let pong = Frame {
-                    header: Header::keepalive(PONG),
-                    payload: Vec::new(),
-                };
-                self.stream.write_all(&pong.to_bytes())?;
-            }
+            let Frame { header, payload } = self.read()?;
             let is_reply = header.kind == Kind::REPLY
                 && (header.program, header.serial) == (REMOTE, self.serial);
             if !is_reply {
