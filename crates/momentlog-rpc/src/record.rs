@@ -87,7 +87,7 @@ enum Unseen {
 }
 
 impl Unseen {
-    /// Whether it may be another time.
+    /// Whether another look may do better.
     fn may_pass(&self) -> bool {
         match self {
             Unseen::Look(error) => error.is_of_connection(),

@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(files.read().unwrap(), []);
         fs::rename(snapshots.join("vm/s1.xml.new"), snapshots.join("vm/s1.xml")).unwrap();
         let s1 = changed("vm", Some((MomentKind::Snapshot, "s1")));
-        assert_eq!(files.read().unwrap(), [s1.clone()]);
+        assert_eq!(files.read().unwrap(), std::slice::from_ref(&s1));
         fs::remove_file(snapshots.join("vm/s1.xml")).unwrap();
         assert_eq!(files.read().unwrap(), [s1]);
 
