@@ -206,4 +206,28 @@ mod tests {
         fs::remove_dir_all(&snapshots).unwrap();
         assert!(files.read().is_err());
     }
+
+    #[test]
+    fn more_changes_than_the_system_keeps_are_said_to_be_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = dir.path().join("snapshot/vm");
+        fs::create_dir_all(&vm).unwrap();
+        fs::create_dir(dir.path().join("checkpoint")).unwrap();
+        let mut files = Files::open(dir.path()).unwrap();
+        let kept = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let kept: usize = kept.trim().parse().unwrap();
+        // The same twice in a row would be one.
+        for number in 0..=kept {
+            fs::write(vm.join(format!("s{}.xml", number % 2)), "").unwrap();
+        }
+        let mut told = 0;
+        while let Ok(changes) = files.read() {
+            assert!(
+                !changes.is_empty(),
+                "{told} of {kept} are told, and no loss"
+            );
+            told += changes.len();
+        }
+        assert_eq!(told, kept);
+    }
 }
