@@ -1,6 +1,7 @@
 //! The log in a directory of files.
 
 mod archive;
+mod archive_writer;
 mod image;
 mod opened;
 mod outlines;
@@ -24,6 +25,7 @@ use opened::{OpenSegment, Opened};
 use outlines::Places;
 
 pub use archive::Rejoined;
+pub use archive_writer::ArchiveWriter;
 
 pub(crate) const HEAD: &str = "head";
 pub(crate) const START: &str = "start";

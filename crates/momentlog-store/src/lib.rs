@@ -81,7 +81,7 @@ pub use chain::{check_log, read_checked};
 pub use copy::{Copied, CopyError, copy};
 pub use disk::{Access, Disk, DiskFile, FileId, RealDisk, Unsafe};
 pub use error::{Damage, StoreError, Where, Written};
-pub use file_store::{FileStore, Limits, Rejoined};
+pub use file_store::{ArchiveWriter, FileStore, Limits, Rejoined};
 pub use frame::{
     FORMAT_VERSION, FRAME_LEN_MAX, FrameError, Place, decode as decode_frame, encode_frame,
 };

@@ -214,7 +214,7 @@ fn apart(store: &dyn Disk, to: &dyn Disk) -> Result<(), StoreError> {
 }
 
 /// Makes the archive's directory, and refuses one that holds a store: it may be the very one that is archived.
-fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
+pub(super) fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
     let path = || to.path().to_path_buf();
     to.create().map_err(StoreError::io("create", path()))?;
     let names = to.list().map_err(StoreError::io("open", path()))?;
@@ -227,12 +227,12 @@ fn prepare(to: &dyn Disk) -> Result<(), StoreError> {
 }
 
 /// Says in the archive that it is one.
-fn mark(to: &dyn Disk, log: LogId, last: Head) -> Result<(), StoreError> {
+pub(super) fn mark(to: &dyn Disk, log: LogId, last: Head) -> Result<(), StoreError> {
     write_whole(to, ARCHIVE, &head::encode(ARCHIVE_MAGIC, log, last))
 }
 
 /// Refuses the archive of another log.
-fn check_mark(to: &dyn Disk, log: LogId) -> Result<(), StoreError> {
+pub(super) fn check_mark(to: &dyn Disk, log: LogId) -> Result<(), StoreError> {
     let path = || to.path().join(ARCHIVE);
     let mut bytes = [0; HEAD_LEN];
     match to.open(ARCHIVE, Access::Read) {
@@ -254,9 +254,13 @@ fn check_mark(to: &dyn Disk, log: LogId) -> Result<(), StoreError> {
 
 /// Copies one segment, unless the archive has it already, or a shorter one, from an attempt that was interrupted.
 fn copy(from: &dyn Disk, to: &dyn Disk, name: &str) -> Result<(), StoreError> {
-    let bytes = read_whole(from, name)?;
+    put(to, name, &read_whole(from, name)?)
+}
+
+/// Writes one segment to an archive, as [`copy`] does.
+pub(super) fn put(to: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
     match to.open(name, Access::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(to, name, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(to, name, bytes),
         Err(error) => Err(StoreError::io("open", to.path().join(name))(error)),
         Ok(_) => {
             let there = read_whole(to, name)?;
@@ -265,7 +269,7 @@ fn copy(from: &dyn Disk, to: &dyn Disk, name: &str) -> Result<(), StoreError> {
                 return Err(StoreError::io("archive to", to.path().join(name))(source));
             }
             // Written once more even if it is whole: it may not have been synced.
-            write_whole(to, name, &bytes)
+            write_whole(to, name, bytes)
         }
     }
 }
