@@ -23,6 +23,8 @@ pub struct PostgresServer {
     scratch: tempfile::TempDir,
     programs: PathBuf,
     server: Option<Child>,
+    /// Megabytes of a file system that only the server sees.
+    little_space: Option<u32>,
 }
 
 impl PostgresServer {
@@ -43,15 +45,7 @@ impl PostgresServer {
             let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
             return None;
         };
-        let scratch = tempfile::tempdir().expect("a temporary directory");
-        if is_root() {
-            chown(scratch.path(), Some(NOBODY), Some(NOBODY)).expect("root changes owners");
-        }
-        let mut server = PostgresServer {
-            scratch,
-            programs,
-            server: None,
-        };
+        let mut server = PostgresServer::without_data(programs);
         let made = server
             .program("initdb")
             .args([
@@ -72,6 +66,47 @@ impl PostgresServer {
         server.configure("listen_addresses = ''\nmax_connections = 100\n");
         server.start_again();
         Some(server)
+    }
+
+    /// Starts a standby of this server, which follows it as `name` and can be read.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_standby(&self, name: &str) -> PostgresServer {
+        let mut standby = PostgresServer::without_data(self.programs.clone());
+        let primary = format!(
+            "host={} user=admin application_name={name}",
+            self.scratch.path().display()
+        );
+        let copied = standby
+            .program("pg_basebackup")
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .args(["-d", &primary, "-D"])
+            .arg(standby.data())
+            .output()
+            .expect("pg_basebackup runs");
+        let said = String::from_utf8_lossy(&copied.stderr);
+        assert!(copied.status.success(), "{said}");
+        standby.start_again();
+        standby
+    }
+
+    fn without_data(programs: PathBuf) -> PostgresServer {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        give_to_nobody(scratch.path());
+        PostgresServer {
+            scratch,
+            programs,
+            server: None,
+            little_space: None,
+        }
+    }
+
+    /// The directory of its socket, which libpq takes for a host.
+    pub fn host(&self) -> &Path {
+        self.scratch.path()
     }
 
     /// The address of the database `postgres` for a user, with parameters behind `?` to follow.
@@ -115,7 +150,7 @@ impl PostgresServer {
             {
                 let log = File::create(self.scratch.path().join("log")).expect("a file of its own");
                 let started = self
-                    .program("postgres")
+                    .postgres()
                     .arg("-D")
                     .arg(self.data())
                     .arg("-k")
@@ -134,6 +169,50 @@ impl PostgresServer {
             assert!(Instant::now() < end, "no answer: {asked:?} {:?}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Stops the server and starts it with a small file system of its own, which is gone with it; returns where that is, and
+    /// `None` after saying so where the test is not root, who alone can do that.
+    ///
+    /// # Panics
+    ///
+    /// As [`start_again`](Self::start_again).
+    pub fn start_again_with_little_space(&mut self, megabytes: u32) -> Option<PathBuf> {
+        if !is_root() {
+            let said =
+                "left out, because only root makes file systems: a PostgreSQL with little space\n";
+            let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
+            return None;
+        }
+        self.stop();
+        let little = self.little();
+        std::fs::create_dir(&little).expect("it is new");
+        self.little_space = Some(megabytes);
+        self.start_again();
+        Some(little)
+    }
+
+    fn little(&self) -> PathBuf {
+        self.scratch.path().join("little")
+    }
+
+    /// The server's program, where its own file system is there.
+    fn postgres(&self) -> Command {
+        let program = self.program("postgres");
+        let Some(megabytes) = self.little_space else {
+            return program;
+        };
+        let mount = format!(
+            "mount -t tmpfs -o size={megabytes}m,uid={NOBODY},gid={NOBODY},mode=700 tmpfs \"$0\" && exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &mount])
+            .arg(self.little());
+        command.arg(program.get_program()).args(program.get_args());
+        command.current_dir("/").env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
     }
 
     /// Kills the postmaster with `kill -9`, as a crash would; its backends end themselves when they notice.
@@ -186,21 +265,32 @@ impl PostgresServer {
     }
 
     fn program(&self, name: &str) -> Command {
-        let program = self.programs.join(name);
-        let mut command = Command::new("setpriv");
-        command.arg("--pdeathsig=KILL");
-        if is_root() {
-            let id = NOBODY.to_string();
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
-        }
-        command.arg(program).current_dir("/").env_clear();
-        command
+        as_nobody(&self.programs.join(name))
     }
 }
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A command that is run by a user who is not root, and ends with the thread that starts it.
+pub(crate) fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=KILL");
+    if is_root() {
+        let id = NOBODY.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    }
+    command.arg(program).current_dir("/").env_clear();
+    command
+}
+
+/// Gives a directory to the user of [`as_nobody`].
+pub(crate) fn give_to_nobody(directory: &Path) {
+    if is_root() {
+        chown(directory, Some(NOBODY), Some(NOBODY)).expect("root changes owners");
     }
 }
 

@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use crate::PostgresError;
+use crate::{PostgresError, password_file};
 
 /// Where Debian's server, and most others, have their socket.
-const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+pub(crate) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 const DEFAULT_LOG: &str = "main";
 const LOG_NAME_LEN_MAX: usize = 200;
@@ -23,7 +23,8 @@ const LOG_NAME_LEN_MAX: usize = 200;
 /// Beside libpq's parameters that `tokio-postgres` knows, the URI takes `log` (`main` without it), `sslrootcert` (a file of
 /// certificates; those of the system without it), and `unsafe=allow`, with which a server that may lose what it has
 /// acknowledged is written as well. What the URI leaves out comes from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`,
-/// `PGDATABASE`, `PGSSLMODE` and `PGSSLROOTCERT`.
+/// `PGDATABASE`, `PGSSLMODE` and `PGSSLROOTCERT`, and a password that is not there from the file that `PGPASSFILE` names, or
+/// `~/.pgpass`.
 #[derive(Clone)]
 pub struct Address {
     pub(crate) config: Config,
@@ -39,14 +40,18 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Host, database and log; never the password.
+/// Hosts, database and log; never the password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
-        match self.config.get_hosts().first() {
-            Some(Host::Tcp(host)) => f.write_str(host)?,
-            Some(Host::Unix(path)) => path.display().fmt(f)?,
-            None => {}
+        for (number, host) in self.config.get_hosts().iter().enumerate() {
+            if number > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                Host::Tcp(host) => f.write_str(host)?,
+                Host::Unix(path) => path.display().fmt(f)?,
+            }
         }
         let database = self.config.get_dbname().unwrap_or("");
         write!(f, "/{database}?log={}", self.log)
@@ -63,6 +68,7 @@ impl Address {
         let wrong = |why: &str| PostgresError::Address(why.into());
         let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
         let mut rest = Vec::new();
+        let mut hosts = Vec::new();
         let mut log = DEFAULT_LOG.to_owned();
         let mut certificates = env::var_os("PGSSLROOTCERT").map(PathBuf::from);
         let mut allows_unsafe = false;
@@ -73,6 +79,8 @@ impl Address {
                 .decode_utf8()
                 .map_err(|_| wrong("a parameter is not UTF-8"))?;
             match key {
+                // The parser takes it for one host, whatever commas are in it; libpq does not.
+                "host" => hosts.extend(value.split(',').map(str::to_owned)),
                 "log" => log = value.into_owned(),
                 "sslrootcert" => certificates = Some(value.into_owned().into()),
                 "sslmode" => mode = Some(value.into_owned()),
@@ -87,6 +95,9 @@ impl Address {
         let mut config: Config = format!("{base}?{}", rest.join("&"))
             .parse()
             .map_err(|error| PostgresError::Address(reason(&error).into()))?;
+        for host in hosts {
+            config.host(host);
+        }
         let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host(set("PGHOST").as_deref().unwrap_or(SOCKET_DIRECTORY));
@@ -113,6 +124,11 @@ impl Address {
             && let Some(database) = set("PGDATABASE")
         {
             config.dbname(database);
+        }
+        if config.get_password().is_none()
+            && let Some(password) = password_file::password(&config)
+        {
+            config.password(password);
         }
         match mode.or_else(|| set("PGSSLMODE")).as_deref() {
             None | Some("prefer") => config.ssl_mode(SslMode::Prefer),
@@ -186,6 +202,15 @@ mod tests {
         assert_eq!(address.log(), "site a");
         assert_eq!(address.config.get_ports(), [5433]);
         assert_eq!(address.config.get_ssl_mode(), SslMode::Require);
+        for two in [
+            "agent@a:5433,b:5434/fleet?",
+            "agent@/fleet?host=a,b&port=5433,5434&",
+        ] {
+            let uri = format!("postgres://{two}target_session_attrs=read-write");
+            let two = Address::parse(&uri).unwrap();
+            assert_eq!(two.to_string(), "postgres://a,b/fleet?log=main");
+            assert_eq!(two.config.get_ports(), [5433, 5434]);
+        }
         let plain = Address::parse("postgresql:///fleet?host=/run/here").unwrap();
         assert_eq!(plain.to_string(), "postgres:///run/here/fleet?log=main");
     }

@@ -37,9 +37,10 @@ pub enum PostgresError {
     /// There is no such database.
     #[error("there is no such database")]
     NoDatabase(#[source] tokio_postgres::Error),
-    /// The user may not do this: grant it `momentlog_writer` or `momentlog_reader`.
+    /// The user may not do this: grant it `momentlog_writer`, `momentlog_reader` or `momentlog_keeper`.
     #[error(
-        "this user has no right to do that: grant it momentlog_writer, or momentlog_reader for reading"
+        "this user has no right to do that: grant it momentlog_writer, momentlog_reader for reading, or momentlog_keeper for \
+         archiving"
     )]
     NoRights(#[source] tokio_postgres::Error),
     /// The database has no schema `momentlog`.

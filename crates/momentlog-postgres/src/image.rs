@@ -1,7 +1,10 @@
-//! Images, in parts. There is no archive: a database has partitions and table spaces of its own.
+//! Images, in parts; and the archive.
+
+use std::sync::Arc;
 
 use momentlog_store::{
-    Digest, Disk, Draft, Head, ImageWriter, Record, Retention, Seq, Store as _, StoreError,
+    ArchiveWriter, Digest, Disk, Draft, Head, ImageWriter, Record, Retention, Seq, Store as _,
+    StoreError, read_checked,
 };
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
@@ -9,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::PostgresError;
 use crate::link::{ANSWER, Worker};
-use crate::record::{digest, number, seq};
+use crate::record::{By, digest, number, seq};
 use crate::store::PostgresStore;
 
 /// Bytes of one part.
@@ -27,7 +30,8 @@ struct Kept {
 
 impl Retention for PostgresStore {
     fn start(&mut self) -> Result<Option<Head>, StoreError> {
-        Ok(None)
+        self.look()?;
+        Ok(self.start)
     }
 
     fn latest_image(&mut self, most: Option<Seq>) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
@@ -82,17 +86,41 @@ impl Retention for PostgresStore {
         }))
     }
 
-    fn archive(&mut self, _: Head, _: Draft, _: &dyn Disk) -> Result<Record, StoreError> {
-        let doing = "move records of a database to an archive";
-        Err(StoreError::Unsupported { doing })
+    fn archive(
+        &mut self,
+        expected: Head,
+        bridge: Draft,
+        to: &dyn Disk,
+    ) -> Result<Record, StoreError> {
+        // Between two pages the turn is idle while they are written and synced, and many rows are removed at its end.
+        self.ask("archive", async |client, _| {
+            let longer = "SET LOCAL idle_in_transaction_session_timeout = 60000; SET LOCAL statement_timeout = 0";
+            Ok(client.batch_execute(longer).await?)
+        })?;
+        self.look()?;
+        let (found, log) = (self.head(), self.log_id());
+        let Some(log) = log.filter(|_| found == Some(expected)) else {
+            let expected = Some(expected);
+            return Err(StoreError::Conflict { expected, found });
+        };
+        let start = self.start;
+        let mut archive = ArchiveWriter::new(to, log, start, expected)?;
+        read_checked(self, Some(log), start, &mut |record| archive.push(&record))?;
+        archive.finish()?;
+        let record = Record::new(log, Some(expected), None, bridge);
+        self.send(By::Archive, log, Some(expected), Arc::new([record.clone()]))?;
+        self.start = Some(expected);
+        Ok(record)
     }
 }
 
 async fn kept(client: &Client, log: &str, most: i64) -> Result<Vec<Kept>, PostgresError> {
     const KEPT: &str = "SELECT images.seq, images.digest, images.parts, images.checksum \
         FROM momentlog.logs JOIN momentlog.images ON images.log = logs.log \
-        JOIN momentlog.records ON records.log = images.log AND records.seq = images.seq AND records.digest = images.digest \
-        WHERE logs.name = $1 AND images.seq <= $2 ORDER BY images.seq DESC";
+        LEFT JOIN momentlog.records ON records.log = images.log AND records.seq = images.seq \
+        WHERE logs.name = $1 AND images.seq <= $2 \
+        AND images.digest = CASE images.seq WHEN logs.start_seq THEN logs.start_digest ELSE records.digest END \
+        ORDER BY images.seq DESC";
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&log, Type::TEXT), (&most, Type::INT8)];
     let rows = client.query_typed(KEPT, &params).await?;
     let mut kept = Vec::new();

@@ -20,10 +20,13 @@ mod error;
 mod image;
 mod link;
 mod news;
+mod password_file;
 mod record;
 mod schema;
+mod server;
 mod store;
 
 pub use address::Address;
 pub use error::PostgresError;
+pub use server::{Server, Standby};
 pub use store::PostgresStore;

@@ -1,11 +1,14 @@
 //! Records as rows.
 
+use std::time::Duration;
+
 use futures_util::future::join;
 use momentlog_store::{Digest, FRAME_LEN_MAX, Head, LogId, Record, Seq, Text};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::PostgresError;
+use crate::link::ANSWER;
 
 /// Most records of one answer, and how many bytes of their frames come before the last of them at most.
 const PAGE: i64 = 1_000;
@@ -16,6 +19,8 @@ const PAGE_BYTES: i64 = 4 << 20;
 pub(crate) struct Standing {
     pub(crate) log: Option<LogId>,
     pub(crate) head: Option<Head>,
+    /// The record behind which it begins, if those up to it were archived.
+    pub(crate) start: Option<Head>,
     /// The digest of the record that was asked about.
     pub(crate) asked: Option<Digest>,
 }
@@ -24,6 +29,8 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) log: Option<LogId>,
+    /// The record behind which the log begins, if those up to it were archived.
+    pub(crate) start: Option<Head>,
     pub(crate) records: Vec<Record>,
     /// Whether no record came behind them.
     pub(crate) is_last: bool,
@@ -36,7 +43,8 @@ pub(crate) async fn look(
     about: Option<Seq>,
 ) -> Result<Option<Standing>, PostgresError> {
     const LOOK: &str = "SELECT uuid_send(logs.log), newest.seq, newest.digest, \
-        (SELECT asked.digest FROM momentlog.records AS asked WHERE asked.log = logs.log AND asked.seq = $2) \
+        (SELECT asked.digest FROM momentlog.records AS asked WHERE asked.log = logs.log AND asked.seq = $2), \
+        logs.start_seq, logs.start_digest \
         FROM momentlog.logs LEFT JOIN LATERAL ( \
             SELECT records.seq, records.digest FROM momentlog.records \
             WHERE records.log = logs.log ORDER BY records.seq DESC LIMIT 1 \
@@ -75,16 +83,42 @@ pub(crate) async fn take_turn(
     taken?.first().map(standing).transpose()
 }
 
+/// By which function of the database records are appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    Append,
+    /// One record; those before it are removed.
+    Archive,
+}
+
+impl By {
+    fn sql(self) -> &'static str {
+        match self {
+            By::Append => "SELECT momentlog.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            By::Archive => "SELECT momentlog.archive($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        }
+    }
+
+    /// How long its answer may take.
+    pub(crate) fn limit(self) -> Duration {
+        match self {
+            By::Append => ANSWER,
+            // It removes any number of rows.
+            By::Archive => Duration::from_hours(1),
+        }
+    }
+}
+
 /// Appends records in the transaction that has the turn, and commits it; without it, in one of its own.
 pub(crate) async fn append(
     client: &Client,
+    by: By,
     name: &str,
     log: LogId,
     expected: Option<Head>,
     records: &[Record],
     has_turn: bool,
 ) -> Result<(), PostgresError> {
-    const APPEND: &str = "SELECT momentlog.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let seq = expected.map_or(0, |head| number(Some(head.seq)).unwrap_or(i64::MAX));
     let digest = expected.as_ref().map(|head| &head.digest.0[..]);
     let digests: Vec<&[u8]> = records.iter().map(|record| &record.digest.0[..]).collect();
@@ -118,7 +152,7 @@ pub(crate) async fn append(
         (&texts, Type::BYTEA_ARRAY),
         (&lengths, Type::INT4_ARRAY),
     ];
-    let appending = client.query_typed(APPEND, &params);
+    let appending = client.query_typed(by.sql(), &params);
     if has_turn {
         // A transaction in which the append failed is rolled back by it.
         let (appended, committed) = join(appending, client.batch_execute("COMMIT")).await;
@@ -161,7 +195,7 @@ async fn read(
     most: i64,
 ) -> Result<Option<Page>, PostgresError> {
     const READ: &str = "SELECT uuid_send(logs.log), found.seq, found.previous, found.digest, found.facts, found.salts, \
-            found.texts, found.lengths, found.frame_len \
+            found.texts, found.lengths, found.frame_len, logs.start_seq, logs.start_digest \
         FROM momentlog.logs LEFT JOIN LATERAL ( \
             SELECT * FROM ( \
                 SELECT records.*, sum(records.frame_len) OVER (ORDER BY records.seq) - records.frame_len AS before \
@@ -181,6 +215,7 @@ async fn read(
         return Ok(None);
     };
     let log = log_id(first)?;
+    let start = head(first, 9)?;
     let mut records = Vec::with_capacity(rows.len());
     let mut bytes = 0_i64;
     for row in &rows {
@@ -192,6 +227,7 @@ async fn read(
     let is_full = i64::try_from(records.len()).unwrap_or(i64::MAX) >= most;
     Ok(Some(Page {
         log,
+        start,
         records,
         is_last: !is_full && bytes <= PAGE_BYTES,
     }))
@@ -235,9 +271,8 @@ fn record(row: &Row) -> Result<Record, PostgresError> {
 fn standing(row: &Row) -> Result<Standing, PostgresError> {
     Ok(Standing {
         log: log_id(row)?,
-        head: seq(row, 1)?
-            .zip(digest(row, 2)?)
-            .map(|(seq, digest)| Head { seq, digest }),
+        head: head(row, 1)?,
+        start: head(row, 4)?,
         asked: digest(row, 3)?,
     })
 }
@@ -247,6 +282,12 @@ fn log_id(row: &Row) -> Result<Option<LogId>, PostgresError> {
     let id = bytes.map(|bytes| bytes.try_into().map(LogId));
     id.transpose()
         .map_err(|_| PostgresError::Untrue("the id of a log that makes no sense"))
+}
+
+/// Reads the seq in a column, and the digest in the next one.
+fn head(row: &Row, column: usize) -> Result<Option<Head>, PostgresError> {
+    let both = seq(row, column)?.zip(digest(row, column + 1)?);
+    Ok(both.map(|(seq, digest)| Head { seq, digest }))
 }
 
 /// Reads the seq in a column.

@@ -7,7 +7,10 @@ use crate::PostgresError;
 use crate::error::SERVER_VERSION_MIN;
 
 /// The migrations, from number 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_log.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_log.sql"),
+    include_str!("../migrations/0002_keeper.sql"),
+];
 
 /// The number of the last migration.
 #[expect(
@@ -40,6 +43,16 @@ pub(crate) async fn check_durable(client: &Client) -> Result<(), PostgresError> 
             Err(PostgresError::Unsafe { setting })
         }
     }
+}
+
+/// Waits until the synchronous standbys, if the server has any, have everything that it has committed by now. A commit of
+/// which the answer was lost may stand on this server alone.
+pub(crate) async fn await_standbys(client: &Client) -> Result<(), PostgresError> {
+    // The commit of a transaction that has written waits, and what came before it is in the same write-ahead log.
+    const WRITE: &str = "SELECT pg_logical_emit_message(true, 'momentlog', '') \
+        WHERE current_setting('synchronous_standby_names') <> ''";
+    client.query_typed(WRITE, &[]).await?;
+    Ok(())
 }
 
 async fn check_server(client: &Client) -> Result<(), PostgresError> {

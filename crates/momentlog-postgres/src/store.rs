@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 
 use crate::error::CONFLICT;
 use crate::link::{ANSWER, Link, Worker};
-use crate::record::{Page, Standing};
+use crate::record::{By, Page, Standing};
 use crate::{Address, PostgresError, news, record, schema};
 
 /// A log in a database. Any number of handles read it, and one at a time has the turn to append.
@@ -27,6 +27,8 @@ pub struct PostgresStore {
     log: Option<LogId>,
     /// The end of the log, as it was seen last.
     pub(crate) head: Option<Head>,
+    /// The record behind which the log begins, if those up to it were archived.
+    pub(crate) start: Option<Head>,
     /// The last record that was ever seen here.
     seen: Option<Head>,
     has_turn: bool,
@@ -50,10 +52,11 @@ impl PostgresStore {
     pub fn open(address: Address) -> Result<PostgresStore, PostgresError> {
         Ok(PostgresStore {
             worker: Worker::start(address.clone())?,
-            is_durable: address.allows_unsafe,
+            is_durable: false,
             address,
             log: None,
             head: None,
+            start: None,
             seen: None,
             has_turn: false,
             replaced: None,
@@ -128,7 +131,13 @@ impl PostgresStore {
         let is_continued = match (&standing, self.seen) {
             (_, None) => true,
             (Some(standing), Some(seen)) => {
-                standing.log == self.log && standing.asked == Some(seen.digest)
+                let stands = match standing.start {
+                    // What was archived since cannot be compared.
+                    Some(start) if start.seq > seen.seq => Some(seen.digest),
+                    Some(start) if start.seq == seen.seq => Some(start.digest),
+                    _ => standing.asked,
+                };
+                standing.log == self.log && stands == Some(seen.digest)
             }
             (None, Some(_)) => false,
         };
@@ -143,6 +152,7 @@ impl PostgresStore {
             return Err(StoreError::Missing { path });
         };
         self.log = standing.log;
+        self.start = standing.start;
         self.set_head(standing.head);
         Ok(())
     }
@@ -155,7 +165,7 @@ impl PostgresStore {
     }
 
     /// Looks where the log ends, unless this handle has the turn and knows it.
-    fn look(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn look(&mut self) -> Result<(), StoreError> {
         if self.has_turn {
             return Ok(());
         }
@@ -166,15 +176,66 @@ impl PostgresStore {
         self.take_over(standing)
     }
 
-    /// Checks once that the server keeps what it has acknowledged.
+    /// Checks, before the first append and after one that is unknown, that the server keeps what it has acknowledged; and
+    /// waits until its synchronous standbys have what it holds, because a retry is answered from that.
     fn check_durable(&mut self) -> Result<(), StoreError> {
         if !self.is_durable {
-            self.ask("write to", async |client, _| {
-                schema::check_durable(client).await
+            let allows_unsafe = self.address.allows_unsafe;
+            self.ask("write to", async move |client, _| {
+                if !allows_unsafe {
+                    schema::check_durable(client).await?;
+                }
+                schema::await_standbys(client).await
             })?;
             self.is_durable = true;
         }
         Ok(())
+    }
+
+    /// Appends records, by one of the functions of the database, and settles what became of it.
+    pub(crate) fn send(
+        &mut self,
+        by: By,
+        log: LogId,
+        expected: Option<Head>,
+        records: Arc<[Record]>,
+    ) -> Result<(), StoreError> {
+        let has_turn = std::mem::take(&mut self.has_turn);
+        let last = records.last().map(Record::head);
+        let settled = self.worker.run(move |runtime, link| {
+            let settled = runtime.block_on(append(link, by, log, expected, &records, has_turn));
+            link.in_turn = false;
+            if matches!(settled, Ok(Settled::Written)) {
+                link.appended();
+            }
+            settled
+        });
+        let place = self.address.place();
+        match settled {
+            Ok(Settled::Written) => {
+                self.log = Some(log);
+                self.set_head(last);
+                Ok(())
+            }
+            Ok(Settled::Conflict(None)) => Err(StoreError::Missing { path: place }),
+            Ok(Settled::Conflict(Some(standing))) => {
+                let found = standing.head;
+                // Where the caller expects what this handle has seen, it may be another log by now.
+                if self.seen == expected {
+                    self.take_over(Some(standing))?;
+                }
+                Err(StoreError::Conflict { expected, found })
+            }
+            Err((error, Sent::Yes)) => {
+                self.is_durable = false;
+                Err(StoreError::Unknown {
+                    doing: "commit to",
+                    path: place,
+                    source: Box::new(error),
+                })
+            }
+            Err((error, Sent::No)) => Err(error.while_doing("write to", place)),
+        }
     }
 
     /// What holds the turn that was waited for.
@@ -239,39 +300,8 @@ impl Store for PostgresStore {
             record
         });
         let records: Arc<[Record]> = records.collect();
-        let has_turn = std::mem::take(&mut self.has_turn);
-        let sent = records.clone();
-        let settled = self.worker.run(move |runtime, link| {
-            let settled = runtime.block_on(append(link, log, expected, &sent, has_turn));
-            link.in_turn = false;
-            if matches!(settled, Ok(Settled::Written)) {
-                link.appended();
-            }
-            settled
-        });
-        let place = self.address.place();
-        match settled {
-            Ok(Settled::Written) => {
-                self.log = Some(log);
-                self.set_head(last);
-                Ok(records.to_vec())
-            }
-            Ok(Settled::Conflict(None)) => Err(StoreError::Missing { path: place }),
-            Ok(Settled::Conflict(Some(standing))) => {
-                let found = standing.head;
-                // Where the caller expects what this handle has seen, it may be another log by now.
-                if self.seen == expected {
-                    self.take_over(Some(standing))?;
-                }
-                Err(StoreError::Conflict { expected, found })
-            }
-            Err((error, Sent::Yes)) => Err(StoreError::Unknown {
-                doing: "commit to",
-                path: place,
-                source: Box::new(error),
-            }),
-            Err((error, Sent::No)) => Err(error.while_doing("write to", place)),
-        }
+        self.send(By::Append, log, expected, records.clone())?;
+        Ok(records.to_vec())
     }
 
     fn read(
@@ -294,6 +324,7 @@ impl Store for PostgresStore {
             })?;
             let Some(Page {
                 log,
+                start,
                 records,
                 is_last,
             }) = page
@@ -301,8 +332,23 @@ impl Store for PostgresStore {
                 // It was there when it was looked at.
                 return self.take_over(None);
             };
+            self.start = start;
+            if let Some(start) = start
+                && had.map(|had| had.seq) < Some(start.seq)
+            {
+                let path = self.address.place();
+                return Err(StoreError::Archived { path, start });
+            }
+            if let (Some(had), Some(start)) = (had, start)
+                && had.seq == start.seq
+                && had != start
+            {
+                return Err(StoreError::Forked { at: had.seq });
+            }
             let mut records = records.into_iter();
-            if let Some(had) = had {
+            if let Some(had) = had
+                && start != Some(had)
+            {
                 let stands = records.next().filter(|record| record.seq == had.seq);
                 if stands.as_ref().map(Record::head) != Some(had)
                     || self.log.is_some_and(|known| log != Some(known))
@@ -338,7 +384,8 @@ impl Store for PostgresStore {
     ) -> Result<Option<Record>, StoreError> {
         self.look()?;
         let mut last = None;
-        let (mut below, mut above) = (0, self.head.map_or(0, |head| head.seq.get()) + 1);
+        let below = self.start.map_or(0, |start| start.seq.get());
+        let (mut below, mut above) = (below, self.head.map_or(0, |head| head.seq.get()) + 1);
         while below + 1 < above {
             let middle = below + (above - below) / 2;
             let seq = Seq::new(middle).expect("it is above 0");
@@ -421,6 +468,7 @@ impl Store for PostgresStore {
         let mut reader = PostgresStore::open(self.address.clone()).ok()?;
         reader.log = self.log;
         reader.head = self.head;
+        reader.start = self.start;
         reader.seen = self.seen;
         reader.replaced = self.replaced;
         Some(Box::new(reader))
@@ -456,6 +504,7 @@ enum Sent {
 /// the record stands there. Looking alone could be overtaken by the first attempt.
 async fn append(
     link: &mut Link,
+    by: By,
     log: LogId,
     expected: Option<Head>,
     records: &[Record],
@@ -471,15 +520,15 @@ async fn append(
         ready.map_err(|error| (error, Sent::No))?;
     }
     let first = link
-        .here(ANSWER, async |client| {
-            record::append(client, name, log, expected, records, has_turn).await
+        .here(by.limit(), async |client| {
+            record::append(client, by, name, log, expected, records, has_turn).await
         })
         .await;
     let answer = match first {
         Err(error) if error.is_lost() => {
             sent = Sent::Yes;
-            link.again(ANSWER, async |client| {
-                record::append(client, name, log, expected, records, false).await
+            link.again(by.limit(), async |client| {
+                record::append(client, by, name, log, expected, records, false).await
             })
             .await
         }
@@ -507,6 +556,8 @@ async fn append(
                 && standing.asked.is_some()
                 && standing.asked == last.map(|last| last.digest) =>
         {
+            let awaited = link.again(ANSWER, schema::await_standbys).await;
+            awaited.map_err(|error| (error, sent))?;
             Ok(Settled::Written)
         }
         Ok(mut standing) => {

@@ -1,11 +1,11 @@
 -- Whether every log is one chain: a row for each record that is not what its digest says, does not follow the record
 -- before it, or leaves a gap. No row means that all is well. It uses no function of the schema.
 WITH chained AS (
-    SELECT log, seq, previous, digest, facts, salts, texts,
-        lag(seq, 1, 0::bigint) OVER one_log AS seq_before,
-        lag(digest, 1, decode(repeat('00', 32), 'hex')) OVER one_log AS digest_before
-    FROM momentlog.records
-    WINDOW one_log AS (PARTITION BY log ORDER BY seq)
+    SELECT records.log, seq, previous, digest, facts, salts, texts,
+        coalesce(lag(seq) OVER one_log, start_seq, 0) AS seq_before,
+        coalesce(lag(digest) OVER one_log, start_digest, decode(repeat('00', 32), 'hex')) AS digest_before
+    FROM momentlog.records JOIN momentlog.logs ON logs.log = records.log
+    WINDOW one_log AS (PARTITION BY records.log ORDER BY seq)
 ), numbers AS (
     SELECT log, seq, previous, digest, facts, salts, texts, seq_before, digest_before,
         (SELECT string_agg(set_byte('\x00', 0, ((seq >> (8 * byte)) & 255)::int), ''::bytea ORDER BY byte)

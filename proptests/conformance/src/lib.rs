@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 pub use compare::{Divergence, Level};
 pub use qemu::play_qemu;
-pub use session::{Stage, play_on};
+pub use session::{Stage, play_on, play_over};
 pub use trace::TraceError;
 
 /// What a replay found.

@@ -63,6 +63,26 @@ impl Stage {
 ///
 /// If an invariant of the state breaks, or a domain does not meet its policy.
 pub fn play_on(name: &str, trace: &str, stage: &Stage) -> Result<Report, TraceError> {
+    play_over(name, trace, stage, &|options| {
+        Connection::open_with(&stage.uri, options)
+    })
+}
+
+/// As [`play_on`], over whatever store `open` opens in place of the stage's.
+///
+/// # Errors
+///
+/// As [`play_on`].
+///
+/// # Panics
+///
+/// As [`play_on`].
+pub fn play_over(
+    name: &str,
+    trace: &str,
+    stage: &Stage,
+    open: &dyn Fn(Options) -> momentlog::Result<Connection>,
+) -> Result<Report, TraceError> {
     let (header, calls) = read(trace)?;
     let clock = Arc::new(ManualClock::default());
     clock.set_second(header.clock_base);
@@ -75,7 +95,7 @@ pub fn play_on(name: &str, trace: &str, stage: &Stage) -> Result<Report, TraceEr
         line: 0,
         why: error.to_string(),
     };
-    let open = || Connection::open_with(&stage.uri, options.clone()).map_err(unusable);
+    let open = || open(options.clone()).map_err(unusable);
     let mut session = Session {
         connection: open()?,
         handles: HashMap::new(),

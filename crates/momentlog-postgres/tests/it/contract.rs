@@ -24,7 +24,7 @@ fn the_store_keeps_the_contract() {
             DELETE FROM momentlog.records; ALTER TABLE momentlog.records ENABLE TRIGGER ALL; DELETE FROM momentlog.logs";
         server.psql("admin", apart).unwrap();
         init(&server, &log);
-        let address = address(&server, "agent", &log);
+        let address = address(&server, "keeper", &log);
         NewStore::shared(move || PostgresStore::open(address.clone()).unwrap())
     });
 }

@@ -1,11 +1,17 @@
 //! The store over a server of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(clippy::print_stdout, reason = "the counts are the result")]
 
 mod contract;
 mod faults;
 mod following;
 mod hostile;
+mod keeper;
+mod played;
+mod pool;
+mod relay;
+mod replication;
 mod threads;
 mod tls;
 
@@ -23,7 +29,7 @@ fn server(left_out: &str) -> Option<PostgresServer> {
     let server = PostgresServer::start(left_out)?;
     init(&server, "main");
     let users = "CREATE USER agent IN ROLE momentlog_writer; CREATE USER auditor IN ROLE momentlog_reader; \
-        CREATE USER stranger";
+        CREATE USER keeper IN ROLE momentlog_keeper; CREATE USER stranger";
     server.psql("admin", users).unwrap();
     Some(server)
 }
@@ -38,6 +44,11 @@ fn address(server: &PostgresServer, user: &str, log: &str) -> Address {
 
 fn open(server: &PostgresServer, user: &str, log: &str) -> PostgresStore {
     PostgresStore::open(address(server, user, log)).unwrap()
+}
+
+/// A number of the environment, by which a test does more than in an ordinary run.
+fn effort(variable: &str, ordinary: usize) -> usize {
+    std::env::var(variable).map_or(ordinary, |value| value.parse().unwrap())
 }
 
 fn draft(facts: &str) -> Draft {

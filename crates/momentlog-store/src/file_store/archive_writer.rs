@@ -50,7 +50,7 @@ impl<'a> ArchiveWriter<'a> {
         })
     }
 
-    /// Adds the next record.
+    /// Adds the next record, whose digest the caller has checked ([`read_checked`](crate::read_checked)).
     ///
     /// # Errors
     ///
