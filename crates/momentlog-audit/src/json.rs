@@ -36,7 +36,7 @@ pub use outcome::{OutcomeDoc, RecordDoc};
 pub use plan::PlanDoc;
 pub use redefinitions::{RedefinitionDoc, RedefinitionsDoc};
 pub use stat::StatDoc;
-pub use store::{CopyDoc, ImageDoc, PolicyDoc, ReceiptDoc, VerifyDoc};
+pub use store::{CopyDoc, ImageDoc, PolicyDoc, ReceiptDoc, ServerDoc, StandbyDoc, VerifyDoc};
 pub use suspicion::SuspicionDoc;
 pub use text::TextDoc;
 

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use momentlog::store::{FileStore, RealDisk, Store, StoreError, Where};
 use momentlog::{Connection, Opener, Options};
+use momentlog_audit::json::{ServerDoc, StandbyDoc};
 use momentlog_postgres::{Address, PostgresError, PostgresStore};
 use momentlog_qemu::Qemu;
+
+use crate::layout::info as line;
+use crate::time::{recorded, recorded_exactly};
 
 /// What URIs of databases begin with.
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
@@ -49,6 +53,57 @@ pub fn init(uri: &str) -> Result<(), StoreError> {
     Address::parse(uri)
         .and_then(PostgresStore::init)
         .map_err(failed("set up"))
+}
+
+/// Asks the server of the log that a URI names about itself; `None` if the log is in no database.
+pub fn server(uri: &str) -> momentlog::Result<Option<ServerDoc>> {
+    if !is_database(uri) {
+        return Ok(None);
+    }
+    let store = Address::parse(uri).and_then(PostgresStore::open);
+    let server = store.map_err(failed("open"))?.server()?;
+    Ok(Some(ServerDoc {
+        version: server.version,
+        clock: Some(server.clock),
+        synchronous: server.synchronous,
+        standby: server.standby.map(|standby| StandbyDoc {
+            connected: standby.is_connected,
+            not_shown: standby.not_shown,
+            shown: standby.shown,
+        }),
+    }))
+}
+
+/// What a server has said of itself, for people.
+pub fn of_server(server: &ServerDoc) -> String {
+    let clock = server.clock.map_or_else(String::new, recorded_exactly);
+    let version = format!("PostgreSQL {}, clock {clock}", server.version);
+    line("Server", version) + &of_copies(server)
+}
+
+/// What a server has said of other copies of what it holds, for people.
+pub fn of_copies(server: &ServerDoc) -> String {
+    let Some(standby) = &server.standby else {
+        let waits = match server.synchronous.as_str() {
+            "" => "none is synchronous: what was acknowledged last may be on this server alone"
+                .to_owned(),
+            names => format!("a commit waits for {names}"),
+        };
+        return line("Standbys", waits);
+    };
+    let connected = if standby.connected {
+        "connected to its primary"
+    } else {
+        "not connected to its primary, and does not know what it lacks"
+    };
+    let none = || "none since it was started".to_owned();
+    let shown = standby.shown.map_or_else(none, recorded);
+    let mut text = line("Standby", connected);
+    text += &line(
+        "Not shown yet",
+        format!("{} bytes received", standby.not_shown),
+    );
+    text + &line("Shown", format!("transactions up to {shown}"))
 }
 
 /// The URI as it may be shown: without a password.

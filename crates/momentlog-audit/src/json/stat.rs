@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use super::ServerDoc;
+
 /// How much a log holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StatDoc {
@@ -40,6 +42,8 @@ pub struct StatDoc {
     pub actors: BTreeMap<String, u64>,
     /// Records by what they did; one may count for several words.
     pub kinds: BTreeMap<&'static str, u64>,
+    /// The database server that holds the log; `None` for one in a directory.
+    pub server: Option<ServerDoc>,
 }
 
 impl StatDoc {
@@ -62,6 +66,7 @@ impl StatDoc {
             holds: 0,
             actors: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            server: None,
         }
     }
 }
@@ -73,6 +78,6 @@ impl Default for StatDoc {
 }
 
 #[expect(clippy::ref_option, reason = "serde hands a field in by reference")]
-fn time<S: Serializer>(micros: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn time<S: Serializer>(micros: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
     micros.and_then(super::recorded).serialize(serializer)
 }

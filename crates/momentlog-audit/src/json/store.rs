@@ -6,6 +6,7 @@ use momentlog_engine::Verification;
 use momentlog_store::{Copied, Head, Receipt};
 use serde::Serialize;
 
+use super::stat::time;
 use super::{DomainDoc, rules};
 
 /// A receipt of the log.
@@ -95,11 +96,18 @@ pub struct VerifyDoc {
     unproven: Option<u64>,
     receipt_archived: bool,
     faults: Vec<String>,
+    server: Option<ServerDoc>,
 }
 
 impl VerifyDoc {
-    /// Returns the document of a verification, with the exit status of the program and every fault in words.
-    pub fn of(found: &Verification, status: u8, faults: Vec<String>) -> VerifyDoc {
+    /// Returns the document of a verification, with the exit status of the program, every fault in words, and the database
+    /// server that holds the log.
+    pub fn of(
+        found: &Verification,
+        status: u8,
+        faults: Vec<String>,
+        server: Option<ServerDoc>,
+    ) -> VerifyDoc {
         let log = &found.log;
         let (domains, snapshots, checkpoints) = found.counts;
         let unproven = log.anchored.zip(log.head);
@@ -123,8 +131,35 @@ impl VerifyDoc {
             unproven: unproven.map(|(anchored, head)| head.seq.get() - anchored.seq.get()),
             receipt_archived: log.receipt_archived,
             faults,
+            server,
         }
     }
+}
+
+/// The database server that holds a log, as of when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerDoc {
+    /// Its version.
+    pub version: String,
+    /// Its clock, in microseconds since 1970; in a document as a time.
+    #[serde(serialize_with = "time")]
+    pub clock: Option<i64>,
+    /// The standbys that a commit waits for; empty if it waits for none.
+    pub synchronous: String,
+    /// How far it is behind, if it is a standby.
+    pub standby: Option<StandbyDoc>,
+}
+
+/// How far a standby is behind its primary, as far as it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StandbyDoc {
+    /// Whether it is connected to its primary.
+    pub connected: bool,
+    /// Bytes of the write-ahead log that it has received and does not show yet.
+    pub not_shown: u64,
+    /// When the last transaction that it shows was committed, in microseconds since 1970; in a document as a time.
+    #[serde(serialize_with = "time")]
+    pub shown: Option<i64>,
 }
 
 /// The rules of a domain, or those of new domains with the settings of the store.

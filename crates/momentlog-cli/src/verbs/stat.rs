@@ -37,6 +37,7 @@ pub fn stat(session: &mut Session, _: &Invocation) -> Answer {
     let last = last.ok_or_else(|| Failure::new("the log has no record yet"))?;
     count_moments(&mut found, &connection.view_at(last)?);
     count_files(&mut found, session)?;
+    found.server = place::server(&session.uri)?;
     session.print(&laid_out(&found));
     session.document(&found);
     Ok(0)
@@ -143,6 +144,9 @@ fn laid_out(found: &StatDoc) -> String {
             found.bytes
         );
         text += &line("Files", files);
+    }
+    if let Some(server) = &found.server {
+        text += &place::of_server(server);
     }
     let (snapshots, checkpoints) = (found.snapshots, found.checkpoints);
     text += &line("Domains", found.domains);

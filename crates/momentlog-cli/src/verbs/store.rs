@@ -83,6 +83,9 @@ pub fn init(session: &mut Session, _: &Invocation) -> Answer {
     }
     place::init(&session.uri).map_err(momentlog::Error::from)?;
     session.say(&format!("{} is ready\n", place::shown(&session.uri)));
+    if let Some(server) = place::server(&session.uri)? {
+        session.say(&place::of_copies(&server));
+    }
     Ok(0)
 }
 
@@ -137,8 +140,11 @@ pub fn verify(session: &mut Session, invocation: &Invocation) -> Answer {
             receipt.log
         ));
     }
-    session.print(&text_report(&found, unproven, &faults));
-    session.document(&VerifyDoc::of(&found, status, faults));
+    let server = place::server(&session.uri)?;
+    let mut report = text_report(&found, unproven, &faults);
+    report += &server.as_ref().map_or_else(String::new, place::of_server);
+    session.print(&report);
+    session.document(&VerifyDoc::of(&found, status, faults, server));
     Ok(status)
 }
 
@@ -170,7 +176,9 @@ fn look_through(
     let archive = invocation.get("archive").map(Path::new);
     if place::is_database(&session.uri) {
         if archive.is_some() {
-            return Err(Failure::new("a log in a database has no archive"));
+            return Err(Failure::new(
+                "the archive of a log in a database is verified by itself: momentlog -c momentlog:DIR verify",
+            ));
         }
         let mut store = place::database(&session.uri).map_err(momentlog::Error::from)?;
         return Ok(interruptible(|| {

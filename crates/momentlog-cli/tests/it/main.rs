@@ -5,6 +5,7 @@ mod backup_clients;
 mod backups;
 mod bad_input;
 mod copying;
+mod database_fleet;
 mod domains;
 mod dry_run;
 mod edit;

@@ -1,8 +1,9 @@
 //! The log in a PostgreSQL server of the test's own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use momentlog_proptests::PostgresServer;
+use momentlog_proptests::{PostgresPool, PostgresServer};
 
 use super::serve::clients_are_there;
 use super::{Ran, ran, repository, started};
@@ -45,26 +46,44 @@ fn the_verbs_work_over_a_database() {
     let Some((_server, agent, auditor)) = fleet("the program over PostgreSQL") else {
         return;
     };
+    the_verbs_work(&agent, &auditor);
+}
+
+#[test]
+fn the_verbs_work_through_a_pool_in_transaction_mode() {
+    let left_out = "the program through a pool of PostgreSQL";
+    let Some((server, ..)) = fleet(left_out) else {
+        return;
+    };
+    let Some(pool) = PostgresPool::start(&server, &["agent", "auditor"], left_out) else {
+        return;
+    };
+    let uri = |user: &str| format!("{}&log=fleet", pool.uri(user));
+    the_verbs_work(&uri("agent"), &uri("auditor"));
+}
+
+#[track_caller]
+fn the_verbs_work(agent: &str, auditor: &str) {
     let done = |uri: &str, words: &[&str]| {
         let ran = run(uri, words);
         assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
         ran.out
     };
-    done(&agent, &["checkpoint-create-as", "web01", "monday"]);
-    let receipt = done(&auditor, &["receipt"]);
-    done(&agent, &["checkpoint-create-as", "web01", "tuesday"]);
-    assert!(done(&agent, &["image"]).starts_with("Image of record "));
-    assert!(done(&auditor, &["-r", "checkpoint-list", "web01"]).contains("monday"));
-    assert!(done(&auditor, &["log", "web01"]).contains("tuesday"));
+    done(agent, &["checkpoint-create-as", "web01", "monday"]);
+    let receipt = done(auditor, &["receipt"]);
+    done(agent, &["checkpoint-create-as", "web01", "tuesday"]);
+    assert!(done(agent, &["image"]).starts_with("Image of record "));
+    assert!(done(auditor, &["-r", "checkpoint-list", "web01"]).contains("monday"));
+    assert!(done(auditor, &["log", "web01"]).contains("tuesday"));
     let before = run(
-        &auditor,
+        auditor,
         &["--at", receipt.trim(), "checkpoint-list", "web01"],
     )
     .out;
     assert!(before.contains("monday"), "{before}");
     assert!(!before.contains("tuesday"));
     let verified = done(
-        &auditor,
+        auditor,
         &["verify", "--strict", "--against", receipt.trim()],
     );
     assert!(
@@ -73,12 +92,12 @@ fn the_verbs_work_over_a_database() {
     );
     assert!(verified.contains("1 agree with the log"), "{verified}");
     let again = "checkpoint-create-as web01 wednesday --request-id r1";
-    assert_eq!(done(&agent, &[again]), done(&agent, &[again]));
-    assert!(done(&auditor, &["stat"]).contains("Records"));
+    assert_eq!(done(agent, &[again]), done(agent, &[again]));
+    assert!(done(auditor, &["stat"]).contains("Records"));
     // Of a refusal nothing is left, and the next one writes at once.
-    let refused = run(&agent, &["checkpoint-create-as", "web01", "monday"]);
+    let refused = run(agent, &["checkpoint-create-as", "web01", "monday"]);
     assert_eq!(refused.status, 1, "{refused:?}");
-    done(&agent, &["checkpoint-delete", "web01", "monday"]);
+    done(agent, &["checkpoint-delete", "web01", "monday"]);
 }
 
 #[test]
@@ -211,5 +230,125 @@ fn eight_processes_write_one_log() {
             .psql("auditor", "SELECT count(*) FROM momentlog.records")
             .unwrap(),
         wanted.to_string()
+    );
+}
+
+#[test]
+fn a_password_comes_from_the_file_of_libpq_and_is_shown_nowhere() {
+    let Some((server, agent, _)) = fleet("a password file of PostgreSQL") else {
+        return;
+    };
+    let lines = "local all admin trust\nlocal all all scram-sha-256\n";
+    std::fs::write(server.data().join("pg_hba.conf"), lines).unwrap();
+    server.psql("admin", "SELECT pg_reload_conf()").unwrap();
+    while server.psql("agent", "SELECT 1").is_ok() {}
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgpass");
+    let with_file = |mode: u32| {
+        std::fs::write(&file, "*:5432:postgres:agent:secret\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = command(&agent);
+        command.args(["receipt"]).env("PGPASSFILE", &file);
+        ran(command.output().unwrap())
+    };
+    let found = with_file(0o600);
+    assert_eq!((found.err.as_str(), found.status), ("", 0));
+    let open = with_file(0o644);
+    assert_eq!(open.status, 1, "{open:?}");
+    assert!(!open.err.contains("secret"), "{open:?}");
+}
+
+#[test]
+fn a_standby_is_read_and_the_report_says_how_far_it_is_behind() {
+    let Some((server, agent, auditor)) = fleet("the program over a standby of PostgreSQL") else {
+        return;
+    };
+    let done = |uri: &str, words: &[&str]| {
+        let ran = run(uri, words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    };
+    let alone = done(&auditor, &["-r", "verify"]);
+    assert!(alone.contains("Server:         PostgreSQL 1"), "{alone}");
+    assert!(
+        alone.contains("Standbys:       none is synchronous"),
+        "{alone}"
+    );
+    let standby = server.start_standby("second");
+    let names = "ALTER SYSTEM SET synchronous_standby_names = 'second'";
+    server.psql("admin", names).unwrap();
+    server.psql("admin", "SELECT pg_reload_conf()").unwrap();
+    while server
+        .psql("admin", "SHOW synchronous_standby_names")
+        .unwrap()
+        != "second"
+    {}
+    let stat = done(&agent, &["stat"]);
+    assert!(
+        stat.contains("Standbys:       a commit waits for second\n"),
+        "{stat}"
+    );
+    let uri = format!("{}&log=fleet", standby.uri("auditor"));
+    for verb in ["stat", "verify"] {
+        let said = done(&uri, &["-r", verb]);
+        assert!(
+            said.contains("Standby:        connected to its primary\n"),
+            "{said}"
+        );
+        assert!(said.contains("Not shown yet:  "), "{said}");
+    }
+    let uri = format!("{}&log=fleet", standby.uri("agent"));
+    let refused = run(&uri, &["checkpoint-create-as", "web01", "monday"]);
+    assert!(refused.err.contains("can only be read"), "{refused:?}");
+}
+
+#[test]
+fn records_of_a_database_are_archived_by_its_keeper_and_the_log_goes_on() {
+    let Some((server, agent, auditor)) = fleet("an archive of the program over PostgreSQL") else {
+        return;
+    };
+    server
+        .psql("admin", "CREATE USER keeper IN ROLE momentlog_keeper")
+        .unwrap();
+    let keeper = format!("{}&log=fleet", server.uri("keeper"));
+    let done = |uri: &str, words: &[&str]| {
+        let ran = run(uri, words);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{words:?}");
+        ran.out
+    };
+    done(&agent, &["checkpoint-create-as", "web01", "monday"]);
+    let receipt = done(&auditor, &["receipt"]);
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    let to = archive.to_str().unwrap();
+    let refused = run(&agent, &["archive", to]);
+    assert!(refused.err.contains("momentlog_keeper"), "{refused:?}");
+    assert!(done(&keeper, &["archive", to]).contains("moved to"));
+    done(&agent, &["checkpoint-create-as", "web01", "tuesday"]);
+    let listed = done(&auditor, &["checkpoint-list", "web01", "--name"]);
+    assert_eq!(
+        listed.split_whitespace().collect::<Vec<_>>(),
+        ["monday", "tuesday"]
+    );
+    assert!(done(&auditor, &["verify"]).contains("Archived:"));
+    // The archive ends where the receipt says, and copies to a whole log together with what came behind.
+    let archived = format!("momentlog:{to}");
+    let verified = done(
+        &archived,
+        &["verify", "--strict", "--against", receipt.trim()],
+    );
+    assert!(verified.contains("anchored"), "{verified}");
+    let whole = format!("momentlog:{}", dir.path().join("whole").display());
+    done(&auditor, &["copy", &archived, &whole]);
+    done(&auditor, &["copy", &auditor, &whole]);
+    let head = |text: &str| {
+        text.lines()
+            .find(|line| line.starts_with("Head:"))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        head(&done(&whole, &["verify"])),
+        head(&done(&auditor, &["verify"]))
     );
 }
