@@ -149,24 +149,7 @@ impl<T, E> CommitQueue<T, E> {
         if !group.led.swap(true, Ordering::AcqRel) {
             self.lead(ticket, write);
         }
-        self.follow(ticket)
-    }
-
-    /// Waits until the work is settled, and leaves it to another thread to write it.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    ///
-    /// # Panics
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn follow(&self, ticket: &Ticket<E>) -> Result<(), Arc<E>> {
-        match ticket.0.settled.wait() {
-            Settled::Written => Ok(()),
-            Settled::Failed(error) => Err(error),
-            Settled::Lost => panic!("the thread that wrote for this one panicked"),
-        }
+        ticket.follow()
     }
 
     /// Writes the open group as soon as no other thread writes, unless that has failed.
@@ -244,6 +227,23 @@ impl<E> Ticket<E> {
             led: AtomicBool::new(false),
             settled: Latch::new(),
         }))
+    }
+
+    /// Waits until the work is settled, and leaves it to another thread to write it.
+    ///
+    /// # Errors
+    ///
+    /// As [`CommitQueue::wait`].
+    ///
+    /// # Panics
+    ///
+    /// If the thread that wrote for this one panicked.
+    pub fn follow(&self) -> Result<(), Arc<E>> {
+        match self.0.settled.wait() {
+            Settled::Written => Ok(()),
+            Settled::Failed(error) => Err(error),
+            Settled::Lost => panic!("the thread that wrote for this one panicked"),
+        }
     }
 }
 

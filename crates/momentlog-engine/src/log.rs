@@ -56,6 +56,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The same, of a store that says itself when others have appended.
 const LOOK_WATCHED: Duration = Duration::from_secs(1);
 
+/// How long after a turn of this process its state is new enough to say whether another turn is worth waiting for.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// How often a store that others write as well is tried again, when one of them came first.
 const CONFLICTS_MAX: usize = 16;
 
@@ -158,6 +161,8 @@ struct Decider {
     stale: bool,
     /// While this process has a turn that its threads share: the bytes of the records that they have decided in it.
     turn: Option<usize>,
+    /// When the last turn ended.
+    turned: Option<Instant>,
     log: Option<LogId>,
     /// How much of the wait for the lock is used up.
     waited: Duration,
@@ -176,6 +181,7 @@ impl Log {
                 generation: 0,
                 stale: false,
                 turn: None,
+                turned: None,
                 log: None,
                 waited: Duration::ZERO,
                 damage: None,
@@ -245,7 +251,7 @@ impl Log {
             if let Some(ticket) = self.queue.last().filter(|_| decider.turn.is_some()) {
                 drop(decider);
                 // What is appended in the turn is the end of the log then.
-                if self.queue.follow(&ticket).is_ok() {
+                if ticket.follow().is_ok() {
                     break;
                 }
             } else if !self.is_exclusive() {
@@ -471,13 +477,20 @@ impl Log {
             let mut decider = self.enter();
             // A thread that finds a turn decides in it.
             if !self.is_exclusive() && decider.turn.is_none() {
-                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer.
-                self.catch_up_if_there(&mut decider)?;
-                if let Decided::Repeated(seq) = decide_all(&mut decider.ledger, requests, decide)? {
-                    return Ok(Pending {
-                        ticket: None,
-                        answer: Answer::Repeated(seq),
-                    });
+                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer. What
+                // the state after a turn of just now accepts need not be read for.
+                let is_recent = decider.turned.is_some_and(|at| at.elapsed() < RECENT);
+                let is_accepted = |decided| matches!(decided, Ok(Decided::Accepted(_)));
+                if !(is_recent && is_accepted(decide_all(&mut decider.ledger, requests, decide))) {
+                    self.catch_up_if_there(&mut decider)?;
+                    if let Decided::Repeated(seq) =
+                        decide_all(&mut decider.ledger, requests, decide)?
+                    {
+                        return Ok(Pending {
+                            ticket: None,
+                            answer: Answer::Repeated(seq),
+                        });
+                    }
                 }
                 decider = self.acquire(decider, &arrival)?;
             }
@@ -514,7 +527,8 @@ impl Log {
                 return Ok(pending);
             }
             // Others may append as soon as the turn is over, so that the next decision here needs to know what became of it.
-            match self.follow(&pending) {
+            let ended = pending.ticket.as_ref().map_or(Ok(()), Ticket::follow);
+            match ended.map_err(EngineError::from) {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
                 ended => return ended.map(|()| pending).map_err(E::from),
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use momentlog_store::{Digest, FRAME_LEN_MAX, Head, LogId, Record, Seq, Text};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -56,14 +56,15 @@ pub(crate) async fn look(
     rows.first().map(standing).transpose()
 }
 
-/// Begins a transaction and waits in it for the turn; returns where the log ends then, and `None` if there is no log of this
-/// name.
+/// Begins a transaction and waits in it for the turn; returns where the log ends then, with the records from `ahead` on if
+/// that is given, and `None` if there is no log of this name.
 pub(crate) async fn take_turn(
     client: &Client,
     log: &str,
     wait_ms: u64,
     about: Option<Seq>,
-) -> Result<Option<Standing>, PostgresError> {
+    ahead: Option<Seq>,
+) -> Result<Option<(Standing, Option<Page>)>, PostgresError> {
     const TAKE: &str = "SELECT * FROM momentlog.take_turn($1, $2)";
     // One that is cut off while it has the turn keeps it no longer than the second.
     let transaction = format!(
@@ -74,13 +75,23 @@ pub(crate) async fn take_turn(
     );
     let about = number(about);
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&log, Type::TEXT), (&about, Type::INT8)];
-    let (begun, taken) = join(
+    let read = async {
+        match ahead {
+            Some(ahead) => page(client, log, ahead).await,
+            None => Ok(None),
+        }
+    };
+    let (begun, taken, page) = join3(
         client.batch_execute(&transaction),
         client.query_typed(TAKE, &params),
+        read,
     )
     .await;
     begun?;
-    taken?.first().map(standing).transpose()
+    let Some(row) = taken?.into_iter().next() else {
+        return Ok(None);
+    };
+    Ok(Some((standing(&row)?, page?)))
 }
 
 /// By which function of the database records are appended.

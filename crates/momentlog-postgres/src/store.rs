@@ -32,6 +32,10 @@ pub struct PostgresStore {
     /// The last record that was ever seen here.
     seen: Option<Head>,
     has_turn: bool,
+    /// Whether others had appended when it had its last turn.
+    others_append: bool,
+    /// What was read with the turn, behind the record before.
+    ahead: Option<(Seq, Page)>,
     is_durable: bool,
     /// What was seen and what was found, once the log was no longer its continuation.
     replaced: Option<(Option<Head>, Option<Head>)>,
@@ -59,6 +63,8 @@ impl PostgresStore {
             start: None,
             seen: None,
             has_turn: false,
+            others_append: false,
+            ahead: None,
             replaced: None,
         })
     }
@@ -201,6 +207,7 @@ impl PostgresStore {
         records: Arc<[Record]>,
     ) -> Result<(), StoreError> {
         let has_turn = std::mem::take(&mut self.has_turn);
+        self.ahead = None;
         let last = records.last().map(Record::head);
         let settled = self.worker.run(move |runtime, link| {
             let settled = runtime.block_on(append(link, by, log, expected, &records, has_turn));
@@ -319,9 +326,12 @@ impl Store for PostgresStore {
         let mut had = after;
         loop {
             let from = had.map_or(Seq::FIRST, |had| had.seq);
-            let page = self.ask("read", async move |client, log| {
-                record::page(client, log, from).await
-            })?;
+            let page = match self.ahead.take() {
+                Some((at, page)) if at == from => Some(page),
+                _ => self.ask("read", async move |client, log| {
+                    record::page(client, log, from).await
+                })?,
+            };
             let Some(Page {
                 log,
                 start,
@@ -423,13 +433,15 @@ impl Store for PostgresStore {
         }
         self.check_durable()?;
         let about = self.seen.map(|seen| seen.seq);
+        let ahead = about.filter(|_| self.others_append);
+        let had = self.head;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let taken = self.worker.run(move |runtime, link| {
             let log = link.address().log().to_owned();
             let limit = wait.saturating_add(ANSWER);
             runtime.block_on(async {
                 let taken = link.again(limit, async |client| {
-                    record::take_turn(client, &log, wait_ms, about).await
+                    record::take_turn(client, &log, wait_ms, about, ahead).await
                 });
                 let taken = taken.await;
                 link.in_turn = matches!(taken, Ok(Some(_)));
@@ -440,9 +452,13 @@ impl Store for PostgresStore {
             })
         });
         match taken {
-            Ok(standing) => {
-                self.has_turn = standing.is_some();
-                self.take_over(standing)
+            Ok(taken) => {
+                self.has_turn = taken.is_some();
+                let (standing, page) = taken.unzip();
+                self.ahead = ahead.zip(page.flatten());
+                self.take_over(standing)?;
+                self.others_append = self.head != had;
+                Ok(())
             }
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Err(self.locked()),
             Err(error) => Err(error.while_doing("write to", self.address.place())),
@@ -450,6 +466,7 @@ impl Store for PostgresStore {
     }
 
     fn release(&mut self) {
+        self.ahead = None;
         if std::mem::take(&mut self.has_turn) {
             self.worker
                 .run(|runtime, link| runtime.block_on(roll_back(link)));

@@ -80,8 +80,8 @@ impl Log {
         let Ok(ticket) = pushed else {
             return Ok(None);
         };
-        if let Some(decided) = &mut decider.turn {
-            *decided = decided.saturating_add(bytes);
+        if let Some(in_turn) = &mut decider.turn {
+            *in_turn = in_turn.saturating_add(bytes);
         }
         Ok(Some(Recorded {
             ticket,
@@ -190,14 +190,6 @@ impl Log {
         Ok(self
             .queue
             .wait(ticket, &mut |appends| self.write(appends))?)
-    }
-
-    /// Waits until a request that was decided in a turn is durable. The thread that ends the turn appends it.
-    pub(super) fn follow<E>(&self, pending: &Pending<E>) -> Result<(), EngineError> {
-        let Some(ticket) = &pending.ticket else {
-            return Ok(());
-        };
-        Ok(self.queue.follow(ticket)?)
     }
 
     /// Waits until everything that was submitted is durable.

@@ -116,6 +116,7 @@ impl Log {
         if decider.turn.take().is_some() {
             let _ = self.drain(decider);
             self.store().release();
+            decider.turned = Some(Instant::now());
         }
     }
 
@@ -124,8 +125,8 @@ impl Log {
     pub(super) fn end_turn_if_due(&self, decider: &mut Decider) -> bool {
         match decider.turn {
             None => false,
-            Some(decided) => {
-                if decided == 0 || decided >= TURN_BYTES_MAX {
+            Some(bytes) => {
+                if bytes == 0 || bytes >= TURN_BYTES_MAX {
                     self.end_turn(decider);
                 }
                 true

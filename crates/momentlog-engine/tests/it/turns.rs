@@ -14,7 +14,7 @@ fn threads_that_have_waited_for_another_process_share_what_one_of_them_got() {
     let store = || Box::new(FileStore::new(RealDisk::new(scratch.path().join("store"))));
     let holder = log_over(store());
     let options = Options {
-        lock_wait: Duration::from_secs(60),
+        lock_wait: Duration::from_mins(1),
         ..Options::default()
     };
     let waiting = Log::over(store(), options);

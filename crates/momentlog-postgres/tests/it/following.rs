@@ -13,7 +13,7 @@ use momentlog_store::{LogId, Store};
 
 use super::{LOG, draft, open, read, server};
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
