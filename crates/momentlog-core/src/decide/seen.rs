@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::deletion::DeletionPlan;
 use crate::{
     Change, CurrentSeen, Domain, DomainDef, DomainSeen, DomainUuid, Event, Extent, Misfit,
-    MomentChange, MomentId, MomentList, MomentName, MomentSeen, MomentsSeen, Power, Refusal, Scope,
-    State,
+    MomentChange, MomentId, MomentList, MomentName, MomentSeen, MomentsSeen, Policy, Power,
+    Refusal, Scope, State,
 };
 
 impl State {
@@ -110,7 +110,12 @@ impl Seeing {
         };
         let policy = match self.domain() {
             Some(domain) => domain.policy,
-            None => self.state.policy_of_new(self.uuid),
+            // The other program lets both kinds be, and checkpoints fork.
+            None => Policy {
+                exclusive: false,
+                chain: false,
+                ..self.state.policy_of_new(self.uuid)
+            },
         };
         let define = |def: &Arc<DomainDef>, live| Change::DomainDefined {
             def: def.clone(),

@@ -273,6 +273,7 @@ fn a_policy_refuses_nothing_of_what_is_seen() {
     ]);
     seen.snapshots = snapshots(vec![snapshot("s", None, 1)], None).snapshots;
     see(&mut state, UUID, Some(&seen));
+    assert_eq!(state.check_policy(), Ok(()));
 }
 
 #[test]
