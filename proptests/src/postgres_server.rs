@@ -239,21 +239,23 @@ impl PostgresServer {
     ///
     /// What `psql` says of an error.
     pub fn psql(&self, user: &str, sql: &str) -> Result<String, String> {
+        let quiet = ["--no-psqlrc", "-qAtX", "-v", "ON_ERROR_STOP=1"];
+        self.run("psql", user, &[&quiet[..], &["-c", sql]].concat())
+    }
+
+    /// Runs one of PostgreSQL's programs on the database `postgres`, as the user of the server, and returns what it prints.
+    ///
+    /// # Errors
+    ///
+    /// What the program says of an error.
+    pub fn run(&self, program: &str, user: &str, words: &[&str]) -> Result<String, String> {
         let output = self
-            .program("psql")
-            .args([
-                "--no-psqlrc",
-                "-qAtX",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                user,
-                "-d",
-                "postgres",
-                "-h",
-            ])
+            .program(program)
+            .arg("-h")
             .arg(self.scratch.path())
-            .args(["-c", sql])
+            .args(["-U", user])
+            .args(words)
+            .arg("postgres")
             .output()
             .map_err(|error| error.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();

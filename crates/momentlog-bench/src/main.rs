@@ -17,6 +17,7 @@ mod libvirtd;
 mod look;
 mod measure;
 mod peers;
+mod postgres;
 mod qemu;
 mod serve;
 mod state;
@@ -29,12 +30,12 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|serve|qemu] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|serve|qemu|postgres] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 9] = [
+const PARTS: [(&str, Rows); 10] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
@@ -44,6 +45,7 @@ const PARTS: [(&str, Rows); 9] = [
     ("libvirt", libvirt::rows),
     ("serve", serve::rows),
     ("qemu", qemu::rows),
+    ("postgres", postgres::rows),
 ];
 
 fn main() -> Result<(), Failed> {
