@@ -24,6 +24,7 @@ mod shell;
 mod time;
 mod verbs;
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use momentlog::{Options, Provenance};
+use momentlog_rpc::{PROXY_CONNECT, proxy_connect};
 use tracing_subscriber::filter::LevelFilter;
 
 use failure::{Failure, LOG, complain, reason};
@@ -41,6 +43,11 @@ use output::put_out;
 use session::{Session, Shown};
 
 fn main() -> ExitCode {
+    // A proxy of root's asks: nothing comes before this has become another user.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == PROXY_CONNECT) {
+        return connect_for_proxy(words);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return reject(&error),
@@ -64,6 +71,21 @@ fn main() -> ExitCode {
     }
     interrupt::install();
     ExitCode::from(run(arguments))
+}
+
+/// Connects to libvirtd as another user, for a proxy.
+fn connect_for_proxy(words: impl Iterator<Item = OsString>) -> ExitCode {
+    match proxy_connect(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&[format!(
+                "only a proxy starts {}: {}",
+                PROXY_CONNECT,
+                reason(&error)
+            )]);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Tells what goes on: to standard error, or to a file.

@@ -39,11 +39,13 @@
 
 mod acceptor;
 mod client;
+mod descriptor;
 mod events;
 mod failure;
 mod features;
 pub mod frame;
 mod held;
+mod identity;
 mod outbox;
 mod peer;
 pub mod proto;
@@ -59,6 +61,7 @@ pub mod xdr;
 
 pub use acceptor::Stop;
 pub use held::{Held, Recorder};
+pub use identity::{PROXY_CONNECT, proxy_connect};
 pub use proxy::{OtherUsers, Proxy};
 pub use record::{CallLog, LookFailed, OUTSIDE, OnFailure};
 pub use relay::{relay, relay_recorded};

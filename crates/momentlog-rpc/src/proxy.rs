@@ -14,6 +14,7 @@ use rustix::process::geteuid;
 use crate::acceptor::{Acceptor, Stop};
 use crate::failure::Failure;
 use crate::frame::{Frame, Kind, Status};
+use crate::identity::Connected;
 use crate::peer::peer_of;
 use crate::record::CallLog;
 use crate::relay::{relay, relay_recorded};
@@ -59,6 +60,22 @@ pub enum OtherUsers {
     Refused,
     /// libvirtd takes them for the proxy's user, with all rights of that user.
     TakenForOurs,
+    /// libvirtd sees each as the user that it is: a process is started for it, of the program that runs, which becomes that
+    /// user and connects. The program must call [`proxy_connect`](crate::proxy_connect) if its first word is
+    /// [`PROXY_CONNECT`](crate::PROXY_CONNECT), and the proxy's user must be root.
+    Themselves,
+}
+
+impl OtherUsers {
+    /// What guards the rights of the proxy's user best: [`Themselves`](OtherUsers::Themselves) if that is root, and else
+    /// [`Refused`](OtherUsers::Refused), as no other user can become another one.
+    pub fn usual() -> OtherUsers {
+        if geteuid().is_root() {
+            OtherUsers::Themselves
+        } else {
+            OtherUsers::Refused
+        }
+    }
 }
 
 impl Proxy {
@@ -119,8 +136,10 @@ impl Proxy {
             let recorder = || log.as_ref().map(|log| log.recorder(client)).transpose();
             let both = connected.and_then(|server| Ok((server, recorder()?)));
             let passed = match both {
-                Ok((server, None)) => relay(client, &server),
-                Ok((server, Some(mut recorder))) => relay_recorded(client, &server, &mut recorder),
+                Ok((server, None)) => relay(client, &server.stream),
+                Ok((server, Some(mut recorder))) => {
+                    relay_recorded(client, &server.stream, &mut recorder)
+                }
                 Err(refused) => {
                     tracing::warn!("a client is refused: {refused:?}");
                     refuse(client, &refused)
@@ -135,25 +154,23 @@ impl Proxy {
 
 impl Upstream {
     /// Connects to libvirtd for a client.
-    fn connect(&self, client: &UnixStream, read_only: bool) -> Result<UnixStream, Failure> {
+    fn connect(&self, client: &UnixStream, read_only: bool) -> Result<Connected, Failure> {
         let peer = peer_of(client)
             .map_err(|error| Failure::system(format!("the proxy cannot tell who asks: {error}")))?;
-        let is_ours = peer.uid == 0 || peer.uid == geteuid().as_raw();
-        if !is_ours && self.other_users == OtherUsers::Refused {
-            let why = "the proxy is another user's, whom libvirtd would take you for";
-            return Err(Failure::system(why));
-        }
         let path = if read_only {
             &self.read_only_path
         } else {
             &self.path
         };
-        UnixStream::connect(path).map_err(|error| {
-            let path = path.display();
-            Failure::system(format!(
-                "the proxy cannot reach libvirtd at '{path}': {error}"
-            ))
-        })
+        let is_ours = peer.uid == 0 || peer.uid == geteuid().as_raw();
+        let connected = match self.other_users {
+            OtherUsers::Refused if !is_ours => {
+                Err("the proxy is another user's, whom libvirtd would take you for".to_owned())
+            }
+            OtherUsers::Themselves if !is_ours => Connected::by_user_of(&peer, path),
+            _ => Connected::by_this_process(path),
+        };
+        connected.map_err(Failure::system)
     }
 }
 

@@ -44,7 +44,7 @@ pub static VERBS: &[Verb] = &[Verb {
             ),
             flag(
                 "no-identity",
-                "take other users' clients too; libvirtd sees them as the proxy's user",
+                "let libvirtd take all clients for the proxy's user, whoever they are",
             ),
         ],
     )
@@ -65,7 +65,7 @@ pub fn proxy(session: &mut Session, invocation: &Invocation) -> Answer {
     let other_users = if invocation.has("no-identity") {
         OtherUsers::TakenForOurs
     } else {
-        OtherUsers::Refused
+        OtherUsers::usual()
     };
     let mut proxy =
         Proxy::new(Path::new(upstream), other_users).map_err(system("cannot pass on"))?;
