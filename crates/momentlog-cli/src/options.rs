@@ -128,7 +128,8 @@ impl Arguments {
             .command
             .first()
             .and_then(|first| first.split(' ').next());
-        verb.is_some_and(|verb| ["completion", "copy", "man"].contains(&verb))
+        let without = ["completion", "copy", "man", "proxy-install", "proxy-remove"];
+        verb.is_some_and(|verb| without.contains(&verb))
     }
 
     /// Checks what clap does not, with virsh's words for it. Returns the level of what is logged, from 0 to 4.

@@ -19,6 +19,7 @@ mod pages;
 mod policy;
 pub mod program;
 mod proxy;
+mod proxy_units;
 mod redefine_plan;
 mod restore;
 mod serve;
@@ -54,7 +55,7 @@ pub struct Verb {
 }
 
 /// The verbs of each file, in the order of their groups in `help`.
-static TABLES: [&[Verb]; 26] = [
+static TABLES: [&[Verb]; 27] = [
     checkpoint::VERBS,
     snapshot::VERBS,
     edit::VERBS,
@@ -79,6 +80,7 @@ static TABLES: [&[Verb]; 26] = [
     copy::VERBS,
     serve::VERBS,
     proxy::VERBS,
+    proxy_units::VERBS,
     program::VERBS,
     pages::VERBS,
 ];

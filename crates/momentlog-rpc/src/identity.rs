@@ -5,9 +5,10 @@
 //! process at the other end was started, and its number must be no other's until then.
 
 use std::ffi::{CString, OsString};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use momentlog::Peer;
 use nix::unistd::{
-    Gid, Uid, User, getgrouplist, getgroups, getresgid, getresuid, seteuid, setgroups, setresgid,
-    setresuid,
+    Gid, Uid, User, close, getgrouplist, getgroups, getresgid, getresuid, seteuid, setgroups,
+    setresgid, setresuid,
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -169,7 +170,8 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 /// What a program does whose first word is [`PROXY_CONNECT`], with the words behind it: a proxy that connects as its clients'
 /// users ([`OtherUsers::Themselves`](crate::OtherUsers::Themselves)) has started it, with a socket as its standard input.
 ///
-/// It becomes the user, connects to libvirtd, hands the connection over, and returns when its standard input ends.
+/// It closes all descriptors but the standard ones, so the program has opened none before. Then it becomes the user, connects
+/// to libvirtd, hands the connection over, and returns when its standard input ends.
 ///
 /// # Errors
 ///
@@ -178,6 +180,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 pub fn proxy_connect(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let words: Vec<OsString> = words.into_iter().collect();
     let (uid, gid, socket) = asked(&words).ok_or(io::ErrorKind::InvalidInput)?;
+    close_inherited()?;
     let proxy = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     match connect(uid, gid, &socket) {
         Ok(connection) => send(&proxy, CONNECTED, Some(&connection.into()))?,
@@ -201,6 +204,23 @@ fn asked(words: &[OsString]) -> Option<(Uid, Gid, PathBuf)> {
         Gid::from_raw(id(gid)?),
         socket.into(),
     ))
+}
+
+/// Closes what the proxy had from the program that started it, and what that did not mean for it.
+fn close_inherited() -> io::Result<()> {
+    let mut inherited: Vec<RawFd> = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let number = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        inherited.extend(number.filter(|number: &RawFd| *number > io::stderr().as_raw_fd()));
+    }
+    for number in inherited {
+        // The one that was read from is closed already.
+        let _ = close(number);
+    }
+    Ok(())
 }
 
 /// Becomes a user and connects, for good.

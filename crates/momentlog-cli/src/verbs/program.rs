@@ -107,7 +107,7 @@ impl Group {
 }
 
 const MONITOR: [&str; 4] = ["domblklist", "dominfo", "domstate", "list"];
-const LOG: [&str; 16] = [
+const LOG: [&str; 18] = [
     "log",
     "show",
     "why",
@@ -123,6 +123,8 @@ const LOG: [&str; 16] = [
     "copy",
     "serve",
     "proxy",
+    "proxy-install",
+    "proxy-remove",
     "moments-restore",
 ];
 const HYPERVISOR: [&str; 3] = ["attach", "detach", "reconcile"];

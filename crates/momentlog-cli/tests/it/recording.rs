@@ -13,7 +13,7 @@ use super::serve::{PYTHON, assert_scripts_are_as_recorded, play, traces};
 use super::*;
 
 /// The driver that is recorded.
-const TEST: &str = "test:///default";
+pub(super) const TEST: &str = "test:///default";
 
 /// A proxy that records the calls of a libvirtd's clients, and the state of whose driver lasts as long as this.
 struct Recorded {
