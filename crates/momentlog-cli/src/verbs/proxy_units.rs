@@ -134,11 +134,22 @@ impl Daemon {
             .replace("@PROGRAM@", program)
     }
 
-    /// Starts it again with the sockets that its units have now.
-    fn restart(&self) -> Step {
+    /// Stops it with its sockets: systemd moves no socket of a service that runs.
+    fn stop(&self) -> Step {
         let [socket, read_only] = self.sockets();
         let service = format!("{}.service", self.name);
-        Step::run(&["restart", &socket, &read_only, &service])
+        Step::run(&["stop", &service, &socket, &read_only])
+    }
+
+    /// Starts it with all sockets that were stopped, and those that stop with them.
+    fn start(&self, runs: bool) -> Step {
+        let unit = |suffix: &str| format!("{}{suffix}", self.name);
+        let mut words = ["start".to_owned()].to_vec();
+        words.extend([".socket", "-ro.socket", "-admin.socket"].map(unit));
+        let others = ["-tcp.socket", "-tls.socket"].map(unit);
+        words.extend(others.into_iter().filter(|unit| runs && is_active(unit)));
+        words.push(unit(".service"));
+        Step::Run(words)
     }
 }
 
@@ -160,7 +171,7 @@ pub fn install(session: &mut Session, invocation: &Invocation) -> Answer {
     let daemon = daemon(invocation, &root(invocation))?;
     let program = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
     let program = plain(&program)?;
-    let mut steps = Vec::new();
+    let mut steps = vec![daemon.stop()];
     for (path, suffix) in daemon.drop_ins().into_iter().zip(["", "-ro"]) {
         let text = MOVED.replace("@SOCKET@", &format!("@SOCKET@{suffix}"));
         steps.push(Step::Write(path, daemon.fill(&text, program)));
@@ -170,7 +181,7 @@ pub fn install(session: &mut Session, invocation: &Invocation) -> Answer {
         steps.push(Step::Write(path, daemon.fill(text, program)));
     }
     steps.push(Step::run(&["daemon-reload"]));
-    steps.push(daemon.restart());
+    steps.push(daemon.start(runs_here(invocation)));
     let [(socket, _), (read_only, _), _] = OWN_UNITS;
     steps.push(Step::run(&["enable", "--now", socket, read_only]));
     take(session, invocation, &steps)
@@ -180,11 +191,11 @@ pub fn remove(session: &mut Session, invocation: &Invocation) -> Answer {
     let root = root(invocation);
     let is_there = |path: &PathBuf| fs::symlink_metadata(root.join(path)).is_ok();
     let own = OWN_UNITS.map(|(name, _)| Path::new(UNITS).join(name));
-    let behind: Vec<&Daemon> = DAEMONS
-        .iter()
+    let own: Vec<PathBuf> = own.into_iter().filter(is_there).collect();
+    let behind = DAEMONS.iter();
+    let behind: Vec<&Daemon> = behind
         .filter(|daemon| daemon.drop_ins().iter().any(is_there))
         .collect();
-    let own: Vec<PathBuf> = own.into_iter().filter(is_there).collect();
     if behind.is_empty() && own.is_empty() {
         let why = "no proxy was installed: there is none of its units";
         return Err(Failure::new(why));
@@ -194,17 +205,24 @@ pub fn remove(session: &mut Session, invocation: &Invocation) -> Answer {
         let names = OWN_UNITS.map(|(name, _)| name);
         steps.push(Step::run(&[&["disable", "--now"][..], &names].concat()));
     }
+    steps.extend(behind.iter().map(|daemon| daemon.stop()));
     let moved = behind.iter().flat_map(|daemon| daemon.drop_ins());
     let moved = moved.filter(is_there);
     steps.extend(moved.chain(own).map(Step::Remove));
     steps.push(Step::run(&["daemon-reload"]));
-    steps.extend(behind.iter().map(|daemon| daemon.restart()));
+    let runs = runs_here(invocation);
+    steps.extend(behind.iter().map(|daemon| daemon.start(runs)));
     take(session, invocation, &steps)
 }
 
 /// The directory that the system is in.
 fn root(invocation: &Invocation) -> PathBuf {
     invocation.get("root").unwrap_or("/").into()
+}
+
+/// Whether the system is the one that runs.
+fn runs_here(invocation: &Invocation) -> bool {
+    invocation.get("root").is_none()
 }
 
 /// The daemon that is named, or the one that the system has.
@@ -225,9 +243,9 @@ fn daemon(invocation: &Invocation, root: &Path) -> Result<&'static Daemon, Failu
     let enabled: Vec<&Daemon> = enabled.collect();
     match (&there[..], &enabled[..]) {
         ([], _) => {
-            let names = named.unwrap_or("libvirtd or virtqemud");
+            let wanted = named.unwrap_or("libvirtd or virtqemud");
             let why = format!(
-                "systemd has no socket of {names} here: there is nothing to stand in front of"
+                "systemd has no socket of {wanted} here: there is nothing to stand in front of"
             );
             Err(Failure::new(why))
         }
@@ -254,7 +272,7 @@ fn plain(program: &Path) -> Result<&str, Failure> {
 /// Takes the steps, or shows them.
 fn take(session: &mut Session, invocation: &Invocation, steps: &[Step]) -> Answer {
     let root = root(invocation);
-    let runs = invocation.get("root").is_none();
+    let runs = runs_here(invocation);
     for step in steps {
         if invocation.has("check") {
             session.print(&shown(step, &root));
@@ -289,6 +307,14 @@ fn remove_file(path: &Path) -> io::Result<()> {
         let _ = path.parent().map(fs::remove_dir);
     }
     Ok(())
+}
+
+/// Whether systemd says that a unit is active.
+fn is_active(unit: &str) -> bool {
+    let asked = Command::new("systemctl")
+        .args(["is-active", "--quiet", unit])
+        .status();
+    asked.is_ok_and(|status| status.success())
 }
 
 fn systemctl(words: &[String]) -> Result<(), Failure> {

@@ -115,7 +115,10 @@ fn what_is_installed_is_shown_first_and_removed_without_a_rest() {
         assert!(placed("") && placed("-ro"));
         for command in [
             "daemon-reload".to_owned(),
-            format!("restart {daemon}.socket {daemon}-ro.socket {daemon}.service"),
+            format!(
+                "start {daemon}.socket {daemon}-ro.socket {daemon}-admin.socket {daemon}.service"
+            ),
+            format!("stop {daemon}.service {daemon}.socket {daemon}-ro.socket"),
             "enable --now momentlog-proxy.socket momentlog-proxy-ro.socket".to_owned(),
         ] {
             let shows = format!("would run systemctl {command}\n");
