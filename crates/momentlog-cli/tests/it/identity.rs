@@ -157,12 +157,8 @@ fn libvirtd_and_the_log_name_the_same_user_of_each_client_and_whoever_loses_its_
     }
     let clients = clients_of(&daemon);
     for (uid, gid) in USERS {
-        let pairs = clients.iter().map(|[_, uid, gid]| (*uid, *gid));
-        assert_eq!(
-            pairs.filter(|pair| *pair == (uid, gid)).count() > 0,
-            true,
-            "{clients:?}"
-        );
+        let mut pairs = clients.iter().map(|[_, uid, gid]| (*uid, *gid));
+        assert!(pairs.any(|pair| pair == (uid, gid)), "{clients:?}");
     }
 
     // What the log says of who did it.

@@ -121,10 +121,10 @@ fn what_is_installed_is_shown_first_and_removed_without_a_rest() {
             format!("stop {daemon}.service {daemon}.socket {daemon}-ro.socket"),
             "enable --now momentlog-proxy.socket momentlog-proxy-ro.socket".to_owned(),
         ] {
-            let shows = format!("would run systemctl {command}\n");
-            assert!(shown.out.contains(&shows), "{}", shown.out);
-            let says = format!("To be run there: systemctl {command}\n");
-            assert!(said.out.contains(&says), "{}", said.out);
+            let planned = format!("would run systemctl {command}\n");
+            assert!(shown.out.contains(&planned), "{}", shown.out);
+            let left = format!("To be run there: systemctl {command}\n");
+            assert!(said.out.contains(&left), "{}", said.out);
         }
 
         let shown = run(&program, &["proxy-remove", "--check"]);
