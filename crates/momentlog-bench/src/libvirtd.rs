@@ -35,6 +35,10 @@ impl Killed {
         }
         Ok(started)
     }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Killed {

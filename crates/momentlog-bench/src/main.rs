@@ -18,6 +18,7 @@ mod look;
 mod measure;
 mod peers;
 mod postgres;
+mod proxy;
 mod qemu;
 mod serve;
 mod state;
@@ -30,12 +31,12 @@ use measure::{Effort, Table};
 /// Why a measurement was not made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|serve|qemu|postgres] [--dir DIR] [--markdown FILE]";
+const USAGE: &str = "usage: momentlog-bench [--short] [--only append|command|state|beside|look|ask|libvirt|serve|proxy|qemu|postgres] [--dir DIR] [--markdown FILE]";
 
 /// Measures some rows, with files in a directory.
 type Rows = fn(&Path, Effort, &mut Table) -> Result<(), Failed>;
 
-const PARTS: [(&str, Rows); 10] = [
+const PARTS: [(&str, Rows); 11] = [
     ("append", append::rows),
     ("command", command::rows),
     ("state", state::rows),
@@ -44,6 +45,7 @@ const PARTS: [(&str, Rows); 10] = [
     ("ask", ask::rows),
     ("libvirt", libvirt::rows),
     ("serve", serve::rows),
+    ("proxy", proxy::rows),
     ("qemu", qemu::rows),
     ("postgres", postgres::rows),
 ];
@@ -100,6 +102,11 @@ fn main() -> Result<(), Failed> {
                 let mut number = || words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE);
                 ask::of_store(&path, number()?, number()?, effort, &mut Table::default())?;
                 return Ok(());
+            }
+            "--idle" => {
+                let path = PathBuf::from(words.next().ok_or(USAGE)?);
+                let count = words.next().ok_or(USAGE)?.parse().map_err(|_| USAGE)?;
+                return proxy::idle(&path, count);
             }
             "--run" => {
                 println!("{}", ask::run(words)?);

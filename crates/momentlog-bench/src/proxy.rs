@@ -168,7 +168,8 @@ fn idle_rows(program: &Path, dir: &Path, table: &mut Table) -> Result<(), Failed
     let mut line = String::new();
     let said = others.stdout.take().ok_or("it has an output")?;
     BufReader::new(said).read_line(&mut line)?;
-    let children = settled(|| Ok(children_of(proxy.id())?.len() as f64))?;
+    let count = || Ok(f64::from(u32::try_from(children_of(proxy.id())?.len())?));
+    let children = settled(count)?;
     let mut held = 0.0;
     for child in children_of(proxy.id())? {
         held += memory_of(child, "smaps_rollup", "Pss:")?;

@@ -19,7 +19,7 @@ use crate::measure::{Effort, Table, Target, median};
 const LIBVIRTD: &str = "libvirtd's test driver";
 
 /// How many clients ask at once.
-const CROWDS: [usize; 2] = [1, 8];
+pub(crate) const CROWDS: [usize; 2] = [1, 8];
 
 /// How long the list is.
 const LISTED: usize = 1000;
@@ -38,14 +38,14 @@ const CHECKPOINT_CREATE: i32 = 411;
 const CHECKPOINT_DELETE: i32 = 417;
 
 /// A call that is measured.
-struct Work {
-    name: &'static str,
+pub(crate) struct Work {
+    pub(crate) name: &'static str,
     ratio: f64,
     call: Call,
 }
 
 #[derive(Clone, Copy)]
-enum Call {
+pub(crate) enum Call {
     /// A procedure that reads.
     Read(i32),
     /// One that makes a moment; another one deletes it again, which is not measured.
@@ -56,12 +56,26 @@ enum Call {
     },
 }
 
-const WORKS: [Work; 5] = [
-    Work {
-        name: "look-up",
-        ratio: 1.0,
-        call: Call::Read(LOOKUP),
+/// A call that only reads.
+pub(crate) const LOOK_UP: Work = Work {
+    name: "look-up",
+    ratio: 1.0,
+    call: Call::Read(LOOKUP),
+};
+
+/// A call that makes a moment.
+pub(crate) const MAKE: Work = Work {
+    name: "snapshot create",
+    ratio: 1.0,
+    call: Call::Make {
+        element: "domainsnapshot",
+        create: SNAPSHOT_CREATE,
+        delete: SNAPSHOT_DELETE,
     },
+};
+
+const WORKS: [Work; 5] = [
+    LOOK_UP,
     Work {
         name: "domain's XML",
         ratio: 1.0,
@@ -72,15 +86,7 @@ const WORKS: [Work; 5] = [
         ratio: 1.0,
         call: Call::Read(SNAPSHOT_LIST),
     },
-    Work {
-        name: "snapshot create",
-        ratio: 1.0,
-        call: Call::Make {
-            element: "domainsnapshot",
-            create: SNAPSHOT_CREATE,
-            delete: SNAPSHOT_DELETE,
-        },
-    },
+    MAKE,
     Work {
         name: "checkpoint create",
         ratio: 50.0,
@@ -113,7 +119,8 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
         .arg(&socket)
         .stdout(Stdio::null());
     let _server = Killed::start(&mut server, &socket)?;
-    let (mut own, mut its) = (Side::new(&socket)?, Side::new(&libvirtd.socket())?);
+    let mut own = Side::new(&socket, 0, LISTED)?;
+    let mut its = Side::new(&libvirtd.socket(), 0, LISTED)?;
     let turn = effort.round / 4;
     for work in &WORKS {
         for crowd in CROWDS {
@@ -143,20 +150,21 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
 }
 
 /// A server's clients, each with a running domain of its own.
-struct Side {
+pub(crate) struct Side {
     clients: Vec<Client>,
 }
 
 impl Side {
-    fn new(socket: &Path) -> Result<Side, Failed> {
+    /// Clients whose domains have numbers from `first` on, and a list of this length.
+    pub(crate) fn new(socket: &Path, first: usize, len: usize) -> Result<Side, Failed> {
         let most = CROWDS.into_iter().max().ok_or("there are some")?;
         let mut clients = Vec::new();
-        for number in 0..=most {
+        for number in first..=first + most {
             clients.push(Client::new(socket, number)?);
         }
         // The last client only fills the list that all the others read.
         let mut listed = clients.pop().ok_or("there are some")?;
-        for number in 0..LISTED {
+        for number in 0..len {
             listed.moment(SNAPSHOT_CREATE, "domainsnapshot", &format!("s{number}"))?;
         }
         for client in &mut clients {
@@ -166,7 +174,12 @@ impl Side {
     }
 
     /// Lets this number of clients work for a time, and returns the median of how long a call took, in seconds.
-    fn turn(&mut self, work: &Work, crowd: usize, time: Duration) -> Result<f64, Failed> {
+    pub(crate) fn turn(
+        &mut self,
+        work: &Work,
+        crowd: usize,
+        time: Duration,
+    ) -> Result<f64, Failed> {
         let start = Barrier::new(crowd);
         let start = &start;
         let clients = &mut self.clients[..crowd];
