@@ -1,4 +1,4 @@
-//! Row 30: `momentlog proxy` in front of libvirtd's test driver, against libvirtd itself; and what connections cost it.
+//! Row 31: `momentlog proxy` in front of libvirtd's test driver, against libvirtd itself; and what connections cost it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -41,7 +41,7 @@ const OTHER: u32 = 1;
 pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), Failed> {
     let program = std::env::current_exe()?.with_file_name("momentlog");
     if !program.exists() {
-        table.missing("30", &format!("{} is not built", program.display()));
+        table.missing("31", &format!("{} is not built", program.display()));
         return Ok(());
     }
     raise_descriptors()?;
@@ -49,7 +49,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
     let libvirtd = match Libvirtd::start(dir, &[]) {
         Ok(libvirtd) => libvirtd,
         Err(why) => {
-            table.missing("30", &format!("libvirtd is not there: {why}"));
+            table.missing("31", &format!("libvirtd is not there: {why}"));
             return Ok(());
         }
     };
@@ -94,7 +94,7 @@ pub(crate) fn rows(dir: &Path, effort: Effort, table: &mut Table) -> Result<(), 
             let (slow, fast) = (1e6 / median(&ours), 1e6 * median(&took));
             let clients = if crowd == 1 { "client" } else { "clients" };
             let name = format!(
-                "30 {} through the proxy, {crowd} {clients} ({slow:.0} µs, direct {fast:.0} µs)",
+                "31 {} through the proxy, {crowd} {clients} ({slow:.0} µs, direct {fast:.0} µs)",
                 work.name
             );
             table.rounds(&name, &ours, &theirs, Target { peer, ratio: 1.0 });
@@ -140,7 +140,7 @@ fn idle_rows(program: &Path, dir: &Path, table: &mut Table) -> Result<(), Failed
         .collect::<Result<_, _>>()?;
     let held = settled(|| memory_of(proxy.id(), "status", "VmRSS:"))?;
     let name = format!(
-        "30 memory of the proxy with {IDLE} idle clients ({:.1} MiB)",
+        "31 memory of the proxy with {IDLE} idle clients ({:.1} MiB)",
         held / 1024.0 / 1024.0
     );
     let peer = "64 MiB";
@@ -152,7 +152,7 @@ fn idle_rows(program: &Path, dir: &Path, table: &mut Table) -> Result<(), Failed
     );
     drop(clients);
     if !is_root()? {
-        table.missing("30", "only root can be another user's clients");
+        table.missing("31", "only root can be another user's clients");
         return Ok(());
     }
     for path in [dir, &upstream, &socket] {
@@ -176,7 +176,7 @@ fn idle_rows(program: &Path, dir: &Path, table: &mut Table) -> Result<(), Failed
     }
     let each = held / children;
     let name = format!(
-        "30 memory of a process that connects as another user ({:.0} KiB, of {children:.0})",
+        "31 memory of a process that connects as another user ({:.0} KiB, of {children:.0})",
         each / 1024.0
     );
     let peer = "1 MiB";
