@@ -22,6 +22,9 @@ const IMAGE_LEN_MAX: u64 = 16 << 30;
 /// How many images are kept besides the one at the start.
 const KEPT: usize = 2;
 
+/// How many bytes of a whole file are synced at once: a sync of all of it would hold up those of the log, on the same disk.
+const SYNCED: usize = 1 << 20;
+
 /// Why an image does not count.
 #[derive(Debug, thiserror::Error)]
 enum Ignored {
@@ -260,9 +263,13 @@ fn write_if(
         let file = disk
             .create_file(&temporary)
             .map_err(StoreError::io("create", &path))?;
-        file.write_at(0, bytes)
-            .map_err(StoreError::io("write", &path))?;
-        file.sync().map_err(StoreError::io("sync", &path))?;
+        let mut at = 0;
+        for piece in bytes.chunks(SYNCED) {
+            file.write_at(at, piece)
+                .map_err(StoreError::io("write", &path))?;
+            file.sync().map_err(StoreError::io("sync", &path))?;
+            at += piece.len() as u64;
+        }
         check()?;
         disk.rename(&temporary, name)
             .map_err(StoreError::io("rename", &path))
