@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Verbs that print no document: five that have no JSON form, and two that end the session.
+/// Verbs that print no document: those that have no JSON form, and two that end the session.
 const WITHOUT: &[&str] = &[
     "completion",
     "echo",
@@ -17,6 +17,8 @@ const WITHOUT: &[&str] = &[
     "init",
     "man",
     "proxy",
+    "proxy-install",
+    "proxy-remove",
     "quit",
     "serve",
 ];
