@@ -49,24 +49,24 @@ const STACK_LEN: usize = 64 << 10;
 
 /// A connection to libvirtd.
 #[derive(Debug)]
-pub(crate) struct Connected {
+pub(crate) struct ServerConnection {
     pub(crate) stream: Arc<UnixStream>,
     /// The process that has made it; none if this one has.
     _connector: Option<Connector>,
 }
 
-impl Connected {
+impl ServerConnection {
     /// Connects as this process.
-    pub(crate) fn by_this_process(socket: &Path) -> Result<Connected, String> {
+    pub(crate) fn by_this_process(socket: &Path) -> Result<ServerConnection, String> {
         let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-        Ok(Connected {
+        Ok(ServerConnection {
             stream: Arc::new(stream),
             _connector: None,
         })
     }
 
     /// Connects as a client's user, with that user's groups, by a process of this program's.
-    pub(crate) fn by_user_of(client: &Peer, socket: &Path) -> Result<Connected, String> {
+    pub(crate) fn by_user_of(client: &Peer, socket: &Path) -> Result<ServerConnection, String> {
         let refused = |why: String| {
             let name = client.user.as_deref().unwrap_or("without a name");
             let uid = client.uid;
@@ -79,7 +79,7 @@ impl Connected {
         connector
             .hang_up_at_its_end(stream.clone())
             .map_err(|error| refused(format!("no thread for it: {error}")))?;
-        Ok(Connected {
+        Ok(ServerConnection {
             stream,
             _connector: Some(connector),
         })
@@ -143,7 +143,7 @@ impl Connector {
         let named = thread::Builder::new().name("connector".to_owned());
         self.waiting = Some(named.stack_size(STACK_LEN).spawn(move || {
             // It says nothing more.
-            let _ = (&*input).read(&mut [0]);
+            let _ = io::copy(&mut &*input, &mut io::sink());
             let _ = connection.shutdown(Shutdown::Both);
         })?);
         Ok(())
@@ -175,7 +175,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 ///
 /// # Errors
 ///
-/// If no proxy has started it: the words or the standard input are others, or it is not root. A connection that libvirtd
+/// If no proxy has started it: the words or the standard input are others. A connection that libvirtd
 /// refuses is none.
 pub fn proxy_connect(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let words: Vec<OsString> = words.into_iter().collect();
@@ -206,7 +206,7 @@ fn asked(words: &[OsString]) -> Option<(Uid, Gid, PathBuf)> {
     ))
 }
 
-/// Closes what the proxy had from the program that started it, and what that did not mean for it.
+/// Closes all descriptors above standard error: the proxy may have inherited some that stay open across exec.
 fn close_inherited() -> io::Result<()> {
     let mut inherited: Vec<RawFd> = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -223,7 +223,7 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes a user and connects, for good.
+/// Becomes the user for good, then connects.
 fn connect(uid: Uid, gid: Gid, socket: &Path) -> Result<UnixStream, String> {
     let groups = groups_of(uid, gid)
         .map_err(|error| format!("the groups of the user are not known: {error}"))?;

@@ -9,12 +9,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use momentlog::Peer;
 use rustix::process::geteuid;
 
 use crate::acceptor::{Acceptor, Stop};
 use crate::failure::Failure;
 use crate::frame::{Frame, Kind, Status};
-use crate::identity::Connected;
+use crate::identity::ServerConnection;
 use crate::peer::peer_of;
 use crate::record::CallLog;
 use crate::relay::{relay, relay_recorded};
@@ -35,7 +36,7 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 /// A proxy in front of a libvirtd. It passes on what clients and libvirtd say, and changes none of it; it may record it.
 #[derive(Debug)]
 pub struct Proxy {
-    upstream: Upstream,
+    route: Route,
     acceptor: Acceptor,
     /// Where calls are recorded; none if they are not.
     log: Option<CallLog>,
@@ -45,7 +46,7 @@ pub struct Proxy {
 
 /// Where libvirtd listens, and whose clients are passed on.
 #[derive(Clone, Debug)]
-struct Upstream {
+struct Route {
     path: PathBuf,
     read_only_path: PathBuf,
     other_users: OtherUsers,
@@ -89,7 +90,7 @@ impl Proxy {
         let mut read_only_path = OsString::from(upstream);
         read_only_path.push(READ_ONLY_SUFFIX);
         Ok(Proxy {
-            upstream: Upstream {
+            route: Route {
                 path: upstream.to_owned(),
                 read_only_path: read_only_path.into(),
                 other_users,
@@ -122,7 +123,7 @@ impl Proxy {
     ///
     /// If a socket cannot be listened on.
     pub fn run(&self, sockets: Vec<Socket>) -> io::Result<()> {
-        let (upstream, log) = (self.upstream.clone(), self.log.clone());
+        let (route, log) = (self.route.clone(), self.log.clone());
         let _watching = log.as_ref().map(CallLog::watch).transpose()?;
         if let Some(log) = &log {
             log.observe();
@@ -132,10 +133,15 @@ impl Proxy {
             None => None,
         };
         self.acceptor.run(sockets, move |client, read_only| {
-            let connected = upstream.connect(client, read_only);
-            let recorder = || log.as_ref().map(|log| log.recorder(client)).transpose();
-            let both = connected.and_then(|server| Ok((server, recorder()?)));
-            let passed = match both {
+            // Once, and first: connecting takes time, and the number of a process that has ended may be another's then.
+            let peer = peer_of(client).map_err(|error| {
+                Failure::system(format!("the proxy cannot tell who asks: {error}"))
+            });
+            let connected = peer.and_then(|peer| {
+                let server = route.connect(&peer, read_only)?;
+                Ok((server, log.as_ref().map(|log| log.recorder(&peer))))
+            });
+            let passed = match connected {
                 Ok((server, None)) => relay(client, &server.stream),
                 Ok((server, Some(mut recorder))) => {
                     relay_recorded(client, &server.stream, &mut recorder)
@@ -152,23 +158,21 @@ impl Proxy {
     }
 }
 
-impl Upstream {
+impl Route {
     /// Connects to libvirtd for a client.
-    fn connect(&self, client: &UnixStream, read_only: bool) -> Result<Connected, Failure> {
-        let peer = peer_of(client)
-            .map_err(|error| Failure::system(format!("the proxy cannot tell who asks: {error}")))?;
+    fn connect(&self, client: &Peer, read_only: bool) -> Result<ServerConnection, Failure> {
         let path = if read_only {
             &self.read_only_path
         } else {
             &self.path
         };
-        let is_ours = peer.uid == 0 || peer.uid == geteuid().as_raw();
+        let is_ours = client.uid == 0 || client.uid == geteuid().as_raw();
         let connected = match self.other_users {
             OtherUsers::Refused if !is_ours => {
                 Err("the proxy is another user's, whom libvirtd would take you for".to_owned())
             }
-            OtherUsers::Themselves if !is_ours => Connected::by_user_of(&peer, path),
-            _ => Connected::by_this_process(path),
+            OtherUsers::Themselves if !is_ours => ServerConnection::by_user_of(client, path),
+            _ => ServerConnection::by_this_process(path),
         };
         connected.map_err(Failure::system)
     }

@@ -14,7 +14,6 @@ mod watch;
 mod writer;
 
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,11 +22,10 @@ use momentlog::core::{
     Change, Domain, DomainSeen, DomainUuid, JobId, JobKind, JobLength, JobOutcome, OpenJob,
     Refusal, Report, Seen, SettledBy,
 };
-use momentlog::{Call, Connection, Error, Outcome, Provenance};
+use momentlog::{Call, Connection, Error, Outcome, Peer, Provenance};
 
-use crate::failure::Failure;
 use crate::held::Recorder;
-use crate::peer::{peer_of, provenance_of};
+use crate::peer::provenance_of;
 use alters::Alters;
 use client::ClientRecorder;
 use gap::Gap;
@@ -161,15 +159,9 @@ impl CallLog {
     }
 
     /// The recorder of a client's calls.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not tell who the client is.
-    pub(crate) fn recorder(&self, client: &UnixStream) -> Result<impl Recorder + use<>, Failure> {
-        let peer = peer_of(client)
-            .map_err(|error| Failure::system(format!("the proxy cannot tell who asks: {error}")))?;
-        let provenance = provenance_of(&peer, &self.0.own);
-        Ok(ClientRecorder::new(self.0.clone(), provenance))
+    pub(crate) fn recorder(&self, client: &Peer) -> impl Recorder + use<> {
+        let provenance = provenance_of(client, &self.0.own);
+        ClientRecorder::new(self.0.clone(), provenance)
     }
 }
 
