@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -141,14 +142,18 @@ impl Daemon {
         Step::run(&["stop", &service, &socket, &read_only])
     }
 
-    /// Starts it with all sockets that were stopped, and those that stop with them.
+    /// Starts its main socket, and what is active now of all that [`stop`](Daemon::stop) will stop. Which that is in another
+    /// system is not known: those that libvirt enables by default.
     fn start(&self, runs: bool) -> Step {
         let unit = |suffix: &str| format!("{}{suffix}", self.name);
-        let mut words = ["start".to_owned()].to_vec();
-        words.extend([".socket", "-ro.socket", "-admin.socket"].map(unit));
-        let others = ["-tcp.socket", "-tls.socket"].map(unit);
-        words.extend(others.into_iter().filter(|unit| runs && is_active(unit)));
-        words.push(unit(".service"));
+        let mut words = vec!["start".to_owned(), unit(".socket")];
+        if runs {
+            let others = ["-ro.socket", "-admin.socket", "-tcp.socket", "-tls.socket"].map(unit);
+            let others = others.into_iter().chain([unit(".service")]);
+            words.extend(others.filter(|unit| is_active(unit)));
+        } else {
+            words.extend(["-ro.socket", "-admin.socket", ".service"].map(unit));
+        }
         Step::Run(words)
     }
 }
@@ -168,51 +173,94 @@ impl Step {
 }
 
 pub fn install(session: &mut Session, invocation: &Invocation) -> Answer {
-    let daemon = daemon(invocation, &root(invocation))?;
-    let program = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
-    let program = plain(&program)?;
-    let mut steps = vec![daemon.stop()];
+    let root = root(invocation);
+    let runs = runs_here(invocation);
+    let file = std::env::current_exe().map_err(system("cannot tell where this program is"))?;
+    let program = plain(&file)?;
+    if runs {
+        check_owner(&file)?;
+    }
+    let installed = Installed::find(&root);
+    if !(installed.own.is_empty() && installed.behind.is_empty()) {
+        let why = "a proxy is installed already: run proxy-remove first";
+        return Err(Failure::new(why));
+    }
+    let daemon = daemon(invocation, &root)?;
+    let mut files = Vec::new();
     for (path, suffix) in daemon.drop_ins().into_iter().zip(["", "-ro"]) {
         let text = MOVED.replace("@SOCKET@", &format!("@SOCKET@{suffix}"));
-        steps.push(Step::Write(path, daemon.fill(&text, program)));
+        files.push(Step::Write(path, daemon.fill(&text, program)));
     }
     for (name, text) in OWN_UNITS {
         let path = Path::new(UNITS).join(name);
-        steps.push(Step::Write(path, daemon.fill(text, program)));
+        files.push(Step::Write(path, daemon.fill(text, program)));
     }
-    steps.push(Step::run(&["daemon-reload"]));
-    steps.push(daemon.start(runs_here(invocation)));
-    let [(socket, _), (read_only, _), _] = OWN_UNITS;
-    steps.push(Step::run(&["enable", "--now", socket, read_only]));
-    take(session, invocation, &steps)
+    let start = daemon.start(runs);
+    let names = OWN_UNITS.map(|(name, _)| name);
+    let enable = Step::run(&[&["enable", "--now"][..], &names].concat());
+    let commands = [daemon.stop(), Step::run(&["daemon-reload"]), start, enable];
+    let [_, _, start, _] = &commands;
+    let mut take = |step: &Step| take(session, invocation, step);
+    let written = files.iter().try_for_each(&mut take);
+    let done = written.and_then(|()| {
+        let run = commands.iter().try_for_each(&mut take);
+        run.inspect_err(|_| {
+            // libvirtd is needed more than the proxy; the first failure says more than this one's.
+            let _ = take(start);
+        })
+    });
+    done.map_err(|failure| failure.and("'momentlog proxy-remove' takes back what was done"))?;
+    Ok(0)
 }
 
 pub fn remove(session: &mut Session, invocation: &Invocation) -> Answer {
     let root = root(invocation);
-    let is_there = |path: &PathBuf| fs::symlink_metadata(root.join(path)).is_ok();
-    let own = OWN_UNITS.map(|(name, _)| Path::new(UNITS).join(name));
-    let own: Vec<PathBuf> = own.into_iter().filter(is_there).collect();
-    let behind = DAEMONS.iter();
-    let behind: Vec<&Daemon> = behind
-        .filter(|daemon| daemon.drop_ins().iter().any(is_there))
-        .collect();
-    if behind.is_empty() && own.is_empty() {
+    let Installed { own, behind } = Installed::find(&root);
+    if own.is_empty() && behind.is_empty() {
         let why = "no proxy was installed: there is none of its units";
         return Err(Failure::new(why));
     }
     let mut steps = Vec::new();
     if !own.is_empty() {
-        let names = OWN_UNITS.map(|(name, _)| name);
-        steps.push(Step::run(&[&["disable", "--now"][..], &names].concat()));
+        steps.push(Step::run(&[&["disable", "--now"][..], &own].concat()));
     }
     steps.extend(behind.iter().map(|daemon| daemon.stop()));
     let moved = behind.iter().flat_map(|daemon| daemon.drop_ins());
-    let moved = moved.filter(is_there);
+    let moved = moved.filter(|path| is_there(&root, path));
+    let own = own.into_iter().map(|name| Path::new(UNITS).join(name));
     steps.extend(moved.chain(own).map(Step::Remove));
     steps.push(Step::run(&["daemon-reload"]));
     let runs = runs_here(invocation);
     steps.extend(behind.iter().map(|daemon| daemon.start(runs)));
-    take(session, invocation, &steps)
+    // Each is taken, also behind one that has failed: the last starts libvirtd.
+    let taken = steps.iter().map(|step| take(session, invocation, step));
+    let failures: Vec<Failure> = taken.filter_map(Result::err).collect();
+    failures.into_iter().next().map_or(Ok(0), Err)
+}
+
+/// What a proxy that was installed has left, all of it or a part.
+struct Installed {
+    /// The names of its own units.
+    own: Vec<&'static str>,
+    /// The daemons whose sockets have moved.
+    behind: Vec<&'static Daemon>,
+}
+
+impl Installed {
+    fn find(root: &Path) -> Installed {
+        let own = OWN_UNITS.iter().map(|(name, _)| *name);
+        let moved = |daemon: &&Daemon| daemon.drop_ins().iter().any(|path| is_there(root, path));
+        Installed {
+            own: own
+                .filter(|name| is_there(root, &Path::new(UNITS).join(name)))
+                .collect(),
+            behind: DAEMONS.iter().filter(moved).collect(),
+        }
+    }
+}
+
+fn is_there(root: &Path, path: &Path) -> bool {
+    fs::symlink_metadata(root.join(path)).is_ok()
 }
 
 /// The directory that the system is in.
@@ -269,28 +317,41 @@ fn plain(program: &Path) -> Result<&str, Failure> {
     })
 }
 
-/// Takes the steps, or shows them.
-fn take(session: &mut Session, invocation: &Invocation, steps: &[Step]) -> Answer {
+/// Makes sure that a program that root's service runs is changed by root alone.
+fn check_owner(program: &Path) -> Result<(), Failure> {
+    for path in program.ancestors() {
+        let found = fs::metadata(path).map_err(system("cannot tell whose this program is"))?;
+        if found.uid() != 0 || found.mode() & 0o022 != 0 {
+            let path = escaped(&path.to_string_lossy());
+            let why = format!(
+                "'{path}' can be changed by others than root: install the program in /usr/local/bin"
+            );
+            return Err(Failure::new(why));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a step, or shows it.
+fn take(session: &mut Session, invocation: &Invocation, step: &Step) -> Result<(), Failure> {
     let root = root(invocation);
     let runs = runs_here(invocation);
-    for step in steps {
-        if invocation.has("check") {
-            session.print(&shown(step, &root));
-            continue;
-        }
-        match step {
-            Step::Write(path, text) => {
-                write(&root.join(path), text).map_err(system("cannot write a unit"))?;
-            }
-            Step::Remove(path) => {
-                remove_file(&root.join(path)).map_err(system("cannot remove a unit"))?;
-            }
-            Step::Run(words) if runs => systemctl(words)?,
-            Step::Run(_) => {}
-        }
-        session.say(&done(step, &root, runs));
+    if invocation.has("check") {
+        session.print(&shown(step, &root));
+        return Ok(());
     }
-    Ok(0)
+    match step {
+        Step::Write(path, text) => {
+            write(&root.join(path), text).map_err(system("cannot write a unit"))?;
+        }
+        Step::Remove(path) => {
+            remove_file(&root.join(path)).map_err(system("cannot remove a unit"))?;
+        }
+        Step::Run(words) if runs => systemctl(words)?,
+        Step::Run(_) => {}
+    }
+    session.say(&done(step, &root, runs));
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -324,8 +385,8 @@ fn systemctl(words: &[String]) -> Result<(), Failure> {
         return Ok(());
     }
     let words = words.join(" ");
-    let failure = Failure::new(format!("'systemctl {words}' has failed: {status}"));
-    Err(failure.and("'momentlog proxy-remove' takes back what was done"))
+    let why = format!("'systemctl {words}' has failed: {status}");
+    Err(Failure::new(why))
 }
 
 /// What would be done.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::*;
@@ -54,6 +54,231 @@ fn files(dir: &Path) -> BTreeMap<String, String> {
 
 fn run(program: &Program, words: &[&str]) -> Ran {
     program.run_on_test(&[words, &["--root", "root"]].concat())
+}
+
+/// The steps that are shown.
+fn steps(shown: &Ran) -> Vec<&str> {
+    let lines = shown.out.lines();
+    lines.filter(|line| line.starts_with("would ")).collect()
+}
+
+/// What is said of such steps when they were taken in another system.
+fn as_done(steps: &[&str]) -> String {
+    let steps = steps.join("\n");
+    steps
+        .replace("would run", "To be run there:")
+        .replace("would write", "Wrote")
+        .replace("would remove", "Removed")
+}
+
+/// Runs the program as a host's own, whose units are the system's, with a systemd that notes its calls and fails at one of
+/// them. Returns what it answered, and the calls.
+fn run_as_host(
+    program: &Program,
+    words: &[&str],
+    fails_at: usize,
+    active: &str,
+) -> (Ran, Vec<String>) {
+    let dir = program.dir.path();
+    let calls = dir.join("calls");
+    fs::write(&calls, "").unwrap();
+    // What is mounted is seen by this process alone, and goes with it.
+    let mounted = "set -e
+        mount -t tmpfs -o mode=755 tmpfs /usr/local
+        mkdir /usr/local/bin
+        cp systemctl /usr/local/bin
+        : >/usr/local/bin/momentlog
+        mount --bind momentlog /usr/local/bin/momentlog
+        mount --bind root/etc/systemd/system /etc/systemd/system
+        PATH=/usr/local/bin:$PATH exec /usr/local/bin/momentlog -c test:///default \"$@\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", mounted, "sh"])
+        .args(words)
+        .current_dir(dir)
+        .env("CALLS", &calls)
+        .env("FAILS_AT", fails_at.to_string())
+        .env("ACTIVE", active);
+    let ran = ran(command.stdin(Stdio::null()).output().unwrap());
+    let calls = fs::read_to_string(calls).unwrap();
+    (ran, calls.lines().map(str::to_owned).collect())
+}
+
+/// A host with libvirtd for [`run_as_host`]; `None` where the test is not root's, or may mount nothing.
+fn host() -> Option<Program> {
+    if !is_root() {
+        return None;
+    }
+    let may_mount = Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg("mount -t tmpfs tmpfs /usr/local && test -d /etc/systemd/system")
+        .output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        left_out("MOMENTLOG_NEED_QEMU", "nothing can be mounted");
+        return None;
+    }
+    let host = system(&["libvirtd"]);
+    let own = host.dir.path().join(OWN);
+    let packaged = host.dir.path().join(PACKAGED);
+    for unit in ["libvirtd.socket", "libvirtd-ro.socket", "libvirtd.service"] {
+        fs::copy(packaged.join(unit), own.join(unit)).unwrap();
+    }
+    host.write(
+        "systemctl",
+        r#"#!/bin/sh
+if [ "$1" = is-active ]; then
+    case " $ACTIVE " in *" $3 "*) exit 0 ;; *) exit 3 ;; esac
+fi
+echo "$*" >>"$CALLS"
+[ "$(wc -l <"$CALLS")" -ne "$FAILS_AT" ]
+"#,
+    );
+    let program = host.dir.path().join("momentlog");
+    fs::copy(env!("CARGO_BIN_EXE_momentlog"), &program).unwrap();
+    for file in [program, host.dir.path().join("systemctl")] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    Some(host)
+}
+
+#[test]
+fn only_what_was_active_is_started_again() {
+    let Some(host) = host() else {
+        return;
+    };
+    for (active, started) in [
+        ("", "start libvirtd.socket"),
+        (
+            "libvirtd.socket libvirtd-ro.socket libvirtd-tcp.socket",
+            "start libvirtd.socket libvirtd-ro.socket libvirtd-tcp.socket",
+        ),
+        (
+            "libvirtd-admin.socket libvirtd.service",
+            "start libvirtd.socket libvirtd-admin.socket libvirtd.service",
+        ),
+    ] {
+        let words = ["proxy-install", "--daemon", "libvirtd"];
+        let (installed, calls) = run_as_host(&host, &words, 0, active);
+        assert_eq!((installed.err.as_str(), installed.status), ("", 0));
+        assert_eq!(calls[2], started);
+        let (removed, calls) = run_as_host(&host, &["proxy-remove"], 0, active);
+        assert_eq!((removed.err.as_str(), removed.status), ("", 0));
+        assert_eq!(calls[3], started);
+    }
+}
+
+#[test]
+fn wherever_systemd_fails_libvirtd_is_started_and_all_can_be_removed() {
+    let Some(host) = host() else {
+        return;
+    };
+    let active = "libvirtd.service";
+    let start = "start libvirtd.socket libvirtd.service";
+    let before = files(host.dir.path());
+    let install = |fails_at| {
+        let words = ["proxy-install", "--daemon", "libvirtd"];
+        run_as_host(&host, &words, fails_at, active)
+    };
+    let remove = |fails_at| run_as_host(&host, &["proxy-remove"], fails_at, active);
+    let is_as_before = || {
+        let mut now = files(host.dir.path());
+        now.insert("calls".to_owned(), String::new());
+        let mut before = before.clone();
+        before.insert("calls".to_owned(), String::new());
+        now == before
+    };
+    let failed = |call: &str| format!("error: 'systemctl {call}' has failed: exit status: 1\n");
+    let (whole, calls_to_install) = install(0);
+    assert_eq!((whole.err.as_str(), whole.status), ("", 0));
+    let (whole, calls_to_remove) = remove(0);
+    assert_eq!((whole.err.as_str(), whole.status), ("", 0));
+    assert_eq!((calls_to_install.len(), calls_to_remove.len()), (4, 4));
+    assert!(is_as_before());
+
+    for (number, call) in calls_to_install.iter().enumerate() {
+        let (partial, calls) = install(number + 1);
+        let why = failed(call) + "error: 'momentlog proxy-remove' takes back what was done\n";
+        assert_eq!((partial.err, partial.status), (why, 1));
+        assert_eq!(calls.last().unwrap(), start, "{call}");
+        let (removed, calls) = remove(0);
+        assert_eq!((removed.err.as_str(), removed.status), ("", 0));
+        assert_eq!(calls.last().unwrap(), start, "{call}");
+        assert!(is_as_before(), "{call}");
+    }
+    for (number, call) in calls_to_remove.iter().enumerate() {
+        assert_eq!(install(0).0.status, 0);
+        let (removed, calls) = remove(number + 1);
+        assert_eq!((removed.err, removed.status), (failed(call), 1));
+        assert_eq!(calls, calls_to_remove);
+        assert!(is_as_before(), "{call}");
+    }
+}
+
+#[test]
+fn an_installation_that_wrote_only_a_part_is_removed() {
+    let program = system(&["libvirtd"]);
+    let before = files(program.dir.path());
+    // The second file cannot be written.
+    let taken = program.dir.path().join(OWN).join("libvirtd-ro.socket.d");
+    fs::write(&taken, "").unwrap();
+    let failed = run(&program, &["proxy-install"]);
+    assert!(
+        failed.err.starts_with("error: cannot write a unit: "),
+        "{failed:?}"
+    );
+    assert!(
+        failed
+            .err
+            .ends_with("error: 'momentlog proxy-remove' takes back what was done\n"),
+        "{failed:?}"
+    );
+    assert!(!failed.out.contains("stop"), "{failed:?}");
+    fs::remove_file(&taken).unwrap();
+    let shown = run(&program, &["proxy-remove", "--check"]);
+    assert!(!shown.out.contains("disable"), "{shown:?}");
+    assert_eq!(run(&program, &["proxy-remove"]).status, 0);
+    assert_eq!(files(program.dir.path()), before);
+
+    // One of the proxy's own units is all that is there.
+    let unit = format!("{OWN}/momentlog-proxy.service");
+    program.write(&unit, "");
+    let shown = run(&program, &["proxy-remove", "--check"]);
+    let expected = [
+        "would run systemctl disable --now momentlog-proxy.service",
+        &*format!("would remove {unit}"),
+        "would run systemctl daemon-reload",
+    ];
+    assert_eq!(steps(&shown), expected);
+}
+
+#[test]
+fn a_program_that_others_can_change_is_no_service_of_roots() {
+    let program = Program::new();
+    let dir = program.dir.path().canonicalize().unwrap();
+    let path = dir.join("momentlog");
+    fs::copy(env!("CARGO_BIN_EXE_momentlog"), &path).unwrap();
+    let refused = |changed: &Path| {
+        for words in [&["proxy-install", "--check"][..], &["proxy-install"]] {
+            let mut command = Command::new(&path);
+            command.args(["-c", "test:///default"]).args(words);
+            let refused = ran(command.stdin(Stdio::null()).output().unwrap());
+            let changed = changed.display();
+            let why = format!(
+                "error: '{changed}' can be changed by others than root: install the program in /usr/local/bin\n"
+            );
+            assert_eq!((refused.err, refused.status), (why, 1));
+        }
+    };
+    let open_to = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open_to(&path, 0o775);
+    refused(&path);
+    if is_root() {
+        open_to(&path, 0o755);
+        open_to(&dir, 0o1777);
+        refused(&dir);
+    }
 }
 
 #[test]
@@ -113,25 +338,49 @@ fn what_is_installed_is_shown_first_and_removed_without_a_rest() {
             after[&unit].contains(&format!("ListenStream=/run/libvirt/{socket}{suffix}\n"))
         };
         assert!(placed("") && placed("-ro"));
-        for command in [
-            "daemon-reload".to_owned(),
-            format!(
-                "start {daemon}.socket {daemon}-ro.socket {daemon}-admin.socket {daemon}.service"
-            ),
-            format!("stop {daemon}.service {daemon}.socket {daemon}-ro.socket"),
-            "enable --now momentlog-proxy.socket momentlog-proxy-ro.socket".to_owned(),
-        ] {
-            let planned = format!("would run systemctl {command}\n");
-            assert!(shown.out.contains(&planned), "{}", shown.out);
-            let left = format!("To be run there: systemctl {command}\n");
-            assert!(said.out.contains(&left), "{}", said.out);
-        }
+        let start = format!(
+            "would run systemctl start {daemon}.socket {daemon}-ro.socket {daemon}-admin.socket {daemon}.service"
+        );
+        let stop =
+            format!("would run systemctl stop {daemon}.service {daemon}.socket {daemon}-ro.socket");
+        let reload = "would run systemctl daemon-reload";
+        let expected = [
+            &*format!("would write {OWN}/{daemon}.socket.d/momentlog-proxy.conf"),
+            &*format!("would write {OWN}/{daemon}-ro.socket.d/momentlog-proxy.conf"),
+            &*format!("would write {OWN}/momentlog-proxy.socket"),
+            &*format!("would write {OWN}/momentlog-proxy-ro.socket"),
+            &*format!("would write {OWN}/momentlog-proxy.service"),
+            &stop,
+            reload,
+            &start,
+            "would run systemctl enable --now momentlog-proxy.socket momentlog-proxy-ro.socket momentlog-proxy.service",
+        ];
+        assert_eq!(steps(&shown), expected);
+        assert_eq!(said.out.trim_end(), as_done(&expected));
+
+        // Neither again, nor before another daemon.
+        let again = run(&program, &["proxy-install", "--daemon", "libvirtd"]);
+        let why = "error: a proxy is installed already: run proxy-remove first\n";
+        assert_eq!((again.err.as_str(), again.status), (why, 1));
 
         let shown = run(&program, &["proxy-remove", "--check"]);
         assert_eq!((shown.err.as_str(), shown.status), ("", 0));
         assert_eq!(files(program.dir.path()), after);
         let said = run(&program, &["proxy-remove"]);
         assert_eq!((said.err.as_str(), said.status), ("", 0));
+        let expected = [
+            "would run systemctl disable --now momentlog-proxy.socket momentlog-proxy-ro.socket momentlog-proxy.service",
+            &stop,
+            &*format!("would remove {OWN}/{daemon}.socket.d/momentlog-proxy.conf"),
+            &*format!("would remove {OWN}/{daemon}-ro.socket.d/momentlog-proxy.conf"),
+            &*format!("would remove {OWN}/momentlog-proxy.socket"),
+            &*format!("would remove {OWN}/momentlog-proxy-ro.socket"),
+            &*format!("would remove {OWN}/momentlog-proxy.service"),
+            reload,
+            &start,
+        ];
+        assert_eq!(steps(&shown), expected);
+        assert_eq!(said.out.trim_end(), as_done(&expected));
         assert_eq!(files(program.dir.path()), before);
         let gone = run(&program, &["proxy-remove"]);
         let why = "error: no proxy was installed: there is none of its units\n";
