@@ -13,7 +13,7 @@ use crate::sync::{AtomicBool, AtomicU64, Condvar, Latch, Mutex, MutexGuard, Orde
 pub struct CommitQueue<T, E> {
     state: Mutex<State<T, E>>,
     /// Tells leaders that no thread writes any more.
-    turn: Condvar,
+    idle: Condvar,
     /// How many writes have failed: what was decided before one of them was decided on what is not there. It changes under
     /// the lock.
     generation: AtomicU64,
@@ -71,7 +71,7 @@ impl<T, E> CommitQueue<T, E> {
                 writing: None,
                 asleep: 0,
             }),
-            turn: Condvar::new(),
+            idle: Condvar::new(),
             generation: AtomicU64::new(0),
         }
     }
@@ -164,7 +164,7 @@ impl<T, E> CommitQueue<T, E> {
             }
             state.asleep += 1;
             state = self
-                .turn
+                .idle
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
             state.asleep -= 1;
@@ -215,7 +215,7 @@ impl<T, E> Drop for Lead<'_, T, E> {
         // but for leaders whose groups have failed: waking only one of them could leave the next writer asleep.
         // A wake without a sleeping thread would still be a call to the system.
         if asleep {
-            self.queue.turn.notify_all();
+            self.queue.idle.notify_all();
         }
         self.group.0.settled.set(self.outcome.clone());
     }

@@ -97,10 +97,10 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Ends it behind the record `last`, if the log does not end before.
+    /// Ends it behind the record `last`, if neither the log nor an earlier bound ends before.
     #[must_use]
     pub fn up_to(mut self, last: Seq) -> History<'a> {
-        self.last = Some(last);
+        self.last = Some(self.last.map_or(last, |before| before.min(last)));
         self
     }
 

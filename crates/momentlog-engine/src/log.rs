@@ -405,8 +405,9 @@ impl Log {
             let mut decider = self.enter();
             // A thread that finds a turn decides in it.
             if !self.is_exclusive() && decider.turn.is_none() {
-                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer. What
-                // the state after a turn of just now accepts need not be read for.
+                // A refusal needs neither the lock nor a store; only what is accepted is decided again as the writer. A
+                // request that the state after a recent turn accepts is decided again in the next turn, so nothing is read
+                // before it.
                 let is_recent = decider.turned.is_some_and(|at| at.elapsed() < RECENT);
                 let is_accepted = |decided| matches!(decided, Ok(Decided::Accepted(_)));
                 if !(is_recent && is_accepted(decide_all(&mut decider.ledger, requests, decide))) {
@@ -477,7 +478,11 @@ impl Log {
                 }
                 Ok(outcomes)
             }
-            Answer::Repeated(seq) => Ok(vec![self.first_answer(seq)?]),
+            Answer::Repeated(seq) => {
+                // Whoever appended the record may have had no answer, because it is not durable yet.
+                self.store().confirm().map_err(EngineError::from)?;
+                Ok(vec![self.first_answer(seq)?])
+            }
             Answer::Refused(error) => Err(error),
         }
     }
@@ -506,7 +511,8 @@ impl Log {
 
     fn lock(&self) -> MutexGuard<'_, Decider> {
         self.decider.lock().unwrap_or_else(|poisoned| {
-            // A panic of ours may have left the ledger half changed.
+            // A panic in it may have left the ledger half changed.
+            self.decider.clear_poison();
             let mut decider = poisoned.into_inner();
             decider.stale = true;
             decider

@@ -26,7 +26,7 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// How long a server that was reached before may stay away.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// How often followers are told of appends at most.
+/// How often followers are notified of appends at most.
 const TELL_EVERY: Duration = Duration::from_millis(2);
 
 /// The first and the longest pause between attempts to reach it.
@@ -46,13 +46,16 @@ impl Worker {
         start("postgres", move |runtime| {
             let mut link = Link::new(address, None);
             loop {
-                // Followers are told of an append between two jobs.
+                // Followers are notified of an append between two jobs.
                 let job = match link.tell_at() {
                     Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
                     None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 };
                 match job {
-                    Ok(job) => job(runtime, &mut link),
+                    Ok(job) => {
+                        link.writes = false;
+                        job(runtime, &mut link);
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
                         if link.tell_at().is_some() {
@@ -110,11 +113,15 @@ pub(crate) struct Link {
     was_reached: bool,
     /// What a notification is passed on to.
     news: Option<Arc<News>>,
+    /// Whether the job that runs appends, or takes the turn for that.
+    pub(crate) writes: bool,
+    /// Whether the server at the other end of this connection may be written: see [`schema::check_durable`].
+    pub(crate) is_checked: bool,
     /// Whether a transaction is open that has the turn.
     pub(crate) in_turn: bool,
-    /// When followers are told of an append of which they were not told yet.
+    /// When followers are notified of an append of which they were not notified yet.
     tell: Option<Instant>,
-    /// When they were told last.
+    /// When they were notified last.
     told: Option<Instant>,
 }
 
@@ -126,25 +133,27 @@ impl Link {
             client: None,
             was_reached: false,
             news,
+            writes: false,
+            is_checked: false,
             in_turn: false,
             tell: None,
             told: None,
         }
     }
 
-    /// Notes that followers are to be told of an append.
+    /// Notes that followers are to be notified of an append.
     pub(crate) fn appended(&mut self) {
         let now = Instant::now();
         let next = self.told.map_or(now, |told| now.max(told + TELL_EVERY));
         self.tell.get_or_insert(next);
     }
 
-    /// When followers are to be told; none while that would become part of a turn.
+    /// When followers are to be notified; none while that would become part of a turn.
     fn tell_at(&self) -> Option<Instant> {
         self.tell.filter(|_| !self.in_turn)
     }
 
-    /// Tells followers of an append, if there are any. What they do not hear, they find when they look.
+    /// Notifies followers of an append, if there are any. What they do not hear, they find when they look.
     async fn tell(&mut self) {
         self.tell = None;
         self.told = Some(Instant::now());
@@ -153,7 +162,7 @@ impl Link {
             Ok(client.batch_execute(&tell).await?)
         });
         if let Err(error) = told.await {
-            tracing::debug!(%error, "followers were not told of an append");
+            tracing::debug!(%error, "followers were not notified of an append");
         }
     }
 
@@ -190,7 +199,16 @@ impl Link {
             Some(client) => client,
             None => within(ANSWER, self.connect()).await?,
         };
-        let answer = within(limit, ask(&client)).await;
+        let allows_unsafe = self.address.allows_unsafe;
+        let must_check = self.writes && !self.is_checked;
+        let answer = within(limit, async {
+            if must_check {
+                schema::check_durable(&client, allows_unsafe).await?;
+                self.is_checked = true;
+            }
+            ask(&client).await
+        })
+        .await;
         if !answer.as_ref().is_err_and(PostgresError::is_lost) {
             self.client = Some(client);
         }
@@ -240,6 +258,8 @@ impl Link {
             })
         };
         self.in_turn = false;
+        // It may be another server.
+        self.is_checked = false;
         // A server that says something, or hangs up, is there.
         self.was_reached |= match &connected {
             Ok(_) => true,

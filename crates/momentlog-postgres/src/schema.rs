@@ -31,26 +31,30 @@ pub(crate) async fn check(client: &Client) -> Result<(), PostgresError> {
     }
 }
 
-/// Checks that the server keeps what it has acknowledged.
-pub(crate) async fn check_durable(client: &Client) -> Result<(), PostgresError> {
+/// Checks that the server keeps what it acknowledges, unless one that does not is allowed; and waits until its synchronous
+/// standbys have what it holds, because a retry is answered from that.
+pub(crate) async fn check_durable(
+    client: &Client,
+    allows_unsafe: bool,
+) -> Result<(), PostgresError> {
     const SETTINGS: &str = "SELECT name, setting FROM pg_settings \
         WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'";
-    match client.query_typed(SETTINGS, &[]).await?.first() {
-        None => Ok(()),
-        Some(row) => {
-            let (name, value): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let setting = format!("{name}={value}");
-            Err(PostgresError::Unsafe { setting })
-        }
+    if !allows_unsafe && let Some(row) = client.query_typed(SETTINGS, &[]).await?.first() {
+        let (name, value): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let setting = format!("{name}={value}");
+        return Err(PostgresError::Unsafe { setting });
     }
+    await_standbys(client).await
 }
 
-/// Waits until the synchronous standbys, if the server has any, have everything that it has committed by now. A commit of
-/// which the answer was lost may stand on this server alone.
+/// Waits until the synchronous standbys, if the server has any, have everything that it has committed by now, whatever this
+/// session is set to. A commit of which the answer was lost may stand on this server alone.
 pub(crate) async fn await_standbys(client: &Client) -> Result<(), PostgresError> {
     // The commit of a transaction that has written waits, and what came before it is in the same write-ahead log.
-    const WRITE: &str = "SELECT pg_logical_emit_message(true, 'momentlog', '') \
-        WHERE current_setting('synchronous_standby_names') <> ''";
+    const WRITE: &str = "SELECT CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') \
+            THEN set_config('synchronous_commit', 'on', true) END, \
+        pg_logical_emit_message(true, 'momentlog', '') \
+        WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()";
     client.query_typed(WRITE, &[]).await?;
     Ok(())
 }

@@ -36,7 +36,6 @@ pub struct PostgresStore {
     others_append: bool,
     /// What was read with the turn, behind the record before.
     ahead: Option<(Seq, Page)>,
-    is_durable: bool,
     /// What was seen and what was found, once the log was no longer its continuation.
     replaced: Option<(Option<Head>, Option<Head>)>,
 }
@@ -56,7 +55,6 @@ impl PostgresStore {
     pub fn open(address: Address) -> Result<PostgresStore, PostgresError> {
         Ok(PostgresStore {
             worker: Worker::start(address.clone())?,
-            is_durable: false,
             address,
             log: None,
             head: None,
@@ -182,22 +180,6 @@ impl PostgresStore {
         self.take_over(standing)
     }
 
-    /// Checks, before the first append and after one that is unknown, that the server keeps what it has acknowledged; and
-    /// waits until its synchronous standbys have what it holds, because a retry is answered from that.
-    fn check_durable(&mut self) -> Result<(), StoreError> {
-        if !self.is_durable {
-            let allows_unsafe = self.address.allows_unsafe;
-            self.ask("write to", async move |client, _| {
-                if !allows_unsafe {
-                    schema::check_durable(client).await?;
-                }
-                schema::await_standbys(client).await
-            })?;
-            self.is_durable = true;
-        }
-        Ok(())
-    }
-
     /// Appends records, by one of the functions of the database, and settles what became of it.
     pub(crate) fn send(
         &mut self,
@@ -210,8 +192,11 @@ impl PostgresStore {
         self.ahead = None;
         let last = records.last().map(Record::head);
         let settled = self.worker.run(move |runtime, link| {
+            link.writes = true;
             let settled = runtime.block_on(append(link, by, log, expected, &records, has_turn));
             link.in_turn = false;
+            // What became of one that is unknown may stand on this server alone.
+            link.is_checked &= !matches!(settled, Err((_, Sent::Yes)));
             if matches!(settled, Ok(Settled::Written)) {
                 link.appended();
             }
@@ -233,14 +218,11 @@ impl PostgresStore {
                 }
                 Err(StoreError::Conflict { expected, found })
             }
-            Err((error, Sent::Yes)) => {
-                self.is_durable = false;
-                Err(StoreError::Unknown {
-                    doing: "commit to",
-                    path: place,
-                    source: Box::new(error),
-                })
-            }
+            Err((error, Sent::Yes)) => Err(StoreError::Unknown {
+                doing: "commit to",
+                path: place,
+                source: Box::new(error),
+            }),
             Err((error, Sent::No)) => Err(error.while_doing("write to", place)),
         }
     }
@@ -248,6 +230,7 @@ impl PostgresStore {
     /// What holds the turn that was waited for.
     fn locked(&mut self) -> StoreError {
         const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1836016748 \
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
             AND objid = (SELECT number FROM momentlog.logs WHERE name = $1)::oid";
         let pid = self.ask("read", async |client, log| {
             let rows = client.query_typed(HOLDER, &[(&log, Type::TEXT)]).await?;
@@ -298,7 +281,6 @@ impl Store for PostgresStore {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_durable()?;
         let log = self.log.unwrap_or(log);
         let mut last = expected;
         let records = drafts.into_iter().map(|draft| {
@@ -431,7 +413,6 @@ impl Store for PostgresStore {
         if self.has_turn {
             return Ok(());
         }
-        self.check_durable()?;
         let about = self.seen.map(|seen| seen.seq);
         let ahead = about.filter(|_| self.others_append);
         let had = self.head;
@@ -439,6 +420,7 @@ impl Store for PostgresStore {
         let taken = self.worker.run(move |runtime, link| {
             let log = link.address().log().to_owned();
             let limit = wait.saturating_add(ANSWER);
+            link.writes = true;
             runtime.block_on(async {
                 let taken = link.again(limit, async |client| {
                     record::take_turn(client, &log, wait_ms, about, ahead).await
@@ -463,6 +445,29 @@ impl Store for PostgresStore {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Err(self.locked()),
             Err(error) => Err(error.while_doing("write to", self.address.place())),
         }
+    }
+
+    fn confirm(&mut self) -> Result<(), StoreError> {
+        // What a transaction waits for at its end, it has to wait for beside the turn.
+        let mut beside = if self.has_turn { self.reader() } else { None };
+        if let Some(beside) = &mut beside {
+            return beside.confirm();
+        }
+        let confirmed = self.ask("confirm", async |client, _| {
+            schema::await_standbys(client).await
+        });
+        confirmed.map_err(|error| match error {
+            StoreError::Backend {
+                doing,
+                place: path,
+                source,
+            } => StoreError::Unknown {
+                doing,
+                path,
+                source,
+            },
+            error => error,
+        })
     }
 
     fn release(&mut self) {
@@ -503,6 +508,7 @@ impl Store for PostgresStore {
 /// Ends a transaction without a trace.
 async fn roll_back(link: &mut Link) {
     link.in_turn = false;
+    link.writes = false;
     // A connection that is gone has ended its transaction.
     let _ = link
         .here(ANSWER, async |client| {

@@ -103,6 +103,16 @@ pub trait Store: std::fmt::Debug + Send {
     /// [`StoreError::Locked`] if another writer is still there after `wait`.
     fn acquire(&mut self, wait: std::time::Duration) -> Result<(), StoreError>;
 
+    /// Waits until what this handle has read is as durable as an append: the engine does so before it repeats the answer to a
+    /// request whose record another handle may have appended. A store where all that can be read is durable does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unknown`] if what was read may be lost.
+    fn confirm(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Lets others write again. On a handle that is no writer, it changes nothing.
     fn release(&mut self);
 
@@ -121,9 +131,9 @@ pub trait Store: std::fmt::Debug + Send {
         None
     }
 
-    /// Calls `news` from now on whenever the store learns by itself that another handle may have appended, until this handle
-    /// is dropped; a call too many does no harm. Returns what says whether it learns of that at present: then a reader that
-    /// waits need not look at the store again and again. `None` from a store that never does.
+    /// Calls `news` from now on whenever the store learns by itself that another handle may have appended, until what it
+    /// returns is dropped; a call too many does no harm. Returns what says whether it learns of that at present: then a reader
+    /// that waits need not look at the store again and again. `None` from a store that never does.
     fn watch(&mut self, news: Box<dyn Fn() + Send + Sync>) -> Option<Arc<AtomicBool>> {
         let _ = news;
         None

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use momentlog_engine::Subscription;
+use momentlog_engine::{Call, EngineError, Request, Subscription};
 use momentlog_store::{Draft, FileStore, Head, LogId, RealDisk, Record, StoreError};
 
 use super::*;
@@ -170,4 +170,27 @@ fn many_threads_follow_what_two_logs_of_one_store_append() {
     for seen in seen {
         assert_eq!(seen, all);
     }
+}
+
+#[test]
+fn a_panic_of_a_caller_costs_one_replay() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let log = log_over(Box::new(Counted {
+        store: MemoryStore::new(),
+        reads: reads.clone(),
+    }));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let who = Provenance::default();
+        let request = Request::of_call(&who, (Call::EXECUTE, 0), Some(DOMAIN), &[]);
+        log.decide(request, &mut |_| -> Result<(), EngineError> {
+            panic!("of the caller")
+        })
+    }));
+    assert!(panicked.is_err());
+    execute(&log, checkpoint("a"));
+    let before = reads.load(Ordering::Relaxed);
+    for name in ["b", "c"] {
+        execute(&log, checkpoint(name));
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), before);
 }

@@ -7,6 +7,20 @@ use momentlog_store::{FileStore, RealDisk, Seq};
 use super::*;
 
 #[test]
+fn a_history_ends_at_the_first_of_its_bounds() {
+    let log = log();
+    let seq = |number| Seq::new(number).unwrap();
+    for bounds in [[2, 3], [3, 2]] {
+        let mut history = log.history(None).unwrap();
+        for bound in bounds {
+            history = history.up_to(seq(bound));
+        }
+        let last = history.entries().last().unwrap().unwrap();
+        assert_eq!(last.head.seq, seq(2), "{bounds:?}");
+    }
+}
+
+#[test]
 fn a_history_is_read_while_the_log_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let stores: [Box<dyn Store>; 2] = [

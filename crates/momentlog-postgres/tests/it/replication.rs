@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use momentlog::{Connection, Options, Provenance};
 use momentlog_postgres::{Address, PostgresStore};
 use momentlog_proptests::PostgresServer;
 use momentlog_store::{Store as _, StoreError};
@@ -94,6 +95,62 @@ fn an_append_that_only_the_primary_has_is_acknowledged_when_its_standby_has_it()
     });
     let stands = "SELECT count(*) FROM momentlog.records";
     assert_eq!(standby.psql("admin", stands).unwrap(), "2");
+}
+
+#[test]
+fn an_answer_is_repeated_when_a_standby_has_it() {
+    let left_out = "a request that is repeated while a standby of PostgreSQL stays away";
+    let Some((primary, mut standby)) = with_synchronous_standby(left_out) else {
+        return;
+    };
+    // Its commits alone wait for nothing.
+    let lowered = "ALTER ROLE agent SET synchronous_commit = local";
+    primary.psql("admin", lowered).unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let process = || {
+        Connection::over(
+            Box::new(open(&primary, "agent", "main")),
+            Options::default(),
+        )
+    };
+    let ask = |process: &Connection| {
+        let asked = process.with_provenance(Provenance {
+            request_id: Some("once".into()),
+            ..Provenance::default()
+        });
+        super::threads::create(&super::threads::domain(&asked), "made")
+    };
+    let (first, second) = (process(), process());
+    first.define_domain_xml(super::threads::XML).unwrap();
+    let records = "SELECT count(*) FROM momentlog.records";
+    let before: usize = primary.psql("admin", records).unwrap().parse().unwrap();
+    // The second one is no new handle: it has appended before.
+    assert!(super::threads::create(
+        &super::threads::domain(&second),
+        "before"
+    ));
+    standby.stop();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(&first));
+        await_answer(&primary, waiting, "1");
+        let end =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        primary.psql("admin", end).unwrap();
+        await_answer(&primary, records, &(before + 2).to_string());
+        await_answer(&primary, waiting, "1");
+        let again = scope.spawn(|| ask(&second));
+        let both = Instant::now() + Duration::from_mins(1);
+        while primary.psql("admin", waiting).unwrap() != "2" {
+            assert!(!again.is_finished(), "it was answered too early");
+            assert!(Instant::now() < both);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!asking.is_finished());
+        standby.start_again();
+        assert!(asking.join().unwrap() && again.join().unwrap());
+    });
+    let stands = standby.psql("admin", records).unwrap();
+    assert_eq!(stands, (before + 2).to_string());
 }
 
 /// Cuts a standby off from its primary.

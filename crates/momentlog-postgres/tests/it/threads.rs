@@ -17,14 +17,14 @@ fn process(server: &PostgresServer) -> Connection {
     Connection::over(Box::new(open(server, "agent", "main")), Options::default())
 }
 
-fn domain(process: &Connection) -> Domain {
+pub(crate) fn domain(process: &Connection) -> Domain {
     process.refresh().unwrap();
     process.lookup_domain_by_name("vm").unwrap()
 }
 
 /// Creates a checkpoint; false if one of this name exists.
 #[track_caller]
-fn create(domain: &Domain, name: &str) -> bool {
+pub(crate) fn create(domain: &Domain, name: &str) -> bool {
     let xml = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>");
     match domain.checkpoint_create_xml(&xml, CheckpointCreateFlags::NONE) {
         Ok(_) => true,
