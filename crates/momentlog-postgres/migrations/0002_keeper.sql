@@ -45,8 +45,11 @@ CREATE OR REPLACE FUNCTION momentlog.put_image_part(
 DECLARE
     id uuid;
 BEGIN
+    -- No archive begins with an image of which another transaction puts the parts.
     SELECT records.log INTO id FROM momentlog.logs JOIN momentlog.records ON records.log = logs.log
-        WHERE logs.name = log_name AND records.seq = image_seq AND records.digest = image_digest;
+        WHERE logs.name = log_name AND records.seq = image_seq AND records.digest = image_digest
+            AND (logs.start_seq IS NULL OR records.seq > logs.start_seq)
+        FOR SHARE OF logs;
     IF id IS NULL THEN
         RAISE EXCEPTION 'the log does not hold the record of the image' USING ERRCODE = 'ML004';
     END IF;
@@ -114,12 +117,17 @@ DECLARE
 BEGIN
     PERFORM momentlog.append(log_name, log_id, expected_seq, expected_digest, digests, facts, owners, salts, texts, lengths);
     SELECT logs.log, coalesce(logs.start_seq, 0) + 1 INTO id, first_seq FROM momentlog.logs WHERE logs.name = log_name;
+    -- It waits for those who put parts of an image, and those who come later are refused.
+    UPDATE momentlog.logs SET start_seq = expected_seq, start_digest = expected_digest WHERE logs.log = id;
     IF cardinality(facts) <> 1 OR NOT EXISTS (
         SELECT FROM momentlog.images WHERE images.log = id AND images.seq = expected_seq AND images.digest = expected_digest
+            AND images.parts = (
+                SELECT count(*) FROM momentlog.image_parts AS part
+                WHERE part.log = id AND part.seq = expected_seq AND part.part < images.parts
+            )
     ) THEN
         RAISE EXCEPTION 'a log begins with an image and one record that stands for those before' USING ERRCODE = 'ML004';
     END IF;
-    UPDATE momentlog.logs SET start_seq = expected_seq, start_digest = expected_digest WHERE logs.log = id;
     DELETE FROM momentlog.records WHERE records.log = id AND records.seq <= expected_seq;
     DELETE FROM momentlog.images WHERE images.log = id AND images.seq < expected_seq;
     INSERT INTO momentlog.removals (log, what, first_seq, last_seq) VALUES (id, 'archived', first_seq, expected_seq);

@@ -13,5 +13,10 @@ CREATE TRIGGER records_stay BEFORE UPDATE OR DELETE ON momentlog.records
     FOR EACH ROW EXECUTE FUNCTION momentlog.refuse();
 CREATE TRIGGER records_are_not_truncated BEFORE TRUNCATE ON momentlog.records
     FOR EACH STATEMENT EXECUTE FUNCTION momentlog.refuse();
+-- Partitions have the triggers for rows from their table, and none for statements: each needs this one.
+CREATE TRIGGER records_are_not_truncated BEFORE TRUNCATE ON momentlog.records_1
+    FOR EACH STATEMENT EXECUTE FUNCTION momentlog.refuse();
+CREATE TRIGGER records_are_not_truncated BEFORE TRUNCATE ON momentlog.records_2
+    FOR EACH STATEMENT EXECUTE FUNCTION momentlog.refuse();
 GRANT SELECT ON momentlog.records TO momentlog_reader;
 COMMIT;

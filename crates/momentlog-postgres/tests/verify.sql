@@ -4,7 +4,7 @@ WITH chained AS (
     SELECT records.log, seq, previous, digest, facts, salts, texts,
         coalesce(lag(seq) OVER one_log, start_seq, 0) AS seq_before,
         coalesce(lag(digest) OVER one_log, start_digest, decode(repeat('00', 32), 'hex')) AS digest_before
-    FROM momentlog.records JOIN momentlog.logs ON logs.log = records.log
+    FROM momentlog.records LEFT JOIN momentlog.logs ON logs.log = records.log
     WINDOW one_log AS (PARTITION BY records.log ORDER BY seq)
 ), numbers AS (
     SELECT log, seq, previous, digest, facts, salts, texts, seq_before, digest_before,
