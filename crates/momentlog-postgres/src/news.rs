@@ -67,6 +67,7 @@ fn keep_listening(
         }
     };
     let mut pause = PAUSE;
+    let mut has_warned = false;
     while followed.strong_count() > 0 {
         let mut link = Link::new(address.clone(), Some(news.clone()));
         match runtime.block_on(begin(&mut link, news)) {
@@ -91,8 +92,10 @@ fn keep_listening(
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             Err(error) => {
-                tracing::warn!(place = %address, %error, "cannot listen: followers look at the database every 20 ms");
-                return;
+                if !std::mem::replace(&mut has_warned, true) {
+                    tracing::warn!(place = %address, %error, "cannot listen at present: followers look at the database every 20 ms");
+                }
+                runtime.block_on(async { tokio::time::sleep(PAUSE_MAX).await });
             }
         }
     }
@@ -101,7 +104,9 @@ fn keep_listening(
 /// Begins to listen, and returns whether a notification from another connection arrives.
 async fn begin(link: &mut Link, news: &News) -> Result<bool, PostgresError> {
     let (channel, lock) = channel(link.address().log());
-    let listen = format!("LISTEN {channel}; SELECT pg_advisory_lock_shared({LOCKS}, {lock})");
+    let listen = format!("LISTEN {channel}");
+    // Only where this session is no other client's: a pool would hand the lock on with it.
+    let follow = format!("SELECT pg_advisory_lock_shared({LOCKS}, {lock})");
     let notify = format!("NOTIFY {channel}");
     let say = async |link: &mut Link, sql: &str| {
         let said = async |client: &Client| Ok(client.batch_execute(sql).await?);
@@ -115,7 +120,11 @@ async fn begin(link: &mut Link, news: &News) -> Result<bool, PostgresError> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    Ok(tokio::time::timeout(HEARD_WITHIN, arrives).await.is_ok())
+    let arrives = tokio::time::timeout(HEARD_WITHIN, arrives).await.is_ok();
+    if arrives {
+        say(link, &follow).await?;
+    }
+    Ok(arrives)
 }
 
 /// The locks that listeners share.

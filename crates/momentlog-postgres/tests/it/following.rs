@@ -16,7 +16,7 @@ use super::{LOG, draft, open, read, server};
 const WAIT: Duration = Duration::from_mins(1);
 
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + WAIT;
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
@@ -25,7 +25,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Watches a store; returns whether it listens, and how often it has called.
-fn watch(store: &mut PostgresStore) -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
+pub(crate) fn watch(store: &mut PostgresStore) -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let listens = store.watch(Box::new(move || {
