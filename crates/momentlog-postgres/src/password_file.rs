@@ -17,24 +17,26 @@ const LEN_MAX: u64 = 1 << 20;
 /// must have the same one.
 pub(crate) fn password(config: &Config) -> Option<String> {
     let path = std::env::var_os("PGPASSFILE")
+        .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".pgpass")))?;
     let text = read(&path)?;
-    let user = config.get_user().unwrap_or("");
+    let own = whoami::username().unwrap_or_default();
+    let user = config.get_user().unwrap_or(&own);
     let database = config.get_dbname().unwrap_or(user);
     let ports = config.get_ports();
-    let passwords = config.get_hosts().iter().enumerate().map(|(at, host)| {
-        let host = match host {
-            Host::Unix(directory) if directory == Path::new(SOCKET_DIRECTORY) => "localhost",
-            Host::Unix(directory) => directory.to_str().unwrap_or(""),
-            Host::Tcp(host) => host,
-        };
+    let mut hosts: Vec<String> = config.get_hosts().iter().map(name).collect();
+    if hosts.is_empty() {
+        hosts.extend(config.get_hostaddrs().iter().map(ToString::to_string));
+    }
+    let passwords = hosts.iter().enumerate().map(|(at, host)| {
         let port = ports.get(at).or(ports.first()).unwrap_or(&5432);
         find(&text, [host, &port.to_string(), database, user])
     });
     let mut passwords: Vec<Option<String>> = passwords.collect();
     passwords.dedup();
     match passwords.as_slice() {
+        [] => None,
         [password] => password.clone(),
         _ => {
             tracing::warn!(path = %path.display(), "ignored passwords that differ from host to host");
@@ -43,10 +45,19 @@ pub(crate) fn password(config: &Config) -> Option<String> {
     }
 }
 
+/// A host as the file names it.
+fn name(host: &Host) -> String {
+    match host {
+        Host::Unix(directory) if directory == Path::new(SOCKET_DIRECTORY) => "localhost".into(),
+        Host::Unix(directory) => directory.to_str().unwrap_or("").into(),
+        Host::Tcp(host) => host.clone(),
+    }
+}
+
 /// Reads the file, unless others may read it as well.
 fn read(path: &Path) -> Option<String> {
-    let file = File::open(path).ok()?;
-    let found = file.metadata().ok()?;
+    // Opening a pipe would wait for who writes to it.
+    let found = path.metadata().ok()?;
     if !found.is_file() {
         tracing::warn!(path = %path.display(), "ignored a password file that is no plain file");
         return None;
@@ -56,6 +67,7 @@ fn read(path: &Path) -> Option<String> {
         return None;
     }
     let mut text = String::new();
+    let file = File::open(path).ok()?;
     file.take(LEN_MAX).read_to_string(&mut text).ok()?;
     Some(text)
 }
@@ -78,14 +90,15 @@ fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
         })
 }
 
-/// The field up to the next colon, and what is behind that. A backslash takes the next character as it is.
+/// The field up to the next colon, and what is behind that. A backslash takes the next character as it is;
+/// at the end it stands for itself.
 fn field(text: &str) -> (String, Option<&str>) {
     let mut field = String::new();
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
             ':' => return (field, Some(&text[at + 1..])),
-            '\\' => field.extend(characters.next().map(|(_, next)| next)),
+            '\\' => field.push(characters.next().map_or('\\', |(_, next)| next)),
             _ => field.push(character),
         }
     }
@@ -119,6 +132,10 @@ mod tests {
             find("db:5432:fleet:agent:", ["db", "5432", "fleet", "agent"]),
             None
         );
+        assert_eq!(
+            find("*:*:*:*:secret\\", ["db", "1", "d", "u"]).as_deref(),
+            Some("secret\\")
+        );
         // A star of a name is no star.
         assert_eq!(find("\\*:1:d:u:p", ["db", "1", "d", "u"]), None);
         assert_eq!(
@@ -137,6 +154,10 @@ mod tests {
             assert_eq!(read(&path).is_some(), is_read, "{mode:o}");
         }
         assert_eq!(read(dir.path()), None);
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert_eq!(read(&pipe), None);
         assert_eq!(read(&dir.path().join("missing")), None);
     }
 }

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{VERIFY, effort, init, open, server};
 
-/// Returns so many generated values, the same in every run.
+/// Returns `ordinary` generated values, the same in every run.
 fn generated<T>(strategy: impl Strategy<Value = T>, ordinary: usize) -> impl Iterator<Item = T> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[18; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
