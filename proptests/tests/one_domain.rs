@@ -385,7 +385,7 @@ fn entries(log: &Log, full: &[Step]) {
     }
 }
 
-/// What is told while a log is replayed is what the whole steps tell, also up to a record.
+/// Replaying a log gives the same changes as its steps one by one, also up to a record.
 #[track_caller]
 fn watched(log: &Log, full: &[Step]) {
     let history = || log.history(None).unwrap();

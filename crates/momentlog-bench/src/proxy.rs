@@ -29,7 +29,7 @@ const RECORD_LEN: usize = 600;
 /// How many clients are idle.
 const IDLE: usize = 1000;
 
-/// Most memory of the proxy with so many, in bytes.
+/// Most memory of the proxy with that number of clients, in bytes.
 const IDLE_LEN_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// How many idle clients are another user's.

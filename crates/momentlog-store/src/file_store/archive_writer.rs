@@ -10,8 +10,10 @@ use crate::{Head, LogId, Record, Seq, StoreError};
 /// Most bytes of a segment of more than one record, as in a directory.
 const SEGMENT_LEN_MAX: usize = 16 << 20;
 
-/// Writes records into segments of an archive, where [`Retention::archive`](crate::Retention::archive) of a store of one's own
-/// moves them. The same records make the same files, so that it may be done again after it was interrupted.
+/// Writes records into segments that a store in a directory reads as its archive, where
+/// [`Retention::archive`](crate::Retention::archive) of a store of one's own moves them; the segments end elsewhere than those
+/// of a directory. The same records make the same files, so that it may be done again after it was interrupted.
+#[must_use = "nothing is durable before `finish`"]
 #[derive(Debug)]
 pub struct ArchiveWriter<'a> {
     to: &'a dyn Disk,
