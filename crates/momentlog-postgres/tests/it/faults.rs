@@ -213,6 +213,24 @@ fn assert_is_not_written_with(server: &mut PostgresServer, setting: &str, words:
 }
 
 #[test]
+fn a_handle_that_has_written_checks_the_server_that_it_finds_again() {
+    let Some(mut server) = server("a PostgreSQL that comes back without fsync") else {
+        return;
+    };
+    let mut store = open(&server, "agent", "main");
+    append(&mut store, "kept").unwrap();
+    server.configure("fsync = off\n");
+    server.kill();
+    server.start_again();
+    for _ in 0..2 {
+        let said = append(&mut store, "never").unwrap_err();
+        let source = std::error::Error::source(&said).unwrap().to_string();
+        assert!(source.contains("fsync=off"), "{source}");
+    }
+    assert_eq!(read(&mut store, None).unwrap().len(), 1);
+}
+
+#[test]
 fn a_server_that_may_lose_what_it_has_acknowledged_is_not_written() {
     let Some(mut server) = server("a PostgreSQL without fsync") else {
         return;
