@@ -6,6 +6,8 @@
 mod alters;
 mod calls;
 mod client;
+#[cfg(test)]
+mod fake;
 mod gap;
 mod look;
 mod turns;
@@ -84,6 +86,22 @@ enum Unseen {
     Log(#[from] Error),
 }
 
+/// What a look at all domains leaves.
+#[derive(Debug, Default)]
+struct TakenOver {
+    /// Those that were not looked at, because a call to each was on its way.
+    busy: Vec<DomainUuid>,
+    /// What kept it from one domain alone.
+    failed: Option<Unseen>,
+}
+
+impl TakenOver {
+    /// Whether each domain was looked at that has no call on its way.
+    fn all(self) -> Result<(), Unseen> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
 impl Unseen {
     /// Whether another look may do better.
     fn may_pass(&self) -> bool {
@@ -138,7 +156,7 @@ impl CallLog {
     ///
     /// What keeps it from that; of one domain alone once all others were looked at.
     pub fn look(&self) -> Result<(), LookFailed> {
-        Ok(self.0.take_over()?)
+        Ok(self.0.take_over()?.all()?)
     }
 
     /// Looks at all domains. What keeps it from that may be over at the next look.
@@ -171,7 +189,7 @@ impl Shared {
     }
 
     /// Looks at all domains, and records what differs.
-    fn take_over(&self) -> Result<(), Unseen> {
+    fn take_over(&self) -> Result<TakenOver, Unseen> {
         let mut upstream = self.connect()?;
         self.tell_gap()?;
         let listed = look::domains(&mut upstream)?;
@@ -179,20 +197,20 @@ impl Shared {
         // Those that are gone come first: their names may be others' by now.
         let known = view.state().domains().map(Domain::uuid);
         let gone = known.filter(|uuid| !listed.contains(uuid));
-        let mut failed = None;
+        let mut taken_over = TakenOver::default();
         for uuid in gone.chain(listed.iter().copied()) {
-            // A call that is on its way looks at its domain by itself.
             let Some(_turns) = self.try_take(uuid) else {
+                taken_over.busy.push(uuid);
                 continue;
             };
             match self.align(&mut upstream, uuid, &Alters::All) {
                 // Of one domain alone.
-                Err(Unseen::Look(error)) if !error.is_of_connection() => failed = Some(error),
+                Err(error) if !error.may_pass() => taken_over.failed = Some(error),
                 aligned => aligned?,
             }
         }
         self.is_taken_over.store(true, Ordering::Release);
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        Ok(taken_over)
     }
 
     /// Takes a domain, if no call to it is on its way, nor one that may define it.

@@ -204,7 +204,8 @@ impl Seeing {
                 }),
                 Some(found) => {
                     let hangs_there = now.parent(found.id).map(|parent| parent.id) == parent;
-                    // Definitions that are one and the same are not compared: `Eq` is their promise.
+                    // `Arc` compares addresses first where `D: Eq`, so a definition that was taken over from the log costs
+                    // nothing here.
                     let is_same = found.created == moment.created && *found.def == moment.def;
                     match (is_same, hangs_there) {
                         (true, true) => None,

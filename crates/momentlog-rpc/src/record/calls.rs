@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use momentlog::Call;
 use momentlog::core::{DomainUuid, MomentKind, MomentName};
-use momentlog::xml::{Carry, RecentDomain, read_checkpoint_redefine, read_snapshot_redefine};
+use momentlog::xml::{
+    Carry, RecentDomain, read_checkpoint, read_checkpoint_redefine, read_snapshot,
+    read_snapshot_redefine,
+};
 
 use super::NO_UUID;
 use super::alters::Alters;
 use super::upstream::text;
 use crate::frame::{Frame, Header, REMOTE, VERSION};
-use crate::proto::{Shape, Value, decode};
+use crate::proto::Shape::{self, Domain, Moment, OptText, Params, Text, UInt, ULong};
+use crate::proto::{Value, decode};
 use crate::xdr::Reader;
 
 /// The program of libvirt's calls that only QEMU has.
@@ -20,32 +24,31 @@ const QEMU: u32 = 0x2000_8087;
 /// The flag of a creation that gives a moment another definition, or makes one that libvirt has lost.
 const REDEFINE: u32 = 1;
 
-/// What a call is about: its first argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
-    Domain,
-    /// A moment of either kind.
-    Moment,
-    /// A domain that its XML defines.
-    Xml,
-}
-
 /// A row of the table.
 struct Row {
     number: i32,
-    about: About,
-    /// Whether its last argument is a word of flags.
-    has_flags: bool,
+    /// The first is what the call is about: a domain, a moment of either kind, or the XML of a domain.
+    arguments: &'static [Shape],
     /// Whether its second argument is a text that no listing shows afterwards.
     has_document: bool,
+    /// Whether it ends what another call may wait for.
+    ends_others: bool,
 }
 
-const fn row(number: i32, about: About, has_flags: bool) -> Row {
+const fn row(number: i32, arguments: &'static [Shape]) -> Row {
     Row {
         number,
-        about,
-        has_flags,
+        arguments,
         has_document: false,
+        ends_others: false,
+    }
+}
+
+/// A row of a call that ends what another one may wait for.
+const fn ending(number: i32, arguments: &'static [Shape]) -> Row {
+    Row {
+        ends_others: true,
+        ..row(number, arguments)
     }
 }
 
@@ -55,49 +58,52 @@ const RENAME: i32 = 358;
 const CHECKPOINT_CREATE: i32 = 411;
 const CHECKPOINT_DELETE: i32 = 417;
 
+/// Most parameters of a copy.
+const COPY_COUNT_MAX: usize = 16;
+
 /// What changes domains and moments, and what moments lie on, by number.
 const CALLS: &[Row] = &[
-    row(9, About::Domain, false),
-    row(10, About::Xml, true),
-    row(11, About::Xml, false),
-    row(12, About::Domain, false),
-    row(13, About::Domain, false),
-    row(33, About::Domain, false),
-    row(35, About::Domain, false),
-    row(161, About::Domain, true),
-    row(164, About::Domain, false),
-    row(174, About::Domain, true),
-    row(SNAPSHOT_CREATE, About::Domain, true),
-    row(192, About::Moment, true),
-    row(SNAPSHOT_DELETE, About::Moment, true),
-    row(196, About::Domain, true),
-    row(231, About::Domain, true),
-    row(234, About::Domain, true),
-    row(237, About::Domain, true),
-    row(240, About::Domain, true),
-    row(251, About::Domain, true),
-    row(258, About::Domain, true),
-    row(266, About::Domain, true),
-    row(290, About::Domain, true),
-    row(345, About::Domain, true),
-    row(350, About::Xml, true),
-    row(RENAME, About::Domain, true),
-    row(392, About::Domain, true),
-    row(CHECKPOINT_CREATE, About::Domain, true),
-    row(CHECKPOINT_DELETE, About::Moment, true),
+    row(9, &[Domain]),
+    row(10, &[Text, UInt]),
+    row(11, &[Text]),
+    ending(12, &[Domain]),
+    row(13, &[Domain, Text]),
+    row(33, &[Domain]),
+    row(35, &[Domain]),
+    row(161, &[Domain, Text, UInt]),
+    ending(164, &[Domain]),
+    row(174, &[Domain, Text, UInt]),
+    row(SNAPSHOT_CREATE, &[Domain, Text, UInt]),
+    row(192, &[Moment, UInt]),
+    row(SNAPSHOT_DELETE, &[Moment, UInt]),
+    row(196, &[Domain, UInt]),
+    row(231, &[Domain, UInt]),
+    ending(234, &[Domain, UInt]),
+    row(237, &[Domain, Text, UInt]),
+    row(240, &[Domain, Text, ULong, UInt]),
+    row(251, &[Domain, Text, ULong, UInt]),
+    row(258, &[Domain, UInt]),
+    row(266, &[Domain, Text, OptText, ULong, UInt]),
+    row(290, &[Domain, Text, OptText, OptText, ULong, UInt]),
+    row(345, &[Domain, Text, Text, Params(COPY_COUNT_MAX), UInt]),
+    row(350, &[Text, UInt]),
+    row(RENAME, &[Domain, OptText, UInt]),
+    row(392, &[Domain, Text, UInt]),
+    row(CHECKPOINT_CREATE, &[Domain, Text, UInt]),
+    row(CHECKPOINT_DELETE, &[Moment, UInt]),
     BACKUP_BEGIN,
-    row(442, About::Domain, true),
+    ending(442, &[Domain, UInt]),
 ];
 
 const BACKUP_BEGIN: Row = Row {
     has_document: true,
-    ..row(421, About::Domain, true)
+    ..row(421, &[Domain, Text, OptText, UInt])
 };
 
 /// QEMU's monitor can do anything.
 const MONITOR_COMMAND: Row = Row {
     has_document: true,
-    ..row(1, About::Domain, true)
+    ..row(1, &[Domain, Text, UInt])
 };
 
 /// What is read of a call that is recorded.
@@ -109,6 +115,8 @@ pub(super) struct RecordedCall {
     pub(super) document: Option<Arc<str>>,
     /// What it may change of moments that keep their names.
     pub(super) alters: Alters,
+    /// Whether it ends what another call may wait for, and so cannot wait for that call.
+    pub(super) ends_others: bool,
 }
 
 /// Which domain a call is about.
@@ -142,45 +150,36 @@ impl RecordedCall {
     /// Reads a call; `None` if it is not recorded. What cannot be read of it is left out: libvirtd will refuse it.
     pub(super) fn read(frame: &Frame) -> Option<RecordedCall> {
         let (row, call) = find(&frame.header)?;
-        let flags = match frame.payload.last_chunk() {
-            Some(word) if row.has_flags => u32::from_be_bytes(*word),
+        let mut reader = Reader::new(&frame.payload);
+        let mut values = Vec::new();
+        for shape in row.arguments {
+            let Ok(value) = decode(&[*shape], &mut reader) else {
+                break;
+            };
+            values.extend(value);
+        }
+        let is_whole = values.len() == row.arguments.len() && reader.is_exact();
+        let flags = match (values.len() == row.arguments.len(), values.last()) {
+            (true, Some(Value::UInt(flags))) => *flags,
             _ => 0,
         };
-        let mut reader = Reader::new(&frame.payload);
-        let shape = match row.about {
-            About::Domain => Shape::Domain,
-            About::Moment => Shape::Moment,
-            About::Xml => Shape::Text,
-        };
-        let mut read = |shape| {
-            let read = decode(&[shape], &mut reader).ok();
-            read.and_then(|mut values| values.pop())
-        };
-        let mut alters = Alters::Nothing;
-        let subject = match read(shape) {
+        let subject = match values.first() {
             Some(Value::Domain(domain)) => Subject::Domain(DomainUuid::from_bytes(domain.uuid)),
             Some(Value::Moment(moment)) => {
-                alters = deletion(row.number, &text(&moment.name));
                 Subject::Domain(DomainUuid::from_bytes(moment.domain.uuid))
             }
-            Some(Value::Text(xml)) => Subject::Xml(String::from_utf8_lossy(&xml).into_owned()),
+            Some(Value::Text(xml)) => Subject::Xml(text(xml)),
             _ => Subject::Unknown,
         };
-        match row.number {
-            SNAPSHOT_CREATE | CHECKPOINT_CREATE if flags & REDEFINE != 0 => {
-                alters = match read(Shape::Text) {
-                    Some(Value::Text(xml)) => redefinition(row.number, &text(&xml)),
-                    _ => Alters::All,
-                };
-            }
-            // What snapshots have of their domain may have its name.
-            RENAME => alters = Alters::All,
-            _ => {}
-        }
-        let document = match row.has_document.then(|| read(Shape::Text)).flatten() {
-            Some(Value::Text(text)) => {
-                let text = String::from_utf8_lossy(&text);
-                (!text.is_empty()).then(|| Arc::from(text))
+        // libvirtd may read what is not read here.
+        let alters = if is_whole {
+            alters(row.number, flags, &values)
+        } else {
+            Alters::All
+        };
+        let document = match values.get(1) {
+            Some(Value::Text(document)) if row.has_document && !document.is_empty() => {
+                Some(Arc::from(text(document)))
             }
             _ => None,
         };
@@ -190,7 +189,21 @@ impl RecordedCall {
             subject,
             document,
             alters,
+            ends_others: row.ends_others,
         })
+    }
+}
+
+/// What a call with these arguments alters.
+fn alters(number: i32, flags: u32, values: &[Value<'_>]) -> Alters {
+    match (number, values) {
+        (_, [Value::Moment(moment), ..]) => deletion(number, &text(&moment.name)),
+        (SNAPSHOT_CREATE | CHECKPOINT_CREATE, [_, Value::Text(xml), ..]) => {
+            creation(number, flags, &text(xml))
+        }
+        // What snapshots have of their domain may have its name.
+        (RENAME, _) => Alters::All,
+        _ => Alters::Nothing,
     }
 }
 
@@ -206,19 +219,34 @@ fn deletion(number: i32, name: &str) -> Alters {
     name.map_or(Alters::All, |name| Alters::Below(kind, name))
 }
 
-/// What a redefinition alters: the moment that its XML names.
-fn redefinition(number: i32, xml: &str) -> Alters {
+/// What a creation alters: the moment that its XML names. One that is new may have the name of one that another way deletes
+/// meanwhile.
+fn creation(number: i32, flags: u32, xml: &str) -> Alters {
     let recent = RecentDomain::default();
-    let named = if number == SNAPSHOT_CREATE {
-        let read = read_snapshot_redefine(xml, false, Carry::Everything, &recent, || NO_UUID);
-        read.map(|read| (MomentKind::Snapshot, read.name))
-    } else {
-        let read = read_checkpoint_redefine(xml, &recent, || NO_UUID);
-        read.map(|read| (MomentKind::Checkpoint, read.name))
+    let everything = Carry::Everything;
+    let (kind, named) = match (number, flags & REDEFINE != 0) {
+        (SNAPSHOT_CREATE, true) => {
+            let read = read_snapshot_redefine(xml, false, everything, &recent, || NO_UUID);
+            (MomentKind::Snapshot, read.map(|read| Some(read.name)))
+        }
+        (SNAPSHOT_CREATE, false) => {
+            let read = read_snapshot(xml, false, everything);
+            (MomentKind::Snapshot, read.map(|read| read.name))
+        }
+        (_, true) => {
+            let read = read_checkpoint_redefine(xml, &recent, || NO_UUID);
+            (MomentKind::Checkpoint, read.map(|read| Some(read.name)))
+        }
+        (_, false) => {
+            let read = read_checkpoint(xml);
+            (MomentKind::Checkpoint, read.map(|read| read.name))
+        }
     };
-    named.map_or(Alters::All, |named| {
-        Alters::Moments(BTreeSet::from([named]))
-    })
+    match named {
+        Ok(Some(name)) => Alters::Moments(BTreeSet::from([(kind, name)])),
+        Ok(None) => Alters::Nothing,
+        Err(_) => Alters::All,
+    }
 }
 
 #[cfg(test)]
@@ -251,14 +279,7 @@ mod tests {
             let Some(procedure) = Procedure::by_number(row.number) else {
                 continue;
             };
-            let first = match row.about {
-                About::Domain => Shape::Domain,
-                About::Moment => Shape::Moment,
-                About::Xml => Shape::Text,
-            };
-            assert_eq!(procedure.arguments[0], first, "{number}");
-            let last = procedure.arguments.last();
-            assert_eq!(last == Some(&Shape::UInt), row.has_flags, "{number}");
+            assert_eq!(procedure.arguments, row.arguments, "{number}");
         }
     }
 
@@ -312,14 +333,28 @@ mod tests {
         };
         let xml =
             b"<domaincheckpoint><name>c2</name><creationTime>1</creationTime></domaincheckpoint>";
-        assert_eq!(create(CHECKPOINT_CREATE, xml, 0), Alters::Nothing);
-        let named = BTreeSet::from([(MomentKind::Checkpoint, name("c2"))]);
-        assert_eq!(
-            create(CHECKPOINT_CREATE, xml, REDEFINE),
-            Alters::Moments(named)
-        );
+        let named = Alters::Moments(BTreeSet::from([(MomentKind::Checkpoint, name("c2"))]));
+        for flags in [0, REDEFINE] {
+            assert_eq!(create(CHECKPOINT_CREATE, xml, flags), named);
+        }
+        let unnamed = b"<domainsnapshot/>";
+        assert_eq!(create(SNAPSHOT_CREATE, unnamed, 0), Alters::Nothing);
         // libvirtd may read what is not read here.
         assert_eq!(create(SNAPSHOT_CREATE, b"<", REDEFINE), Alters::All);
+    }
+
+    #[test]
+    fn flags_stand_where_the_arguments_have_them_whatever_comes_behind() {
+        let xml = Value::Text(b"<domainsnapshot><name>s</name></domainsnapshot>".into());
+        let values = [Value::Domain(domain()), xml, Value::UInt(REDEFINE)];
+        let mut payload = encode(&[Domain, Text, UInt], &values).unwrap();
+        payload.extend([0; 4]);
+        let read = RecordedCall::read(&call(SNAPSHOT_CREATE, payload)).unwrap();
+        assert_eq!((read.flags, read.alters), (REDEFINE, Alters::All));
+        assert_eq!(
+            read.subject,
+            Subject::Domain(DomainUuid::from_bytes([7; 16]))
+        );
     }
 
     #[test]

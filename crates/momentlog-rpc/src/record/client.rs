@@ -4,15 +4,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use momentlog::core::{
-    BeginJob, Change, DomainSeen, DomainUuid, Job, JobId, JobKind, JobLength, Report, SettledBy,
+    BeginJob, Change, Domain, DomainSeen, DomainUuid, Job, JobId, JobKind, JobLength, Report,
+    SettledBy,
 };
 use momentlog::xml::read_domain;
 use momentlog::{Clock as _, Outcome, Provenance, SystemClock};
 
+use super::alters::Alters;
 use super::calls::{RecordedCall, Subject, is_recorded};
 use super::turns::{Key, Turn};
 use super::upstream::{Upstream, text};
-use super::{NO_UUID, OnFailure, Shared, Unseen, look};
+use super::{NO_UUID, OnFailure, Shared, TakenOver, Unseen, look};
 use crate::frame::{Frame, Header, REMOTE, Status, VERSION};
 use crate::held::{Held, Recorder};
 use crate::proto::{RemoteError, Shape, Value, decode};
@@ -108,6 +110,7 @@ impl Recorder for ClientRecorder {
             turn: None,
             domain: None,
             was_seen: true,
+            is_beside: false,
             intent: Intent::Missing,
         }))
     }
@@ -170,6 +173,8 @@ struct HeldCall {
     domain: Option<DomainUuid>,
     /// Whether that was looked at before, so that what differs afterwards is this call's doing alone.
     was_seen: bool,
+    /// Whether another call to the domain is on its way, whose looks find what this one does.
+    is_beside: bool,
     intent: Intent,
 }
 
@@ -180,7 +185,7 @@ enum Intent {
     Missing,
     /// A job of its domain.
     Job(JobId),
-    /// A record without a domain.
+    /// A record without events.
     Record,
 }
 
@@ -189,7 +194,7 @@ impl Held for HeldCall {
         let client = self.client.clone();
         let shared = &*client.shared;
         if !shared.is_taken_over.load(Ordering::Acquire)
-            && let Err(error) = shared.take_over()
+            && let Err(error) = shared.take_over().and_then(TakenOver::all)
         {
             tracing::warn!("what libvirtd lists is not taken over yet: {error}");
         }
@@ -198,10 +203,16 @@ impl Held for HeldCall {
             Subject::Xml(xml) => named_in(xml, &shared.view()),
             Subject::Unknown => None,
         };
-        self.turn = Some(shared.turns.take(self.domain.map_or(Key::New, Key::Domain)));
+        let key = self.domain.map_or(Key::New, Key::Domain);
+        if self.call.ends_others {
+            self.turn = shared.turns.try_take(key);
+            self.is_beside = self.turn.is_none();
+        } else {
+            self.turn = Some(shared.turns.take(key));
+        }
         if let Some(uuid) = self.domain
-            && let Err(error) =
-                client.look(|upstream| shared.align(upstream, uuid, &self.call.alters))
+            && !self.is_beside
+            && let Err(error) = self.look_before(uuid)
         {
             // What keeps the log from being written is found below.
             tracing::warn!("domain {uuid} is not looked at before a call: {error}");
@@ -263,15 +274,35 @@ impl HeldCall {
             .report(&provenance, call, domain, reports)
     }
 
+    /// Looks at the domain, and reads all of it that will be read after the call.
+    fn look_before(&mut self, uuid: DomainUuid) -> Result<(), Unseen> {
+        let client = self.client.clone();
+        let shared = &*client.shared;
+        let align = |alters: &Alters| client.look(|upstream| shared.align(upstream, uuid, alters));
+        let reads_all = |alters: &Alters| {
+            let view = shared.view();
+            let known = view.state().domain(uuid);
+            known.is_none_or(|domain| alters.of(domain).is_none())
+        };
+        let has_read_all = reads_all(&self.call.alters);
+        align(&self.call.alters)?;
+        if !has_read_all && reads_all(&self.call.alters) {
+            self.call.alters = Alters::All;
+            align(&self.call.alters)?;
+        }
+        Ok(())
+    }
+
     /// Records that the call is about to be passed on.
     fn intend(&self) -> momentlog::Result<Intent> {
         let shared = &*self.client.shared;
         shared.tell_gap()?;
         let view = shared.writer.connection().view();
         let is_known = |uuid: &DomainUuid| view.state().domain(*uuid).is_some();
-        let Some(uuid) = self.domain.filter(is_known) else {
+        let known = self.domain.filter(is_known);
+        let Some(uuid) = known.filter(|_| !self.is_beside) else {
             let said = Some("about to be passed on to libvirt".to_owned());
-            self.report(None, &[], said)?;
+            self.report(known, &[], said)?;
             return Ok(Intent::Record);
         };
         let begin = Report::Begin(Box::new(BeginJob {
@@ -301,14 +332,14 @@ impl HeldCall {
     /// Records what libvirtd answered, and what it lists now.
     fn record(&self, result: &Answered) -> Result<(), Unseen> {
         let shared = &*self.client.shared;
-        let Some(uuid) = self.domain else {
+        let view = shared.view();
+        let known = self.domain.and_then(|uuid| view.state().domain(uuid));
+        let Some(uuid) = self.domain.filter(|_| !self.is_beside) else {
             if let Intent::Record = self.intent {
-                self.report(None, &[], Some(result.said()))?;
+                self.report(known.map(Domain::uuid), &[], Some(result.said()))?;
             }
             return Ok(());
         };
-        let view = shared.view();
-        let known = view.state().domain(uuid);
         self.client.look(|upstream| {
             let seen = look::domain(upstream, uuid, known, &self.call.alters)?;
             let record = |seen| self.note(uuid, seen, result);
@@ -412,7 +443,11 @@ fn named_in(xml: &str, view: &momentlog::View) -> Option<DomainUuid> {
 
 #[cfg(test)]
 mod tests {
+    use momentlog::Call;
+    use momentlog::core::MomentChange;
+
     use super::*;
+    use crate::record::fake::{Libvirtd, done, moment, vm};
 
     #[test]
     fn a_driver_is_known_by_its_scheme_and_that_of_the_tests_by_its_path_too() {
@@ -429,5 +464,85 @@ mod tests {
             "test+unix:///default?socket=/s"
         ));
         assert!(!is_same_driver("test:///other.xml", "test:///default"));
+    }
+
+    /// The records that have such an event of a snapshot, as its client or `outside` and the call.
+    fn records(libvirtd: &Libvirtd, event: impl Fn(&Change) -> bool) -> Vec<(String, Call)> {
+        let entries = libvirtd.entries().into_iter();
+        entries
+            .filter(|entry| entry.events.iter().any(|one| event(&one.change)))
+            .map(|entry| (entry.actor.to_string(), entry.call))
+            .collect()
+    }
+
+    fn is_redefined(change: &Change) -> bool {
+        matches!(change, Change::Snapshot(MomentChange::Redefined { .. }))
+    }
+
+    #[test]
+    fn what_the_first_look_finds_may_have_a_call_read_all_before_it_as_well() {
+        let libvirtd = Libvirtd::new();
+        for name in ["a", "s"] {
+            libvirtd.list(name, "", "");
+        }
+        libvirtd.log.look().unwrap();
+        // Another way makes a snapshot with files of its own, after which a deletion may change all.
+        libvirtd.list("s", "another way", "");
+        let disks = "<disks><disk name='vda' snapshot='external' type='file'><driver type='qcow2'/>\
+            <source file='/e'/></disk></disks>";
+        libvirtd.list("e", "", disks);
+        let delete = [Value::Moment(moment("a")), Value::UInt(0)];
+        let (call, mut held) = libvirtd.call(193, &delete);
+        held.begin().unwrap();
+        libvirtd.unlist("a");
+        held.end(Some(&done(&call)));
+        let found = records(&libvirtd, is_redefined);
+        assert_eq!(found, [("outside".to_owned(), Call::OBSERVE)]);
+    }
+
+    #[test]
+    fn a_creation_is_read_though_another_way_has_deleted_one_of_its_name_meanwhile() {
+        let libvirtd = Libvirtd::new();
+        libvirtd.list("s", "old", "");
+        libvirtd.log.look().unwrap();
+        let xml = b"<domainsnapshot><name>s</name></domainsnapshot>";
+        let create = [Value::Domain(vm()), Value::Text(xml.into()), Value::UInt(0)];
+        let (call, mut held) = libvirtd.call(185, &create);
+        held.begin().unwrap();
+        libvirtd.list("s", "new", "");
+        held.end(Some(&done(&call)));
+        let found = records(&libvirtd, is_redefined);
+        assert_eq!(found, [("client".to_owned(), Call::SNAPSHOT_CREATE_XML)]);
+    }
+
+    #[test]
+    fn what_ends_a_call_does_not_wait_for_it_and_is_recorded() {
+        let libvirtd = Libvirtd::new();
+        libvirtd.log.look().unwrap();
+        let xml = b"<domainsnapshot><name>s</name></domainsnapshot>";
+        let create = [Value::Domain(vm()), Value::Text(xml.into()), Value::UInt(0)];
+        let (_call, mut never_ends) = libvirtd.call(185, &create);
+        never_ends.begin().unwrap();
+        for (procedure, values) in [
+            (12, &[Value::Domain(vm())][..]),
+            (164, &[Value::Domain(vm())]),
+            (234, &[Value::Domain(vm()), Value::UInt(0)]),
+        ] {
+            let (call, mut held) = libvirtd.call(procedure, values);
+            held.begin().unwrap();
+            held.end(Some(&done(&call)));
+            let entries = libvirtd.entries();
+            let [.., before, after] = &entries[..] else {
+                panic!("{entries:?}");
+            };
+            for (entry, said) in [
+                (before, "about to be passed on to libvirt"),
+                (after, "libvirt has done it"),
+            ] {
+                assert_eq!(entry.call.number(), u16::try_from(procedure).unwrap());
+                assert_eq!((&*entry.actor, entry.events.len()), ("client", 0));
+                assert_eq!(entry.reason.as_deref(), Some(said));
+            }
+        }
     }
 }

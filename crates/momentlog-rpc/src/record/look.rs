@@ -21,13 +21,13 @@ use super::upstream::{LookError, Upstream, text};
 use crate::proto::{DomainRef, MomentRef, Value};
 
 /// `VIR_ERR_NO_SUPPORT`: the driver has no such call.
-const NO_SUPPORT: i32 = 3;
+pub(super) const NO_SUPPORT: i32 = 3;
 
 /// `VIR_ERR_NO_DOMAIN`.
 const NO_DOMAIN: i32 = 42;
 
 /// `VIR_ERR_NO_DOMAIN_SNAPSHOT`.
-const NO_SNAPSHOT: i32 = 72;
+pub(super) const NO_SNAPSHOT: i32 = 72;
 
 /// `VIR_ERR_NO_DOMAIN_CHECKPOINT`.
 const NO_CHECKPOINT: i32 = 103;

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -75,9 +76,10 @@ fn session_dir() -> Option<PathBuf> {
 /// What says that something may have changed.
 #[derive(Debug)]
 struct Source<T> {
+    /// None if it cannot be opened.
     open: Option<T>,
-    /// Whether the log says that it cannot be opened.
-    is_told: bool,
+    /// Whether a warning says so already.
+    has_warned: bool,
 }
 
 /// What is to be looked at.
@@ -101,7 +103,7 @@ impl<T> Source<T> {
     fn new() -> Source<T> {
         Source {
             open: None,
-            is_told: false,
+            has_warned: false,
         }
     }
 
@@ -117,14 +119,14 @@ impl<T> Source<T> {
         match open() {
             Ok(opened) => {
                 self.open = Some(opened);
-                self.is_told = false;
+                self.has_warned = false;
                 true
             }
             Err(error) => {
-                if !self.is_told {
+                if !self.has_warned {
                     tracing::warn!("{what} cannot be watched: {error}");
                 }
-                self.is_told = true;
+                self.has_warned = true;
                 false
             }
         }
@@ -165,7 +167,7 @@ impl Watcher {
             self.take_events();
             let is_whole =
                 self.events.open.is_some() && (self.dir.is_none() || self.files.open.is_some());
-            let wait = if failed || !is_whole {
+            let wait = if failed || !is_whole || !self.is_taken_over() {
                 Some(RETRY_WAIT)
             } else {
                 (!self.due.is_empty()).then_some(BUSY_WAIT)
@@ -173,7 +175,13 @@ impl Watcher {
             if self.wait(stopped, wait) {
                 return;
             }
+            self.due.all |= self.events.open.is_some() && !self.is_taken_over();
         }
+    }
+
+    /// Whether a look at all has succeeded: the first one may have failed.
+    fn is_taken_over(&self) -> bool {
+        self.shared.is_taken_over.load(Ordering::Acquire)
     }
 
     /// Opens what is not open.
@@ -253,16 +261,22 @@ impl Watcher {
     /// Looks at what is due. What cannot be looked at now stays due. Returns whether nothing failed.
     fn look(&mut self) -> bool {
         if self.due.all {
-            match self.shared.take_over() {
-                Err(error) if error.may_pass() => {
+            let taken_over = match self.shared.take_over() {
+                Ok(taken_over) => taken_over,
+                Err(error) => {
                     tracing::debug!("what libvirtd lists is not recorded yet: {error}");
                     return false;
                 }
-                Err(error) => tracing::warn!("what libvirtd lists is not all recorded: {error}"),
-                Ok(()) => {}
+            };
+            if let Some(error) = taken_over.failed {
+                tracing::warn!("what libvirtd lists is not all recorded: {error}");
             }
             self.due.all = false;
             self.due.domains.clear();
+            // The looks of the calls that are on their way there do not read all.
+            for uuid in taken_over.busy {
+                self.due.moment(uuid, None);
+            }
         }
         let mut is_whole = true;
         for (uuid, moments) in std::mem::take(&mut self.due.domains) {
@@ -299,5 +313,61 @@ impl Watcher {
                 self.due.domain(uuid);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::fake::{Libvirtd, VM};
+    use crate::record::turns::Key;
+
+    fn watcher(shared: &Arc<Shared>) -> Watcher {
+        Watcher {
+            shared: shared.clone(),
+            files: Source::new(),
+            dir: None,
+            events: Source::new(),
+            due: Due::default(),
+        }
+    }
+
+    #[test]
+    fn a_domain_whose_call_is_on_its_way_stays_due_with_all_of_it() {
+        let libvirtd = Libvirtd::new();
+        libvirtd.list("s", "", "");
+        libvirtd.log.look().unwrap();
+        let shared = libvirtd.shared();
+        let mut watcher = watcher(&shared);
+        watcher.events.open = Some(shared.connect().unwrap());
+        watcher.due.all = true;
+        let turn = shared.turns.take(Key::Domain(VM));
+        libvirtd.list("s", "another way", "");
+        assert!(watcher.look());
+        assert_eq!(watcher.due.domains, BTreeMap::from([(VM, None)]));
+        drop(turn);
+        let count = libvirtd.entries().len();
+        assert!(watcher.look());
+        assert!(watcher.due.is_empty());
+        assert_eq!(libvirtd.entries().len(), count + 1);
+    }
+
+    #[test]
+    fn a_first_look_that_failed_is_tried_again() {
+        let libvirtd = Libvirtd::new();
+        let shared = libvirtd.shared();
+        let mut watcher = watcher(&shared);
+        // As after the first look, which was made elsewhere and failed.
+        watcher.open();
+        watcher.due.all = false;
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let running = thread::spawn(move || watcher.run(&stopped));
+        let deadline = std::time::Instant::now() + Duration::from_mins(1);
+        while !shared.is_taken_over.load(Ordering::Acquire) {
+            assert!(std::time::Instant::now() < deadline, "nothing is looked at");
+            thread::sleep(BUSY_WAIT);
+        }
+        drop(stop);
+        running.join().unwrap();
     }
 }
