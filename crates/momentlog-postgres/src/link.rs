@@ -107,6 +107,10 @@ pub(crate) fn start(
 }
 
 /// The connection, as the thread has it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the connection"
+)]
 pub(crate) struct Link {
     address: Address,
     client: Option<Client>,
