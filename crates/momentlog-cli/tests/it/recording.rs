@@ -112,6 +112,29 @@ impl Recorded {
         assert_eq!(verified.status, 0, "{verified:?}");
     }
 
+    /// What a look that passes nothing on shows.
+    fn look(&self, options: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
+        command
+            .args(["-c", "momentlog:store"])
+            .args(["proxy", "--upstream", UPSTREAM, "--uri", TEST, "--once"])
+            .args(options)
+            .current_dir(self.daemon.dir());
+        ran(command.output().unwrap())
+    }
+
+    /// The log also has each definition that libvirt lists. The proxy is ended.
+    #[track_caller]
+    fn ends_as_listed(&mut self) {
+        self.is_as_listed();
+        self.proxy = None;
+        let nothing = self.look(&[]);
+        assert_eq!(
+            (nothing.out.trim(), nothing.err.as_str(), nothing.status),
+            ("The log has what libvirtd lists", "", 0)
+        );
+    }
+
     fn entries(&self) -> Vec<Value> {
         let mut command = self.program().command();
         let answered = command.args(["log", "--format", "json"]).output().unwrap();
@@ -189,7 +212,7 @@ fn recorded_scripts_and_traces_are_the_same_through_a_proxy_that_records() {
 
 #[test]
 fn after_any_calls_the_log_has_what_libvirt_lists() {
-    let Some(recorded) = Recorded::new() else {
+    let Some(mut recorded) = Recorded::new() else {
         return;
     };
     for seed in 0..12 {
@@ -212,6 +235,7 @@ fn after_any_calls_the_log_has_what_libvirt_lists() {
         .unwrap();
     let said = refused["seen"][0]["found"].as_str().unwrap();
     assert!(said.starts_with("code "), "{refused}");
+    recorded.ends_as_listed();
 }
 
 #[test]
@@ -344,7 +368,7 @@ fn nothing_is_missing_after_kills(victim: Victim, rounds: usize) {
     wait_for(recorded.daemon.dir(), "the end of open calls", || {
         open_jobs(&recorded).is_empty()
     });
-    recorded.is_as_listed();
+    recorded.ends_as_listed();
     let mut said = Vec::new();
     for entry in recorded.entries() {
         for event in entry["events"].as_array().unwrap() {
@@ -438,36 +462,22 @@ fn without_a_proxy_one_look_shows_what_came_by_other_ways_and_settles_what_was_l
     recorded.proxy = None;
     let ran = virsh(&recorded.direct(), &["snapshot-create-as", "test", "b"]);
     assert_eq!(ran.status, 0, "{ran:?}");
-    let look = |options: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_momentlog"));
-        command
-            .args(["-c", "momentlog:store"])
-            .args(["proxy", "--upstream", UPSTREAM, "--uri", TEST, "--once"])
-            .args(options)
-            .current_dir(recorded.daemon.dir());
-        super::ran(command.output().unwrap())
-    };
-    let found = look(&["--format", "json"]);
+    let found = recorded.look(&["--format", "json"]);
     assert_eq!((found.err.as_str(), found.status), ("", 0));
     let found: Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!(found["actor"], "outside");
     assert_eq!(found["events"][0]["moment"]["name"], "b");
-    recorded.is_as_listed();
-    let nothing = look(&[]);
-    assert_eq!(
-        (nothing.out.trim(), nothing.err.as_str(), nothing.status),
-        ("The log has what libvirtd lists", "", 0)
-    );
+    recorded.ends_as_listed();
     let ran = virsh(&recorded.direct(), &["snapshot-delete", "test", "a"]);
     assert_eq!(ran.status, 0, "{ran:?}");
-    let shown = look(&[]);
+    let shown = recorded.look(&[]);
     assert!(
         shown
             .out
             .contains("snapshot a deleted; b moved to the roots"),
         "{shown:?}"
     );
-    let both = look(&["--socket", "proxy"]);
+    let both = recorded.look(&["--socket", "proxy"]);
     assert_eq!(both.status, 1, "{both:?}");
     let mut nowhere = Command::new(env!("CARGO_BIN_EXE_momentlog"));
     nowhere
@@ -738,7 +748,7 @@ fn what_libvirts_files_and_events_tell_of_is_looked_at_without_being_asked() {
     let dir = managed.program.dir.path().to_owned();
     fs::remove_dir_all(dir.join("store")).unwrap();
     let _proxy = record(&dir, "qemu:///session", &[]);
-    let logged = |managed: &Managed, event: &str| {
+    let logged = |managed: &Managed, event: &Value| {
         let mut command = managed.program.command();
         let log = command.args(["log", "--format", "json"]).output().unwrap();
         let log = String::from_utf8(log.stdout).unwrap();
@@ -748,37 +758,40 @@ fn what_libvirts_files_and_events_tell_of_is_looked_at_without_being_asked() {
             .collect();
         let has = |entry: &&Value| {
             let events = entry["events"].as_array().unwrap();
-            events.iter().any(|one| one["type"] == event)
+            let wanted = event.as_object().unwrap();
+            let is_it = |one: &Value| wanted.iter().all(|(key, value)| one[key] == *value);
+            events.iter().any(is_it)
         };
         let found = entries.iter().rfind(has);
         found.map(|entry| entry["actor"].as_str().unwrap().to_owned())
     };
-    let comes = |managed: &Managed, event: &str| {
-        wait_for(&dir, event, || logged(managed, event).is_some());
-        assert_eq!(logged(managed, event).as_deref(), Some("outside"));
+    let comes = |managed: &Managed, kind: &str, mut event: Value| {
+        event["type"] = kind.into();
+        wait_for(&dir, kind, || logged(managed, &event).is_some());
+        assert_eq!(logged(managed, &event).as_deref(), Some("outside"));
     };
-    comes(&managed, "domain_defined");
+    comes(&managed, "domain_defined", json!({}));
 
     // Files: neither the proxy nor its looks are asked for any of these.
     managed.virsh_does(&["checkpoint-create-as", "vm", "c1"]);
-    comes(&managed, "checkpoint_created");
+    comes(&managed, "checkpoint_created", json!({}));
     managed.virsh_does(&["checkpoint-delete", "vm", "c1"]);
-    comes(&managed, "checkpoint_deleted");
+    comes(&managed, "checkpoint_deleted", json!({}));
     managed.virsh_does(&["snapshot-create-as", "vm", "s1"]);
-    comes(&managed, "snapshot_created");
+    comes(&managed, "snapshot_created", json!({}));
     let dumped = managed.virsh_does(&["snapshot-dumpxml", "vm", "s1"]);
     let described = "</name><description>another</description>";
     let dumped = dumped.replacen("</name>", described, 1);
     managed.program.write("s1.xml", &dumped);
     managed.virsh_does(&["snapshot-create", "vm", "s1.xml", "--redefine"]);
-    comes(&managed, "snapshot_redefined");
+    comes(&managed, "snapshot_redefined", json!({}));
 
     // Events.
     managed.virsh_does(&["destroy", "vm"]);
-    comes(&managed, "state_changed");
+    comes(&managed, "state_changed", json!({ "to": "shutoff" }));
 
     // A libvirtd that was away.
     managed.restart_daemon();
     managed.virsh_does(&["snapshot-delete", "vm", "s1"]);
-    comes(&managed, "snapshot_deleted");
+    comes(&managed, "snapshot_deleted", json!({}));
 }
